@@ -1,0 +1,53 @@
+// Pictures in memory: decoding JPEG and PNG from untrusted bytes, encoding PNG and animated PNG for
+// previews, and laying frames out in a sheet. Every limit is checked before memory is allocated.
+// Not a general image library: one element type, grey or RGB. Called by the sources, launch
+// (inspect, export) and train (previews).
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace lf {
+
+struct Image {
+  int height = 0, width = 0, channels = 0;  // channels: 1 grey, 3 RGB
+  std::vector<uint8_t> pixels;              // [H, W, C]
+  bool operator==(const Image&) const = default;
+};
+
+struct ImageLimits {
+  uint64_t pixels = 64'000'000;
+  int side = 32768;
+};
+
+// The picture in a JPEG or PNG file, grey if the file is grey and RGB otherwise:
+//   JPEG  slow-integer DCT and fancy upsampling; CMYK and YCCK by (1-C)(1-K), Adobe's inverted
+//         values too;
+//   PNG   palettes and low depths expanded, 16 bits rounded to 8, alpha over white, gamma and
+//         colour profiles ignored, of an animation the default image;
+//   both  turned upright by the EXIF orientation.
+// Anything else, damage or a missing end is Code::kData with the reason; `name` begins the message.
+Image decode_image(std::span<const uint8_t> bytes, const ImageLimits& limits,
+                   const std::string& name);
+
+// The EXIF orientation (1..8) in a TIFF block; 1 if there is none or the block is broken.
+int exif_orientation(std::span<const uint8_t> tiff);
+// The image turned and mirrored upright from that orientation.
+Image turn_upright(const Image& image, int orientation);
+
+// Grey to RGB by copying, RGB to grey by ITU-R 601 weights in 16-bit fixed point.
+Image with_channels(Image image, int channels);
+
+std::string encode_png(const Image& image);
+// An animated PNG that loops for ever; all frames of one shape.
+std::string encode_animation(std::span<const Image> frames, int milliseconds_per_frame);
+
+// [T, H, W, C] bytes as T images.
+std::vector<Image> frames_of(std::span<const uint8_t> pixels, int frames, int height, int width,
+                             int channels);
+// Images of one shape in rows of `columns`, each pixel drawn zoom x zoom, white gaps between.
+Image contact_sheet(std::span<const Image> images, int columns, int zoom = 1, int gap = 2);
+
+}  // namespace lf

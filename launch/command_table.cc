@@ -1,0 +1,215 @@
+// The rows of the subcommand table: what each is called, takes and prints as help. Nothing is
+// computed here. To add a command, add its options, its row, and its function to commands.h.
+#include "launch/command.h"
+#include "launch/commands.h"
+
+namespace lf {
+namespace {
+
+// ---- stores -------------------------------------------------------------------------------------
+
+constexpr Option kBuildOptions[] = {
+    {"--out", "DIR", "the folder of the store; must be new, empty, or hold the same store"},
+    {"--config", "FILE", "options as protobuf text; see configs/"},
+    {"--set", "PATH=VALUE",
+     "one option, over the file's; as often as needed (lastframe list options)"},
+    {"--part", "K/N",
+     "makes only part K of N, 0 <= K < N (default: 0/1, or by SLURM_ARRAY_TASK_ID)"},
+    {"--strict", "", "the first item that cannot be used ends the build with status 3"},
+    {"--dry-run", "",
+     "prints the resolved config and the number of items and shards; builds nothing"},
+    {"--json", "", "one JSON object alone on stdout"},
+};
+
+constexpr Option kVerifyOptions[] = {
+    {"--repair", "", "makes damaged shards again from their source, and the index from the shards"},
+    {"--set", "PATH=VALUE", "with --repair: where the source is now, as source.folder.path=DIR"},
+    {"--threads", "N", "shards checked at once, 1 to 1024 (default: one for each core)"},
+    {"--json", "", "one JSON object alone on stdout"},
+};
+
+constexpr Option kInspectOptions[] = {
+    {"--clip", "N", "the clip that --strip and --animation draw (default: 0)"},
+    {"--draw", "N", "which draw of its corruptions (default: 0)"},
+    {"--strip", "FILE", "writes the clip's frames side by side as PNG"},
+    {"--animation", "FILE", "writes the clip as animated PNG"},
+    {"--shard", "N", "looks at shard N alone and checks it"},
+    {"--json", "", "one JSON object alone on stdout; shape is [height, width, channels]"},
+};
+
+constexpr Option kMergeOptions[] = {
+    {"--json", "", "one JSON object alone on stdout"},
+};
+
+constexpr Option kExportOptions[] = {
+    {"--npy", "FILE",
+     "writes one NumPy array [n, T, H, W, C]; float16 frames stay so, and the last\n"
+     "frame beside them then is grey / 127.5 - 1"},
+    {"--png", "FOLDER", "writes FOLDER/clip-000000000/frame-000.png and so on"},
+    {"--range", "FIRST:LAST", "clips FIRST to LAST - 1 (default: all)"},
+    {"--draw", "N", "which draw of the corruptions (default: 0)"},
+    {"--out", "FILE", "of a run or a checkpoint: writes its weights as one safetensors file"},
+    {"--kind", "KIND",
+     "with --out: ema, model or optimizer (default: ema, the averaged weights; model\n"
+     "where no average was kept)"},
+};
+
+// ---- doctor, list -------------------------------------------------------------------------------
+
+constexpr Option kDoctorOptions[] = {
+    {"--smoke", "", "also try: an all-reduce with known sums, a folder, SIGUSR1"},
+    {"--folder", "DIR", "the folder --smoke tries rename, fsync and locks in (default: .)"},
+    {"--mib", "N", "size of the timed all-reduce in MiB, 1 to 1024 (default: 16)"},
+    {"--json", "", "one JSON object alone on stdout"},
+};
+
+constexpr Option kListOptions[] = {
+    {"--json", "", "one JSON object alone on stdout"},
+};
+
+// ---- bench --------------------------------------------------------------------------------------
+
+constexpr Option kBenchRecipeOptions[] = {
+    {"--config", "FILE", "the config whose recipe is measured (default: none, 8 frames of blur)"},
+    {"--set", "NAME=VALUE", "an option over the config's, any number of times"},
+    {"--size", "N", "height and width of the images, 1 to 4096 (default: 32)"},
+    {"--channels", "N", "1 to 16 (default: 3)"},
+    {"--seconds", "N", "how long to measure, 1 to 3600 (default: 3)"},
+    {"--json", "", "one JSON object alone on stdout"},
+};
+
+// ---- plan, bench load ---------------------------------------------------------------------------
+
+constexpr Option kPlanOptions[] = {
+    {"--config", "FILE", "the config with the source, the recipe and the store"},
+    {"--set", "PATH=VALUE", "sets one option; may be given again and again"},
+    {"--images-per-second", "R",
+     "what training is expected to eat, all ranks together\n(default: 1000)"},
+    {"--json", "", "one JSON object alone on stdout"},
+};
+
+constexpr Option kBenchLoadOptions[] = {
+    {"--batch", "N", "clips in a batch, 1 to 1048576 (default: 64)"},
+    {"--threads", "N", "threads that read ahead, 0 to 256 (default: loader.threads)"},
+    {"--seconds", "N", "how long to measure, 1 to 3600 (default: 5)"},
+    {"--config", "FILE", "a config; its loader options and train.seed count"},
+    {"--set", "PATH=VALUE", "sets one option, such as loader.read=MMAP"},
+    {"--json", "", "one JSON object alone on stdout"},
+};
+
+// ---- train --------------------------------------------------------------------------------------
+
+constexpr Option kTrainOptions[] = {
+    {"--config", "FILE", "the config of the run (see configs/)"},
+    {"--set", "NAME=VALUE", "an option over the config's, any number of times"},
+    {"--run", "DIR", "the run folder; the same command starts a run and resumes it"},
+    {"--until-images", "N", "ends cleanly once N images are seen, with a checkpoint and status 0"},
+    {"--dry-run", "", "prints the resolved config, parameters, memory and steps; trains nothing"},
+    {"--ranks", "N", "ranks the memory of --dry-run is worked out for (default: 1)"},
+    {"--json", "", "with --dry-run: one JSON object alone on stdout"},
+};
+
+constexpr Option kBenchCommOptions[] = {
+    {"--trials", "N",
+     "turns that each way takes, 1 to 10000 (default: 21);\nthe lower quartile is shown"},
+    {"--max-bytes", "N", "the largest message, 4 to 67108864 (default: 67108864)"},
+    {"--json", "", "one JSON object alone on stdout"},
+};
+
+constexpr Command kCommands[] = {
+    {"build", "", "makes a store of pseudo videos from images or videos",
+     "Run it again after any interruption: finished shards are kept. Under mpirun or in a SLURM\n"
+     "array each process makes its share, and the bytes are the same for any number of them. "
+     "Items\n"
+     "that cannot be used are left out and listed in DIR/quarantine.txt. SIGUSR1 or SIGTERM ends "
+     "it\n"
+     "with status 75 (start me again), a file DIR/STOP with status 0.",
+     "lastframe build --set source.folder.path=photos --set source.size=64 --out stores/photos\n"
+     "mpirun -n 4 lastframe build --config configs/cifar10.pbtxt --out stores/cifar10",
+     kBuildOptions, run_build},
+    {"verify", "STORE", "checks every byte of a store, and repairs it",
+     "Each missing, extra, swapped, renamed or truncated shard and each flipped bit is named on\n"
+     "stderr; the status is then 3. A repaired store has the bytes it was built with.",
+     "lastframe verify stores/cifar10\nlastframe verify stores/cifar10 --repair", kVerifyOptions,
+     run_verify},
+    {"inspect", "FOLDER", "says what a store, a run or a checkpoint holds and draws a clip",
+     "Of a run: its checkpoints, newest first, each byte compared with its checksum. Of a\n"
+     "checkpoint: its tensors.",
+     "lastframe inspect stores/cifar10 --json\n"
+     "lastframe inspect stores/cifar10 --clip 17 --strip clip.png --animation clip-moving.png\n"
+     "lastframe inspect stores/cifar10 --shard 3\n"
+     "lastframe inspect runs/first --json",
+     kInspectOptions, run_inspect},
+    {"merge", "OUT STORE...", "joins stores of one recipe and shape into a new one",
+     "Shards are copied as they are, one store after the other; the stores given stay.",
+     "lastframe merge stores/all stores/part-one stores/part-two", kMergeOptions, run_merge},
+    {"export", "FOLDER", "writes clips of a store, or the weights of a run, for other programs",
+     "Clips as a NumPy array or as PNG files. Of a run the newest whole checkpoint is taken; a\n"
+     "checkpoint's folder may be given instead.",
+     "lastframe export stores/cifar10 --npy clips.npy --range 0:100\n"
+     "lastframe export stores/cifar10 --png clips\n"
+     "lastframe export runs/first --out first.safetensors",
+     kExportOptions, run_export},
+    {"train", "", "trains a model on a store, or goes on training",
+     "Progress, data order and schedules are counted in images, so batch and ranks do not change\n"
+     "them. SIGUSR1, SIGTERM and the end of the allocation lead to a checkpoint and status 75 "
+     "(start\n"
+     "me again); a file named STOP in the run folder to a checkpoint and status 0. Without\n"
+     "train.store, a generated source is built under the run folder first.\n\n"
+     "The run folder holds config.pbtxt, status.json, checkpoints/, metrics.jsonl, TensorBoard\n"
+     "events, samples/ and logs/.",
+     "lastframe train --config configs/quickstart.pbtxt --run runs/first\n"
+     "mpirun -n 2 --bind-to none lastframe train --config configs/quickstart.pbtxt --run "
+     "runs/first\n"
+     "lastframe train --config configs/quickstart.pbtxt --set train.batch=32 --dry-run --json",
+     kTrainOptions, run_train},
+    {"doctor", "", "says what this program runs on, and tries it",
+     "Prints the version and path of every shared library that matters, the CPU's features, the\n"
+     "GPUs, and one line a rank. Two copies of one library in the process are a warning. With\n"
+     "--smoke every rank also takes part in an all-reduce whose sums are known exactly, in a test\n"
+     "of the folder and in a delivery of SIGUSR1; if one fails the exit status says so.\n\n"
+     "As root, Open MPI's mpirun asks for OMPI_ALLOW_RUN_AS_ROOT=1 and\n"
+     "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 in the environment.",
+     "lastframe doctor\n"
+     "mpirun -n 4 --oversubscribe --bind-to none lastframe doctor --smoke --json\n"
+     "srun -n 8 lastframe doctor --smoke --folder /scratch/me",
+     kDoctorOptions, run_doctor},
+    {"list", "[TABLE] [PREFIX]", "prints what there is to choose from: options, sources, ...",
+     "Without a word: the tables. With one: its rows, of names that begin with PREFIX.",
+     "lastframe list\nlastframe list options train.\nlastframe list options --json", kListOptions,
+     run_list},
+    {"plan", "", "tells what a store will cost before it is built",
+     "Looks at some items of the source and times the recipe for two seconds, then says for "
+     "STORED\n"
+     "and for RECOMPUTED: bytes on disk, hours to build on one core of this machine, bytes a "
+     "second\n"
+     "that training asks of the file system, and cores that making the frames keeps busy.",
+     "lastframe plan --config configs/quickstart.pbtxt --images-per-second 5000\n"
+     "lastframe plan --set source.folder.path=photos --set source.size=64 --json",
+     kPlanOptions, run_plan},
+    {"bench load", "DIR", "how many clips of a store one process loads a second",
+     "Reads the store DIR at random as training would, every checksum checked: first once through\n"
+     "(or for twice --seconds), to warm the page cache, then in seven windows whose median counts.",
+     "lastframe bench load STORE\n"
+     "lastframe bench load STORE --threads 1 --set loader.read=MMAP --json",
+     kBenchLoadOptions, bench_load},
+    {"bench recipe", "", "how many pseudo videos one core makes a second",
+     "Applies the recipe to images in memory on one thread: no reading, decoding or storing.",
+     "lastframe bench recipe\n"
+     "lastframe bench recipe --size 256 --set recipe.topology=STAR --set recipe.noise={} --json",
+     kBenchRecipeOptions, bench_recipe},
+    {"bench comm", "", "times our all-reduce on host memory against MPI_Allreduce",
+     "Both take turns on the same floats, at 4 bytes and each four times as many up to 64 MiB. "
+     "The\n"
+     "ratio is the speed of ours as a part of MPI's own; ours also checks that all ranks make the\n"
+     "same call, leaves the core to others while a rank is late, and runs beside the computation.",
+     "mpirun -n 2 --bind-to none lastframe bench comm\n"
+     "mpirun -n 4 --bind-to none lastframe bench comm --max-bytes 16777216 --json",
+     kBenchCommOptions, bench_comm},
+};
+
+}  // namespace
+
+std::span<const Command> command_table() { return kCommands; }
+
+}  // namespace lf

@@ -1,0 +1,154 @@
+// `lastframe list`: prints every table of the house, one row of kTables each. It only formats; the
+// rows come from the part that owns them.
+#include <cstdio>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/error.h"
+#include "base/json.h"
+#include "base/text.h"
+#include "config/config.h"
+#include "data/corruption.h"
+#include "data/source.h"
+#include "launch/command.h"
+#include "launch/commands.h"
+
+namespace lf {
+namespace {
+
+struct Row {
+  std::string name;
+  std::vector<std::pair<std::string, std::string>> facts;  // printed beside the name
+  std::string help;
+};
+
+std::vector<Row> option_rows() {
+  std::vector<Row> rows;
+  for (const OptionDoc& option : document_options()) {
+    rows.push_back({option.path,
+                    {{"type", option.type}, {"default", option.fallback}, {"range", option.range}},
+                    option.comment});
+  }
+  return rows;
+}
+
+std::vector<Row> command_rows() {
+  std::vector<Row> rows;
+  for (const Command& command : command_table()) {
+    rows.push_back({command.name, {{"arguments", command.positional}}, command.summary});
+  }
+  return rows;
+}
+
+// For tables of {name, help, function}.
+template <typename Table>
+std::vector<Row> rows_of(const Table& table) {
+  std::vector<Row> rows;
+  for (const auto& row : table) rows.push_back({row.name, {}, row.help});
+  return rows;
+}
+
+std::vector<Row> corruption_rows() { return rows_of(corruption_kinds()); }
+std::vector<Row> source_rows() { return rows_of(source_kinds()); }
+
+struct Listing {
+  const char* name;
+  const char* help;
+  std::vector<Row> (*rows)();
+};
+
+constexpr Listing kTables[] = {
+    {"commands", "what the program can do", command_rows},
+    {"corruptions", "what one step of a recipe can do to an image", corruption_rows},
+    {"options", "every option a config file or --set may hold", option_rows},
+    {"sources", "where images and videos come from; source.NAME holds a source's options",
+     source_rows},
+};
+
+std::vector<Row> rows_with_prefix(const Listing& table, const std::string& prefix) {
+  std::vector<Row> kept;
+  std::vector<std::string> names;
+  for (Row& row : table.rows()) {
+    names.push_back(row.name);
+    if (row.name.starts_with(prefix)) kept.push_back(std::move(row));
+  }
+  if (kept.empty()) {
+    fail(Code::kUsage, "no name in the table of ", table.name, " begins with '", printable(prefix),
+         "'", did_you_mean(prefix, names), " See lastframe list ", table.name);
+  }
+  return kept;
+}
+
+std::string text_of(const std::vector<Row>& rows) {
+  std::string text;
+  for (const Row& row : rows) {
+    std::vector<std::string> facts;
+    for (const auto& [key, value] : row.facts) {
+      if (!value.empty()) facts.push_back(key == "type" ? value : key + " " + value);
+    }
+    text += row.name + (facts.empty() ? "" : "  (" + join(facts, ", ") + ")") + "\n";
+    for (const std::string& line : split(row.help, '\n')) {
+      if (!line.empty()) text += "    " + line + "\n";
+    }
+  }
+  return text;
+}
+
+void write_rows(Json& json, const std::string& table, const std::vector<Row>& rows) {
+  json.array(table, [&] {
+    for (const Row& row : rows) {
+      json.object([&] {
+        json.field("name", row.name);
+        for (const auto& [key, value] : row.facts) json.field(key, value);
+        json.field("help", row.help);
+      });
+    }
+  });
+}
+
+std::vector<Row> table_rows() {
+  std::vector<Row> rows;
+  for (const Listing& table : kTables) {
+    rows.push_back({table.name, {{"rows", str(table.rows().size())}}, table.help});
+  }
+  return rows;
+}
+
+}  // namespace
+
+int run_list(const Arguments& arguments) {
+  const std::vector<std::string>& words = arguments.positional();
+  std::string name = "tables";
+  std::vector<Row> rows;
+  if (words.empty()) {
+    rows = table_rows();
+  } else {
+    const Listing* chosen = nullptr;
+    std::vector<std::string> names;
+    for (const Listing& table : kTables) {
+      names.emplace_back(table.name);
+      if (words[0] == table.name) chosen = &table;
+    }
+    if (chosen == nullptr) {
+      fail(Code::kUsage, "there is no table '", printable(words[0]), "'",
+           did_you_mean(words[0], names), " The tables: ", join(names, ", "));
+    }
+    name = chosen->name;
+    rows = rows_with_prefix(*chosen, words.size() > 1 ? words[1] : "");
+  }
+  std::string text;
+  if (arguments.has("--json")) {
+    Json json;
+    json.object([&] { write_rows(json, name, rows); });
+    text = json.text() + "\n";
+  } else {
+    text = text_of(rows);
+  }
+  if (std::fputs(text.c_str(), stdout) < 0 || std::fflush(stdout) != 0) {
+    fail(Code::kStorage, "the list cannot be written to stdout");
+  }
+  return 0;
+}
+
+}  // namespace lf

@@ -1,0 +1,105 @@
+// The program's entry: finds the subcommand, answers --help, and turns what it throws into one line
+// on stderr and the documented exit status. What the commands do is in the files of their families.
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "base/memory.h"
+#include "comm/world.h"
+#include "launch/command.h"
+#include "launch/version.h"
+
+namespace lf {
+namespace {
+
+void print(const std::string& text) {
+  std::fputs(text.c_str(), stdout);
+  std::fflush(stdout);
+}
+
+// "bench comm" is two words; a lone group name lists its members.
+const Command* find_command(const std::vector<std::string>& words, size_t* used) {
+  for (const size_t count : {size_t{2}, size_t{1}}) {
+    if (words.size() < count) continue;
+    const std::string name = count == 2 ? words[0] + " " + words[1] : words[0];
+    for (const Command& command : command_table()) {
+      if (name == command.name) {
+        *used = count;
+        return &command;
+      }
+    }
+  }
+  return nullptr;
+}
+
+std::string members_of_group(const std::string& group) {
+  std::string text;
+  for (const Command& command : command_table()) {
+    if (std::string(command.name).starts_with(group + " ")) {
+      text += str("  lastframe ", command.name, "   ", command.summary, "\n");
+    }
+  }
+  return text;
+}
+
+int run(const std::vector<std::string>& words) {
+  if (words.empty() || words[0] == "--help" || words[0] == "-h" || words[0] == "help") {
+    print(help_of_program());
+    return 0;
+  }
+  if (words[0] == "--version") {
+    print(str("lastframe ", version(), "\n"));
+    return 0;
+  }
+  size_t used = 0;
+  const Command* command = find_command(words, &used);
+  if (command == nullptr) {
+    const std::string members = members_of_group(words[0]);
+    if (!members.empty()) {
+      const bool asked = words.size() == 2 && (words[1] == "--help" || words[1] == "-h");
+      std::fputs(str("lastframe ", words[0], " is a group of commands:\n", members).c_str(),
+                 asked ? stdout : stderr);
+      return asked ? 0 : static_cast<int>(Code::kUsage);
+    }
+    std::vector<std::string> names;
+    for (const Command& known : command_table()) names.emplace_back(known.name);
+    fail(Code::kUsage, "there is no command '", printable(words[0]), "'",
+         did_you_mean(words[0], names), "; see lastframe --help");
+  }
+  const std::vector<std::string> rest(words.begin() + static_cast<int64_t>(used), words.end());
+  for (const std::string& word : rest) {
+    if (word == "--help" || word == "-h") {
+      print(help_of_command(*command));
+      return 0;
+    }
+    if (word == "--") break;
+  }
+  return command->run(Arguments(*command, rest));
+}
+
+}  // namespace
+}  // namespace lf
+
+int main(int argc, char** argv) {
+  lf::keep_freed_memory();
+  const std::vector<std::string> words(argv + 1, argv + argc);
+  int status = 1;
+  try {
+    status = lf::run(words);
+  } catch (const lf::Error& error) {
+    lf::log_fatal_line(error.what());
+    status = error.exit_status();
+  } catch (const std::bad_alloc&) {
+    lf::log_fatal_line("out of memory; use a smaller batch or fewer ranks on this machine");
+  } catch (const std::exception& error) {
+    // LibTorch's messages carry a C++ stack after the first line; nobody wants it here.
+    const std::string what = error.what();
+    lf::log_fatal_line(
+        lf::str("unexpected: ", lf::printable(what.substr(0, what.find('\n')), 500)));
+  }
+  return lf::World::end(status);
+}

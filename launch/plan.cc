@@ -1,0 +1,118 @@
+// `lastframe plan`: what a store and a training run on it will ask for, before anything is built.
+#include <cstdio>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "base/json.h"
+#include "base/text.h"
+#include "config/config.h"
+#include "data/cost.h"
+#include "launch/commands.h"
+
+namespace lf {
+namespace {
+
+constexpr double kHour = 3600;
+
+void report_mode(Json& json, const StoreCost& cost, double images_per_second) {
+  json.field("bytes", cost.bytes);
+  json.field("shards", cost.shards);
+  json.field("build_core_hours", cost.build_core_seconds / kHour);
+  json.field("read_bytes_per_clip", cost.read_bytes);
+  json.field("read_bytes_per_s", static_cast<double>(cost.read_bytes) * images_per_second);
+  json.field("read_cores", cost.read_core_seconds * images_per_second);
+}
+
+std::string as_json(const CostEstimate& estimate, double images_per_second) {
+  Json json;
+  json.object([&] {
+    json.field("clips", estimate.stored.clips);
+    json.field("frames", estimate.clip.frames);
+    json.array("shape", [&] {
+      json.value(estimate.clip.height).value(estimate.clip.width).value(estimate.clip.channels);
+    });
+    json.field("element_bytes", estimate.element_bytes);
+    json.field("images_per_s", images_per_second);
+    json.field("load_per_s", 1 / estimate.rates.load_seconds);
+    json.field("recipe_per_s", 1 / estimate.rates.recipe_seconds);
+    json.field("sampled", estimate.rates.sampled);
+    json.field("bad", estimate.rates.bad);
+    json.object("stored", [&] { report_mode(json, estimate.stored, images_per_second); });
+    if (estimate.recomputed) {
+      json.object("recomputed",
+                  [&] { report_mode(json, *estimate.recomputed, images_per_second); });
+    }
+  });
+  return json.text() + "\n";
+}
+
+std::string decimal(double value, int digits) {
+  char text[64];
+  std::snprintf(text, sizeof text, "%.*f", digits, value);
+  return text;
+}
+
+std::string row(const std::string& head, const std::vector<std::string>& cells) {
+  char text[64];
+  std::snprintf(text, sizeof text, "%-34s", head.c_str());
+  std::string line = text;
+  for (const std::string& cell : cells) {
+    std::snprintf(text, sizeof text, "%16s", cell.c_str());
+    line += text;
+  }
+  return line + "\n";
+}
+
+std::string as_text(const CostEstimate& estimate, double images_per_second) {
+  std::vector<StoreCost> costs = {estimate.stored};
+  if (estimate.recomputed) costs.push_back(*estimate.recomputed);
+  const auto cells = [&](auto&& cell) {
+    std::vector<std::string> out;
+    for (const StoreCost& cost : costs) out.push_back(cell(cost));
+    return out;
+  };
+  const FrameShape& clip = estimate.clip;
+  const SourceRates& rates = estimate.rates;
+  std::string text =
+      str(human_count(estimate.stored.clips), " clips of ", clip.frames, " frames, ", clip.height,
+          "x", clip.width, "x", clip.channels, estimate.element_bytes == 1 ? " uint8" : " float16",
+          "\none core here loads ", decimal(1 / rates.load_seconds, 0), " items/s and makes ",
+          decimal(1 / rates.recipe_seconds, 0), " clips/s; of ", rates.sampled, " items tried ",
+          rates.bad, " cannot be used\n\n");
+  text += row("", cells([](const StoreCost& cost) { return StoreMode_Name(cost.mode); }));
+  text += row("store", cells([](const StoreCost& cost) { return human_bytes(cost.bytes); }));
+  text += row("shards", cells([](const StoreCost& cost) { return human_count(cost.shards); }));
+  text +=
+      row("hours to build on one core",
+          cells([](const StoreCost& cost) { return decimal(cost.build_core_seconds / kHour, 3); }));
+  text += row(str("read at ", images_per_second, " images/s"), cells([&](const StoreCost& cost) {
+                const double bytes = static_cast<double>(cost.read_bytes) * images_per_second;
+                return human_bytes(static_cast<uint64_t>(bytes)) + "/s";
+              }));
+  text += row("cores busy with making frames", cells([&](const StoreCost& cost) {
+                return decimal(cost.read_core_seconds * images_per_second, 2);
+              }));
+  return text;
+}
+
+}  // namespace
+
+int run_plan(const Arguments& arguments) {
+  const Config config = load_config(arguments.get("--config"), arguments.all("--set"));
+  double images_per_second = 1000;
+  if (arguments.has("--images-per-second") &&
+      (!parse(arguments.get("--images-per-second"), &images_per_second) ||
+       !(images_per_second > 0) || !(images_per_second <= 1e12))) {
+    fail(Code::kUsage, "lastframe plan: --images-per-second is '",
+         printable(arguments.get("--images-per-second")), "', expected a number in (0, 1e12]");
+  }
+  const std::unique_ptr<Source> source = open_source(config.source());
+  const CostEstimate estimate = estimate_cost(config, *source, 2);
+  const std::string report = arguments.has("--json") ? as_json(estimate, images_per_second)
+                                                     : as_text(estimate, images_per_second);
+  std::fputs(report.c_str(), stdout);
+  return 0;
+}
+
+}  // namespace lf

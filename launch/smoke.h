@@ -1,0 +1,41 @@
+// What `doctor --smoke` tries, each a collective over the world: an all-reduce whose sums are known
+// exactly, a folder, and the delivery of SIGUSR1. They report; they throw only if MPI itself fails.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "comm/world.h"
+
+namespace lf {
+
+struct AllReduceTrial {
+  std::string backend;  // "mpi", "nccl"
+  bool ok = false;      // on every rank
+  int64_t bytes = 0;
+  double seconds = 0;        // the best of the timed ones, of the slowest rank
+  double bus_bandwidth = 0;  // bytes/s: 2 (n-1)/n bytes / seconds; 0 in a world of one
+};
+
+// float and int64, checked element by element, then timed. On GPUs if the plugin is open.
+AllReduceTrial try_all_reduce(World& world, int64_t bytes);
+
+struct FolderTrial {
+  bool shared = false;  // every rank sees what rank 0 writes
+  bool rename = false, fsync = false, flock = false, fcntl = false;
+  double fsync_seconds = 0;  // of a published file, the slowest rank
+  std::string trouble;       // of the lowest rank that met any; "" if none
+  bool ok() const { return shared && rename && fsync && flock && fcntl; }
+};
+
+FolderTrial try_folder(World& world, const std::string& folder);
+
+// Every rank gets SIGUSR1 from the next rank on its machine (itself if alone). This rank's part.
+struct SignalTrial {
+  bool ok = false;  // on this rank
+  std::string trouble;
+};
+
+SignalTrial try_signal(World& world);
+
+}  // namespace lf

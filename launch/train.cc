@@ -1,0 +1,93 @@
+// `lastframe train`: starts or resumes a run, or with --dry-run says what it would be.
+#include <cstdio>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "base/stop.h"
+#include "comm/world.h"
+#include "config/config.h"
+#include "data/recipe.h"
+#include "data/source.h"
+#include "data/store.h"
+#include "launch/commands.h"
+#include "launch/version.h"
+#include "train/estimate.h"
+#include "train/trainer.h"
+
+namespace lf {
+namespace {
+
+// The shape of the clips this config trains on: the store's if there is one, else what a build of
+// its source and recipe would make.
+ClipShape shape_of_config(const Config& config) {
+  FrameShape shape;
+  if (!config.train().store().empty()) {
+    shape = Store::open(config.train().store())->clip_shape();
+  } else {
+    const std::unique_ptr<Source> source = open_source(config.source());
+    shape = source->shape();
+    if (shape.frames == 1) shape.frames = Recipe(config.recipe(), shape).frames();
+  }
+  return {shape.frames, shape.height, shape.width, shape.channels};
+}
+
+int dry_run(const Config& config, int ranks, bool as_json) {
+  const ClipShape shape = shape_of_config(config);
+  const std::unique_ptr<Model> model = make_model(config, shape, at::kCPU);
+  const MemoryEstimate memory = estimate_memory(*model, config, shape, ranks);
+  const int64_t parameters = model->parameters().count();
+  const int64_t steps =
+      (config.train().images() + config.train().batch() - 1) / config.train().batch();
+  if (as_json) {
+    Json json;
+    json.object([&] {
+      json.field("parameters", parameters).field("memory_bytes", memory.total);
+      json.field("memory_bytes_weights", memory.weights);
+      json.field("memory_bytes_per_clip", memory.per_clip);
+      json.field("ranks", ranks).field("steps", steps);
+      json.array("clip_shape", [&] {
+        for (const int side : {shape.frames, shape.height, shape.width, shape.channels})
+          json.value(side);
+      });
+      json.key("config").raw(config_json(config));
+    });
+    std::puts(json.text().c_str());
+    return 0;
+  }
+  std::printf(
+      "%s\n# clips %d x %dx%dx%d, parameters %s, steps %s of %d clips\n"
+      "# memory per rank on %d ranks: about %s (weights, moments and averages %s, %s a clip)\n",
+      print_config(config).c_str(), shape.frames, shape.height, shape.width, shape.channels,
+      human_count(static_cast<uint64_t>(parameters)).c_str(),
+      human_count(static_cast<uint64_t>(steps)).c_str(), config.train().batch(), ranks,
+      human_bytes(memory.total).c_str(), human_bytes(memory.weights).c_str(),
+      human_bytes(memory.per_clip).c_str());
+  return 0;
+}
+
+}  // namespace
+
+int run_train(const Arguments& arguments) {
+  const Config config = load_config(arguments.get("--config"), arguments.all("--set"));
+  if (arguments.has("--dry-run")) {
+    return dry_run(config, static_cast<int>(arguments.number("--ranks", 1, 1, 1 << 20)),
+                   arguments.has("--json"));
+  }
+  const TrainJob job{arguments.required("--run"),
+                     arguments.number("--until-images", 0, 1, int64_t{1} << 60), version()};
+  catch_stop_signals();  // before the first thing that takes time
+  World& world = World::join();
+  start_log("lastframe", world.rank());
+  world.agree("the config", print_config(config) + job.run_folder);
+  int status = 0;
+  {
+    Trainer trainer(world, config, job);
+    status = trainer.run();
+  }
+  world.barrier();  // a status other than 0 ends all ranks; they are all to have closed their files
+  return status;
+}
+
+}  // namespace lf

@@ -1,0 +1,12 @@
+// The only file that is compiled again when the commit changes; see version.h.
+#include "launch/version.h"
+
+#include "commit.h"
+
+namespace lf {
+
+std::string version_number() { return LF_VERSION; }
+std::string commit() { return LF_COMMIT; }
+std::string version() { return version_number() + " (" + commit() + ")"; }
+
+}  // namespace lf

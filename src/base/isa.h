@@ -1,0 +1,60 @@
+// One loop, three widths: kernels whose arithmetic is specified to the bit are written once as
+// plain loops and compiled for the baseline, for AVX2 + FMA and for AVX-512; the widest the CPU has
+// is chosen at run time. They vectorise across elements, never across a sum, and fuse only where
+// std::fma says so, hence every width gives the same bits; the baseline calls the C library's fma,
+// which is exact but slow. Not for code that may reorder sums. Called by base/random and data.
+#pragma once
+
+namespace lf {
+
+enum class Isa { kBaseline, kAvx2, kAvx512 };
+
+Isa best_isa();  // of this CPU
+Isa isa();       // what kernels use: the best one, unless forced
+const char* name_of(Isa isa);
+
+// While it lives, kernels of the whole process use `isa`, which the CPU must have. For tests.
+class ForcedIsa {
+ public:
+  explicit ForcedIsa(Isa isa);
+  ~ForcedIsa();
+  ForcedIsa(const ForcedIsa&) = delete;
+  ForcedIsa& operator=(const ForcedIsa&) = delete;
+
+ private:
+  Isa before_;
+};
+
+// What a kernel and all it calls must be marked with to be compiled for the caller's width.
+#define LF_INLINE __attribute__((always_inline)) inline
+
+#if defined(__x86_64__)
+template <typename Kernel, typename... Args>
+__attribute__((target("avx2,fma"))) void run_avx2(Args... args) {
+  Kernel::run(args...);
+}
+template <typename Kernel, typename... Args>
+__attribute__((target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,prefer-vector-width=512"))) void
+run_avx512(Args... args) {
+  Kernel::run(args...);
+}
+#endif
+
+// Kernel::run(args...), a static LF_INLINE function of plain pointers and numbers, at isa()'s
+// width.
+template <typename Kernel, typename... Args>
+void run_kernel(Args... args) {
+#if defined(__x86_64__)
+  switch (isa()) {
+    case Isa::kAvx512:
+      return run_avx512<Kernel>(args...);
+    case Isa::kAvx2:
+      return run_avx2<Kernel>(args...);
+    case Isa::kBaseline:
+      break;
+  }
+#endif
+  Kernel::run(args...);
+}
+
+}  // namespace lf

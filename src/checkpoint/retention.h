@@ -1,0 +1,62 @@
+// Which checkpoints a run has, which of them to resume from, when the next is due and which older
+// ones may go. Knows no torch and no MPI. Called on rank 0 by the coordinator, and by `inspect`.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/file.h"
+#include "checkpoint/manifest.h"
+#include "record.pb.h"
+#include "run.pb.h"
+
+namespace lf {
+
+enum class Standing {
+  kWhole,
+  kDamaged,      // or half copied, or half removed
+  kNewerFormat,  // whole perhaps, but a newer program's
+  kStray,        // published by a life that a newer one had already left behind
+};
+
+struct Candidate {
+  std::string folder;
+  int64_t images = 0;
+  Standing standing = Standing::kDamaged;
+  std::string reason;           // why it is refused; "" if it is whole
+  CheckpointManifest manifest;  // empty unless whole or stray
+  bool valid() const { return standing == Standing::kWhole; }
+};
+
+// Everything in RUN/checkpoints that has a checkpoint's name, newest first.
+std::vector<Candidate> list_checkpoints(FileSystem& files, const std::string& run_folder,
+                                        Depth depth);
+
+// The newest whole one, every byte compared; what was passed over is logged. Nothing if the run has
+// no checkpoints (strays do not count). Code::kCheckpoint, with each reason, if it has some but
+// none that is whole, or if the newest was written by a newer program: going on from an older one
+// would lose work.
+std::optional<Candidate> choose_checkpoint(FileSystem& files, const std::string& run_folder);
+
+// At start, after the life was claimed: removes what unfinished saves and removals of dead lives
+// left, and logs it. Returns how many.
+int remove_leftovers(FileSystem& files, const std::string& run_folder, int64_t life);
+
+// Whether to save now: `images` since the last checkpoint and `seconds` since it.
+bool save_due(const CheckpointConfig& config, int64_t images, double seconds);
+
+// The folders that may go, given all candidates: those the config does not keep. Never the newest
+// whole one, never anything newer than it, never a newer program's.
+std::vector<std::string> prunable(const CheckpointConfig& config,
+                                  const std::vector<Candidate>& candidates,
+                                  const std::vector<std::vector<NamedNumber>>& metrics);
+
+// After a commit: looks at the newest (all of it with read_back) and, only if it is whole, removes
+// what the config does not keep. Returns the removed folders. Code::kCheckpoint if the newest is
+// not whole; nothing was removed then.
+std::vector<std::string> prune_checkpoints(FileSystem& files, const std::string& run_folder,
+                                           const CheckpointConfig& config, const Life& life);
+
+}  // namespace lf

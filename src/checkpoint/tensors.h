@@ -1,0 +1,55 @@
+// Named torch tensors in safetensors files: types, strict comparison of what is asked for with what
+// is there, reading and writing. Called by checkpoint.h and async_writer.h, and directly for
+// weights that lie in a single file.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <string>
+#include <vector>
+
+#include "checkpoint/safetensors.h"
+#include "record.pb.h"
+
+namespace lf {
+
+struct StateTensor {
+  std::string name;
+  at::Tensor tensor;
+};
+
+// Code::kUsage, naming the tensor, for a type the format or we do not know (complex, quantised).
+TensorLayout layout_of(const StateTensor& state);
+at::ScalarType scalar_type(DType dtype);
+
+// A tensor whose bytes lie in host memory.
+struct HostTensor {
+  TensorLayout layout;
+  const void* bytes = nullptr;
+  std::vector<int64_t> strides;  // in elements; empty: row-major
+};
+
+// Writes and syncs one file; the record is what the manifest will say of it.
+CheckpointFile write_tensor_file(FileSystem& files, const std::string& folder,
+                                 const std::string& name, const std::string& kind,
+                                 const std::vector<HostTensor>& tensors);
+
+// Asked for against found: everything that is missing, unexpected, reshaped or of another type in
+// one Code::kCheckpoint message that begins with `where`.
+void require_same(const std::string& where, const std::vector<TensorLayout>& asked,
+                  const std::vector<TensorLayout>& found);
+
+// The tensor on the host; with *crc32c its bytes' checksum.
+at::Tensor read_tensor(const SafetensorsFile& file, const TensorEntry& entry,
+                       uint32_t* crc32c = nullptr);
+// Into a tensor of equal shape and type, on any device, of any strides. Returns the bytes'
+// checksum.
+uint32_t read_tensor_into(const SafetensorsFile& file, const TensorEntry& entry,
+                          const at::Tensor& into);
+
+// A whole file of weights: by name, or strictly into tensors that must be exactly those.
+std::vector<StateTensor> load_tensor_file(FileSystem& files, const std::string& path);
+void load_tensor_file_into(FileSystem& files, const std::string& path,
+                           const std::vector<StateTensor>& tensors);
+
+}  // namespace lf

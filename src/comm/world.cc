@@ -1,0 +1,292 @@
+// World over Open MPI; see world.h. One of the two files that include mpi.h.
+#include "comm/world.h"
+
+#include <mpi.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <thread>
+
+#include "base/crc32c.h"
+#include "base/error.h"
+#include "comm/activity.h"
+#include "comm/patience.h"
+
+namespace lf {
+namespace {
+
+std::unique_ptr<World> g_world;
+MPI_Comm g_comm = MPI_COMM_NULL;  // ours alone; null in a world of one without MPI
+
+constexpr size_t kPart = size_t{1} << 28;  // MPI counts are ints
+
+void check(int status, const char* what) {
+  if (status == MPI_SUCCESS) return;
+  char text[MPI_MAX_ERROR_STRING];
+  int length = 0;
+  MPI_Error_string(status, text, &length);
+  fail(Code::kPeer, "MPI could not ", what, ": ", std::string(text, static_cast<size_t>(length)),
+       "; was a rank lost? See the ranks' logs, then start the job again");
+}
+
+void finish(MPI_Request* request, const char* what) {
+  Patience patience;
+  while (true) {
+    int done = 0;
+    check(MPI_Test(request, &done, MPI_STATUS_IGNORE), what);
+    if (done != 0) return;
+    patience.pause();
+  }
+}
+
+int number_in(const char* variable) {
+  const char* text = std::getenv(variable);
+  return text == nullptr ? 0 : std::atoi(text);
+}
+
+// How many ranks the launcher says there are: 0 if nothing launched us.
+int launched_ranks() {
+  if (const int ranks = number_in("OMPI_COMM_WORLD_SIZE"); ranks > 0) return ranks;
+  if (const int ranks = number_in("PMI_SIZE"); ranks > 0) return ranks;
+  const int tasks = number_in("SLURM_STEP_NUM_TASKS");
+  if (std::getenv("PMIX_RANK") != nullptr) return std::max(tasks, 1);
+  if (tasks > 1) {  // each would take itself for the whole world
+    fail(Code::kUsage, "srun started ", tasks,
+         " tasks without a way for Open MPI to connect them; ",
+         "use srun --mpi=pmix, or mpirun inside the allocation");
+  }
+  return 0;
+}
+
+void start_mpi(int expected) {
+  ::setenv("OMPI_MCA_mpi_yield_when_idle", "1", 0);  // more threads than cores must not collapse
+  int provided = 0;
+  check(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_MULTIPLE, &provided), "start");
+  if (provided != MPI_THREAD_MULTIPLE) {
+    fail(Code::kUsage, "this Open MPI gives thread level ", provided, ", expected ",
+         MPI_THREAD_MULTIPLE, " (MPI_THREAD_MULTIPLE); use a build that supports threads");
+  }
+  int size = 0;
+  MPI_Comm_size(MPI_COMM_WORLD, &size);
+  if (size < expected) {
+    fail(Code::kUsage, "the launcher started ", expected, " ranks but Open MPI sees ", size,
+         "; start with Open MPI's own mpirun, or with srun --mpi=pmix");
+  }
+  check(MPI_Comm_dup(MPI_COMM_WORLD, &g_comm), "make a communicator");
+  MPI_Comm_set_errhandler(g_comm, MPI_ERRORS_RETURN);
+}
+
+template <typename T>
+T reduce(T value, MPI_Datatype type, MPI_Op operation, const char* name) {
+  if (g_comm == MPI_COMM_NULL) return value;
+  const CollectiveNote note(name, sizeof(T));
+  MPI_Request request = MPI_REQUEST_NULL;
+  check(MPI_Iallreduce(MPI_IN_PLACE, &value, 1, type, operation, g_comm, &request), name);
+  finish(&request, name);
+  return value;
+}
+
+void broadcast_bytes(void* bytes, size_t size) {
+  for (size_t at = 0; at < size; at += kPart) {
+    MPI_Request request = MPI_REQUEST_NULL;
+    check(MPI_Ibcast(static_cast<char*>(bytes) + at, static_cast<int>(std::min(kPart, size - at)),
+                     MPI_BYTE, 0, g_comm, &request),
+          "broadcast");
+    finish(&request, "broadcast");
+  }
+}
+
+template <typename Transfer>
+void in_parts(size_t size, const char* what, Transfer&& transfer) {
+  for (size_t at = 0; at < size; at += kPart) {
+    MPI_Request request = MPI_REQUEST_NULL;
+    check(transfer(at, static_cast<int>(std::min(kPart, size - at)), &request), what);
+    finish(&request, what);
+  }
+}
+
+std::string first_difference(const std::string& mine, const std::string& other) {
+  const std::vector<std::string> a = split(mine, '\n'), b = split(other, '\n');
+  for (size_t i = 0; i < std::max(a.size(), b.size()); ++i) {
+    const std::string left = i < a.size() ? a[i] : "", right = i < b.size() ? b[i] : "";
+    if (left != right) {
+      return str("'", printable(left, 120), "' against '", printable(right, 120), "'");
+    }
+  }
+  return "nothing visible";
+}
+
+}  // namespace
+
+World::World() {
+  const int expected = launched_ranks();
+  if (expected == 0) return;
+  start_mpi(expected);
+  MPI_Comm_rank(g_comm, &rank_);
+  MPI_Comm_size(g_comm, &size_);
+  MPI_Comm machine = MPI_COMM_NULL;
+  check(MPI_Comm_split_type(g_comm, MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &machine),
+        "find the ranks of this machine");
+  MPI_Comm_rank(machine, &local_rank_);
+  MPI_Comm_size(machine, &local_size_);
+  MPI_Comm_free(&machine);
+}
+
+World& World::join() {
+  if (g_world == nullptr) g_world.reset(new World());
+  return *g_world;
+}
+
+bool World::joined() { return g_world != nullptr; }
+
+int World::end(int status) {
+  int running = 0, over = 0;
+  MPI_Initialized(&running);
+  MPI_Finalized(&over);
+  if (running == 0 || over != 0) return status;
+  if (status != 0) abort(status);
+  if (g_comm != MPI_COMM_NULL) MPI_Comm_free(&g_comm);
+  MPI_Finalize();
+  return status;
+}
+
+void World::abort(int status) {
+  std::fflush(nullptr);
+  int running = 0, over = 0;
+  MPI_Initialized(&running);
+  MPI_Finalized(&over);
+  if (running != 0 && over == 0) {
+    // MPI_Abort asks the launcher's daemon; if that is gone too, this process still ends.
+    std::thread([status] {
+      std::this_thread::sleep_for(std::chrono::seconds(5));
+      ::_exit(status);
+    }).detach();
+    MPI_Abort(MPI_COMM_WORLD, status);
+  }
+  ::_exit(status);
+}
+
+void World::barrier() {
+  if (g_comm == MPI_COMM_NULL) return;
+  const CollectiveNote note("barrier", 0);
+  MPI_Request request = MPI_REQUEST_NULL;
+  check(MPI_Ibarrier(g_comm, &request), "barrier");
+  finish(&request, "barrier");
+}
+
+std::string World::broadcast(const std::string& bytes) {
+  if (g_comm == MPI_COMM_NULL) return bytes;
+  const CollectiveNote note("broadcast of bytes", bytes.size());
+  uint64_t size = bytes.size();
+  broadcast_bytes(&size, sizeof(size));
+  std::string all = is_root() ? bytes : std::string(size, '\0');
+  broadcast_bytes(all.data(), all.size());
+  return all;
+}
+
+std::vector<std::string> World::gather(const std::string& bytes) {
+  if (g_comm == MPI_COMM_NULL) return {bytes};
+  const CollectiveNote note("gather of bytes", bytes.size());
+  constexpr int kTag = 1;
+  uint64_t size = bytes.size();
+  std::vector<uint64_t> sizes(is_root() ? static_cast<size_t>(size_) : 0);
+  MPI_Request request = MPI_REQUEST_NULL;
+  // NOLINTNEXTLINE(mpi-type-mismatch): clang-tidy 14 does not see that unsigned long is uint64_t
+  check(MPI_Igather(&size, 1, MPI_UINT64_T, sizes.data(), 1, MPI_UINT64_T, 0, g_comm, &request),
+        "gather");
+  finish(&request, "gather");
+  if (!is_root()) {
+    in_parts(bytes.size(), "gather", [&](size_t at, int count, MPI_Request* sent) {
+      return MPI_Isend(bytes.data() + at, count, MPI_BYTE, 0, kTag, g_comm, sent);
+    });
+    return {};
+  }
+  std::vector<std::string> all = {bytes};
+  for (int rank = 1; rank < size_; ++rank) {
+    std::string& text = all.emplace_back(sizes[static_cast<size_t>(rank)], '\0');
+    in_parts(text.size(), "gather", [&](size_t at, int count, MPI_Request* received) {
+      return MPI_Irecv(text.data() + at, count, MPI_BYTE, rank, kTag, g_comm, received);
+    });
+  }
+  return all;
+}
+
+std::vector<std::string> World::all_gather(const std::string& bytes) {
+  // Each entry behind its length, as one text.
+  std::string packed;
+  for (const std::string& entry : gather(bytes)) {
+    const uint64_t size = entry.size();
+    packed.append(reinterpret_cast<const char*>(&size), sizeof(size)).append(entry);
+  }
+  packed = broadcast(packed);
+  std::vector<std::string> all;
+  for (size_t at = 0; at < packed.size();) {
+    uint64_t size = 0;
+    std::memcpy(&size, packed.data() + at, sizeof(size));
+    all.push_back(packed.substr(at + sizeof(size), size));
+    at += sizeof(size) + size;
+  }
+  return all;
+}
+
+int64_t World::sum(int64_t value) { return reduce(value, MPI_INT64_T, MPI_SUM, "sum"); }
+int64_t World::min(int64_t value) { return reduce(value, MPI_INT64_T, MPI_MIN, "min"); }
+int64_t World::max(int64_t value) { return reduce(value, MPI_INT64_T, MPI_MAX, "max"); }
+double World::sum(double value) { return reduce(value, MPI_DOUBLE, MPI_SUM, "sum"); }
+double World::max(double value) { return reduce(value, MPI_DOUBLE, MPI_MAX, "max"); }
+
+void World::agree(const std::string& what, const std::string& text) {
+  if (size_ == 1) return;
+  // Two checksums of different kinds and the length; the texts themselves travel only if they
+  // differ somewhere.
+  const std::string mark =
+      str(text.size(), " ", crc32c(text.data(), text.size()), " ", std::hash<std::string>()(text));
+  const Dissent dissent = find_dissent(all_gather(mark));
+  if (dissent.ranks.empty()) return;
+  const int odd = dissent.ranks.front();
+  const bool shows = rank_ == odd || rank_ == dissent.reference;
+  const std::vector<std::string> texts = all_gather(shows ? text : "");
+  fail(Code::kUsage, name_ranks(dissent.ranks), dissent.ranks.size() == 1 ? " has" : " have",
+       " another ", what, " than rank ", dissent.reference, ": ",
+       first_difference(texts[static_cast<size_t>(odd)],
+                        texts[static_cast<size_t>(dissent.reference)]),
+       "; every rank must be started with the same");
+}
+
+std::string name_ranks(const std::vector<int>& ranks) {
+  if (ranks.size() == 1) return str("rank ", ranks[0]);
+  std::string text = "ranks ";
+  constexpr size_t kShown = 8;
+  const size_t shown = std::min(ranks.size(), kShown);
+  for (size_t i = 0; i < shown; ++i) {
+    if (i > 0) text += i + 1 == ranks.size() ? " and " : ", ";
+    text += std::to_string(ranks[i]);
+  }
+  return ranks.size() > kShown ? str(text, ", ... (", ranks.size(), " in all)") : text;
+}
+
+Dissent find_dissent(const std::vector<std::string>& by_rank) {
+  Dissent dissent;
+  int64_t most = 0;
+  for (size_t rank = 0; rank < by_rank.size(); ++rank) {
+    const auto votes = std::count(by_rank.begin(), by_rank.end(), by_rank[rank]);
+    if (votes > most) {
+      most = votes;
+      dissent.reference = static_cast<int>(rank);
+    }
+    if (votes == static_cast<int64_t>(by_rank.size())) return dissent;
+  }
+  for (size_t rank = 0; rank < by_rank.size(); ++rank) {
+    if (by_rank[rank] != by_rank[static_cast<size_t>(dissent.reference)]) {
+      dissent.ranks.push_back(static_cast<int>(rank));
+    }
+  }
+  return dissent;
+}
+
+}  // namespace lf

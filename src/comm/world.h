@@ -1,0 +1,63 @@
+// The control plane: which ranks there are, small messages between them, and how the process ends.
+// A World is Open MPI's (started by mpirun, or by srun with PMIx) or of one process when nothing
+// launched us. It moves bytes and agreements, never gradients (GradientSync does). Called by
+// launch, eval and train.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace lf {
+
+class World {
+ public:
+  // Joins the world, once per process; later calls return the same. MPI is initialised only if a
+  // launcher started us, so a lone process needs no MPI runtime.
+  static World& join();
+  // True once join() was called.
+  static bool joined();
+  // The last act of the process: 0 leaves the world in order (collective), anything else ends every
+  // rank with this status (MPI_Abort). Returns `status`. Backends must be gone by then.
+  static int end(int status);
+  // Ends every rank with this status at once, from any thread; stopped and stuck ranks too.
+  [[noreturn]] static void abort(int status);
+
+  int rank() const { return rank_; }
+  int size() const { return size_; }
+  int local_rank() const { return local_rank_; }  // among the ranks of this machine
+  int local_size() const { return local_size_; }
+  bool is_root() const { return rank_ == 0; }
+
+  // Collective; every rank must call them in the same order, from one thread. A rank that waits
+  // for the others sleeps. A failure of MPI is Code::kPeer.
+  void barrier();
+  std::string broadcast(const std::string& bytes);                // rank 0's bytes, on every rank
+  std::vector<std::string> gather(const std::string& bytes);      // on rank 0, by rank; else empty
+  std::vector<std::string> all_gather(const std::string& bytes);  // on every rank, by rank
+  int64_t sum(int64_t value);
+  int64_t min(int64_t value);
+  int64_t max(int64_t value);
+  double sum(double value);
+  double max(double value);
+  // Throws Code::kUsage on every rank, naming `what` and the ranks that differ, unless all ranks
+  // gave the same text (their config, their program version).
+  void agree(const std::string& what, const std::string& text);
+
+ private:
+  World();
+  int rank_ = 0, size_ = 1, local_rank_ = 0, local_size_ = 1;
+};
+
+// "rank 2", "ranks 0, 2 and 5", "ranks 1, 2, 3, ... (12 in all)".
+std::string name_ranks(const std::vector<int>& ranks);
+
+// The ranks whose entry is not the one that most have (on a tie, the one of the lowest rank), and
+// the lowest rank that has that one.
+struct Dissent {
+  std::vector<int> ranks;
+  int reference = 0;
+};
+Dissent find_dissent(const std::vector<std::string>& by_rank);
+
+}  // namespace lf

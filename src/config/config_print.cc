@@ -1,0 +1,225 @@
+// The printing half of config.h: canonical text, JSON, differences, documentation from the comments
+// of run.proto (the build embeds its descriptor with source info).
+#include <google/protobuf/descriptor.pb.h>
+#include <google/protobuf/text_format.h>
+
+#include <map>
+#include <set>
+#include <sstream>
+
+#include "base/error.h"
+#include "base/json.h"
+#include "config/config.h"
+#include "config/reflect.h"
+
+extern "C" const char lf_run_descriptor_begin[];
+extern "C" const char lf_run_descriptor_end[];
+
+namespace lf {
+namespace {
+
+using google::protobuf::Descriptor;
+using google::protobuf::Message;
+using google::protobuf::Reflection;
+
+// Sets every unset scalar to its default and every plain group to itself, so that printing shows
+// them. Members of a oneof stay as they are: choosing one is the user's.
+void write_out_defaults(Message& message) {
+  const Descriptor* type = message.GetDescriptor();
+  const Reflection* reflection = message.GetReflection();
+  for (int i = 0; i < type->field_count(); ++i) {
+    const FieldDescriptor* field = type->field(i);
+    if (field->is_repeated()) {
+      if (!field->message_type()) continue;
+      for (int k = 0; k < reflection->FieldSize(message, field); ++k) {
+        write_out_defaults(*reflection->MutableRepeatedMessage(&message, field, k));
+      }
+      continue;
+    }
+    const bool chosen = reflection->HasField(message, field);
+    if (field->message_type()) {
+      if (chosen || field->containing_oneof() == nullptr) {
+        write_out_defaults(*reflection->MutableMessage(&message, field));
+      }
+    } else if (!chosen && field->containing_oneof() == nullptr && field->has_default_value()) {
+      copy_field(message, field, message);
+    } else if (!chosen && field->containing_oneof() == nullptr && field->name() != "base" &&
+               field->cpp_type() != FieldDescriptor::CPPTYPE_STRING) {
+      copy_field(message, field, message);
+    }
+  }
+}
+
+Config with_defaults(const Config& run) {
+  Config out = run;
+  write_out_defaults(out);
+  return out;
+}
+
+void json_message(Json& json, const Message& message);
+
+void json_value(Json& json, const Message& message, const FieldDescriptor& field, int index) {
+  switch (field.cpp_type()) {
+    case FieldDescriptor::CPPTYPE_MESSAGE:
+      json_message(json, read_message(message, field, index));
+      break;
+    case FieldDescriptor::CPPTYPE_STRING: {
+      const Reflection* r = message.GetReflection();
+      json.value(field.is_repeated() ? r->GetRepeatedString(message, &field, index)
+                                     : r->GetString(message, &field));
+      break;
+    }
+    case FieldDescriptor::CPPTYPE_ENUM:
+      json.value(read_text(message, field, index));
+      break;
+    default:
+      json.raw(read_text(message, field, index));
+  }
+}
+
+void json_message(Json& json, const Message& message) {
+  std::vector<const FieldDescriptor*> present;
+  message.GetReflection()->ListFields(message, &present);
+  json.object([&] {
+    for (const FieldDescriptor* field : present) {
+      json.key(field->name());
+      if (!field->is_repeated()) {
+        json_value(json, message, *field, 0);
+        continue;
+      }
+      json.array([&] {
+        for (int i = 0; i < message.GetReflection()->FieldSize(message, field); ++i) {
+          json_value(json, message, *field, i);
+        }
+      });
+    }
+  });
+}
+
+// Every leaf as "path" -> text; `fixed_only` leaves out what a resumed run may change.
+void leaves(const Message& message, const std::string& prefix, bool fixed_only,
+            std::map<std::string, std::string>& out) {
+  std::vector<const FieldDescriptor*> present;
+  message.GetReflection()->ListFields(message, &present);
+  for (const FieldDescriptor* field : present) {
+    if (fixed_only && is_free(*field)) continue;
+    const std::string path = prefix + field->name();
+    const int count = field->is_repeated() ? message.GetReflection()->FieldSize(message, field) : 1;
+    for (int i = 0; i < count; ++i) {
+      const std::string at = field->is_repeated() ? str(path, "[", i, "]") : path;
+      if (field->message_type()) {
+        out[at] = "{}";  // an empty group differs from none
+        leaves(read_message(message, *field, i), at + ".", fixed_only, out);
+      } else {
+        out[at] = read_text(message, *field, i);
+      }
+    }
+  }
+}
+
+std::map<std::string, std::string> leaves_of(const Config& run, bool fixed_only) {
+  std::map<std::string, std::string> out;
+  leaves(with_defaults(run), "", fixed_only, out);
+  return out;
+}
+
+// full field name -> its comment in run.proto, joined into one paragraph.
+std::map<std::string, std::string> read_comments() {
+  google::protobuf::FileDescriptorSet files;
+  LF_CHECK(files.ParseFromArray(lf_run_descriptor_begin,
+                                static_cast<int>(lf_run_descriptor_end - lf_run_descriptor_begin)));
+  std::map<std::string, std::string> comments;
+  for (const auto& file : files.file()) {
+    if (file.package() != "lf") continue;
+    for (const auto& location : file.source_code_info().location()) {
+      // Path of a field: 4 (message), index, 2 (field), index.
+      if (location.path_size() != 4 || location.path(0) != 4 || location.path(2) != 2) continue;
+      const auto& message = file.message_type(location.path(1));
+      std::istringstream words(location.leading_comments());
+      std::string text, word;
+      while (words >> word) text += (text.empty() ? "" : " ") + word;
+      comments["lf." + message.name() + "." + message.field(location.path(3)).name()] = text;
+    }
+  }
+  return comments;
+}
+
+void document_message(const Descriptor& type, const std::string& prefix,
+                      std::set<const Descriptor*> above, const std::string& filter,
+                      std::vector<OptionDoc>& out) {
+  static const std::map<std::string, std::string> comments = read_comments();
+  if (!above.insert(&type).second) return;  // a composite holds operators, which hold ...
+  for (int i = 0; i < type.field_count(); ++i) {
+    const FieldDescriptor& field = *type.field(i);
+    const std::string path = prefix + field.name();
+    const auto comment = comments.find(field.full_name());
+    const bool wanted = path.starts_with(filter) || filter.starts_with(path + ".");
+    if (!wanted) continue;
+    if (path.starts_with(filter) && (!field.message_type() || field.containing_oneof() ||
+                                     field.is_repeated() || prefix.empty())) {
+      std::string fallback;
+      if (!field.is_repeated() && !field.message_type()) {
+        const Message* prototype =
+            google::protobuf::MessageFactory::generated_factory()->GetPrototype(&type);
+        fallback = read_text(*prototype, field, 0);
+      }
+      out.push_back({path, type_name(field), fallback, range_of(field),
+                     comment == comments.end() ? "" : comment->second});
+    }
+    if (field.message_type() && !field.is_repeated()) {
+      document_message(*field.message_type(), path + ".", above, filter, out);
+    }
+  }
+}
+
+}  // namespace
+
+std::string print_config(const Config& run) {
+  std::string text;
+  google::protobuf::TextFormat::Printer printer;
+  printer.SetUseShortRepeatedPrimitives(true);
+  printer.PrintToString(with_defaults(run), &text);
+  return text;
+}
+
+std::string config_json(const Config& run) {
+  Json json;
+  json_message(json, with_defaults(run));
+  return json.text();
+}
+
+std::vector<std::string> config_differences(const Config& before, const Config& after,
+                                            bool leave_out_free) {
+  const auto old_values = leaves_of(before, leave_out_free);
+  const auto new_values = leaves_of(after, leave_out_free);
+  std::vector<std::string> lines;
+  for (const auto& [path, value] : old_values) {
+    const auto other = new_values.find(path);
+    if (other == new_values.end())
+      lines.push_back(str(path, ": ", value, " -> (unset)"));
+    else if (other->second != value)
+      lines.push_back(str(path, ": ", value, " -> ", other->second));
+  }
+  for (const auto& [path, value] : new_values) {
+    if (!old_values.contains(path)) lines.push_back(str(path, ": (unset) -> ", value));
+  }
+  return lines;
+}
+
+uint64_t config_fingerprint(const Config& run) {
+  uint64_t hash = 0xcbf29ce484222325;  // FNV-1a over "path=value\n", which is sorted
+  for (const auto& [path, value] : leaves_of(run, true)) {
+    for (const char c : path + "=" + value + "\n") {
+      hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3;
+    }
+  }
+  return hash;
+}
+
+std::vector<OptionDoc> document_options(const std::string& prefix) {
+  std::vector<OptionDoc> out;
+  document_message(*Config::descriptor(), "", {}, prefix, out);
+  return out;
+}
+
+}  // namespace lf

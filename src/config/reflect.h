@@ -1,0 +1,38 @@
+// Typed access to protobuf fields through reflection, and the annotations of option.proto. Only
+// config.cc and config_print.cc use this.
+#pragma once
+
+#include <google/protobuf/descriptor.h>
+#include <google/protobuf/message.h>
+
+#include <string>
+#include <vector>
+
+namespace lf {
+
+using google::protobuf::FieldDescriptor;
+
+std::vector<std::string> field_names(const google::protobuf::Descriptor& type);
+std::string type_name(const FieldDescriptor& field);  // "int", "number", "FP32|BF16", "list of ..."
+std::string range_of(const FieldDescriptor& field);   // "" if any value will do
+bool in_range(const std::string& range, double value);
+bool is_free(const FieldDescriptor& field);
+std::string nearest_option(const std::string& path);  // ", did you mean 'train.batch'?" or ""
+
+// Element `index` of a list, or the value itself (its default if it is not set).
+double read_number(const google::protobuf::Message& message, const FieldDescriptor& field,
+                   int index);
+std::string read_text(const google::protobuf::Message& message, const FieldDescriptor& field,
+                      int index);
+const google::protobuf::Message& read_message(const google::protobuf::Message& message,
+                                              const FieldDescriptor& field, int index);
+
+// Sets a single value, appends to a list.
+template <typename T>
+void write_field(google::protobuf::Message& message, const FieldDescriptor& field, const T& value);
+
+// Copies a scalar or appends the elements of a list.
+void copy_field(const google::protobuf::Message& from, const FieldDescriptor* field,
+                google::protobuf::Message& to);
+
+}  // namespace lf

@@ -1,0 +1,123 @@
+// The plugin's side of kernels/device.h: page-locked memory, CUDA graphs and the table of kernels.
+// Nobody includes this; launch/plugin opens it.
+#include "kernels/device.h"
+
+#include <ATen/cuda/CUDAEvent.h>
+#include <ATen/cuda/CUDAGraph.h>
+#include <c10/cuda/CUDAFunctions.h>
+#include <c10/cuda/CUDAGuard.h>
+#include <c10/cuda/CUDAStream.h>
+#include <cuda_runtime_api.h>
+#include <nccl.h>
+
+#include "base/error.h"
+#include "cuda/clip_kernels.h"
+
+namespace lf {
+namespace {
+
+void check(cudaError_t status, const char* what) {
+  if (status != cudaSuccess) fail(Code::kBug, what, ": CUDA says ", cudaGetErrorString(status));
+}
+
+class RecordedGraph : public RecordedStep {
+ public:
+  RecordedGraph(const std::function<void()>& step, int warm_up) {
+    // The default stream cannot be captured; the side stream runs after what is queued already.
+    const c10::cuda::CUDAStream current = c10::cuda::getCurrentCUDAStream();
+    const c10::cuda::CUDAStream side = c10::cuda::getStreamFromPool();
+    at::cuda::CUDAEvent queued;
+    queued.record(current);
+    queued.block(side);
+    {
+      const c10::cuda::CUDAStreamGuard guard(side);
+      for (int i = 0; i < warm_up; ++i) step();
+      side.synchronize();
+      // Thread-local: the loader's threads may ask for page-locked memory in the meantime, which a
+      // global capture would forbid them.
+      graph_.capture_begin({0, 0}, cudaStreamCaptureModeThreadLocal);
+      try {
+        step();
+      } catch (...) {
+        end_broken_capture();
+        throw;
+      }
+      graph_.capture_end();
+    }
+    at::cuda::CUDAEvent recorded;
+    recorded.record(side);
+    recorded.block(current);
+  }
+
+  void replay() override { graph_.replay(); }
+
+ private:
+  // The stream must leave capture mode; the error worth telling is the step's.
+  void end_broken_capture() noexcept {
+    try {
+      graph_.capture_end();
+    } catch (const std::exception&) {
+    }
+    (void)cudaGetLastError();
+  }
+
+  at::cuda::CUDAGraph graph_;
+};
+
+class CudaDevice : public Device {
+ public:
+  std::string description() const override {
+    int device = 0, runtime = 0, driver = 0, nccl = 0;
+    check(cudaGetDevice(&device), "the current device");
+    check(cudaRuntimeGetVersion(&runtime), "the run-time version");
+    check(cudaDriverGetVersion(&driver), "the driver version");
+    cudaDeviceProp properties{};
+    check(cudaGetDeviceProperties(&properties, device), "the device's properties");
+    ncclGetVersion(&nccl);
+    return str("GPU ", device, " ", properties.name, ", ", human_bytes(properties.totalGlobalMem),
+               ", CUDA ", runtime / 1000, ".", runtime % 1000 / 10, " (driver ", driver / 1000, ".",
+               driver % 1000 / 10, "), NCCL ", nccl / 10000, ".", nccl / 100 % 100, ".",
+               nccl % 100);
+  }
+
+  std::shared_ptr<void> pinned(size_t bytes) override {
+    void* memory = nullptr;
+    const cudaError_t status = cudaHostAlloc(&memory, bytes, cudaHostAllocPortable);
+    if (status != cudaSuccess) {
+      (void)cudaGetLastError();  // it is ours; the next CUDA call must not see it
+      fail(Code::kUsage, "no ", human_bytes(bytes),
+           " of page-locked memory: ", cudaGetErrorString(status),
+           "; lower the loader's prefetch or the batch");
+    }
+    // A copy to the device still reads it, so whoever frees it has waited for that copy.
+    return {memory, [](void* pointer) { (void)cudaFreeHost(pointer); }};
+  }
+
+  std::unique_ptr<RecordedStep> record(const std::function<void()>& step, int warm_up) override {
+    return std::make_unique<RecordedGraph>(step, warm_up);
+  }
+
+  const DeviceKernels* kernels() const override {
+#ifdef LF_CUDA_KERNELS
+    static constexpr DeviceKernels kTable = {.to_signed_unit = &to_signed_unit};
+    return &kTable;
+#else
+    return nullptr;
+#endif
+  }
+
+ private:
+  static void to_signed_unit(const uint8_t* clips, const ClipShape& shape, float* out,
+                             void* stream) {
+    check(cuda_to_signed_unit(clips, shape, out, static_cast<cudaStream_t>(stream)),
+          "to_signed_unit");
+  }
+};
+
+}  // namespace
+}  // namespace lf
+
+extern "C" __attribute__((visibility("default"))) lf::Device* lf_device() {
+  static lf::CudaDevice device;
+  return &device;
+}

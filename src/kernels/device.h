@@ -1,0 +1,62 @@
+// What the CUDA plugin offers beside process groups (comm/device_backend.h): page-locked host
+// memory, steps recorded once and replayed, and kernels over raw device pointers. An interface
+// only: it includes neither torch nor CUDA, src/cuda implements it, launch/plugin opens it. Called
+// by train and by the dispatch of the fused kernels.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+namespace lf {
+
+// Shape of a batch of clips, [clips, frames, height, width, channels] as shards hold them.
+struct ClipShape {
+  int64_t clips = 0, frames = 0, height = 0, width = 0, channels = 0;
+};
+
+// Kernels are queued on `stream` (a cudaStream_t; nullptr is the default stream) and return at
+// once. Trouble is thrown as Code::kBug: wrong pointers and shapes are our own mistakes.
+struct DeviceKernels {
+  // uint8 [N,T,H,W,C] -> float [N,T,C,H,W] in [-1, 1]: (2 v - 255) / 255 rounded once, the same
+  // bits as on the CPU. 0 -> -1, 255 -> 1.
+  void (*to_signed_unit)(const uint8_t* clips_NTHWC, const ClipShape& shape, float* out_NTCHW,
+                         void* stream);
+};
+
+// A step of fixed shapes and addresses, recorded. Not thread-safe.
+class RecordedStep {
+ public:
+  virtual ~RecordedStep() = default;
+  // Queues everything the step queued when it was recorded, on the current stream. What changes
+  // from step to step (clips, noise keys, learning rate) must lie in tensors the caller refills.
+  virtual void replay() = 0;
+};
+
+class Device {
+ public:
+  virtual ~Device() = default;
+
+  virtual std::string description() const = 0;  // of the current device and the run-time libraries
+
+  // Page-locked host memory that copies to the device overlap with; freed with its last owner.
+  // Code::kUsage if the machine has no more of it.
+  virtual std::shared_ptr<void> pinned(size_t bytes) = 0;
+
+  // Runs `step` `warm_up` times on a stream of its own (autotuning, allocations, DDP's first 11
+  // steps), then records it. What the step allocates stays reserved while the result lives. A step
+  // that throws while it is recorded throws out of here.
+  virtual std::unique_ptr<RecordedStep> record(const std::function<void()>& step, int warm_up) = 0;
+
+  // nullptr if the plugin was built where there was no nvcc.
+  virtual const DeviceKernels* kernels() const = 0;
+};
+
+// The plugin exports `extern "C" lf::Device* lf_device()`: one object that lives as long as the
+// plugin stays open, never null.
+using DeviceEntry = Device* (*)();
+inline constexpr char kDeviceSymbol[] = "lf_device";
+
+}  // namespace lf

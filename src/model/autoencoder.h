@@ -1,0 +1,13 @@
+// A small convolutional video autoencoder in pixel space, with dropout and an optional patch
+// discriminator: it exercises every part of the engine (temporal mixing, keyed dropout, two phases)
+// and trains in a minute on a CPU. Not one of the field's systems; those have files of their own.
+#pragma once
+
+#include "model/model.h"
+
+namespace lf {
+
+std::unique_ptr<Model> make_autoencoder(const AutoencoderConfig& config, const ClipShape& shape,
+                                        uint64_t seed, at::Device device);
+
+}  // namespace lf

@@ -1,0 +1,58 @@
+#include "model/layers.h"
+
+#include <ATen/ops/conv2d.h>
+#include <ATen/ops/group_norm.h>
+#include <ATen/ops/upsample_nearest2d.h>
+
+#include <algorithm>
+
+namespace lf {
+
+Conv2d::Conv2d(const Scope& scope, int64_t in, int64_t out, int64_t kernel, int64_t stride_,
+               Init init)
+    : weight(scope.weight("weight", {out, in, kernel, kernel}, init)),
+      bias(scope.weight("bias", {out}, init == Init::kZeros ? Init::kZeros : Init::kFanIn,
+                        in * kernel * kernel)),
+      stride(stride_),
+      padding(kernel / 2) {}
+
+at::Tensor Conv2d::operator()(const at::Tensor& x) const {
+  return at::conv2d(x, weight, bias, stride, padding);
+}
+
+TemporalConv::TemporalConv(const Scope& scope, int64_t channels, Init init)
+    : weight(scope.weight("weight", {channels, channels, 3, 1}, init)),
+      bias(scope.weight("bias", {channels}, init == Init::kZeros ? Init::kZeros : Init::kFanIn,
+                        channels * 3)) {}
+
+at::Tensor TemporalConv::operator()(const at::Tensor& images, int64_t frames) const {
+  const int64_t channels = images.size(1), height = images.size(2), width = images.size(3);
+  const at::Tensor flat = images.permute({0, 2, 3, 1})
+                              .reshape({images.size(0) / frames, frames, height * width, channels})
+                              .permute({0, 3, 1, 2});
+  const at::Tensor out = at::conv2d(flat, weight, bias, {1, 1}, {1, 0});
+  return out.permute({0, 2, 3, 1})
+      .reshape({images.size(0), height, width, channels})
+      .permute({0, 3, 1, 2});
+}
+
+GroupNorm::GroupNorm(const Scope& scope, int64_t channels, int64_t groups_, double epsilon_)
+    : weight(scope.weight("weight", {channels}, Init::kOnes)),
+      bias(scope.weight("bias", {channels}, Init::kZeros)),
+      groups(groups_),
+      epsilon(epsilon_) {
+  if (groups == 0) {
+    groups = std::max<int64_t>(1, std::min<int64_t>(32, channels / 4));
+    while (channels % groups != 0) --groups;
+  }
+}
+
+at::Tensor GroupNorm::operator()(const at::Tensor& x) const {
+  return at::group_norm(x, groups, weight, bias, epsilon);
+}
+
+at::Tensor twice_as_large(const at::Tensor& images) {
+  return at::upsample_nearest2d(images, {images.size(2) * 2, images.size(3) * 2});
+}
+
+}  // namespace lf

@@ -1,0 +1,39 @@
+// Layers shared by the models: structs of tensors with a call operator over ATen. Images are
+// [N, C, H, W] in channels-last memory, which is the fastest layout on CPU and GPU. Not a module
+// system: names and storage are the ParameterTable's. Called by the models.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include "model/parameters.h"
+
+namespace lf {
+
+struct Conv2d {
+  Conv2d(const Scope& scope, int64_t in, int64_t out, int64_t kernel, int64_t stride = 1,
+         Init init = Init::kFanIn);
+  at::Tensor operator()(const at::Tensor& x) const;  // zero padding of kernel / 2
+  at::Tensor weight, bias;
+  int64_t stride, padding;
+};
+
+// A convolution of width 3 along time, written as a 2-D one over [B, C, T, H*W]: on CPU the 3-D
+// form of it is three times slower.
+struct TemporalConv {
+  TemporalConv(const Scope& scope, int64_t channels, Init init = Init::kFanIn);
+  at::Tensor operator()(const at::Tensor& images, int64_t frames) const;
+  at::Tensor weight, bias;
+};
+
+// Statistics in single precision whatever the input.
+struct GroupNorm {
+  GroupNorm(const Scope& scope, int64_t channels, int64_t groups = 0, double epsilon = 1e-5);
+  at::Tensor operator()(const at::Tensor& x) const;
+  at::Tensor weight, bias;
+  int64_t groups;  // default: min(32, channels / 4)
+  double epsilon;
+};
+
+at::Tensor twice_as_large(const at::Tensor& images);  // nearest neighbour
+
+}  // namespace lf

@@ -1,0 +1,66 @@
+#include "model/model.h"
+
+#include <ATen/ops/empty.h>
+
+#include "base/error.h"
+#include "model/autoencoder.h"
+
+namespace lf {
+
+at::Tensor frames_as_images(const at::Tensor& x_BTHWC) {
+  return x_BTHWC.flatten(0, 1).permute({0, 3, 1, 2});
+}
+
+at::Tensor images_as_frames(const at::Tensor& images, int64_t frames) {
+  const at::Tensor x_NHWC = images.permute({0, 2, 3, 1});
+  return x_NHWC.reshape(
+      {x_NHWC.size(0) / frames, frames, x_NHWC.size(1), x_NHWC.size(2), x_NHWC.size(3)});
+}
+
+namespace {
+
+using Fill = void (*)(const Stream&, uint64_t, size_t, float*);
+
+at::Tensor keyed(const Clips& clips, Purpose purpose, uint32_t layer, at::IntArrayRef shape,
+                 Fill fill) {
+  std::vector<int64_t> sizes = {clips.size()};
+  sizes.insert(sizes.end(), shape.begin(), shape.end());
+  at::Tensor out = at::empty(sizes, at::kFloat);
+  const auto row = static_cast<size_t>(clips.size() == 0 ? 0 : out.numel() / clips.size());
+  auto* data = out.mutable_data_ptr<float>();
+  for (int64_t i = 0; i < clips.size(); ++i) {
+    const auto position = static_cast<uint64_t>(clips.first_position + i);
+    fill({clips.seed, purpose, position, layer}, 0, row, data + static_cast<size_t>(i) * row);
+  }
+  return out.to(clips.x_BTHWC.device());
+}
+
+}  // namespace
+
+at::Tensor keyed_uniform(const Clips& clips, Purpose purpose, uint32_t layer,
+                         at::IntArrayRef shape) {
+  return keyed(clips, purpose, layer, shape, uniform);
+}
+
+at::Tensor keyed_normal(const Clips& clips, Purpose purpose, uint32_t layer,
+                        at::IntArrayRef shape) {
+  return keyed(clips, purpose, layer, shape, normal);
+}
+
+std::unique_ptr<Model> make_model(const Config& config, const ClipShape& shape, at::Device device) {
+  const uint64_t seed = config.train().seed();
+  switch (config.model().kind_case()) {
+    case ModelConfig::kAutoencoder:
+      return make_autoencoder(config.model().autoencoder(), shape, seed, device);
+    case ModelConfig::KIND_NOT_SET:
+      break;
+  }
+  std::vector<std::string> kinds;
+  const auto* oneof = ModelConfig::descriptor()->FindOneofByName("kind");
+  for (int i = 0; i < oneof->field_count(); ++i)
+    kinds.push_back("model." + oneof->field(i)->name());
+  fail(Code::kUsage, "the config chooses no model; give one of ", join(kinds, ", "),
+       ", such as --set ", kinds.front(), "={}");
+}
+
+}  // namespace lf

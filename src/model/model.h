@@ -1,0 +1,73 @@
+// What the trainer, the sampler and the evaluation know of a model: its named tensors, its phases,
+// its loss on a batch of clips and a preview of what it makes. Models know nothing of ranks, stores
+// or optimisers. make_model() (model.cc) maps the config to one; adding a model is a new .cc, a
+// message in the config's oneof and a case there.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/random.h"
+#include "model/parameters.h"
+#include "run.pb.h"
+
+namespace lf {
+
+struct ClipShape {
+  int frames = 1, height = 0, width = 0, channels = 3;
+};
+
+// A batch on the model's device. Pixels are [-1, 1]; element i is clip `first_position + i` of the
+// run's order, which keys everything random about it.
+struct Clips {
+  at::Tensor x_BTHWC;
+  at::Tensor labels_B;  // int64, -1 where there is none
+  uint64_t seed = 0;
+  int64_t first_position = 0;
+
+  int64_t size() const { return x_BTHWC.size(0); }
+  Clips slice(int64_t from, int64_t to) const {
+    return {x_BTHWC.slice(0, from, to), labels_B.slice(0, from, to), seed, first_position + from};
+  }
+};
+
+// The frames as a batch of images [B*T, C, H, W] in channels-last memory: a view, no copy.
+at::Tensor frames_as_images(const at::Tensor& x_BTHWC);
+at::Tensor images_as_frames(const at::Tensor& images, int64_t frames);
+
+struct Loss {
+  at::Tensor total;                // what backward starts from: the mean over the batch
+  std::vector<NamedTensor> terms;  // detached scalars for the log
+};
+
+// One group of weights with an optimiser of its own. In a phase's turn the other groups stand
+// still.
+struct Phase {
+  std::string name;  // "generator", "discriminator"
+  std::vector<NamedTensor> weights;
+};
+
+class Model {
+ public:
+  virtual ~Model() = default;
+  virtual const ParameterTable& parameters() const = 0;
+  virtual std::vector<Phase> phases() const = 0;
+  // The loss of `phase` (an index into phases()) in training, or without dropout if not `training`.
+  virtual Loss loss(const Clips& clips, size_t phase, bool training) = 0;
+  // What the model makes of these clips, [-1, 1] and of their shape: a reconstruction, or samples.
+  virtual at::Tensor preview(const Clips& clips) = 0;
+};
+
+// Random numbers keyed by each clip's position, equal on every world size. `layer` tells calls
+// within one loss apart; `shape` is of one element.
+at::Tensor keyed_uniform(const Clips& clips, Purpose purpose, uint32_t layer,
+                         at::IntArrayRef shape);
+at::Tensor keyed_normal(const Clips& clips, Purpose purpose, uint32_t layer, at::IntArrayRef shape);
+
+// Code::kUsage if the config chooses no model, or one that cannot take clips of this shape.
+std::unique_ptr<Model> make_model(const Config& config, const ClipShape& shape, at::Device device);
+
+}  // namespace lf

@@ -1,0 +1,68 @@
+#include "model/parameters.h"
+
+#include <ATen/ops/empty.h>
+#include <ATen/ops/ones.h>
+#include <ATen/ops/zeros.h>
+
+#include <cmath>
+
+#include "base/error.h"
+#include "base/random.h"
+
+namespace lf {
+
+static uint64_t hash_of(const std::string& name) {
+  uint64_t hash = 0xcbf29ce484222325;
+  for (const char c : name) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3;
+  return hash;
+}
+
+static at::Tensor initial_value(uint64_t seed, const std::string& name, at::IntArrayRef shape,
+                                Init init, int64_t fan_in) {
+  if (init == Init::kZeros) return at::zeros(shape, at::kFloat);
+  if (init == Init::kOnes) return at::ones(shape, at::kFloat);
+  at::Tensor value = at::empty(shape, at::kFloat);
+  const auto count = static_cast<size_t>(value.numel());
+  auto* data = value.mutable_data_ptr<float>();
+  const Stream stream{seed, Purpose::kInitialWeights, hash_of(name), 0};
+  if (init == Init::kNormal) {
+    normal(stream, 0, count, data);
+    for (size_t i = 0; i < count; ++i) data[i] *= 0.02F;
+    return value;
+  }
+  if (fan_in == 0) {
+    fan_in = 1;
+    for (size_t d = 1; d < shape.size(); ++d) fan_in *= shape[d];
+  }
+  const float bound = 1.0F / std::sqrt(static_cast<float>(fan_in));
+  uniform(stream, 0, count, data);
+  for (size_t i = 0; i < count; ++i) data[i] = (2 * data[i] - 1) * bound;
+  return value;
+}
+
+at::Tensor ParameterTable::weight(const std::string& name, at::IntArrayRef shape, Init init,
+                                  int64_t fan_in) {
+  for (const NamedTensor& other : weights_)
+    LF_CHECK(other.name != name, "two weights named ", name);
+  at::Tensor value = initial_value(seed_, name, shape, init, fan_in).to(device_);
+  // Convolutions run in channels-last memory; a weight kept so needs no reordering in each step,
+  // and its gradient comes in the layout of its bucket. (A copy: contiguous() leaves 1x1 kernels
+  // alone.)
+  if (value.dim() == 4) value = value.clone(at::MemoryFormat::ChannelsLast);
+  value.set_requires_grad(true);
+  weights_.push_back({name, value});
+  return value;
+}
+
+at::Tensor ParameterTable::buffer(const std::string& name, const at::Tensor& value) {
+  buffers_.push_back({name, value.to(device_)});
+  return buffers_.back().tensor;
+}
+
+int64_t ParameterTable::count() const {
+  int64_t numbers = 0;
+  for (const NamedTensor& weight : weights_) numbers += weight.tensor.numel();
+  return numbers;
+}
+
+}  // namespace lf

@@ -1,0 +1,65 @@
+// The named tensors of a network, in the order they were made, and their keyed initial values: a
+// weight depends on the seed and its name, not on construction order, rank or thread count. Layers
+// are plain structs that hold tensors and call ATen. Called by the models; trainer and checkpoint
+// see the lists.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <string>
+#include <vector>
+
+namespace lf {
+
+struct NamedTensor {
+  std::string name;
+  at::Tensor tensor;
+};
+
+// How a weight starts.
+enum class Init {
+  kZeros,
+  kOnes,
+  kFanIn,   // uniform in +-1/sqrt(fan in), what torch gives convolutions and linear layers
+  kNormal,  // N(0, 0.02^2)
+};
+
+class ParameterTable {
+ public:
+  ParameterTable(uint64_t seed, at::Device device) : seed_(seed), device_(device) {}
+
+  // A trainable tensor; `fan_in` for kFanIn, 0 takes it from the shape ([out, in, ...]).
+  at::Tensor weight(const std::string& name, at::IntArrayRef shape, Init init, int64_t fan_in = 0);
+  // State that is saved and loaded but not trained.
+  at::Tensor buffer(const std::string& name, const at::Tensor& value);
+
+  const std::vector<NamedTensor>& weights() const { return weights_; }
+  const std::vector<NamedTensor>& buffers() const { return buffers_; }
+  int64_t count() const;  // numbers in all weights
+
+ private:
+  uint64_t seed_;
+  at::Device device_;
+  std::vector<NamedTensor> weights_, buffers_;
+};
+
+// A place in the table: Scope("decoder") / "conv1" makes names like decoder.conv1.weight.
+class Scope {
+ public:
+  Scope(ParameterTable& table, std::string prefix = "")
+      : table_(&table), prefix_(std::move(prefix)) {}
+  Scope operator/(const std::string& part) const {
+    return {*table_, prefix_.empty() ? part : prefix_ + "." + part};
+  }
+  at::Tensor weight(const std::string& name, at::IntArrayRef shape, Init init,
+                    int64_t fan_in = 0) const {
+    return table_->weight((*this / name).prefix_, shape, init, fan_in);
+  }
+  const std::string& prefix() const { return prefix_; }
+
+ private:
+  ParameterTable* table_;
+  std::string prefix_;
+};
+
+}  // namespace lf

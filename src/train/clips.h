@@ -1,0 +1,15 @@
+// From what the loader read to what the model takes: stored pixels become floats in [-1, 1] on the
+// device, and the batch gets the key of its random numbers. Called by the trainer and by
+// evaluation.
+#pragma once
+
+#include "data/loader.h"
+#include "model/model.h"
+
+namespace lf {
+
+Clips clips_from_batch(const Batch& batch, uint64_t seed, at::Device device);
+
+ClipShape shape_of_clips(const Store& store);
+
+}  // namespace lf

@@ -1,0 +1,216 @@
+#include "train/coordinator.h"
+
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdlib>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/log.h"
+
+namespace lf {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr double kStragglerSeconds = 60;  // between two warnings
+constexpr double kStatusSeconds = 2;      // status.json is never older while steps are made
+
+double seconds_since(Clock::time_point begin) {
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+double unix_now() {
+  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
+
+uint64_t peak_memory() {
+  rusage usage{};
+  ::getrusage(RUSAGE_SELF, &usage);
+  return static_cast<uint64_t>(usage.ru_maxrss) * 1024;
+}
+
+}  // namespace
+
+void LossSum::add(const LossSum& other) {
+  steps += other.steps;
+  total += other.total;
+  for (const auto& [name, value] : other.terms) terms[name] += value;
+}
+
+double scheduler_deadline() {
+  // Set by the job script (and by newer SLURM itself) to the end of the allocation.
+  for (const char* name : {"LASTFRAME_DEADLINE", "SLURM_JOB_END_TIME"}) {
+    const char* text = std::getenv(name);
+    double seconds = 0;
+    if (text != nullptr && parse(text, &seconds) && seconds > 0) return seconds;
+  }
+  return 0;
+}
+
+Coordinator::Coordinator(World& world, const Config& config, const std::string& run_folder,
+                         int64_t images, int64_t end)
+    : world_(world),
+      config_(config),
+      folder_(run_folder),
+      end_(end),
+      reported_(Clock::now()),
+      saved_(Clock::now()),
+      reported_images_(images) {
+  set_stop_file(run_folder + "/STOP");
+  if (const double deadline = scheduler_deadline(); deadline > 0) {
+    // Never 0, which would mean none.
+    set_stop_deadline(std::max(1.0, deadline - config.train().deadline_margin_seconds()));
+  }
+  if (!world.is_root()) return;
+  log_ = std::make_unique<RunLog>(run_folder, images, end);
+  write_status("running", images);
+}
+
+Coordinator::~Coordinator() {
+  if (log_ && std::uncaught_exceptions() > 0) write_status("failed", reported_images_);
+}
+
+bool Coordinator::due(int64_t every, int64_t before, int64_t after) const {
+  return every > 0 && before / every != after / every;
+}
+
+Verdict Coordinator::after_step(int64_t before, int64_t after, StepTally& tally,
+                                const Watchdog* watchdog) {
+  skipped_in_a_row_ = tally.skipped > 0 ? skipped_in_a_row_ + tally.skipped : 0;
+  skipped_ += tally.skipped;
+  tally.skipped = 0;
+  if (skipped_in_a_row_ > config_.train().patience()) {
+    fail(Code::kNotFinite, "loss or gradients were not finite in ", skipped_in_a_row_,
+         " steps in a row, up to image ", after,
+         "; no update was made in them. Lower "
+         "train.optimizer.lr or train.optimizer.clip_norm, or try train.precision=FP32");
+  }
+  // One number carries everybody's wish: the strongest reason to stop, and rank 0's clock.
+  const double minutes = config_.checkpoint().every_minutes();
+  const bool clock_says_save =
+      world_.is_root() && minutes > 0 && seconds_since(saved_) > 60 * minutes;
+  const int64_t wish =
+      world_.max(static_cast<int64_t>(stop_requested()) * 2 + (clock_says_save ? 1 : 0));
+  reason_ = static_cast<StopReason>(wish / 2);
+
+  Verdict verdict;
+  verdict.leave = reason_ != StopReason::kNone || after >= end_;
+  verdict.save = wish % 2 == 1 || due(config_.checkpoint().every_images(), before, after);
+  verdict.validate = due(config_.train().validation_images(), before, after);
+  const int64_t preview_images = config_.train().preview_images();
+  verdict.preview = due(preview_images, before, after) ||
+                    (preview_images > 0 && after >= config_.train().images());
+  if (verdict.save) saved_ = Clock::now();
+  if (verdict.leave || due(config_.train().log_images(), before, after))
+    report(after, tally, watchdog);
+  if (!log_) return verdict;
+  log_->progress(after);
+  if (seconds_since(status_written_) > kStatusSeconds) write_status("running", after);
+  return verdict;
+}
+
+void Coordinator::report(int64_t images, StepTally& tally, const Watchdog* watchdog) {
+  const auto steps =
+      static_cast<double>(tally.loss.steps);  // 0: all were skipped, no loss is known
+  const double wall = std::max(1e-9, seconds_since(reported_));
+  StepReport out;
+  out.images = images;
+  out.loss = world_.sum(tally.loss.total / steps) / world_.size();
+  for (const auto& [name, sum] : tally.loss.terms) {
+    out.terms.emplace_back(name, world_.sum(sum / steps) / world_.size());
+  }
+  out.data_wait = world_.max(tally.data_wait / wall);
+  out.communication = world_.max(tally.communication / wall);
+  out.checkpoint_stall = world_.max(tally.checkpoint_stall / wall);
+  out.memory_bytes = static_cast<uint64_t>(world_.max(static_cast<int64_t>(peak_memory())));
+  out.lr = tally.lr;
+  out.gradient_norm = tally.gradient_norm;
+  out.images_per_second = static_cast<double>(images - reported_images_) / wall;
+  out.ranks = world_.size();
+  out.skipped_steps = skipped_;
+  tally = {};
+  reported_ = Clock::now();
+  reported_images_ = images;
+  if (std::isfinite(out.loss)) loss_ = out.loss;
+  images_per_second_ = out.images_per_second;
+  if (!log_) return;
+  straggler_.clear();
+  if (watchdog != nullptr) {
+    if (const auto slow = watchdog->straggler(); slow && slow->ratio > 1.5) {
+      straggler_ = str("rank ", slow->rank, " takes ", std::round(slow->ratio * 100) / 100,
+                       " times the median");
+      if (seconds_since(straggler_told_) > kStragglerSeconds) {
+        LF_WARN("straggler: ", straggler_, " over its own part of a step");
+        straggler_told_ = Clock::now();
+      }
+    }
+  }
+  log_->step(out);
+}
+
+void Coordinator::event(int64_t images, const std::string& name,
+                        const std::vector<std::pair<std::string, double>>& values) {
+  if (log_) log_->event(images, name, values);
+}
+
+void Coordinator::preview(int64_t images, const std::string& name, const std::string& png,
+                          int height, int width) {
+  if (log_) log_->preview(images, name, png, height, width);
+}
+
+void Coordinator::write_status(const std::string& state, int64_t images) {
+  status_written_ = Clock::now();
+  std::array<char, 256> host{};
+  ::gethostname(host.data(), host.size() - 1);
+  const auto left = static_cast<double>(std::max<int64_t>(0, end_ - images));
+  Json json;
+  json.object([&] {
+    json.field("name", config_.name())
+        .field("state", state)
+        .field("images", images)
+        .field("total_images", config_.train().images());
+    json.field("loss", loss_).field("images_per_second", images_per_second_);
+    json.field("eta_seconds", images_per_second_ > 0 ? left / images_per_second_ : 0.0);
+    json.field("checkpoint", checkpoint_).field("skipped_steps", skipped_);
+    json.field("ranks", world_.size()).field("host", host.data()).field("pid", ::getpid());
+    json.field("straggler", straggler_).field("updated", unix_now());
+    json.field("reason", reason_ == StopReason::kNone ? "" : name_of(reason_));
+  });
+  // A full disk must not end a run that can still train; the checkpoint will say so loudly.
+  try {
+    publish_file(real_file_system(), folder_ + "/status.json", json.text() + "\n");
+  } catch (const Error& error) {
+    LF_WARN("status.json: ", error.what());
+  }
+}
+
+int Coordinator::end(int64_t images, const std::string& checkpoint) {
+  checkpoint_ = checkpoint;
+  const bool finished = images >= config_.train().images();
+  const bool restart =
+      !finished && (reason_ == StopReason::kSignal || reason_ == StopReason::kDeadline);
+  if (log_) {
+    log_->finish(images);
+    write_status(finished                           ? "finished"
+                 : restart                          ? "interrupted"
+                 : reason_ == StopReason::kStopFile ? "stopped"
+                                                    : "slice",
+                 images);
+    if (restart) {
+      LF_INFO("stopped by ", name_of(reason_), " at image ", images,
+              " with a checkpoint; the same command goes on from here");
+    } else if (reason_ == StopReason::kStopFile) {
+      LF_INFO("stopped by ", folder_, "/STOP at image ", images,
+              " with a checkpoint; remove that file, and the same command goes on from here");
+    }
+  }
+  return restart ? static_cast<int>(Code::kInterrupted) : 0;
+}
+
+}  // namespace lf

@@ -1,0 +1,85 @@
+// Rank 0's head and everybody's ears: after every step the ranks agree, in one small message,
+// whether to save, validate, show or leave; rank 0 keeps the log, the progress bar and status.json.
+// It never looks at a tensor; saving is the Saver's, training the Trainer's. Called by the trainer.
+#pragma once
+
+#include <chrono>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "base/stop.h"
+#include "comm/watchdog.h"
+#include "comm/world.h"
+#include "config/config.h"
+#include "train/run_log.h"
+
+namespace lf {
+
+// The loss and its named parts: of a step, or summed over several.
+struct LossSum {
+  int64_t steps = 0;
+  double total = 0;
+  std::map<std::string, double> terms;
+  void add(const LossSum& other);
+};
+
+// What happened since the last report; the trainer fills it on every rank.
+struct StepTally {
+  LossSum loss;  // over the steps that were not skipped
+  int64_t skipped = 0;
+  double gradient_norm = 0, lr = 0;                               // of the last step
+  double data_wait = 0, communication = 0, checkpoint_stall = 0;  // seconds
+};
+
+struct Verdict {
+  bool save = false, validate = false, preview = false;
+  bool leave = false;  // all ranks, now; a checkpoint first
+};
+
+class Coordinator {
+ public:
+  // Collective. `images` is where the run takes up; `end` where this process is to stop.
+  Coordinator(World& world, const Config& config, const std::string& run_folder, int64_t images,
+              int64_t end);
+  ~Coordinator();  // while an error unwinds, status.json says so
+
+  // Collective, after every step: `before` and `after` count images around it.
+  Verdict after_step(int64_t before, int64_t after, StepTally& tally, const Watchdog* watchdog);
+
+  // A line for metrics.jsonl and TensorBoard, on rank 0 only.
+  void event(int64_t images, const std::string& name,
+             const std::vector<std::pair<std::string, double>>& values);
+  void preview(int64_t images, const std::string& name, const std::string& png, int height,
+               int width);
+
+  // status.json for the last time, and the exit status: 75 if the ranks left for a signal or the
+  // deadline, else 0.
+  int end(int64_t images, const std::string& checkpoint);
+
+  void note_saved(const std::string& checkpoint) { checkpoint_ = checkpoint; }
+  int64_t total_skipped() const { return skipped_; }
+
+ private:
+  void report(int64_t images, StepTally& tally, const Watchdog* watchdog);
+  void write_status(const std::string& state, int64_t images);
+  bool due(int64_t every, int64_t before, int64_t after) const;
+
+  World& world_;
+  const Config& config_;
+  const std::string folder_;
+  const int64_t end_;
+  std::unique_ptr<RunLog> log_;  // on rank 0
+  StopReason reason_ = StopReason::kNone;
+  std::chrono::steady_clock::time_point reported_, saved_, status_written_, straggler_told_;
+  int64_t reported_images_;
+  int64_t skipped_ = 0, skipped_in_a_row_ = 0;
+  double loss_ = 0, images_per_second_ = 0;
+  std::string checkpoint_, straggler_;
+};
+
+// Seconds since 1970 at which this job's allocation ends, from the scheduler's environment; 0:
+// never.
+double scheduler_deadline();
+
+}  // namespace lf

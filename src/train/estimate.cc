@@ -1,0 +1,59 @@
+#include "train/estimate.h"
+
+#include <ATen/ops/full.h>
+#include <ATen/ops/zeros.h>
+#include <c10/core/Allocator.h>
+#include <c10/util/ThreadLocalDebugInfo.h>
+
+#include <algorithm>
+
+#include "base/error.h"
+
+namespace lf {
+namespace {
+
+// Told by the CPU allocator of every allocation of this thread.
+class PeakBytes : public c10::MemoryReportingInfoBase {
+ public:
+  void reportMemoryUsage(void* /*ptr*/, int64_t size, size_t /*total_allocated*/,
+                         size_t /*total_reserved*/, c10::Device /*device*/) override {
+    now_ += size;
+    peak_ = std::max(peak_, now_);
+  }
+  bool memoryProfilingEnabled() const override { return true; }
+  int64_t peak() const { return peak_; }
+
+ private:
+  int64_t now_ = 0, peak_ = 0;
+};
+
+int64_t peak_of_step(Model& model, const ClipShape& shape, int64_t clips) {
+  const auto peak = std::make_shared<PeakBytes>();
+  const c10::DebugInfoGuard guard(c10::DebugInfoKind::PROFILER_STATE, peak);
+  Clips batch{
+      at::zeros({clips, shape.frames, shape.height, shape.width, shape.channels}, at::kFloat),
+      at::full({clips}, -1, at::kLong), 0, 0};
+  model.loss(batch, 0, true).total.backward();
+  for (const NamedTensor& weight : model.parameters().weights())
+    weight.tensor.mutable_grad().reset();
+  return peak->peak();
+}
+
+}  // namespace
+
+MemoryEstimate estimate_memory(Model& model, const Config& config, const ClipShape& shape,
+                               int ranks) {
+  const auto weights = static_cast<uint64_t>(model.parameters().count()) * sizeof(float);
+  const bool averaged =
+      config.train().ema().half_life_images() > 0 || config.train().ema().power_width() > 0;
+  const int64_t one = peak_of_step(model, shape, 1), two = peak_of_step(model, shape, 2);
+  const int64_t local = std::max<int64_t>(
+      1, config.train().batch() / std::max(1, ranks * config.train().accumulation()));
+  MemoryEstimate out;
+  out.weights = weights * (averaged ? 5 : 4);  // weight, gradient, two moments, average
+  out.per_clip = static_cast<uint64_t>(std::max<int64_t>(0, two - one));
+  out.total = out.weights + out.per_clip * static_cast<uint64_t>(local);
+  return out;
+}
+
+}  // namespace lf

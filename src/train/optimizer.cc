@@ -1,0 +1,114 @@
+#include "train/optimizer.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/_foreach_mul.h>
+#include <ATen/ops/_foreach_norm.h>
+#include <ATen/ops/_fused_adamw.h>
+#include <ATen/ops/linalg_vector_norm.h>
+#include <ATen/ops/stack.h>
+#include <ATen/ops/zeros.h>
+#include <ATen/ops/zeros_like.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+
+#include "base/error.h"
+
+namespace lf {
+
+double learning_rate(const OptimizerConfig& config, double base, int64_t images,
+                     int64_t run_images) {
+  const auto warmup = static_cast<double>(config.warmup_images());
+  const auto at = static_cast<double>(images);
+  const double ramp = warmup > 0 ? std::min(1.0, at / warmup) : 1.0;
+  const auto decay = static_cast<double>(config.decay_images());
+  switch (config.schedule()) {
+    case CONSTANT:
+      return base * ramp;
+    case COSINE: {
+      const double end = decay > 0 ? decay : static_cast<double>(run_images);
+      const double part = std::clamp((at - warmup) / std::max(1.0, end - warmup), 0.0, 1.0);
+      return base * ramp * 0.5 * (1 + std::cos(std::numbers::pi * part));
+    }
+    case INVERSE_SQRT: {
+      const double begin = std::max(1.0, decay > 0 ? decay : warmup);
+      return base * ramp / std::sqrt(std::max(1.0, at / begin));
+    }
+  }
+  return base;
+}
+
+Optimizer::Optimizer(const Phase& phase, const OptimizerConfig& config)
+    : phase_(phase), config_(config) {
+  groups_.resize(2);
+  groups_[0].weight_decay = config.weight_decay();
+  groups_[1].weight_decay = 0;
+  LF_CHECK(!phase.weights.empty(), "phase ", phase.name, " has no weights");
+  steps_ =
+      at::zeros({}, phase.weights.front().tensor.options().dtype(at::kFloat).requires_grad(false));
+  for (const NamedTensor& weight : phase.weights) {
+    weights_.push_back(weight.tensor);
+    Group& group = groups_[weight.tensor.dim() >= 2 ? 0 : 1];
+    group.weights.push_back(weight.tensor);
+    group.exp_avg.push_back(at::zeros_like(weight.tensor.detach()));
+    group.exp_avg_sq.push_back(at::zeros_like(weight.tensor.detach()));
+    group.steps.push_back(steps_.clone());
+  }
+}
+
+std::vector<at::Tensor> Optimizer::gradients() const {
+  std::vector<at::Tensor> out;
+  for (const at::Tensor& weight : weights_) {
+    LF_CHECK(weight.grad().defined(), "a weight of ", phase_.name, " got no gradient");
+    out.push_back(weight.grad());
+  }
+  return out;
+}
+
+at::Tensor Optimizer::gradient_norm() const {
+  return at::linalg_vector_norm(at::stack(at::_foreach_norm(gradients(), 2.0)));
+}
+
+void Optimizer::step(const at::Tensor& norm, double lr) {
+  const at::NoGradGuard no_grad;
+  if (config_.clip_norm() > 0) {
+    const at::Tensor scale = (config_.clip_norm() / (norm + 1e-6)).clamp_max(1.0);
+    at::_foreach_mul_(gradients(), scale);
+  }
+  steps_.add_(1);
+  for (Group& group : groups_) {
+    if (group.weights.empty()) continue;
+    std::vector<at::Tensor> grads;
+    for (const at::Tensor& weight : group.weights) grads.push_back(weight.grad());
+    for (at::Tensor& steps : group.steps) steps.copy_(steps_);
+    at::_fused_adamw_(group.weights, grads, group.exp_avg, group.exp_avg_sq, {}, group.steps, lr,
+                      config_.beta1(), config_.beta2(), group.weight_decay, config_.epsilon(),
+                      /*amsgrad=*/false, /*maximize=*/false);
+  }
+}
+
+void Optimizer::zero_gradients() {
+  for (at::Tensor& weight : weights_) {
+    if (weight.grad().defined()) weight.mutable_grad().zero_();
+  }
+}
+
+void Optimizer::enable(bool on) {
+  for (at::Tensor& weight : weights_) weight.set_requires_grad(on);
+}
+
+std::vector<NamedTensor> Optimizer::state() const {
+  std::vector<NamedTensor> out = {{phase_.name + "/steps", steps_}};
+  std::array<size_t, 2> next{};
+  for (const NamedTensor& weight : phase_.weights) {
+    const size_t g = weight.tensor.dim() >= 2 ? 0 : 1;
+    const size_t i = next[g]++;
+    out.push_back({weight.name + "/exp_avg", groups_[g].exp_avg[i]});
+    out.push_back({weight.name + "/exp_avg_sq", groups_[g].exp_avg_sq[i]});
+  }
+  return out;
+}
+
+}  // namespace lf

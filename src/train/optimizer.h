@@ -1,0 +1,53 @@
+// AdamW over one phase's weights: state by name, learning-rate schedule in images, clipping by the
+// global norm, one fused update. A gradient that is not finite on any rank is not finite in the
+// all-reduced sum, so every rank skips the same update. Called by the trainer; checkpoint saves the
+// state.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <string>
+#include <vector>
+
+#include "model/model.h"
+#include "run.pb.h"
+
+namespace lf {
+
+// The learning rate after `images` clips, `base` being the one after warm-up.
+double learning_rate(const OptimizerConfig& config, double base, int64_t images,
+                     int64_t run_images);
+
+class Optimizer {
+ public:
+  Optimizer(const Phase& phase, const OptimizerConfig& config);
+
+  // The global norm of the gradients, fp32 on the weights' device; all of them must be there.
+  at::Tensor gradient_norm() const;
+  // Clips by `norm`, which gradient_norm() gave, and moves the weights.
+  void step(const at::Tensor& norm, double lr);
+  // Gradients to zero, kept in place (they are views into the all-reduce buckets).
+  void zero_gradients();
+
+  // Weights stand still and take no gradient while another phase has its turn.
+  void enable(bool on);
+
+  // "NAME/exp_avg", "NAME/exp_avg_sq" for every weight and "PHASE/steps".
+  std::vector<NamedTensor> state() const;
+  const Phase& phase() const { return phase_; }
+
+ private:
+  struct Group {  // weights of equal decay
+    double weight_decay;
+    std::vector<at::Tensor> weights, exp_avg, exp_avg_sq, steps;
+  };
+  std::vector<at::Tensor> gradients() const;
+
+  Phase phase_;
+  OptimizerConfig config_;
+  std::vector<at::Tensor> weights_;
+  at::Tensor steps_;
+  std::vector<Group> groups_;
+};
+
+}  // namespace lf

@@ -1,0 +1,113 @@
+#include "train/run_log.h"
+
+#include <array>
+
+#include "base/error.h"
+#include "base/json.h"
+
+namespace lf {
+namespace {
+
+constexpr uint64_t kLargestMetrics = uint64_t{4} << 30;
+
+// The number after "images": in a line we wrote ourselves; -1 if there is none.
+int64_t images_of(const std::string& line) {
+  constexpr std::string_view kKey = "\"images\":";
+  const size_t at = line.find(kKey);
+  if (at == std::string::npos || line.back() != '}') return -1;
+  const size_t begin = at + kKey.size();
+  const size_t end = line.find_first_not_of("0123456789", begin);
+  int64_t images = -1;
+  return parse(line.substr(begin, end - begin), &images) ? images : -1;
+}
+
+std::string short_number(double value) {
+  std::array<char, 32> out{};
+  std::snprintf(out.data(), out.size(), "%.4g", value);
+  return out.data();
+}
+
+}  // namespace
+
+void cut_back_metrics(const std::string& path, int64_t resume_images) {
+  FileSystem& files = real_file_system();
+  if (!files.exists(path)) return;
+  const std::string bytes = read_file(files, path, kLargestMetrics);
+  std::string kept;
+  for (size_t begin = 0; begin < bytes.size();) {
+    const size_t end = bytes.find('\n', begin);
+    if (end == std::string::npos) break;  // a half line: the process died while writing it
+    const std::string line = bytes.substr(begin, end - begin);
+    const int64_t images = images_of(line);
+    if (images >= 0 && images <= resume_images) kept += line + "\n";
+    begin = end + 1;
+  }
+  if (kept.size() != bytes.size()) publish_file(files, path, kept);
+}
+
+// Cut back before it is opened, since that may put a new file in its place.
+static std::string metrics_path(const std::string& run_folder, int64_t resume_images) {
+  std::string path = run_folder + "/metrics.jsonl";
+  cut_back_metrics(path, resume_images);
+  return path;
+}
+
+RunLog::RunLog(const std::string& run_folder, int64_t resume_images, int64_t run_images)
+    : metrics_(metrics_path(run_folder, resume_images)),
+      tensorboard_(run_folder, resume_images),
+      progress_("train", "images", static_cast<uint64_t>(run_images),
+                static_cast<uint64_t>(resume_images)) {}
+
+void RunLog::append(const std::string& line) {
+  metrics_.append(line + "\n");
+  metrics_.flush();
+}
+
+void RunLog::step(const StepReport& r) {
+  std::vector<std::pair<std::string, double>> numbers = {{"loss", r.loss}};
+  numbers.insert(numbers.end(), r.terms.begin(), r.terms.end());
+  numbers.insert(numbers.end(), {{"lr", r.lr},
+                                 {"gradient_norm", r.gradient_norm},
+                                 {"images_per_second", r.images_per_second},
+                                 {"images_per_second_per_rank", r.images_per_second / r.ranks},
+                                 {"data_wait", r.data_wait},
+                                 {"communication", r.communication},
+                                 {"checkpoint_stall", r.checkpoint_stall},
+                                 {"memory_bytes", static_cast<double>(r.memory_bytes)},
+                                 {"skipped_steps", static_cast<double>(r.skipped_steps)}});
+  Json json;
+  json.object([&] {
+    json.field("images", r.images);
+    for (const auto& [name, value] : numbers) json.field(name, value);
+  });
+  append(json.text());
+  for (const auto& [name, value] : numbers) tensorboard_.scalar(r.images, "train/" + name, value);
+  tensorboard_.flush();
+  shown_ = str(
+      "loss ", short_number(r.loss), " data-wait ", short_number(100 * r.data_wait), "% comm ",
+      short_number(100 * r.communication), "% save ", short_number(100 * r.checkpoint_stall), "% ",
+      short_number(r.images_per_second / r.ranks), "/s/rank mem ", human_bytes(r.memory_bytes));
+  progress(r.images);
+}
+
+void RunLog::event(int64_t images, const std::string& name,
+                   const std::vector<std::pair<std::string, double>>& values) {
+  Json json;
+  json.object([&] {
+    json.field("images", images).field("event", name);
+    for (const auto& [key, value] : values) {
+      json.field(key, value);
+      tensorboard_.scalar(images, name + "/" + key, value);
+    }
+  });
+  append(json.text());
+  tensorboard_.flush();
+}
+
+void RunLog::preview(int64_t images, const std::string& tag, const std::string& png, int height,
+                     int width) {
+  tensorboard_.image(images, tag, png, height, width);
+  tensorboard_.flush();
+}
+
+}  // namespace lf

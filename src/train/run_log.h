@@ -1,0 +1,53 @@
+// What a run leaves behind to look at: metrics.jsonl (one object a logged step), TensorBoard events
+// and the progress bar. On resume both files are cut back to the resume point, so nothing appears
+// twice. Only rank 0 has one. Called by the trainer and the coordinator.
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/progress.h"
+#include "train/log_file.h"
+#include "train/tensorboard.h"
+
+namespace lf {
+
+struct StepReport {
+  int64_t images = 0;
+  double loss = 0;
+  std::vector<std::pair<std::string, double>> terms;  // of the loss, and other named numbers
+  double lr = 0, gradient_norm = 0;
+  double images_per_second = 0;
+  double data_wait = 0, communication = 0, checkpoint_stall = 0;  // shares of wall time
+  int ranks = 1;
+  uint64_t memory_bytes = 0;  // the process's peak
+  int64_t skipped_steps = 0;
+};
+
+class RunLog {
+ public:
+  RunLog(const std::string& run_folder, int64_t resume_images, int64_t run_images);
+  void step(const StepReport& report);
+  // Anything else worth a line: {"images": N, "event": "...", ...}; `body` is JSON fields.
+  void event(int64_t images, const std::string& name,
+             const std::vector<std::pair<std::string, double>>& values);
+  void preview(int64_t images, const std::string& tag, const std::string& png, int height,
+               int width);
+  // Moves the bar on between two reports; it keeps showing the last report's numbers.
+  void progress(int64_t images) { progress_.show(static_cast<uint64_t>(images), shown_); }
+  void finish(int64_t images) { progress_.finish(static_cast<uint64_t>(images), shown_); }
+
+ private:
+  void append(const std::string& line);
+
+  LogFile metrics_;
+  TensorboardWriter tensorboard_;
+  Progress progress_;
+  std::string shown_;  // beside the bar
+};
+
+// Drops lines past `resume_images` and a half line at the end; the rest stays byte for byte.
+void cut_back_metrics(const std::string& path, int64_t resume_images);
+
+}  // namespace lf

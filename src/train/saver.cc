@@ -1,0 +1,207 @@
+#include "train/saver.h"
+
+#include <google/protobuf/text_format.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "checkpoint/retention.h"
+
+namespace lf {
+namespace {
+
+constexpr int kMostFailures = 3;  // saves in a row that may fail before the run gives up
+
+}  // namespace
+
+Saver::Saver(World& world, const Config& config, RunIdentity run)
+    : world_(world),
+      config_(config),
+      run_(std::move(run)),
+      writer_(real_file_system(), config.checkpoint().asynchronous()) {
+  if (!world.is_root()) return;
+  FileSystem& files = real_file_system();
+  const JobIdentity job = job_from_environment();
+  lock_.emplace(run_.folder, job);
+  life_.emplace(Life::claim(files, run_.folder, job));
+  const int removed = remove_leftovers(files, run_.folder, life_->number());
+  if (removed > 0) LF_INFO("removed ", removed, " leftovers of unfinished saves");
+}
+
+Saver::~Saver() = default;
+
+void Saver::check_config(const CheckpointManifest& manifest) const {
+  if (manifest.store_id() != run_.store_id) {
+    fail(Code::kUsage, "the run in ", run_.folder, " was trained on store ", manifest.store_id(),
+         ", this is store ", run_.store_id,
+         "; give the store it was trained on, or another --run folder");
+  }
+  const Config before = parse_config(manifest.config(), "the config in " + newest_);
+  const std::vector<std::string> fixed = config_differences(before, config_, true);
+  if (!fixed.empty()) {
+    fail(Code::kUsage, "the run in ", run_.folder,
+         " was trained with another config, and a resumed "
+         "run may not change ",
+         join(fixed, "; "), "; change it back, or give another --run folder");
+  }
+  for (const std::string& line : config_differences(before, config_, false)) {
+    LF_INFO("changed since the checkpoint: ", line);
+  }
+}
+
+int64_t Saver::restore(const std::vector<TensorGroup>& state) {
+  FileSystem& files = real_file_system();
+  std::string folder;
+  if (world_.is_root()) {
+    if (const auto candidate = choose_checkpoint(files, run_.folder)) folder = candidate->folder;
+  }
+  folder = world_.broadcast(folder);
+  int64_t images = 0;
+  if (!folder.empty()) {
+    newest_ = folder;
+    const Checkpoint checkpoint = Checkpoint::open(files, folder);
+    if (world_.is_root()) check_config(checkpoint.manifest());
+    world_.barrier();
+    for (const TensorGroup& group : state) checkpoint.load_into(group.kind, group.tensors);
+    images = checkpoint.manifest().images();
+  }
+  if (world_.is_root()) life_->resumed_from(files, images);
+  return images;
+}
+
+void Saver::begin(int64_t images, const std::vector<TensorGroup>& state,
+                  const std::vector<NamedNumber>& numbers) {
+  while (stage_ != Stage::kIdle) advance();
+  images_ = images;
+  numbers_ = numbers;
+  FileSystem& files = real_file_system();
+  std::string failure;
+  if (world_.is_root()) {
+    try {
+      hidden_ = begin_checkpoint(files, run_.folder, images, *life_);
+    } catch (const Error& error) {
+      if (error.code() != Code::kStorage) throw;
+      failure = error.what();
+      hidden_.clear();
+    }
+  }
+  hidden_ = world_.broadcast(hidden_);
+  if (hidden_.empty()) return note_failure(failure);
+  const auto least = static_cast<uint64_t>(config_.checkpoint().min_shard_mib() * (1 << 20));
+  try {
+    writer_.save(hidden_, plan_shards(state, world_.size(), least), world_.rank(), state);
+  } catch (const Error& error) {
+    if (error.code() != Code::kStorage)
+      throw;  // kept by the writer otherwise; see gather_and_commit
+    failure = error.what();
+  }
+  stage_ = Stage::kWriting;
+  save_error_ = failure;
+  if (!config_.checkpoint().asynchronous()) {
+    while (stage_ != Stage::kIdle) advance();
+  }
+}
+
+void Saver::poll() {
+  if (stage_ != Stage::kIdle && world_.max(static_cast<int64_t>(writer_.busy())) == 0) advance();
+}
+
+// One stage further; waits for this rank's part of it.
+void Saver::advance() {
+  if (stage_ == Stage::kWriting) {
+    gather_and_commit();
+  } else if (stage_ == Stage::kCommitting) {
+    settle();
+  }
+}
+
+// Every rank's file is durable, or failed: rank 0 hears which, and commits behind training's back.
+void Saver::gather_and_commit() {
+  CheckpointManifest own;
+  std::string failure = save_error_;
+  if (failure.empty()) {
+    try {
+      for (CheckpointFile& file : writer_.wait()) own.add_file()->Swap(&file);
+    } catch (const Error& error) {
+      failure = error.what();
+    }
+  }
+  const bool failed = world_.max(static_cast<int64_t>(!failure.empty())) != 0;
+  const std::vector<std::string> failures = world_.gather(failure);
+  const std::vector<std::string> records = world_.gather(own.SerializeAsString());
+  if (failed) {
+    stage_ = Stage::kIdle;
+    for (size_t rank = 0; rank < failures.size(); ++rank) {
+      if (!failures[rank].empty()) failure = str("rank ", rank, ": ", failures[rank]);
+    }
+    return note_failure(failure);
+  }
+  stage_ = Stage::kCommitting;
+  if (!world_.is_root()) return;
+  CheckpointManifest manifest;
+  for (const std::string& bytes : records) {
+    CheckpointManifest part;
+    LF_CHECK(part.ParseFromString(bytes), "records of a rank");
+    manifest.mutable_file()->MergeFrom(part.file());
+  }
+  manifest.set_images(images_);
+  manifest.set_world_size(world_.size());
+  manifest.set_config(print_config(config_));
+  manifest.set_config_fingerprint(config_fingerprint(config_));
+  manifest.set_store_id(run_.store_id);
+  manifest.set_code_version(run_.code_version);
+  for (const NamedNumber& number : numbers_) set_number(manifest, number.name(), number.value());
+  writer_.run([this, manifest] {
+    FileSystem& files = real_file_system();
+    published_ = commit_checkpoint(files, run_.folder, hidden_, manifest, *life_);
+    prune_checkpoints(files, run_.folder, config_.checkpoint(), *life_);
+  });
+}
+
+// Rank 0's commit is done, or failed; everybody hears.
+void Saver::settle() {
+  std::string failure;
+  published_ = world_.is_root() ? published_ : "";
+  if (world_.is_root()) {
+    try {
+      writer_.wait();
+    } catch (const Error& error) {
+      // Another life has taken the run over, or what was written does not read back: no retry
+      // helps.
+      if (error.code() != Code::kStorage) throw;
+      failure = error.what();
+    }
+  }
+  stage_ = Stage::kIdle;
+  if (world_.max(static_cast<int64_t>(!failure.empty())) != 0) return note_failure(failure);
+  failures_ = 0;
+  newest_ = world_.broadcast(published_);
+  if (world_.is_root()) LF_INFO("saved ", newest_);
+}
+
+void Saver::note_failure(const std::string& message) {
+  ++failures_;
+  if (world_.is_root()) {
+    LF_ERROR("the checkpoint at image ", images_, " could not be saved (", failures_,
+             " in a row): ", message, "; the one before stays, training goes on");
+    try {  // half a checkpoint would take up the room that the next one needs
+      if (!hidden_.empty()) real_file_system().remove_tree(hidden_);
+    } catch (const Error& error) {
+      LF_WARN(error.what());
+    }
+  }
+  if (failures_ >= kMostFailures) {
+    fail(Code::kStorage, "checkpoints could not be saved ", failures_, " times in a row",
+         message.empty() ? "" : "; the last: ", message);
+  }
+}
+
+void Saver::finish() {
+  while (stage_ != Stage::kIdle) advance();
+  if (failures_ > 0) {
+    fail(Code::kStorage, "the run's last checkpoint could not be saved; free space under ",
+         run_.folder, " and start again: it goes on from ",
+         newest_.empty() ? "the start" : newest_);
+  }
+}
+
+}  // namespace lf

@@ -1,0 +1,69 @@
+// Saves and takes up the state of a run on all ranks: whole named tensors are dealt over the ranks,
+// staged between steps, written behind training's back, and published by rank 0 once every rank's
+// file is durable. The format and its safety are src/checkpoint's; this file knows the World.
+// Called by the trainer.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "checkpoint/async_writer.h"
+#include "checkpoint/checkpoint.h"
+#include "checkpoint/run_claim.h"
+#include "comm/world.h"
+#include "config/config.h"
+
+namespace lf {
+
+// Whose state it is, for the manifest and for refusing another's.
+struct RunIdentity {
+  std::string folder, store_id, code_version;
+};
+
+class Saver {
+ public:
+  // Collective. Claims the run for this life of the job; Code::kUsage if another job holds it.
+  Saver(World& world, const Config& config, RunIdentity run);
+  ~Saver();
+
+  // Collective. Fills the tensors from the newest valid checkpoint and returns its images; 0 if the
+  // run is new. Damaged ones are named and passed over; Code::kCheckpoint if only such are left;
+  // Code::kUsage if it was made with another store or a config that a resume may not change.
+  int64_t restore(const std::vector<TensorGroup>& state);
+
+  // Collective. Begins to save, with `numbers` that are known of this state; waits first for a save
+  // still in flight. Storage that cannot be written is logged and tried again at the next save, up
+  // to a limit, since training can go on.
+  void begin(int64_t images, const std::vector<TensorGroup>& state,
+             const std::vector<NamedNumber>& numbers);
+  // Collective, after every step: publishes what has become durable on all ranks.
+  void poll();
+  // Collective. Waits until the save in flight is published; here a failure is Code::kStorage.
+  void finish();
+
+  const std::string& newest() const { return newest_; }  // folder of the newest published, or ""
+
+ private:
+  enum class Stage { kIdle, kWriting, kCommitting };
+  void advance();
+  void gather_and_commit();
+  void settle();
+  void note_failure(const std::string& message);
+  void check_config(const CheckpointManifest& manifest) const;
+
+  World& world_;
+  const Config& config_;
+  const RunIdentity run_;
+  AsyncWriter writer_;
+  std::optional<RunLock> lock_;  // on rank 0
+  std::optional<Life> life_;     // on rank 0
+  Stage stage_ = Stage::kIdle;
+  int64_t images_ = 0;                // of the save in flight
+  std::vector<NamedNumber> numbers_;  // likewise
+  std::string hidden_, newest_, published_, save_error_;
+  int failures_ = 0;
+};
+
+}  // namespace lf

@@ -1,0 +1,75 @@
+// The training loop: any model, any number of ranks, one page. Progress is counted in images, data
+// order and randomness derive from it, so the state is the tensors and one integer. What to save,
+// when to stop and what to show is the Coordinator's. Called by `lastframe train`.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "comm/gradient_sync.h"
+#include "comm/watchdog.h"
+#include "comm/world.h"
+#include "config/config.h"
+#include "data/loader.h"
+#include "model/model.h"
+#include "train/coordinator.h"
+#include "train/ema.h"
+#include "train/optimizer.h"
+#include "train/saver.h"
+
+namespace lf {
+
+struct TrainJob {
+  std::string run_folder;
+  int64_t until_images = 0;  // ends a slice cleanly; 0: the whole run
+  std::string code_version;  // of this program, for the checkpoints' manifests
+};
+
+class Trainer {
+ public:
+  // Collective. Opens the store, builds the model and takes up the newest checkpoint of the run.
+  Trainer(World& world, const Config& config, const TrainJob& job);
+  ~Trainer();
+
+  // Collective. Trains until the run or the slice is finished, or something asks it to stop, with a
+  // checkpoint in each case. Returns the exit status: 0, or 75 for "start me again".
+  int run();
+
+  int64_t images() const { return images_; }
+  const Model& model() const { return *model_; }
+
+ private:
+  void step();
+  void take_turn(size_t phase);
+  void accumulate(const Clips& clips, size_t phase, LossSum& sum);
+  bool update(size_t phase);
+  void validate();
+  void show_preview();
+  void save();
+
+  void open_stores();
+  void build_model();
+  void resume();
+  std::vector<TensorGroup> state() const;
+
+  World& world_;
+  const Config config_;
+  const TrainJob job_;
+  at::Device device_ = at::kCPU;
+  ProcessGroupPtr group_;
+  std::shared_ptr<const Store> store_, validation_store_;
+  std::unique_ptr<Model> model_;
+  std::vector<Optimizer> optimizers_;                 // one a phase
+  std::vector<std::unique_ptr<GradientSync>> syncs_;  // one a phase
+  std::unique_ptr<Ema> ema_;
+  std::unique_ptr<Loader> loader_;
+  std::unique_ptr<Coordinator> coordinator_;
+  std::unique_ptr<Saver> saver_;
+  std::unique_ptr<Watchdog> watchdog_;
+  int64_t images_ = 0, end_ = 0;
+  StepTally tally_;                   // since the last report
+  std::vector<NamedNumber> numbers_;  // what validation found at images_
+};
+
+}  // namespace lf

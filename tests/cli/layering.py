@@ -1,0 +1,94 @@
+"""Who may include whom (README, Layout), checked on every #include. Argument: the source root.
+
+CMake's targets enforce the same at link; an include of a header alone would slip through there.
+"""
+
+import pathlib
+import re
+import sys
+
+from trial import expect, finish
+
+root = pathlib.Path(sys.argv[1])
+
+# A folder may include itself, and these.
+MAY_KNOW = {
+    "src/base": set(),
+    "src/config": {"base"},
+    "data": {"base", "config"},
+    "src/comm": {"base", "config"},
+    "src/kernels": {"base", "config"},
+    "src/checkpoint": {"base", "config"},
+    "src/diffusion": {"base", "config", "kernels"},
+    "src/model": {"base", "config", "kernels", "diffusion"},
+    "src/eval": {"base", "config", "kernels", "diffusion", "model", "comm", "checkpoint", "data"},
+    "src/train": {"base", "config", "kernels", "diffusion", "model", "comm", "checkpoint", "data", "eval"},
+    # Implements interfaces of these; nobody includes it.
+    "src/cuda": {"base", "comm", "kernels", "train"},
+    "launch": {"base", "config", "kernels", "diffusion", "model", "comm", "checkpoint", "data", "eval", "train"},
+}
+FOLDERS = {folder.split("/")[-1] for folder in MAY_KNOW}
+
+# Foreign headers that live in few files (tests aside): pattern -> the files that may include them.
+FEW = {
+    r"hdf5\.h|H5\w+\.h": {"data/shard.cc"},
+    r"mpi\.h": {"src/comm/world.cc", "src/comm/mpi_backend.cc"},
+    r"glog/.*": {"src/base/log.cc"},
+}
+TORCH = re.compile(r"(torch|ATen|c10)/")
+CUDA = re.compile(r"(cuda|nccl|cublas|cudnn|c10/cuda|ATen/cuda)[\w/]*\.h|.*ProcessGroupNCCL.*")
+NO_TORCH = ("src/base", "src/config", "data", "src/cuda/clip_kernels")
+SUFFIXES = {".h", ".cc", ".cu"}
+
+
+def folder_of(path):
+    for folder in MAY_KNOW:
+        if path.startswith(folder + "/"):
+            return folder
+    return None
+
+
+def check_own(path, folder, header):
+    first = header.split("/")[0]
+    if first in FOLDERS and "/" in header:
+        allowed = MAY_KNOW[folder] | {folder.split("/")[-1]}
+        expect(first in allowed, f"{path} includes {header}, but {folder} may not know {first}")
+
+
+def check_foreign(path, folder, header):
+    for pattern, files in FEW.items():
+        if re.fullmatch(pattern, header):
+            expect(path in files, f"{path} includes {header}, allowed in {', '.join(sorted(files))}")
+    if path.startswith(NO_TORCH):
+        expect(not TORCH.match(header), f"{path} includes {header}, but is torch-free")
+    if folder != "src/cuda":
+        expect(not CUDA.fullmatch(header), f"{path} includes {header}, CUDA is for src/cuda only")
+
+
+checked = 0
+for top in ("src", "data", "launch"):
+    for file in sorted((root / top).rglob("*")):
+        path = file.relative_to(root).as_posix()
+        folder = folder_of(path)
+        if file.suffix not in SUFFIXES:
+            continue
+        expect(folder is not None, f"{path} lies in no folder of the house")
+        if folder is None or path.startswith("src/cuda/opaque/"):
+            continue
+        for number, line in enumerate(file.read_text().splitlines(), 1):
+            match = re.match(r'\s*#\s*include\s*[<"]([^>"]+)[>"]', line)
+            if match:
+                checked += 1
+                check_own(path, folder, match.group(1))
+                check_foreign(path, folder, match.group(1))
+        if file.suffix == ".h":
+            expect("#pragma once" in file.read_text(), f"{path} has no #pragma once")
+        # The header of the same name may say it instead.
+        if not file.with_suffix(".h").exists() or file.suffix == ".h":
+            expect(file.read_text().startswith("//"), f"{path} does not begin by saying what it is")
+        lines = len(file.read_text().splitlines())
+        expect(lines <= 550, f"{path} has {lines} lines, expected about 500 at most; split it")
+
+expect(checked > 100, f"only {checked} includes seen; is {root} the source root?")
+print(f"{checked} includes checked")
+finish()

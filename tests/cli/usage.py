@@ -1,0 +1,146 @@
+"""Help, exit statuses and messages of the program. Argument: the program."""
+
+import json
+import os
+import pathlib
+import sys
+import tempfile
+
+from trial import cpu_seconds, expect, finish, is_one_sentence, run
+
+program = sys.argv[1]
+
+
+def commands():
+    """Every row of the command table, with the options its help shows."""
+    return [row["name"] for row in json.loads(run(program, "list", "commands", "--json").stdout)["commands"]]
+
+
+def usage_error(*words, saying=()):
+    """The command must end with 2 and one sentence on stderr, and print nothing."""
+    what = " ".join(str(word) for word in words)[:120]
+    result = run(program, *words)
+    expect(result.returncode == 2, f"'{what}' ended with {result.returncode}, expected 2")
+    expect(result.stdout == "", f"'{what}' printed on stdout: {result.stdout[:80]!r}")
+    expect(is_one_sentence(result.stderr), f"'{what}' said {result.stderr[:300]!r}")
+    expect(len(result.stderr) < 1200, f"'{what}' said {len(result.stderr)} bytes")
+    for part in saying:
+        expect(part in result.stderr, f"'{what}' does not mention {part!r}: {result.stderr[:300]!r}")
+
+
+def check_help():
+    whole = run(program, "--help")
+    expect(whole.returncode == 0 and whole.stderr == "", "--help fails")
+    for same in ([], ["-h"], ["help"]):
+        expect(run(program, *same).stdout == whole.stdout, f"{same} differs from --help")
+    for name in commands():
+        words = name.split()
+        expect(f"  {name}" in whole.stdout, f"--help does not list {name}")
+        for flag in ("--help", "-h"):
+            result = run(program, *words, flag)
+            expect(result.returncode == 0 and result.stderr == "", f"{name} {flag} fails")
+            for part in (f"lastframe {name}", "Usage:", "Example:"):
+                expect(part in result.stdout, f"{name} {flag} has no {part!r}")
+        # Help wins over whatever else is wrong with the line.
+        expect(run(program, *words, "--no-such-option", "--help").returncode == 0,
+               f"{name} --no-such-option --help fails")
+        usage_error(*words, "--no-such-option", saying=["--no-such-option", "--help"])
+        usage_error(*words, *["word"] * 40)
+        if len(words) > 1:
+            expect(run(program, words[0], "--help").returncode == 0, f"{words[0]} --help fails")
+    version = run(program, "--version")
+    expect(version.returncode == 0 and version.stdout.startswith("lastframe "), "--version fails")
+    expect(all(part.isdigit() for part in version.stdout.split()[1].split(".")),
+           f"--version says {version.stdout!r}")
+
+
+def check_wrong_words():
+    usage_error("lits", saying=["did you mean 'list'"])
+    usage_error("\n\x1b[31mred")
+    usage_error("list", "optons", saying=["did you mean 'options'"])
+    usage_error("list", "options", "trian.", saying=["trian."])
+    usage_error("list", "options", "train.batchh", saying=["did you mean 'train.batch'"])
+    usage_error("list", "--jsno", saying=["did you mean '--json'"])
+    usage_error("list", "--json=yes", saying=["takes no value"])
+    usage_error("doctor", "--mib", saying=["needs a value"])
+    for wrong in ("0", "-1", "many", "1e3", "99999999999999999999999", ""):
+        usage_error("doctor", f"--mib={wrong}", saying=["--mib", "[1, 1024]"])
+
+
+def config_commands():
+    """Commands that take --config, as whole command lines that would do no work."""
+    found = []
+    for name in commands():
+        text = run(program, *name.split(), "--help").stdout
+        if "--config" in text and "--dry-run" in text:
+            found.append([*name.split(), "--dry-run"])
+    return found
+
+
+def check_configs(command, folder, all_of_them):
+    """Every command loads its config by the same function, so one is tried with everything."""
+    def write(name, content):
+        path = folder / name
+        path.write_bytes(content)
+        return path
+
+    def wrong(path, *more, saying=()):
+        usage_error(*command, "--config", path, *more, saying=saying)
+
+    good = write("good.pbtxt", b"train { batch: 8 }\n")
+    wrong(folder / "missing.pbtxt", saying=["missing.pbtxt"])
+    wrong(write("random.pbtxt", os.urandom(2 << 20)), saying=["random.pbtxt"])
+    wrong(good, "--set", "train.bach=8", saying=["did you mean", "train.batch"])
+    if not all_of_them:
+        return
+    wrong(folder, saying=[str(folder)])
+    wrong(write("empty-name\n.pbtxt", b"nonsense"))
+    wrong(write("unknown.pbtxt", b"train { bach: 8 }\n"), saying=["bach"])
+    wrong(write("type.pbtxt", b"train { batch: \"many\" }\n"), saying=["type.pbtxt"])
+    wrong(write("range.pbtxt", b"train { batch: -8 }\n"), saying=["train.batch"])
+    wrong(write("open.pbtxt", b"train { batch: 8\n"), saying=["open.pbtxt"])
+    wrong(write("base.pbtxt", b"base: \"no-such.pbtxt\"\n"), saying=["no-such.pbtxt"])
+    wrong(write("self.pbtxt", b"base: \"self.pbtxt\"\n"), saying=["self.pbtxt"])
+    write("a.pbtxt", b"base: \"b.pbtxt\"\n")
+    write("b.pbtxt", b"base: \"a.pbtxt\"\n")
+    wrong(folder / "a.pbtxt", saying=["a.pbtxt"])
+    wrong(write("deep.pbtxt", b"train {" * 100000), saying=["deep.pbtxt"])
+    wrong(write("zeros.pbtxt", bytes(2 << 20)), saying=["zeros.pbtxt"])
+    wrong("/dev/zero")
+    if os.geteuid() != 0:  # root may read everything
+        locked = write("locked.pbtxt", b"train { batch: 8 }\n")
+        locked.chmod(0)
+        wrong(locked, saying=["locked.pbtxt"])
+    wrong(good, "--set", "train.batch", saying=["train.batch"])
+    wrong(good, "--set", "train.batch=many", saying=["train.batch"])
+    wrong(good, "--set", "train.batch=0", saying=["train.batch", "[1,"])
+    wrong(good, "--set", "train.precision=FP8", saying=["train.precision"])
+    wrong(good, "--set", "=", saying=[])
+    wrong(good, "--set", "a" * 100000 + "=1")
+    os.mkfifo(folder / "pipe.pbtxt")
+    writer = os.open(folder / "pipe.pbtxt", os.O_RDWR | os.O_NONBLOCK)  # or opening it would wait
+    wrong(folder / "pipe.pbtxt")
+    os.close(writer)
+
+
+def check_speed():
+    for words in (["--help"], ["list"], ["list", "options"], ["--version"]):
+        best = min(cpu_seconds(program, *words) for _ in range(5))
+        expect(best < 0.3, f"{' '.join(words)} takes {best:.3f} s of CPU, expected under 0.3 s")
+        print(f"{' '.join(words)}: {best:.3f} s of CPU")
+
+
+check_help()
+check_wrong_words()
+with tempfile.TemporaryDirectory() as folder:
+    lines = config_commands()
+    for number, line in enumerate(lines):
+        place = pathlib.Path(folder) / str(number)
+        place.mkdir()
+        check_configs(line, place, number == 0)
+    print(f"{len(lines)} commands read a config")
+full = run("bash", "-c", f"'{program}' list options > /dev/full")
+expect(full.returncode == 7, f"printing to a full disk ended with {full.returncode}, expected 7")
+if "asan" not in program:
+    check_speed()
+finish()

@@ -1,0 +1,75 @@
+#include "train/optimizer.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/tensor.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+namespace lf {
+namespace {
+
+Phase one_weight(const at::Tensor& value) {
+  at::Tensor weight = value.clone().set_requires_grad(true);
+  return {"generator", {{"w", weight}}};
+}
+
+TEST(Optimizer, FirstStepsFollowTheFormulaOfAdamW) {
+  OptimizerConfig config;
+  config.set_clip_norm(0);
+  config.set_weight_decay(0.1);
+  const Phase phase = one_weight(at::full({2, 2}, 1.0F));
+  Optimizer optimizer(phase, config);
+  double w = 1, m = 0, v = 0;
+  for (int step = 1; step <= 3; ++step) {
+    const double g = 0.5 * step, lr = 0.01;
+    phase.weights[0].tensor.mutable_grad() = at::full({2, 2}, static_cast<float>(g));
+    optimizer.step(optimizer.gradient_norm(), lr);
+    m = 0.9 * m + 0.1 * g;
+    v = 0.99 * v + 0.01 * g * g;
+    w -= lr * 0.1 * w;
+    w -= lr * (m / (1 - std::pow(0.9, step))) / (std::sqrt(v / (1 - std::pow(0.99, step))) + 1e-8);
+    EXPECT_NEAR(phase.weights[0].tensor[0][0].item<double>(), w, 1e-6) << step;
+  }
+}
+
+TEST(Optimizer, VectorsAreNotDecayed) {
+  OptimizerConfig config;
+  config.set_weight_decay(0.5);
+  const Phase phase = one_weight(at::full({4}, 1.0F));
+  Optimizer optimizer(phase, config);
+  phase.weights[0].tensor.mutable_grad() = at::full({4}, 0.0F);
+  optimizer.step(optimizer.gradient_norm(), 0.1);
+  EXPECT_FLOAT_EQ(phase.weights[0].tensor[0].item<float>(), 1.0F);
+}
+
+TEST(Optimizer, NormIsGlobalAndClippingScalesEveryGradient) {
+  OptimizerConfig config;
+  config.set_clip_norm(1);
+  const at::Tensor a = at::full({2}, 0.0F).set_requires_grad(true);
+  const at::Tensor b = at::full({2, 2}, 0.0F).set_requires_grad(true);
+  Optimizer optimizer({"generator", {{"a", a}, {"b", b}}}, config);
+  a.mutable_grad() = at::full({2}, 3.0F);
+  b.mutable_grad() = at::full({2, 2}, 4.0F);
+  const at::Tensor norm = optimizer.gradient_norm();
+  EXPECT_NEAR(norm.item<double>(), std::sqrt(18.0 + 64.0), 1e-5);
+  optimizer.step(norm, 0);
+  EXPECT_NEAR(a.grad()[0].item<double>(), 3 / std::sqrt(82.0), 1e-5);
+  EXPECT_NEAR(b.grad()[0][0].item<double>(), 4 / std::sqrt(82.0), 1e-5);
+}
+
+TEST(LearningRate, SchedulesFollowTheirFormulas) {
+  OptimizerConfig config;
+  config.set_warmup_images(1000);
+  EXPECT_NEAR(learning_rate(config, 1.0, 500, 10000), 0.5, 1e-12);
+  EXPECT_NEAR(learning_rate(config, 1.0, 5000, 10000), 1.0, 1e-12);
+  config.set_schedule(COSINE);
+  EXPECT_NEAR(learning_rate(config, 1.0, 5500, 10000), 0.5, 1e-12);
+  EXPECT_NEAR(learning_rate(config, 1.0, 10000, 10000), 0.0, 1e-12);
+  config.set_schedule(INVERSE_SQRT);
+  EXPECT_NEAR(learning_rate(config, 1.0, 4000, 10000), 0.5, 1e-12);
+}
+
+}  // namespace
+}  // namespace lf

@@ -1,0 +1,125 @@
+#include "config/config.h"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "base/error.h"
+#include "base/file.h"
+
+namespace lf {
+namespace {
+
+std::string write_temp(const std::string& name, const std::string& text) {
+  const std::string path = ::testing::TempDir() + "/" + name;
+  std::ofstream(path, std::ios::binary) << text;
+  return path;
+}
+
+// The message of the Error that `body` throws; its code must be kUsage.
+template <typename Body>
+std::string usage_error(Body&& body) {
+  try {
+    body();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), Code::kUsage) << error.what();
+    return error.what();
+  }
+  ADD_FAILURE() << "no error";
+  return "";
+}
+
+TEST(ConfigFile, DefaultsComeFromTheProto) {
+  const Config config = load_config("", {});
+  EXPECT_EQ(config.train().batch(), 128);
+  EXPECT_EQ(config.recipe().frames(), 8);
+}
+
+TEST(ConfigFile, LaterSetsWin) {
+  const Config config =
+      load_config("", {"train.batch=64", "train.batch=32", "train.precision=bf16"});
+  EXPECT_EQ(config.train().batch(), 32);
+  EXPECT_EQ(config.train().precision(), BF16);
+}
+
+TEST(ConfigFile, UnknownOptionNamesTheNearest) {
+  const std::string message = usage_error([] { load_config("", {"train.bach=64"}); });
+  EXPECT_NE(message.find("did you mean 'train.batch'?"), std::string::npos) << message;
+}
+
+TEST(ConfigFile, UnknownOptionInAFileNamesTheNearest) {
+  const std::string path = write_temp("unknown.pbtxt", "train { bacth: 3 }\n");
+  const std::string message = usage_error([&] { load_config(path, {}); });
+  EXPECT_NE(message.find("line 1"), std::string::npos) << message;
+  EXPECT_NE(message.find("did you mean 'batch'?"), std::string::npos) << message;
+}
+
+TEST(ConfigFile, ValuesOutOfRangeAreRefused) {
+  for (const char* set : {"train.batch=0", "train.batch=9999999999", "train.batch=1.5",
+                          "comm.timeout_seconds=nan", "train.batch=", "train.seed=-1"}) {
+    usage_error([&] { load_config("", {set}); });
+  }
+}
+
+TEST(ConfigFile, BaseIsReadFirstAndCyclesAreRefused) {
+  write_temp("under.pbtxt", "train { batch: 8 seed: 5 }");
+  const std::string over = write_temp("over.pbtxt", "base: 'under.pbtxt' train { batch: 16 }");
+  const Config config = load_config(over, {});
+  EXPECT_EQ(config.train().batch(), 16);
+  EXPECT_EQ(config.train().seed(), 5U);
+
+  write_temp("one.pbtxt", "base: 'two.pbtxt'");
+  const std::string two = write_temp("two.pbtxt", "base: 'one.pbtxt'");
+  EXPECT_NE(usage_error([&] { load_config(two, {}); }).find("includes itself"), std::string::npos);
+}
+
+TEST(ConfigFile, RandomBytesGiveOneSentence) {
+  std::string bytes(2 << 20, '\0');
+  uint32_t state = 1;
+  for (char& c : bytes) c = static_cast<char>((state = state * 1664525 + 1013904223) >> 24);
+  for (const size_t size : {size_t{2} << 20, size_t{1000}, size_t{10}}) {
+    const std::string path = write_temp("noise.pbtxt", bytes.substr(0, size));
+    const std::string message = usage_error([&] { load_config(path, {}); });
+    EXPECT_EQ(message.find('\n'), std::string::npos);
+    EXPECT_LT(message.size(), 600U);
+  }
+}
+
+TEST(ConfigFile, PrintedConfigReadsBackEqual) {
+  const Config config = load_config("", {"train.batch=64", "recipe.frames=4", "name=a \"b\""});
+  const std::string path = write_temp("printed.pbtxt", print_config(config));
+  EXPECT_EQ(print_config(load_config(path, {})), print_config(config));
+  EXPECT_NE(print_config(config).find("timeout_seconds: 300"), std::string::npos);
+}
+
+TEST(ConfigFile, FreeOptionsDoNotChangeTheFingerprint) {
+  const Config config = load_config("", {});
+  const Config other_timeout = load_config("", {"comm.timeout_seconds=10"});
+  const Config other_batch = load_config("", {"train.batch=64"});
+  EXPECT_EQ(config_fingerprint(config), config_fingerprint(other_timeout));
+  EXPECT_NE(config_fingerprint(config), config_fingerprint(other_batch));
+  EXPECT_EQ(config_differences(config, other_timeout, false),
+            std::vector<std::string>{"comm.timeout_seconds: 300 -> 10"});
+  EXPECT_TRUE(config_differences(config, other_timeout, true).empty());
+}
+
+TEST(ConfigFile, EveryShippedConfigLoads) {
+  int configs = 0;
+  for (const auto& entry :
+       std::filesystem::recursive_directory_iterator(LF_SOURCE_DIR "/configs")) {
+    if (entry.path().extension() != ".pbtxt") continue;
+    ++configs;
+    EXPECT_NO_THROW(load_config(entry.path().string(), {})) << entry.path();
+  }
+  EXPECT_GE(configs, 9);
+}
+
+TEST(ConfigFile, EveryOptionIsDocumented) {
+  for (const OptionDoc& option : document_options()) {
+    EXPECT_GE(option.comment.size(), 10U) << option.path << " has no comment in run.proto";
+  }
+}
+
+}  // namespace
+}  // namespace lf

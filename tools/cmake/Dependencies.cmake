@@ -1,0 +1,33 @@
+# The libraries that need neither torch nor MPI. HDF5 must be a serial build: the store's bytes are
+# made with the core driver, and a parallel build writes other bytes and drags MPI into `data`.
+find_package(Threads REQUIRED)
+find_package(Protobuf REQUIRED)
+find_package(PNG REQUIRED)
+find_package(JPEG REQUIRED)
+find_package(ZLIB REQUIRED)
+set(HDF5_PREFER_PARALLEL OFF)
+find_package(HDF5 REQUIRED COMPONENTS C)
+if(HDF5_IS_PARALLEL)
+  message(FATAL_ERROR "HDF5 at ${HDF5_INCLUDE_DIRS} is a parallel build; Last Frame needs a serial "
+                      "one (Debian: libhdf5-dev). Point -DHDF5_ROOT at it.")
+endif()
+add_library(lf_hdf5 INTERFACE)
+target_include_directories(lf_hdf5 SYSTEM INTERFACE ${HDF5_INCLUDE_DIRS})
+target_link_libraries(lf_hdf5 INTERFACE ${HDF5_C_LIBRARIES})
+
+find_path(GLOG_INCLUDE_DIR glog/logging.h REQUIRED)
+find_library(GLOG_LIBRARY glog REQUIRED)
+add_library(lf_glog INTERFACE)
+target_include_directories(lf_glog SYSTEM INTERFACE "${GLOG_INCLUDE_DIR}")
+target_link_libraries(lf_glog INTERFACE "${GLOG_LIBRARY}")
+
+# Torch wheels carry protobuf headers of their own version. This folder, searched before torch's,
+# holds one link: to the protobuf whose protoc we run.
+set(LASTFRAME_PROTOBUF_FIRST "${CMAKE_BINARY_DIR}/protobuf_first")
+file(MAKE_DIRECTORY "${LASTFRAME_PROTOBUF_FIRST}")
+list(GET Protobuf_INCLUDE_DIRS 0 _protobuf_include)
+file(CREATE_LINK "${_protobuf_include}/google" "${LASTFRAME_PROTOBUF_FIRST}/google" SYMBOLIC)
+
+if(LASTFRAME_TESTS)
+  find_package(GTest REQUIRED)
+endif()

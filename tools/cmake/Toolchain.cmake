@@ -1,0 +1,31 @@
+# How the compiler is called: ccache and lld where they are found, warnings as errors, contraction
+# off (recipe arithmetic is specified to the bit, see src/base/random.h), sanitizers on request.
+if(NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
+  set(CMAKE_BUILD_TYPE Release CACHE STRING "" FORCE)
+endif()
+
+find_program(LASTFRAME_CCACHE ccache)
+if(LASTFRAME_CCACHE)
+  set(CMAKE_C_COMPILER_LAUNCHER "${LASTFRAME_CCACHE}")
+  set(CMAKE_CXX_COMPILER_LAUNCHER "${LASTFRAME_CCACHE}")
+endif()
+
+find_program(LASTFRAME_LLD ld.lld)
+if(LASTFRAME_LLD)
+  add_link_options(-fuse-ld=lld)
+endif()
+
+add_compile_options(-Wall -Wextra -Wpedantic -Werror=switch "$<$<COMPILE_LANGUAGE:CXX>:-Wnon-virtual-dtor;-Woverloaded-virtual>"
+                    -Wno-unused-parameter -Wno-restrict -ffp-contract=off)
+option(LASTFRAME_WERROR "Treat warnings as errors" OFF)
+if(LASTFRAME_WERROR)
+  add_compile_options(-Werror)
+endif()
+
+if(LASTFRAME_SANITIZE)
+  add_compile_options(-fsanitize=${LASTFRAME_SANITIZE} -fno-omit-frame-pointer -g)
+  add_link_options(-fsanitize=${LASTFRAME_SANITIZE})
+  if(LASTFRAME_SANITIZE MATCHES "undefined")
+    add_compile_options(-fno-sanitize-recover=undefined)
+  endif()
+endif()
