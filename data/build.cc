@@ -120,15 +120,26 @@ bool same_store_there(FileSystem& files, const std::string& folder, const StoreI
   return there;
 }
 
-void refuse_foreign_folder(FileSystem& files, const std::string& folder) {
+// The first thing in the folder that no build of ours has put there; empty: none.
+std::string foreign_name(FileSystem& files, const std::string& folder) {
   for (const std::string& name : files.list(folder)) {
     const bool ours =
         name == "building" || (name == "shards" && files.list(shards_folder(folder)).empty());
-    if (!ours && name != "index") {
-      fail(Code::kUsage, printable(folder), " holds '", printable(name),
-           "' and no store of this program; choose a new or empty folder");
-    }
+    if (!ours && name != "index") return name;
   }
+  return {};
+}
+
+// True if a build of this plan has begun here; Code::kUsage if the folder is in other use. A rank
+// that is quicker may publish the plan and its first shards while we look, so what seems foreign is
+// judged only after a second look for the plan.
+bool build_has_begun(FileSystem& files, const std::string& folder, const StoreIndex& plan) {
+  if (same_store_there(files, folder, plan)) return true;
+  const std::string foreign = foreign_name(files, folder);
+  if (foreign.empty()) return false;
+  if (same_store_there(files, folder, plan)) return true;
+  fail(Code::kUsage, printable(folder), " holds '", printable(foreign),
+       "' and no store of this program; choose a new or empty folder");
 }
 
 std::string prefix_of_rank(int rank) { return str("r", rank, "-"); }
@@ -175,6 +186,7 @@ void remove_building_folder(FileSystem& files, const std::string& folder) {
       return files.remove_tree(building_folder(folder));
     } catch (const Error&) {
       if (attempt == 10) throw;
+      std::this_thread::sleep_for(std::chrono::milliseconds(attempt));
     }
   }
 }
@@ -232,8 +244,7 @@ void open_store_folder(FileSystem& files, const std::string& folder, int rank,
   const bool was_there = files.exists(folder);
   files.make_folders(folder);
   if (!was_there) files.sync_folder(parent_folder(folder));
-  const bool planned = same_store_there(files, folder, plan);
-  if (!planned) refuse_foreign_folder(files, folder);
+  const bool planned = build_has_begun(files, folder, plan);
   files.make_folders(building_folder(folder));
   files.make_folders(shards_folder(folder));
   if (!lies_under(folder, shards_folder(folder)) || !lies_under(folder, building_folder(folder))) {

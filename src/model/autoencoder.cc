@@ -76,7 +76,7 @@ class Autoencoder : public Model {
 
   Loss loss(const Clips& clips, size_t phase, bool training) override {
     const at::Tensor images = frames_as_images(clips.x_BTHWC);
-    const at::Tensor made = reconstruct(clips, training);
+    const at::Tensor made = forward(clips, training);
     if (phase == 1) return discriminator_loss(clips, made.detach());
     const at::Tensor reconstruction = at::mse_loss(made.to(at::kFloat), images);
     Loss out{reconstruction, {{"reconstruction", reconstruction.detach()}}};
@@ -88,8 +88,10 @@ class Autoencoder : public Model {
     return out;
   }
 
-  at::Tensor preview(const Clips& clips) override {
-    return images_as_frames(reconstruct(clips, false), clips.x_BTHWC.size(1)).clamp(-1, 1);
+  at::Tensor preview(const Clips& clips) override { return reconstruct(clips); }
+
+  at::Tensor reconstruct(const Clips& clips) override {
+    return images_as_frames(forward(clips, false), clips.x_BTHWC.size(1)).clamp(-1, 1);
   }
 
  private:
@@ -112,7 +114,7 @@ class Autoencoder : public Model {
     to_pixels_.emplace(root / "decoder" / "pixels", in, shape.channels, 3);
   }
 
-  at::Tensor reconstruct(const Clips& clips, bool training) const {
+  at::Tensor forward(const Clips& clips, bool training) const {
     const int64_t frames = clips.x_BTHWC.size(1);
     at::Tensor h = frames_as_images(clips.x_BTHWC);
     for (const Block& block : down_) h = block(h, frames);

@@ -47,7 +47,16 @@ at::Tensor keyed_normal(const Clips& clips, Purpose purpose, uint32_t layer,
   return keyed(clips, purpose, layer, shape, normal);
 }
 
-std::unique_ptr<Model> make_model(const Config& config, const ClipShape& shape, at::Device device) {
+at::Tensor Model::reconstruct(const Clips& /*clips*/) {
+  fail(Code::kUsage, "this model does not reconstruct clips; it can only be sampled from");
+}
+
+at::Tensor Model::sample(const SampleRequest& /*request*/) {
+  fail(Code::kUsage, "this model makes no clips from nothing; it can only reconstruct them");
+}
+
+std::unique_ptr<Model> make_model(const Config& config, const ClipShape& shape, at::Device device,
+                                  SumOverRanks /*sum*/) {
   const uint64_t seed = config.train().seed();
   switch (config.model().kind_case()) {
     case ModelConfig::kAutoencoder:

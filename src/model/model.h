@@ -6,6 +6,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -50,6 +51,18 @@ struct Phase {
   std::vector<NamedTensor> weights;
 };
 
+// Clips to make from nothing. Clip i of the request is keyed by `seed` and `first + i`, so that any
+// number of ranks, each taking its share, makes the same clips.
+struct SampleRequest {
+  uint64_t seed = 0;
+  int64_t first = 0, count = 1;
+  at::Tensor labels_B;  // int64 classes to make; undefined: the model draws them, or has none
+};
+
+// Adds a tensor up over all ranks, in place. Codebooks and adaptive loss weights need it; a model
+// knows no other way to hear of ranks. Called by every rank in the same order.
+using SumOverRanks = std::function<void(at::Tensor&)>;
+
 class Model {
  public:
   virtual ~Model() = default;
@@ -59,6 +72,11 @@ class Model {
   virtual Loss loss(const Clips& clips, size_t phase, bool training) = 0;
   // What the model makes of these clips, [-1, 1] and of their shape: a reconstruction, or samples.
   virtual at::Tensor preview(const Clips& clips) = 0;
+  // The clips after encoding and decoding, [-1, 1] and of their shape. Code::kUsage from a model
+  // that has no such thing.
+  virtual at::Tensor reconstruct(const Clips& clips);
+  // New clips, [count, T, H, W, C] in [-1, 1]. Code::kUsage from a model that cannot make any.
+  virtual at::Tensor sample(const SampleRequest& request);
 };
 
 // Random numbers keyed by each clip's position, equal on every world size. `layer` tells calls
@@ -67,7 +85,9 @@ at::Tensor keyed_uniform(const Clips& clips, Purpose purpose, uint32_t layer,
                          at::IntArrayRef shape);
 at::Tensor keyed_normal(const Clips& clips, Purpose purpose, uint32_t layer, at::IntArrayRef shape);
 
-// Code::kUsage if the config chooses no model, or one that cannot take clips of this shape.
-std::unique_ptr<Model> make_model(const Config& config, const ClipShape& shape, at::Device device);
+// Code::kUsage if the config chooses no model, or one that cannot take clips of this shape. Without
+// `sum` the model is this process's alone.
+std::unique_ptr<Model> make_model(const Config& config, const ClipShape& shape, at::Device device,
+                                  SumOverRanks sum = {});
 
 }  // namespace lf
