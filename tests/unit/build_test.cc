@@ -8,6 +8,30 @@
 namespace lf {
 namespace {
 
+// The real file system, but before it first lists a folder something else happens there.
+class Interleaved : public FileSystem {
+ public:
+  explicit Interleaved(std::function<void()> meanwhile) : meanwhile_(std::move(meanwhile)) {}
+  std::unique_ptr<OutFile> create(const std::string& path) override { return real_.create(path); }
+  std::unique_ptr<InFile> open_read(const std::string& path) override {
+    return real_.open_read(path);
+  }
+  void rename(const std::string& from, const std::string& to) override { real_.rename(from, to); }
+  void remove(const std::string& path) override { real_.remove(path); }
+  void remove_tree(const std::string& path) override { real_.remove_tree(path); }
+  void make_folders(const std::string& path) override { real_.make_folders(path); }
+  void sync_folder(const std::string& path) override { real_.sync_folder(path); }
+  bool info(const std::string& path, FileInfo* info) override { return real_.info(path, info); }
+  std::vector<std::string> list(const std::string& folder) override {
+    if (meanwhile_) std::exchange(meanwhile_, {})();
+    return real_.list(folder);
+  }
+
+ private:
+  FileSystem& real_ = real_file_system();
+  std::function<void()> meanwhile_;
+};
+
 class Build : public StoreTest {
  protected:
   TinySource source_{23};
@@ -47,6 +71,16 @@ TEST_F(Build, RanksAtOnceFinishOnce) {
     EXPECT_GE(complete, 1);
     EXPECT_EQ(snapshot(folder), snapshot(path("one")));
   }
+}
+
+// Between a rank's look for the plan and its look at the folder, another rank may have published
+// the plan and all its shards.
+TEST_F(Build, AMuchQuickerRankIsNotTakenForAForeignStore) {
+  build(path("one"), source_, config());
+  std::filesystem::create_directories(path("two"));
+  Interleaved files([&] { build(path("two"), source_, config(), 1, 2); });
+  EXPECT_TRUE(build(path("two"), source_, config(), 0, 2, &files).complete);
+  EXPECT_EQ(snapshot(path("two")), snapshot(path("one")));
 }
 
 TEST_F(Build, BadItemsAreListedWithTheirReasons) {
