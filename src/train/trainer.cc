@@ -11,7 +11,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "train/autocast.h"
-#include "train/clips.h"
+#include "eval/clips.h"
 #include "train/preview.h"
 #include "train/saver.h"
 

@@ -11,7 +11,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "data/build.h"
-#include "train/clips.h"
+#include "eval/clips.h"
 #include "train/trainer.h"
 
 namespace lf {

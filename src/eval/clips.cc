@@ -1,4 +1,4 @@
-#include "train/clips.h"
+#include "eval/clips.h"
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
@@ -41,6 +41,17 @@ Clips clips_from_batch(const Batch& batch, uint64_t seed, at::Device device) {
   out.seed = seed;
   out.first_position = static_cast<int64_t>(batch.position);
   return out;
+}
+
+Clips clips_in_order(const Store& store, int64_t first, int64_t count, at::Device device) {
+  LoaderConfig in_order;
+  in_order.set_threads(0);
+  in_order.set_shuffle(false);
+  // Borrowed for the length of this call.
+  const std::shared_ptr<const Store> borrowed(&store, [](const Store*) {});
+  Loader loader(borrowed, in_order, {0, 0, 1, static_cast<uint64_t>(count)});
+  loader.seek(static_cast<uint64_t>(first));
+  return clips_from_batch(loader.next(), 0, device);
 }
 
 ClipShape shape_of_clips(const Store& store) {
