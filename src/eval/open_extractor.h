@@ -1,5 +1,6 @@
-// Opens a file of weights as the extractor it holds. Here and not beside the networks, because
-// model does not know checkpoint. Called by evaluate and `lastframe features`.
+// Opens a file of weights as the network it holds, found out from the tensors in it. Here and not
+// beside the networks, because model does not know checkpoint. Called by evaluate and `lastframe
+// features`.
 #pragma once
 
 #include <c10/core/Device.h>
@@ -8,9 +9,12 @@
 #include <string>
 
 #include "model/extractor.h"
+#include "run.pb.h"
 
 namespace lf {
 
-std::unique_ptr<Extractor> open_extractor(const std::string& file, Preprocessing id, at::Device);
+// Code::kUsage if there is no such file, Code::kCheckpoint if it is damaged or of another network.
+std::unique_ptr<Extractor> open_extractor(const std::string& file, Preprocessing id,
+                                          at::Device device, Precision precision = FP32);
 
 }  // namespace lf

@@ -19,6 +19,10 @@ enum class Preprocessing {
   kClean,  // clean-fid: Pillow's bicubic with antialias; then as tf1
 };
 
+const char* name_of(Preprocessing id);  // "torch"
+// Code::kUsage for another word than torch, tf1 and clean.
+Preprocessing parse_preprocessing(const std::string& name);
+
 struct ExtractorLayer {
   std::string name;
   int64_t dim;
@@ -34,6 +38,29 @@ class Extractor {
   // clips: uint8 [N,T,H,W,C]; for image extractors T = 1. One [N, dim] fp32 tensor per layer asked.
   virtual std::vector<at::Tensor> features(const at::Tensor& clips_NTHWC,
                                            const std::vector<std::string>& layers) = 0;
+};
+
+// What the extractors of this house share: what is asked is checked (Code::kUsage), what comes out
+// is finite (Code::kNotFinite), and clips pass in parts that fit the cache.
+class CheckedExtractor : public Extractor {
+ public:
+  std::string hash() const override { return hash_; }
+  std::vector<at::Tensor> features(const at::Tensor& clips_NTHWC,
+                                   const std::vector<std::string>& layers) final;
+
+ protected:
+  CheckedExtractor(std::string hash, int64_t frames_at_once)
+      : hash_(std::move(hash)), frames_at_once_(frames_at_once) {}
+  // For some of the clips, whose shape and layers have been checked; without gradients.
+  virtual std::vector<at::Tensor> part(const at::Tensor& clips_NTHWC,
+                                       const std::vector<std::string>& layers) const = 0;
+
+ private:
+  void check(const at::Tensor& clips_NTHWC, const std::vector<std::string>& layers) const;
+  at::Tensor no_rows(const std::string& layer) const;
+
+  std::string hash_;
+  int64_t frames_at_once_;
 };
 
 }  // namespace lf
