@@ -72,8 +72,12 @@ class Archive {
     for (uint32_t i = 0; i < count; ++i) {
       checked(at, kCentralBytes);
       if (number(at, 4) != kCentral) damaged("its directory is damaged");
-      Entry entry{"", number(at + 10, 2), number(at + 16, 4), number(at + 20, 4),
-                  number(at + 24, 4), number(at + 42, 4)};
+      Entry entry{"",
+                  number(at + 10, 2),
+                  number(at + 16, 4),
+                  number(at + 20, 4),
+                  number(at + 24, 4),
+                  number(at + 42, 4)};
       if (std::max({entry.packed, entry.size, entry.offset}) == UINT32_MAX) {
         damaged("it is of the 64-bit kind, for 4 GiB and more");
       }
@@ -101,8 +105,8 @@ class Archive {
     } else {
       damaged("a member is packed in a way that NumPy does not use");
     }
-    const uLong crc = ::crc32(0, reinterpret_cast<const Bytef*>(out.data()),
-                              static_cast<uInt>(out.size()));
+    const uLong crc =
+        ::crc32(0, reinterpret_cast<const Bytef*>(out.data()), static_cast<uInt>(out.size()));
     if (crc != entry.crc) damaged(str("the checksum of '", printable(entry.name, 60), "' differs"));
     return out;
   }

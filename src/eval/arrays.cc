@@ -24,8 +24,8 @@ struct Element {
   const char* type;  // as NumPy writes it, without the byte order
   at::ScalarType scalar;
 };
-constexpr Element kElements[] = {{"b1", at::kBool},  {"u1", at::kByte}, {"i1", at::kChar},
-                                 {"i2", at::kShort}, {"i4", at::kInt},  {"i8", at::kLong},
+constexpr Element kElements[] = {{"b1", at::kBool},  {"u1", at::kByte},  {"i1", at::kChar},
+                                 {"i2", at::kShort}, {"i4", at::kInt},   {"i8", at::kLong},
                                  {"f2", at::kHalf},  {"f4", at::kFloat}, {"f8", at::kDouble}};
 
 at::Tensor empty_like_header(const NpyHeader& header, const std::string& name) {
@@ -67,9 +67,9 @@ std::map<std::string, at::Tensor> load_npz(const std::string& path) {
   const std::string name = printable(path);
   const std::string archive = read_file(real_file_system(), path, kLargestArchive);
   std::map<std::string, at::Tensor> arrays;
-  for (const auto& [member, bytes] : unpack_npz(
-           {reinterpret_cast<const uint8_t*>(archive.data()), archive.size()}, kLargestArchive,
-           name)) {
+  for (const auto& [member, bytes] :
+       unpack_npz({reinterpret_cast<const uint8_t*>(archive.data()), archive.size()},
+                  kLargestArchive, name)) {
     const std::span data(reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size());
     const std::string what = name + ": " + printable(member, 60);
     const NpyHeader header = parse_npy_header(

@@ -40,8 +40,8 @@ void for_own_chunks(World& world, const Chunks& chunks, const std::string& title
   }
   if (world.is_root() && last > first) progress.finish(own(chunk));
   if (world.max(static_cast<int64_t>(chunk < last)) != 0) {
-    fail(Code::kInterrupted, "the evaluation was asked to stop; the same command goes on from what ",
-         "it has made");
+    fail(Code::kInterrupted,
+         "the evaluation was asked to stop; the same command goes on from what ", "it has made");
   }
 }
 

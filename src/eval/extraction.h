@@ -1,5 +1,6 @@
-// From images or clips to sets of features, over all ranks: each rank makes and looks at its chunks,
-// the moments meet on rank 0 in an order that does not depend on the ranks. Called by evaluate.h.
+// From images or clips to sets of features, over all ranks: each rank makes and looks at its
+// chunks, the moments meet on rank 0 in an order that does not depend on the ranks. Called by
+// evaluate.h.
 #pragma once
 
 #include <functional>
@@ -29,9 +30,11 @@ struct Extraction {
 
 // Collective. A set for each layer, filled on rank 0. An extractor of images sees the last frames.
 // Code::kInterrupted on every rank if one was asked to stop; finished chunks are in the cache.
-std::vector<FeatureSet> extract_features(World& world, Extractor& extractor, const Extraction& what);
+std::vector<FeatureSet> extract_features(World& world, Extractor& extractor,
+                                         const Extraction& what);
 
-// Collective. Runs `work` on each of this rank's chunks under a progress bar, until done or stopped.
+// Collective. Runs `work` on each of this rank's chunks under a progress bar, until done or
+// stopped.
 void for_own_chunks(World& world, const Chunks& chunks, const std::string& title,
                     const std::function<void(int64_t chunk)>& work);
 

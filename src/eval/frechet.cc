@@ -61,8 +61,8 @@ double frechet_distance(const Moments& a, const Moments& b) {
   }
   const at::Tensor s1 = a.covariance(), s2 = b.covariance();
   const at::Tensor delta = a.mean() - b.mean();
-  const double rest = delta.dot(delta).item<double>() + s1.trace().item<double>() +
-                      s2.trace().item<double>();
+  const double rest =
+      delta.dot(delta).item<double>() + s1.trace().item<double>() + s2.trace().item<double>();
   constexpr double kRelative = 1e-8;  // the accuracy asked for
   Trace trace;
   if (trace_by_eigenvalues(s1, s2, &trace) &&

@@ -100,22 +100,25 @@ constexpr Metric kMetrics[] = {
             kFeatures, "", "", false, kid),
     of_sets("kid_subsets", "mean of it over 100 keyed subsets of 1000 samples, with deviation",
             kFeatures, "", "", false, kid_subsets),
-    of_sets("precision", "part of the made images within 3-neighbour balls of real ones",
-            kFeatures, "", "", false, neighbour_metric<&Manifold::precision, 3>),
+    of_sets("precision", "part of the made images within 3-neighbour balls of real ones", kFeatures,
+            "", "", false, neighbour_metric<&Manifold::precision, 3>),
     of_sets("recall", "part of the real images within 3-neighbour balls of made ones", kFeatures,
             "", "", false, neighbour_metric<&Manifold::recall, 3>),
     of_sets("density", "5-neighbour balls of real images that a made one lies in, over 5",
             kFeatures, "", "", false, neighbour_metric<&Manifold::density, 5>),
     of_sets("coverage", "part of the real images' 5-neighbour balls with a made image in them",
             kFeatures, "", "", false, neighbour_metric<&Manifold::coverage, 5>),
-    of_sets("inception_score", "exp of the mean KL of class scores to their mean, 10 parts in order",
-            Evidence::kScores, "", "logits", false, score),
+    of_sets("inception_score",
+            "exp of the mean KL of class scores to their mean, 10 parts in order",
+            Evidence::kScores, "", "logits_unbiased", false, score),
     of_pairs("psnr", "10 log10(peak^2 / MSE) in dB, the mean over frames; 100 at the most",
              psnr_of_frames),
     of_pairs("ssim", "structural similarity, scikit-image's Gaussian convention (11 px, sigma 1.5)",
              ssim_of_frames),
-    of_pairs("crps", "continuous ranked probability score of pixels in [0, 1]; the mean absolute\n"
-             "error where there is one prediction each", crps),
+    of_pairs("crps",
+             "continuous ranked probability score of pixels in [0, 1]; the mean absolute\n"
+             "error where there is one prediction each",
+             crps),
     of_codes("code_usage", "part of the codebook that occurs", code_metric<&CodeUse::usage>),
     of_codes("code_perplexity", "exp of the codes' entropy", code_metric<&CodeUse::perplexity>),
     of_codes("bits_per_image", "entropy of an image's codes taken one by one, in bits",
@@ -126,8 +129,11 @@ constexpr Metric kMetrics[] = {
 bool bears(const Metric& row, const std::string& name, const Extractor* extractor) {
   const std::string_view pattern = row.name;
   if (!pattern.ends_with("NAME")) return pattern == name;
-  return extractor != nullptr &&
-         name == std::string(pattern.substr(0, pattern.size() - 4)) + extractor->name();
+  // Those have distances of their own.
+  if (extractor == nullptr || extractor->name() == "inception" || extractor->name() == "i3d") {
+    return false;
+  }
+  return name == std::string(pattern.substr(0, pattern.size() - 4)) + extractor->name();
 }
 
 // "fvd_pad16" -> "fvd" and 16.
@@ -164,8 +170,14 @@ std::string layer_of(const Metric& row, const Extractor& extractor) {
   for (const ExtractorLayer& layer : layers) {
     names.push_back(layer.name);
     if (layer.name == row.layer) return layer.name;
-    if (layer.name != "logits" && layer.name != "spatial") pooled = layer.name;
+    const bool map = layer.name == "spatial" || layer.name.starts_with("logits");
+    if (!map) pooled = layer.name;
   }
+  // Of a classifier without its bias where the extractor has that, as torch-fidelity does it.
+  const auto has = [&](const char* name) {
+    return std::find(names.begin(), names.end(), name) != names.end();
+  };
+  if (row.needs == Evidence::kScores && has("logits")) return "logits";
   if (*row.layer == '\0') return pooled.empty() ? layers.back().name : pooled;
   fail(Code::kUsage, "metric ", row.name, " needs the layer ", row.layer, " of ", extractor.name(),
        "; this weight file has ", join(names, ", "), " only");
@@ -175,8 +187,8 @@ void check_clips(const ChosenMetric& metric, const Extractor& extractor, int64_t
   const int64_t least = extractor.frames();
   if (metric.row->clips != (least > 1)) {
     fail(Code::kUsage, "metric ", metric.name, " looks at ",
-         metric.row->clips ? "whole clips" : "single frames", ", the extractor '",
-         extractor.name(), "' at ", least > 1 ? "clips" : "single frames");
+         metric.row->clips ? "whole clips" : "single frames", ", the extractor '", extractor.name(),
+         "' at ", least > 1 ? "clips" : "single frames");
   }
   if (metric.row->clips && std::max(frames, metric.pad_to) < least) {
     fail(Code::kUsage, "metric ", metric.name, ": clips have ", frames, " frames, ",

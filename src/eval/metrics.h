@@ -27,8 +27,8 @@ enum class Evidence {
 
 // One set of images or videos as one layer of an extractor sees it.
 struct FeatureSet {
-  std::string name;        // a file, a folder, a store's id
-  int64_t n = 0;           // samples; 0: an unknown number, of which only statistics are known
+  std::string name;  // a file, a folder, a store's id
+  int64_t n = 0;     // samples; 0: an unknown number, of which only statistics are known
   Moments moments;
   at::Tensor features_ND;  // undefined where only statistics are known
 };
@@ -40,7 +40,7 @@ struct MetricOptions {
 
 struct MetricValue {
   double value = 0;
-  int64_t n = 0;  // samples it was found on
+  int64_t n = 0;                                     // samples it was found on
   std::vector<std::pair<std::string, double>> more;  // "deviation", "last_frame", ...
   std::vector<double> per_frame;                     // of a metric of pairs of videos
 };

@@ -15,8 +15,8 @@
 namespace lf {
 namespace {
 
-constexpr int64_t kRows = 4096;   // centred and multiplied at a time
-constexpr int64_t kStrip = 512;   // columns of the scatter made at a time
+constexpr int64_t kRows = 4096;  // centred and multiplied at a time
+constexpr int64_t kStrip = 512;  // columns of the scatter made at a time
 constexpr int64_t kLargestDim = 1 << 16;
 
 void require_finite(const at::Tensor& features_ND) {
@@ -29,7 +29,9 @@ void require_finite(const at::Tensor& features_ND) {
 }  // namespace
 
 Moments::Moments(int64_t dim)
-    : dim_(dim), mean_(at::zeros({dim}, at::kDouble)), scatter_(at::zeros({dim, dim}, at::kDouble)) {
+    : dim_(dim),
+      mean_(at::zeros({dim}, at::kDouble)),
+      scatter_(at::zeros({dim, dim}, at::kDouble)) {
   LF_CHECK(dim > 0 && dim <= kLargestDim, "features of ", dim, " numbers");
 }
 
@@ -49,8 +51,9 @@ void Moments::add_centred(at::Tensor rows_ND, const at::Tensor& delta, double we
   const at::Tensor rows_DN = rows_ND.t();
   for (int64_t from = 0; from < dim_; from += kStrip) {
     const int64_t to = std::min(dim_, from + kStrip);
-    scatter_.slice(0, from, to).slice(1, from).addmm_(rows_DN.slice(0, from, to),
-                                                      rows_ND.slice(1, from));
+    scatter_.slice(0, from, to)
+        .slice(1, from)
+        .addmm_(rows_DN.slice(0, from, to), rows_ND.slice(1, from));
   }
 }
 
@@ -145,6 +148,13 @@ void MomentsTree::add(int64_t level, int64_t index, Moments moments) {
   nodes_[{index << level, level}] = std::move(moments);
 }
 
+// What has no sibling joins from the left: the number of chunks is no power of two.
+Moments MomentsTree::merged() const {
+  Moments total;
+  for (const auto& [place, moments] : nodes_) total.merge(moments);
+  return total;
+}
+
 // One node travels at a time, so that rank 0 never holds more than its own tree and one message.
 Moments MomentsTree::gather(World& world) const {
   MomentsTree all;
@@ -168,10 +178,7 @@ Moments MomentsTree::gather(World& world) const {
       all.add(place[1], place[0] >> place[1], Moments::unpack(packed.substr(sizeof(place))));
     }
   }
-  // What has no sibling joins from the left: the last chunks, whose numbers are no power of two.
-  Moments total;
-  for (const auto& [place, moments] : all.nodes_) total.merge(moments);
-  return total;
+  return all.merged();
 }
 
 }  // namespace lf

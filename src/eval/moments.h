@@ -53,7 +53,9 @@ class Moments {
 class MomentsTree {
  public:
   void add(int64_t chunk, Moments moments) { add(0, chunk, std::move(moments)); }
-  // Collective. The merged moments of all ranks' chunks, on rank 0; empty elsewhere.
+  // Of the chunks added here.
+  Moments merged() const;
+  // Collective. Of all ranks' chunks, on rank 0; elsewhere empty.
   Moments gather(World& world) const;
 
  private:

@@ -52,17 +52,14 @@ at::Tensor ssim_of_frames(const at::Tensor& a_NTHWC, const at::Tensor& b_NTHWC) 
          "; evaluate larger frames, or psnr");
   }
   const at::Tensor down = window_matrix(height), across = window_matrix(width).t();
-  const auto filter = [&](const at::Tensor& x) {
-    return at::matmul(at::matmul(down, x), across);
-  };
+  const auto filter = [&](const at::Tensor& x) { return at::matmul(at::matmul(down, x), across); };
   const at::Tensor a = a_NTHWC.permute({0, 1, 4, 2, 3}), b = b_NTHWC.permute({0, 1, 4, 2, 3});
   const at::Tensor mean_a = filter(a), mean_b = filter(b);
   const at::Tensor var_a = filter(a * a) - mean_a * mean_a, var_b = filter(b * b) - mean_b * mean_b;
   const at::Tensor cov = filter(a * b) - mean_a * mean_b;
   constexpr double kC1 = 0.01 * 0.01, kC2 = 0.03 * 0.03;
-  const at::Tensor similarity =
-      (2 * mean_a * mean_b + kC1) * (2 * cov + kC2) /
-      ((mean_a * mean_a + mean_b * mean_b + kC1) * (var_a + var_b + kC2));
+  const at::Tensor similarity = (2 * mean_a * mean_b + kC1) * (2 * cov + kC2) /
+                                ((mean_a * mean_a + mean_b * mean_b + kC1) * (var_a + var_b + kC2));
   return similarity.mean({2, 3, 4});
 }
 

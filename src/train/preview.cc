@@ -30,7 +30,8 @@ std::vector<Image> as_images(const at::Tensor& x_THWC) {
 
 Preview make_preview(Model& model, const Store& store, int clips, at::Device device) {
   // The first of the store, whatever the run's order.
-  const auto count = static_cast<int64_t>(std::min<uint64_t>(static_cast<uint64_t>(clips), store.clips()));
+  const auto count =
+      static_cast<int64_t>(std::min<uint64_t>(static_cast<uint64_t>(clips), store.clips()));
   const Clips given = clips_in_order(store, 0, count, device);
   const at::Tensor made = model.preview(given);
   const int64_t frames = made.size(1);

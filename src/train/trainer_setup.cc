@@ -2,33 +2,20 @@
 // made equal over the ranks, the newest checkpoint taken up. The loop itself is in trainer.cc.
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <thread>
 
 #include "base/error.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "comm/threads.h"
 #include "data/build.h"
 #include "eval/clips.h"
+#include "eval/evaluate.h"
 #include "train/trainer.h"
 
 namespace lf {
 namespace {
-
-// What the scheduler gave this process, shared with the other ranks of the machine.
-int threads_of_rank(const World& world, int asked) {
-  if (asked > 0) return asked;
-  cpu_set_t cores;
-  CPU_ZERO(&cores);
-  const int usable = ::sched_getaffinity(0, sizeof(cores), &cores) == 0
-                         ? CPU_COUNT(&cores)
-                         : static_cast<int>(std::thread::hardware_concurrency());
-  const int all = static_cast<int>(std::thread::hardware_concurrency());
-  // A launcher that bound each rank has divided the cores already.
-  return std::max(1, usable < all ? usable : usable / world.local_size());
-}
 
 void append(TensorGroup& group, const std::vector<NamedTensor>& tensors) {
   for (const NamedTensor& named : tensors)
@@ -64,6 +51,7 @@ Trainer::Trainer(World& world, const Config& config, const TrainJob& job)
   watchdog_ = std::make_unique<Watchdog>(world, config.comm());
   group_ = make_process_group(world, config.comm());
   open_stores();
+  if (config.evaluation().every_images() > 0) check_evaluation(config.evaluation(), *store_);
   build_model();
   saver_ = std::make_unique<Saver>(
       world, config_, RunIdentity{job.run_folder, store_->index().store_id(), job.code_version});
