@@ -126,7 +126,7 @@ TEST(Metrics, FewerSamplesThanNumbersAreLabelled) {
 
 TEST(Metrics, StatisticsAloneDoNotMakeAKernelDistance) {
   FeatureSet statistics = set_of(normal_rows(9, 3, 1), "stats.npz");
-  statistics.features_ND = {};
+  statistics.features_ND = at::Tensor();
   const FeatureSet good = set_of(normal_rows(9, 3, 2), "good");
   const ChosenMetric kid = choose_metrics({"kid"}, nullptr, 1)[0];
   EXPECT_TRUE(contains(error_of(Code::kUsage, [&] { compute_of_sets(kid, statistics, good, {}); }),
