@@ -12,6 +12,7 @@
 #include "data/source.h"
 #include "data/store.h"
 #include "launch/commands.h"
+#include "launch/plugin.h"
 #include "launch/version.h"
 #include "train/estimate.h"
 #include "train/trainer.h"
@@ -75,8 +76,12 @@ int run_train(const Arguments& arguments) {
     return dry_run(config, static_cast<int>(arguments.number("--ranks", 1, 1, 1 << 20)),
                    arguments.has("--json"));
   }
-  const TrainJob job{arguments.required("--run"),
-                     arguments.number("--until-images", 0, 1, int64_t{1} << 60), version()};
+  const Plugin& plugin = open_plugin();
+  const TrainJob job{
+      arguments.required("--run"),
+      arguments.number("--until-images", 0, 1, int64_t{1} << 60),
+      version(),
+      {static_cast<int>(survey_gpus().gpus.size()), plugin.backend, plugin.device, plugin.problem}};
   catch_stop_signals();  // before the first thing that takes time
   World& world = World::join();
   start_log("lastframe", world.rank());

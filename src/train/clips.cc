@@ -18,9 +18,8 @@ Clips clips_from_batch(const Batch& batch, uint64_t seed, at::Device device) {
                 width = layout.shape.width, channels = layout.shape.channels;
   const int64_t frame = height * width * channels;
   // Copied to the device as stored, a quarter of the bytes of floats, and turned into floats there.
-  const auto floats = [&](const at::Tensor& stored) {
-    return stored.to(device, /*non_blocking=*/true).to(at::kFloat);
-  };
+  // The copy is waited for: the loader reuses the batch's memory.
+  const auto floats = [&](const at::Tensor& stored) { return stored.to(device).to(at::kFloat); };
   Clips out;
   if (layout.element == Element::kUint8) {
     const at::Tensor stored =

@@ -13,11 +13,11 @@ constexpr int kMostFailures = 3;  // saves in a row that may fail before the run
 
 }  // namespace
 
-Saver::Saver(World& world, const Config& config, RunIdentity run)
+Saver::Saver(World& world, const Config& config, RunIdentity run, Staging staging)
     : world_(world),
       config_(config),
       run_(std::move(run)),
-      writer_(real_file_system(), config.checkpoint().asynchronous()) {
+      writer_(real_file_system(), config.checkpoint().asynchronous(), std::move(staging)) {
   if (!world.is_root()) return;
   FileSystem& files = real_file_system();
   const JobIdentity job = job_from_environment();

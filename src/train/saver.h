@@ -25,7 +25,7 @@ struct RunIdentity {
 class Saver {
  public:
   // Collective. Claims the run for this life of the job; Code::kUsage if another job holds it.
-  Saver(World& world, const Config& config, RunIdentity run);
+  Saver(World& world, const Config& config, RunIdentity run, Staging staging = {});
   ~Saver();
 
   // Collective. Fills the tensors from the newest valid checkpoint and returns its images; 0 if the

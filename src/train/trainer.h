@@ -13,6 +13,7 @@
 #include "config/config.h"
 #include "data/loader.h"
 #include "model/model.h"
+#include "train/accelerator.h"
 #include "train/coordinator.h"
 #include "train/ema.h"
 #include "train/optimizer.h"
@@ -24,6 +25,7 @@ struct TrainJob {
   std::string run_folder;
   int64_t until_images = 0;  // ends a slice cleanly; 0: the whole run
   std::string code_version;  // of this program, for the checkpoints' manifests
+  Accelerator accelerator;   // of this machine
 };
 
 class Trainer {

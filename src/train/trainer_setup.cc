@@ -62,11 +62,15 @@ Trainer::Trainer(World& world, const Config& config, const TrainJob& job)
   end_ = job.until_images > 0 ? std::min<int64_t>(job.until_images, config.train().images())
                               : config.train().images();
   watchdog_ = std::make_unique<Watchdog>(world, config.comm());
-  group_ = make_process_group(world, config.comm());
+  device_ = choose_device(world, config.train(), job.accelerator);
+  group_ = device_.is_cpu()
+               ? make_process_group(world, config.comm())
+               : make_process_group(world, config.comm(), job.accelerator.backend, device_.index());
   open_stores();
   build_model();
   saver_ = std::make_unique<Saver>(
-      world, config_, RunIdentity{job.run_folder, store_->index().store_id(), job.code_version});
+      world, config_, RunIdentity{job.run_folder, store_->index().store_id(), job.code_version},
+      checkpoint_staging(device_, job.accelerator));
   resume();
   coordinator_ = std::make_unique<Coordinator>(world, config_, job.run_folder, images_, end_);
   if (world.is_root()) {
@@ -117,7 +121,8 @@ void Trainer::open_stores() {
   loader_ =
       std::make_unique<Loader>(store_, config_.loader(),
                                LoaderShare{config_.train().seed(), world_.rank(), world_.size(),
-                                           static_cast<uint64_t>(config_.train().batch())});
+                                           static_cast<uint64_t>(config_.train().batch())},
+                               batch_memory(device_, job_.accelerator));
 }
 
 void Trainer::build_model() {
