@@ -66,6 +66,9 @@ choose_launcher() {
     # has not inherited --cpus-per-task since 22.05.
     launcher=(srun --mpi=pmix --kill-on-bad-exit=0)
     [[ -z ${SLURM_CPUS_PER_TASK:-} ]] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
+    # Each life counts its steps from 0. A life whose node was given up while it lives (the network
+    # failed) cancels the step of its ranks by number when they end; ours must have another one.
+    ((life % 2 == 0)) || srun --mpi=none --nodes=1 --ntasks=1 true
   fi
 }
 

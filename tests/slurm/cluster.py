@@ -25,7 +25,7 @@ HERE = str(pathlib.Path(__file__).resolve())
 SKIPPED = 77
 # One pool of nodes for each way of hurting a job, so that tests run beside each other. A pool is a
 # partition; jobs in its `-urgent` twin take its nodes away.
-POOLS = {"calm": 2, "srun": 2, "mpirun": 2, "outage": 3, "brain": 2}
+POOLS = {"calm": 2, "srun": 2, "mpirun": 2, "outage": 4, "brain": 2}
 NODES = [f"{pool}{i}" for pool, count in POOLS.items() for i in range(1, count + 1)]
 NET = "10.213.77"  # only ever seen inside the cluster's own network namespaces
 SPACES = ["--net", "--uts", "--ipc", "--mount", "--pid"]
@@ -211,12 +211,12 @@ def stop(folder):
                 time.sleep(0.02)
 
 
-def words_inside(folder, words):
-    """The words that run `words` on the login node, in the caller's working folder."""
+def words_inside(folder, words, at="/"):
+    """The words that run `words` on the login node, in the folder `at`."""
     login = find(folder, "login")
     if login is None:
         sys.exit(f"no cluster runs in {folder}; see {folder}/logs, and start one with cluster.py start")
-    return ["nsenter", "-t", str(login), *SPACES, "--wd=" + os.getcwd(), "--", "env",
+    return ["nsenter", "-t", str(login), *SPACES, f"--wd={at}", "--", "env",
             "SLURM_CONF=/run/slurm/slurm.conf", "TMPDIR=/run/local", *map(str, words)]
 
 
@@ -269,7 +269,7 @@ def main():
     elif role == "stop":
         stop(folder)
     elif role == "run":
-        sys.exit(subprocess.run(words_inside(folder, rest)).returncode)
+        sys.exit(subprocess.run(words_inside(folder, rest, os.getcwd())).returncode)
     elif role == "hold":
         hold(folder, int(rest[0]))
     elif role == "login":

@@ -7,6 +7,7 @@ at a gate until the test has said how far they are to go, so nothing depends on 
 """
 
 import atexit
+import copy
 import os
 import pathlib
 import re
@@ -34,7 +35,7 @@ submitted = []
 
 def inside(*words):
     """A command on the login node; its jobs have lower priority than the daemons."""
-    return subprocess.run(["nice", *cluster.words_inside(folder, words)], env=environment, cwd=here,
+    return subprocess.run(["nice", *cluster.words_inside(folder, words, here)], env=environment,
                           capture_output=True, text=True, timeout=120)
 
 
@@ -60,6 +61,10 @@ def edited(name, directives, settings):
     return text
 
 
+def write_config(path, images):
+    path.write_text(CONFIG.replace("images: 480", f"images: {images}"))
+
+
 def executable(name, text):
     path = here / name
     path.write_text(text)
@@ -67,13 +72,29 @@ def executable(name, text):
     return path
 
 
+def gated(name, gate, life):
+    """The program, which from that life of its job on waits for the file `gate`."""
+    return executable(f"{name}.program", f"""#!/bin/sh
+echo "rank on $(hostname) sees $CUDA_VISIBLE_DEVICES"
+while [ ${{SLURM_RESTART_COUNT:-0}} -ge {life} ] && [ ! -e {gate} ]; do sleep 0.1; done
+exec {program} "$@"
+""")
+
+
 class Job:
+    """A job of this test, submitted, or the element of an array that was."""
+
     def __init__(self, name, text, *options):
         script = executable(f"{name}.sbatch", text)
         done = inside("sbatch", "--parsable", *options, script)
         check(done.returncode == 0, f"sbatch {script}: {done.stderr}")
         self.name, self.number = name, done.stdout.strip()
         submitted.append(self)
+
+    def element(self, number):
+        one = copy.copy(self)
+        one.number = f"{self.number}_{number}"
+        return one
 
     def field(self, name):
         record = inside("scontrol", "--oneliner", "show", "job", self.number).stdout
@@ -109,54 +130,32 @@ def cancel_all():
 
 
 class Training(Job):
-    """A job of train.sbatch on a run of its own."""
+    """A job of train.sbatch on a run of its own; the gate is at life `gate_from`, the first being 0."""
 
     def __init__(self, name, pool, warning, nodes=2, tasks=2, images=DAYS, gate_from=1, sets=(),
                  directives=(), options=()):
         self.run, self.gate, self.ranks = here / name, here / f"{name}.gate", nodes * tasks
         self.config, self.sets = here / f"{name}.pbtxt", list(sets)
         self.aim(images)
-        gated = executable(f"{name}.program", f"""#!/bin/sh
-echo "rank on $(hostname) sees $CUDA_VISIBLE_DEVICES"
-while [ ${{SLURM_RESTART_COUNT:-0}} -ge {gate_from} ] && [ ! -e {self.gate} ]; do sleep 0.1; done
-exec {program} "$@"
-""")
         words = " ".join(f"--set {line}" for line in (f"train.store={store()}", *self.sets))
         super().__init__(
             name, edited("train", {"nodes": nodes, "ntasks-per-node": tasks, "cpus-per-task": 1,
                                    "time": 10, "signal": f"{warning}@60", **dict(directives)},
-                         {"home": source, "lastframe": gated, "run": self.run,
+                         {"home": source, "lastframe": gated(name, self.gate, gate_from), "run": self.run,
                           "config": self.config, "options": f"({words})"}),
             "--partition", pool, *options)
 
     def aim(self, images):
         """How far lives that start from now on are to train."""
-        self.config.write_text(CONFIG.replace("images: 480", f"images: {images}"))
-
-    def steps(self):
-        path = self.run / "metrics.jsonl"
-        return path.read_bytes().count(b"\n") if path.exists() else 0
+        write_config(self.config, images)
 
     def wait_for_steps(self, more=20):
-        aim = self.steps() + more
+        aim = steps(self.run) + more
 
         def there():
             check(self.field("JobState") not in ENDED, f"{self.name} has ended\n{queue()}")
-            return self.steps() >= aim
+            return steps(self.run) >= aim
         wait_until(there, f"{more} steps of {self.name}")
-
-    def wait_until_left(self):
-        """Until the ranks have left with a checkpoint; the image they left at."""
-        wait_until(lambda: status(self.run)["state"] != "running", f"{self.name} leaving")
-        left = status(self.run)
-        check(left["state"] == "interrupted" and left["images"] == int(latest(self.run).name.split("-")[1]),
-              f"{self.name}: {left}, {latest(self.run)}")
-        return left["images"]
-
-    def resumed_from(self, life):
-        """The image at which a life of the run (the first is 1) took it up."""
-        record = (self.run / "lives" / f"{life:06}").read_text()
-        return int(re.search(r"resumed_from_images: (\d+)", record)[1])
 
     def finish(self):
         """Lets the last life train for ten more steps, and compares the run with a calm one."""
@@ -167,12 +166,37 @@ exec {program} "$@"
         self.check_finished(images)
 
     def check_finished(self, images):
-        found = status(self.run)
-        check(found["state"] == "finished" and found["images"] == images, f"{self.name}: {found}")
-        calm = here / f"{self.name}-calm"
-        train(calm, self.ranks, [f"train.images={images}", *self.sets], seconds=300)
-        check_same_end(calm, self.run, self.name)
-        check(exported(calm) == exported(self.run), f"the exported weights of {self.name} differ")
+        check_finished(self.run, self.ranks, images, self.sets)
+
+
+def steps(run):
+    path = run / "metrics.jsonl"
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def wait_until_left(run):
+    """Until the ranks have left with a checkpoint; the image they left at."""
+    wait_until(lambda: status(run)["state"] != "running", f"{run.name} leaving")
+    left = status(run)
+    check(left["state"] == "interrupted" and left["images"] == int(latest(run).name.split("-")[1]),
+          f"{run.name}: {left}, {latest(run)}")
+    return left["images"]
+
+
+def resumed_from(run, life):
+    """The image at which the first, second, ... start of the run took it up."""
+    record = sorted((run / "lives").iterdir())[life - 1].read_text()
+    return int(re.search(r"resumed_from_images: (\d+)", record)[1])
+
+
+def check_finished(run, ranks, images, sets=()):
+    """A run is finished, and all it left is what a calm one leaves."""
+    found = status(run)
+    check(found["state"] == "finished" and found["images"] == images, f"{run.name}: {found}")
+    calm = here / f"{run.name}-calm"
+    train(calm, ranks, [f"train.images={images}", *sets], seconds=300)
+    check_same_end(calm, run, run.name)
+    check(exported(calm) == exported(run), f"the exported weights of {run.name} differ")
 
 
 def exported(run):

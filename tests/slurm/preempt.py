@@ -11,7 +11,7 @@ for number in range(1, times + 1):
     rival.wait_for("COMPLETED")
     job.wait_for_life(number)
     if number == times:
-        left = job.wait_until_left()
+        left = wait_until_left(job.run)
         job.finish()
-        check(job.resumed_from(times + 1) == left, "what was done after the warning is lost")
+        check(resumed_from(job.run, times + 1) == left, "what was done after the warning is lost")
 check(job.output().count("requeued (restart") == times, job.output())
