@@ -12,6 +12,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "checkpoint/run_claim.h"
 
 namespace lf {
 namespace {
@@ -27,6 +28,11 @@ double seconds_since(Clock::time_point begin) {
 
 double unix_now() {
   return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
+
+int64_t newest_life(const std::string& run_folder) {
+  const std::vector<LifeRecord> lives = read_lives(real_file_system(), run_folder);
+  return lives.empty() ? 0 : lives.back().life();
 }
 
 uint64_t peak_memory() {
@@ -68,6 +74,7 @@ Coordinator::Coordinator(World& world, const Config& config, const std::string& 
     set_stop_deadline(std::max(1.0, deadline - config.train().deadline_margin_seconds()));
   }
   if (!world.is_root()) return;
+  life_ = newest_life(run_folder);
   log_ = std::make_unique<RunLog>(run_folder, images, end);
   write_status("running", images);
 }
@@ -184,6 +191,8 @@ void Coordinator::write_status(const std::string& state, int64_t images) {
   });
   // A full disk must not end a run that can still train; the checkpoint will say so loudly.
   try {
+    // Once a newer start has taken the run over, how this one fares is nobody's business.
+    if (newest_life(folder_) > life_) return;
     publish_file(real_file_system(), folder_ + "/status.json", json.text() + "\n");
   } catch (const Error& error) {
     LF_WARN("status.json: ", error.what());

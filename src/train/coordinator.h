@@ -74,6 +74,7 @@ class Coordinator {
   std::chrono::steady_clock::time_point reported_, saved_, status_written_, straggler_told_;
   int64_t reported_images_;
   int64_t skipped_ = 0, skipped_in_a_row_ = 0;
+  int64_t life_ = 0;  // of this start of the run, on rank 0
   double loss_ = 0, images_per_second_ = 0;
   std::string checkpoint_, straggler_;
 };
