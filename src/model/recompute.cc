@@ -76,8 +76,9 @@ void expect_no_others(const Tensors& outputs, const Tensors& listed) {
     Node* node = open.back();
     open.pop_back();
     if (const auto* leaf = dynamic_cast<torch::autograd::AccumulateGrad*>(node)) {
-      fail(Code::kBug, "a block that is recomputed uses a weight of shape ", leaf->variable.sizes(),
-           " that recompute() was not told of; list it, or its gradient is lost");
+      fail(Code::kBug,
+           lf::str("a block that is recomputed uses a weight of shape ", leaf->variable.sizes(),
+                   " that recompute() was not told of; list it, or its gradient is lost"));
     }
     for (const auto& edge : node->next_edges()) reach(edge.function.get());
   }

@@ -111,7 +111,7 @@ void Trainer::open_stores() {
     world_.barrier();
   }
   store_ = Store::open(folder);
-  world_.agree("the store", store_->index().store_id());
+  world_.agree("store", store_->index().store_id());
   validation_store_ = config_.train().validation_store().empty()
                           ? store_
                           : Store::open(config_.train().validation_store());

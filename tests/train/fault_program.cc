@@ -5,7 +5,7 @@
 //          loss-nan-on               from this step on
 //          throw, exit, kill         the rank ends: by an exception, _exit(9), SIGKILL
 //          usr1, term, term-twice    the rank gets these signals
-//          sleep, sleep-on, hang     a wait of three seconds; of 0.2 seconds in each step; for ever
+//          sleep, sleep-on, hang     a wait of eight seconds; of 0.2 seconds in each step; for ever
 //   WHERE  build, resume, forward, second-forward (of a step), reduce (backward has shared the
 //          gradients of all weights but the first), checkpoint, validation, preview
 #include <ATen/TensorOperators.h>
@@ -55,7 +55,7 @@ void strike(const std::string& here) {
   if (what == "usr1") ::raise(SIGUSR1);
   if (what == "term" || what == "term-twice") ::raise(SIGTERM);
   if (what == "term-twice") ::raise(SIGTERM);
-  if (what == "sleep") wait(3);
+  if (what == "sleep") wait(8);
   if (what == "sleep-on") wait(0.2);
   if (what == "hang") wait(86400);
 }
