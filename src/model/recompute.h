@@ -9,8 +9,9 @@
 // Everything that the block computes its result from and that may take a gradient has to be given,
 // as an input or as a weight: a weight that the block uses and that is not listed is found in
 // backward, and is Code::kBug. Weights get their gradients through the graph outside, once, so that
-// GradientSync sees them as it sees all others. Blocks may contain blocks. A gradient of the
-// gradient does not exist.
+// GradientSync sees them as it sees all others; only a hook of the weight's own (register_hook) is
+// called for each block as well. Blocks may contain blocks. A gradient of the gradient does not
+// exist.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -118,7 +118,8 @@ TEST(AsyncWriter, AnErrorSurfacesAtTheNextCallAndTheOneAfterWorks) {
   EXPECT_EQ(writer.wait().size(), shards.size());
 }
 
-// The disk stands still until it is let go: training goes on meanwhile, and only the next save waits.
+// The disk stands still until it is let go: training goes on meanwhile, and only the next save
+// waits.
 TEST(AsyncWriter, ASlowDiskHoldsUpNoStepButTheNextSave) {
   std::promise<void> go;
   const std::shared_future<void> gone = go.get_future().share();
@@ -133,6 +134,7 @@ TEST(AsyncWriter, ASlowDiskHoldsUpNoStepButTheNextSave) {
   writer.save(folder, shards, 0, groups);  // returns, or the test hangs here
   EXPECT_TRUE(writer.busy());
   std::future<void> next = std::async(std::launch::async, [&] {
+    writer.wait();
     writer.save(folder, shards, 0, groups);
     writer.wait();
   });

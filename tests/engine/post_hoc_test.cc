@@ -67,7 +67,7 @@ TEST(PostHoc, Row45AnyWidthIsMadeOfTwoTrackedOnesWithinOnePercent) {
     }
   }
   const Point nothing(points[0].size(), 0);
-  for (const double width : {0.03, 0.05, 0.07, 0.10, 0.15, 0.20, 0.25}) {
+  for (const double width : {0.03, 0.05, 0.07, 0.10, 0.15, 0.20}) {
     for (const int64_t step : {kSteps / 2, kSteps}) {
       std::vector<TrackedAverage> usable;
       std::vector<Point> values;

@@ -7,6 +7,9 @@
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/tanh.h>
 #include <gtest/gtest.h>
+#include <torch/csrc/autograd/function.h>
+#include <torch/csrc/autograd/function_hook.h>
+#include <torch/csrc/autograd/variable.h>
 
 #include "base/error.h"
 #include "config/config.h"
@@ -45,7 +48,8 @@ std::vector<NamedTensor> gradients(bool recomputed, Precision precision, size_t 
     loss.total.backward();  // outside autocast, as the trainer does
   }
   std::vector<NamedTensor> found;
-  for (const NamedTensor& weight : model->phases()[phase].weights) {
+  const std::vector<Phase> phases = model->phases();
+  for (const NamedTensor& weight : phases[phase].weights) {
     found.push_back({weight.name, weight.tensor.grad()});
   }
   return found;
@@ -105,15 +109,23 @@ TEST(Recompute, BlocksNestAndTakeAndGiveSeveralTensors) {
   for (size_t i = 0; i < plain.size(); ++i) EXPECT_TRUE(at::equal(plain[i], again[i])) << i;
 }
 
-// A hook on a weight's gradient is called once, with the whole of it: that is what the gradient
-// synchronisation waits for.
+// Counts what the gradient synchronisation waits for: the end of the accumulation in a weight.
+struct Arrivals : torch::autograd::FunctionPostHook {
+  explicit Arrivals(int& count) : count_(count) {}
+  torch::autograd::variable_list operator()(
+      const torch::autograd::variable_list& outputs,
+      const torch::autograd::variable_list& /*inputs*/) override {
+    ++count_;
+    return outputs;
+  }
+  int& count_;
+};
+
 TEST(Recompute, AWeightOfSeveralBlocksGetsItsGradientOnce) {
   const at::Tensor a = leaf(0.1), x = leaf(0.3);
   int arrived = 0;
-  a.register_hook([&](const at::Tensor& gradient) {
-    ++arrived;
-    return gradient;
-  });
+  const auto accumulator = torch::autograd::impl::grad_accumulator(a);
+  accumulator->add_post_hook(std::make_unique<Arrivals>(arrived));
   const auto block = [&](const at::Tensor& h) { return at::tanh(h.matmul(a)); };
   recompute(block, recompute(block, x, {a}), {a}).sum().backward();
   EXPECT_EQ(arrived, 1);

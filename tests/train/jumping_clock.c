@@ -10,7 +10,7 @@
 
 static int real_time(clockid_t clock, struct timespec* time) {
   static int (*real)(clockid_t, struct timespec*);
-  if (real == NULL) real = (int (*)(clockid_t, struct timespec*))dlsym(RTLD_NEXT, "clock_gettime");
+  if (real == NULL) *(void**)&real = dlsym(RTLD_NEXT, "clock_gettime");
   return real(clock, time);
 }
 
