@@ -17,6 +17,7 @@
 
 namespace lf {
 int Trainer::run() {
+  const Watchdog::Phase training("train");
   while (images_ < end_) {
     const int64_t before = images_;
     step();

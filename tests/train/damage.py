@@ -78,7 +78,7 @@ def header(text):
 
 
 HOSTILE = (
-    ("pickle", lambda data: b"PK\x03\x04\x14\0\0\0" + data[8:], "is a pickle"),
+    ("pickle", lambda data: b"PK\x03\x04\x14\0\0\0\0" + data[9:], "is a pickle"),
     ("length", lambda data: (1 << 63).to_bytes(8, "little") + data[8:], ""),
     ("overlap", header('{"a":{"dtype":"F32","shape":[8],"data_offsets":[0,32]},'
                        '"b":{"dtype":"F32","shape":[8],"data_offsets":[16,64]}}'), ""),

@@ -14,7 +14,7 @@ LONG = ["train.images=2400000", f"comm.timeout_seconds={TIMEOUT}", "checkpoint.e
 def check_named(text, rank, what):
     found = re.search(rf"lastframe: (rank \d: )?rank {rank} has {what} for .*step \d+, .*last collective #\d+", text)
     check(found, f"no line that rank {rank} has {what}:\n{text}")
-    other = re.search(rf"lastframe: (rank \d: )?(rank [^{rank}]|ranks ).*has", text)
+    other = re.search(rf"lastframe: (rank \d: )?(rank [^{rank}] has|ranks .* have)", text)
     check(not other, f"another rank was blamed:\n{text}")
 
 
