@@ -52,6 +52,9 @@ constexpr Option kExportOptions[] = {
     {"--kind", "KIND",
      "with --out: ema, model or optimizer (default: ema, the averaged weights; model\n"
      "where no average was kept)"},
+    {"--ema-width", "W",
+     "with --out, of a run: the average with a power function of relative width W, made\n"
+     "from those that its checkpoints track (train.ema.tracked_widths)"},
 };
 
 // ---- doctor, list -------------------------------------------------------------------------------

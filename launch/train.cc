@@ -85,7 +85,7 @@ int run_train(const Arguments& arguments) {
   catch_stop_signals();  // before the first thing that takes time
   World& world = World::join();
   start_log("lastframe", world.rank());
-  world.agree("the config", print_config(config) + job.run_folder);
+  world.agree("config", print_config(config) + job.run_folder);
   int status = 0;
   {
     Trainer trainer(world, config, job);

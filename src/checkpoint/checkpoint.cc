@@ -1,7 +1,5 @@
 #include "checkpoint/checkpoint.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
 #include <cstdio>
@@ -229,25 +227,13 @@ std::string export_tensors(FileSystem& files, const Checkpoint& checkpoint, cons
     fail(Code::kUsage, printable(checkpoint.folder()), " holds no '", printable(chosen),
          "'; choose one of ", join(checkpoint.kinds(), ", "));
   }
-  const std::string hidden = str(out, ".tmp-", ::getpid());
-  try {
-    SafetensorsWriter writer(
-        files, hidden, checkpoint.layouts(chosen),
-        {{"format", "pt"},
-         {"kind", chosen},
-         {"images", std::to_string(checkpoint.manifest().images())},
-         {"producer", str("lastframe ", checkpoint.manifest().code_version())}});
-    for (const TensorLayout& layout : writer.layouts()) {
-      const at::Tensor tensor = checkpoint.load(chosen, layout.name);
-      writer.write(tensor.const_data_ptr());
-    }
-    writer.finish();
-  } catch (const Error&) {
-    files.remove(hidden);
-    throw;
-  }
-  files.rename(hidden, out);
-  files.sync_folder(parent_folder(out));
+  publish_tensor_file(
+      files, out, checkpoint.layouts(chosen),
+      {{"format", "pt"},
+       {"kind", chosen},
+       {"images", std::to_string(checkpoint.manifest().images())},
+       {"producer", str("lastframe ", checkpoint.manifest().code_version())}},
+      [&](const TensorLayout& layout) { return checkpoint.load(chosen, layout.name); });
   return chosen;
 }
 

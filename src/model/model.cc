@@ -60,7 +60,8 @@ std::unique_ptr<Model> make_model(const Config& config, const ClipShape& shape, 
   const uint64_t seed = config.train().seed();
   switch (config.model().kind_case()) {
     case ModelConfig::kAutoencoder:
-      return make_autoencoder(config.model().autoencoder(), shape, seed, device);
+      return make_autoencoder(config.model().autoencoder(), shape, seed, device,
+                              config.train().recompute());
     case ModelConfig::KIND_NOT_SET:
       break;
   }

@@ -79,6 +79,10 @@ class Model {
   virtual at::Tensor sample(const SampleRequest& request);
 };
 
+// What makes a model for a run: make_model(), or in tests a model of their own.
+using ModelMaker = std::function<std::unique_ptr<Model>(const Config&, const ClipShape&, at::Device,
+                                                        const SumOverRanks&)>;
+
 // Random numbers keyed by each clip's position, equal on every world size. `layer` tells calls
 // within one loss apart; `shape` is of one element.
 at::Tensor keyed_uniform(const Clips& clips, Purpose purpose, uint32_t layer,

@@ -56,6 +56,8 @@ class Scope {
     return table_->weight((*this / name).prefix_, shape, init, fan_in);
   }
   const std::string& prefix() const { return prefix_; }
+  // The weights made below this place so far, for recompute().
+  std::vector<at::Tensor> weights() const;
 
  private:
   ParameterTable* table_;

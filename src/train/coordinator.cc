@@ -20,6 +20,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr double kStragglerSeconds = 60;  // between two warnings
+constexpr double kSpike = 8;              // standard deviations that are worth a line
 constexpr double kStatusSeconds = 2;      // status.json is never older while steps are made
 
 double seconds_since(Clock::time_point begin) {
@@ -147,6 +148,11 @@ void Coordinator::report(int64_t images, StepTally& tally, const Watchdog* watch
   if (std::isfinite(out.loss)) loss_ = out.loss;
   images_per_second_ = out.images_per_second;
   if (!log_) return;
+  if (const double height = spikes_.add(out.loss); height > kSpike) {
+    LF_WARN("loss spike: ", out.loss, " at image ", images, ", ", std::round(height),
+            " standard deviations above the losses before; if it does not come back, lower "
+            "train.optimizer.lr or train.optimizer.clip_norm");
+  }
   straggler_.clear();
   if (watchdog != nullptr) {
     if (const auto slow = watchdog->straggler(); slow && slow->ratio > 1.5) {

@@ -13,6 +13,7 @@
 #include "comm/world.h"
 #include "config/config.h"
 #include "train/run_log.h"
+#include "train/spike.h"
 
 namespace lf {
 
@@ -76,6 +77,7 @@ class Coordinator {
   int64_t skipped_ = 0, skipped_in_a_row_ = 0;
   int64_t life_ = 0;  // of this start of the run, on rank 0
   double loss_ = 0, images_per_second_ = 0;
+  SpikeWatch spikes_;
   std::string checkpoint_, straggler_;
 };
 

@@ -17,6 +17,7 @@
 
 namespace lf {
 int Trainer::run() {
+  const Watchdog::Phase training("train");
   while (images_ < end_) {
     const int64_t before = images_;
     step();
@@ -48,7 +49,9 @@ void Trainer::step() {
     moved = update(phase) && moved;
   }
   if (moved) {
-    ema_->update(images_, images_ + config_.train().batch());
+    const int64_t after = images_ + config_.train().batch();
+    ema_->update(images_, after);
+    for (Ema& average : tracked_) average.update(images_, after);
     tally_.loss.add(loss);
   } else {
     ++tally_.skipped;

@@ -26,6 +26,7 @@ struct TrainJob {
   int64_t until_images = 0;  // ends a slice cleanly; 0: the whole run
   std::string code_version;  // of this program, for the checkpoints' manifests
   Accelerator accelerator;   // of this machine
+  ModelMaker make = make_model;
 };
 
 class Trainer {
@@ -65,6 +66,7 @@ class Trainer {
   std::vector<Optimizer> optimizers_;                 // one a phase
   std::vector<std::unique_ptr<GradientSync>> syncs_;  // one a phase
   std::unique_ptr<Ema> ema_;
+  std::vector<Ema> tracked_;  // for averages made after the run
   std::unique_ptr<Loader> loader_;
   std::unique_ptr<Coordinator> coordinator_;
   std::unique_ptr<Saver> saver_;

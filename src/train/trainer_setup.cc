@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "data/build.h"
 #include "train/clips.h"
+#include "train/post_hoc.h"
 #include "train/trainer.h"
 
 namespace lf {
@@ -114,7 +115,7 @@ void Trainer::open_stores() {
     world_.barrier();
   }
   store_ = Store::open(folder);
-  world_.agree("the store", store_->index().store_id());
+  world_.agree("store", store_->index().store_id());
   validation_store_ = config_.train().validation_store().empty()
                           ? store_
                           : Store::open(config_.train().validation_store());
@@ -127,7 +128,7 @@ void Trainer::open_stores() {
 
 void Trainer::build_model() {
   const Watchdog::Phase phase("build the model", 3600);
-  model_ = make_model(config_, shape_of_clips(*store_), device_);
+  model_ = job_.make(config_, shape_of_clips(*store_), device_, {});
   for (const Phase& part : model_->phases()) {
     optimizers_.emplace_back(part, config_.train().optimizer());
     syncs_.push_back(std::make_unique<GradientSync>(world_, group_, as_pairs(part.weights),
@@ -135,6 +136,11 @@ void Trainer::build_model() {
   }
   syncs_.front()->broadcast(as_pairs(model_->parameters().buffers()));
   ema_ = std::make_unique<Ema>(config_.train().ema(), model_->parameters().weights());
+  for (const double width : config_.train().ema().tracked_widths()) {
+    EmaConfig tracked;
+    tracked.set_power_width(width);
+    tracked_.emplace_back(tracked, model_->parameters().weights());
+  }
   if (world_.is_root()) {
     LF_INFO("model: ", human_count(static_cast<uint64_t>(model_->parameters().count())),
             " parameters; ", world_.size(), " ranks of ", at::get_num_threads(), " threads; store ",
@@ -148,6 +154,9 @@ std::vector<TensorGroup> Trainer::state() const {
   append(groups[0], model_->parameters().weights());
   append(groups[0], model_->parameters().buffers());
   if (ema_->enabled()) append(groups.emplace_back(TensorGroup{"ema", {}}), ema_->tensors());
+  for (size_t i = 0; i < tracked_.size(); ++i) {
+    append(groups.emplace_back(TensorGroup{tracked_kind(i), {}}), tracked_[i].tensors());
+  }
   TensorGroup& moments = groups.emplace_back(TensorGroup{"optimizer", {}});
   for (const Optimizer& optimizer : optimizers_) append(moments, optimizer.state());
   return groups;

@@ -4,7 +4,9 @@
 #include <ATen/ops/empty_like.h>
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
+#include <future>
 #include <mutex>
 
 #include "checkpoint_fixture.h"
@@ -114,6 +116,32 @@ TEST(AsyncWriter, AnErrorSurfacesAtTheNextCallAndTheOneAfterWorks) {
   full = false;
   writer.save(folder, shards, 0, groups);
   EXPECT_EQ(writer.wait().size(), shards.size());
+}
+
+// The disk stands still until it is let go: training goes on meanwhile, and only the next save
+// waits.
+TEST(AsyncWriter, ASlowDiskHoldsUpNoStepButTheNextSave) {
+  std::promise<void> go;
+  const std::shared_future<void> gone = go.get_future().share();
+  FaultyFileSystem files([&](const FileOperation& operation) {
+    if (operation.kind == "write") gone.wait();
+    return true;
+  });
+  const std::string folder = fresh_folder();
+  const std::vector<TensorGroup> groups = state_at(1);
+  const std::vector<Shard> shards = plan_shards(groups, 1, 1);
+  AsyncWriter writer(files, true);
+  writer.save(folder, shards, 0, groups);  // returns, or the test hangs here
+  EXPECT_TRUE(writer.busy());
+  std::future<void> next = std::async(std::launch::async, [&] {
+    writer.wait();
+    writer.save(folder, shards, 0, groups);
+    writer.wait();
+  });
+  EXPECT_EQ(next.wait_for(std::chrono::milliseconds(50)), std::future_status::timeout);
+  go.set_value();
+  next.get();
+  EXPECT_FALSE(writer.busy());
 }
 
 TEST(AsyncWriter, InTheForegroundErrorsAreThrownAtOnce) {
