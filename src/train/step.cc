@@ -55,8 +55,10 @@ void check_batch(const Config& config, int ranks) {
     if (batch % (n * accumulation) == 0) allowed.push_back(std::to_string(n));
   }
   fail(Code::kUsage, "train.batch is ", batch, ", which ", ranks, " ranks times ", accumulation,
-       " accumulation do not divide; start with one of ", join(allowed, ", "),
-       " ranks, or change train.batch");
+       " accumulation do not divide; ",
+       allowed.empty() ? "change train.accumulation"
+                       : "start with one of " + join(allowed, ", ") + " ranks",
+       ", or change train.batch");
 }
 
 Step::Step(World& world, const Config& config, const ClipShape& shape, at::Device device)
