@@ -119,6 +119,14 @@ constexpr Option kBenchCommOptions[] = {
     {"--json", "", "one JSON object alone on stdout"},
 };
 
+constexpr Option kBenchStepOptions[] = {
+    {"--config", "FILE", "the config whose model, batch and clips are measured"},
+    {"--set", "PATH=VALUE", "sets one option, such as train.precision=BF16"},
+    {"--threads", "N", "CPU threads of each rank, 0 to 4096 (default: train.threads)"},
+    {"--seconds", "N", "how long to measure, 1 to 3600; at least 5 steps are made (default: 10)"},
+    {"--json", "", "one JSON object alone on stdout"},
+};
+
 constexpr Command kCommands[] = {
     {"build", "", "makes a store of pseudo videos from images or videos",
      "Run it again after any interruption: finished shards are kept. Under mpirun or in a SLURM\n"
@@ -201,6 +209,17 @@ constexpr Command kCommands[] = {
      "lastframe bench recipe\n"
      "lastframe bench recipe --size 256 --set recipe.topology=STAR --set recipe.noise={} --json",
      kBenchRecipeOptions, bench_recipe},
+    {"bench step", "", "how long a training step takes",
+     "Makes steps as `train` does, all-reduce, clipping, optimiser and averages included, on noise "
+     "of\n"
+     "the shape that the config's source and recipe give; no store is read. The median over the "
+     "steps\n"
+     "after three that warm up is told. Under mpirun all ranks take part, and train.batch is "
+     "shared "
+     "out.",
+     "lastframe bench step --config configs/quickstart.pbtxt --threads 1 --json\n"
+     "mpirun -n 2 --bind-to none lastframe bench step --config configs/quickstart.pbtxt",
+     kBenchStepOptions, bench_step},
     {"bench comm", "", "times our all-reduce on host memory against MPI_Allreduce",
      "Both take turns on the same floats, at 4 bytes and each four times as many up to 64 MiB. "
      "The\n"

@@ -29,6 +29,8 @@ int run_list(const Arguments& arguments);
 int bench_load(const Arguments& arguments);
 // bench_recipe.cc
 int bench_recipe(const Arguments& arguments);
+// bench_step.cc
+int bench_step(const Arguments& arguments);
 // plan.cc
 int run_plan(const Arguments& arguments);
 

@@ -8,31 +8,15 @@
 #include "base/stop.h"
 #include "comm/world.h"
 #include "config/config.h"
-#include "data/recipe.h"
-#include "data/source.h"
-#include "data/store.h"
 #include "launch/commands.h"
 #include "launch/plugin.h"
 #include "launch/version.h"
+#include "train/clips.h"
 #include "train/estimate.h"
 #include "train/trainer.h"
 
 namespace lf {
 namespace {
-
-// The shape of the clips this config trains on: the store's if there is one, else what a build of
-// its source and recipe would make.
-ClipShape shape_of_config(const Config& config) {
-  FrameShape shape;
-  if (!config.train().store().empty()) {
-    shape = Store::open(config.train().store())->clip_shape();
-  } else {
-    const std::unique_ptr<Source> source = open_source(config.source());
-    shape = source->shape();
-    if (shape.frames == 1) shape.frames = Recipe(config.recipe(), shape).frames();
-  }
-  return {shape.frames, shape.height, shape.width, shape.channels};
-}
 
 int dry_run(const Config& config, int ranks, bool as_json) {
   const ClipShape shape = shape_of_config(config);

@@ -4,6 +4,9 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/from_blob.h>
 
+#include "data/source.h"
+#include "data/store.h"
+
 namespace lf {
 
 static at::Tensor wrap(void* data, at::IntArrayRef shape, at::IntArrayRef strides,
@@ -42,9 +45,17 @@ Clips clips_from_batch(const Batch& batch, uint64_t seed, at::Device device) {
   return out;
 }
 
-ClipShape shape_of_clips(const Store& store) {
-  const FrameShape shape = store.clip_shape();
+static ClipShape as_clip_shape(const FrameShape& shape) {
   return {shape.frames, shape.height, shape.width, shape.channels};
+}
+
+ClipShape shape_of_clips(const Store& store) { return as_clip_shape(store.clip_shape()); }
+
+ClipShape shape_of_config(const Config& config) {
+  if (!config.train().store().empty()) return shape_of_clips(*Store::open(config.train().store()));
+  FrameShape shape = open_source(config.source())->shape();
+  if (shape.frames == 1) shape.frames = Recipe(config.recipe(), shape).frames();
+  return as_clip_shape(shape);
 }
 
 }  // namespace lf

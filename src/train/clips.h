@@ -1,8 +1,9 @@
 // From what the loader read to what the model takes: stored pixels become floats in [-1, 1] on the
-// device, and the batch gets the key of its random numbers. Called by the trainer and by
-// evaluation.
+// device, and the batch gets the key of its random numbers. Called by the trainer, by evaluation
+// and, for the shape, by commands that look at a config.
 #pragma once
 
+#include "config/config.h"
 #include "data/loader.h"
 #include "model/model.h"
 
@@ -11,5 +12,9 @@ namespace lf {
 Clips clips_from_batch(const Batch& batch, uint64_t seed, at::Device device);
 
 ClipShape shape_of_clips(const Store& store);
+
+// The shape of the clips this config trains on: the store's if there is one, else what a build of
+// its source and recipe would make.
+ClipShape shape_of_config(const Config& config);
 
 }  // namespace lf

@@ -1,6 +1,5 @@
 #include "train/coordinator.h"
 
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -12,6 +11,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "base/memory.h"
 #include "checkpoint/run_claim.h"
 
 namespace lf {
@@ -36,19 +36,7 @@ int64_t newest_life(const std::string& run_folder) {
   return lives.empty() ? 0 : lives.back().life();
 }
 
-uint64_t peak_memory() {
-  rusage usage{};
-  ::getrusage(RUSAGE_SELF, &usage);
-  return static_cast<uint64_t>(usage.ru_maxrss) * 1024;
-}
-
 }  // namespace
-
-void LossSum::add(const LossSum& other) {
-  steps += other.steps;
-  total += other.total;
-  for (const auto& [name, value] : other.terms) terms[name] += value;
-}
 
 double scheduler_deadline() {
   // Set by the job script (and by newer SLURM itself) to the end of the allocation.
@@ -136,7 +124,8 @@ void Coordinator::report(int64_t images, StepTally& tally, const Watchdog* watch
   out.data_wait = world_.max(tally.data_wait / wall);
   out.communication = world_.max(tally.communication / wall);
   out.checkpoint_stall = world_.max(tally.checkpoint_stall / wall);
-  out.memory_bytes = static_cast<uint64_t>(world_.max(static_cast<int64_t>(peak_memory())));
+  out.overhead = world_.max(1 - tally.model / wall);
+  out.memory_bytes = static_cast<uint64_t>(world_.max(static_cast<int64_t>(peak_memory_bytes())));
   out.lr = tally.lr;
   out.gradient_norm = tally.gradient_norm;
   out.images_per_second = static_cast<double>(images - reported_images_) / wall;

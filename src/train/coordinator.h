@@ -4,7 +4,6 @@
 #pragma once
 
 #include <chrono>
-#include <map>
 #include <memory>
 #include <string>
 
@@ -14,24 +13,9 @@
 #include "config/config.h"
 #include "train/run_log.h"
 #include "train/spike.h"
+#include "train/tally.h"
 
 namespace lf {
-
-// The loss and its named parts: of a step, or summed over several.
-struct LossSum {
-  int64_t steps = 0;
-  double total = 0;
-  std::map<std::string, double> terms;
-  void add(const LossSum& other);
-};
-
-// What happened since the last report; the trainer fills it on every rank.
-struct StepTally {
-  LossSum loss;  // over the steps that were not skipped
-  int64_t skipped = 0;
-  double gradient_norm = 0, lr = 0;                               // of the last step
-  double data_wait = 0, communication = 0, checkpoint_stall = 0;  // seconds
-};
 
 struct Verdict {
   bool save = false, validate = false, preview = false;

@@ -75,6 +75,7 @@ void RunLog::step(const StepReport& r) {
                                  {"data_wait", r.data_wait},
                                  {"communication", r.communication},
                                  {"checkpoint_stall", r.checkpoint_stall},
+                                 {"overhead", r.overhead},
                                  {"memory_bytes", static_cast<double>(r.memory_bytes)},
                                  {"skipped_steps", static_cast<double>(r.skipped_steps)}});
   Json json;

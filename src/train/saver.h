@@ -52,6 +52,7 @@ class Saver {
   void settle();
   void note_failure(const std::string& message);
   void check_config(const CheckpointManifest& manifest) const;
+  std::vector<Shard> plan(const std::vector<TensorGroup>& state) const;
 
   World& world_;
   const Config& config_;
@@ -64,6 +65,8 @@ class Saver {
   std::vector<NamedNumber> numbers_;  // likewise
   std::string hidden_, newest_, published_, save_error_;
   int failures_ = 0;
+  double write_seconds_ = 0;  // of the slowest rank
+  uint64_t bytes_ = 0;        // on rank 0
 };
 
 }  // namespace lf

@@ -165,6 +165,7 @@ TEST(AsyncWriter, CommitsBehindInTheSameThread) {
     CheckpointManifest manifest;
     manifest.set_images(500);
     for (CheckpointFile& record : writer.wait()) *manifest.add_file() = std::move(record);
+    EXPECT_GT(writer.write_seconds(), 0);
     writer.run([&] { commit_checkpoint(disk(), run, hidden, manifest, life); });
     writer.wait();
     expect_state(choose_checkpoint(disk(), run)->folder, 500);
@@ -193,7 +194,9 @@ TEST(AsyncWriter, GivenCopiesAreUsedAndWaitedFor) {
   const std::vector<Shard> shards = plan_shards(groups, 1, 1);
   AsyncWriter writer(disk(), true, staging);
   writer.reserve(shards, 0, groups);
+  writer.wait();
   const size_t reserved = allocated;
+  EXPECT_GT(reserved, 0U);
   for (int i = 0; i < 2; ++i) {
     writer.save(folder, shards, 0, groups);
     writer.wait();

@@ -127,7 +127,7 @@ def lines(run):
 
 
 TIMES = ("images_per_second", "images_per_second_per_rank", "data_wait", "communication",
-         "checkpoint_stall", "memory_bytes")
+         "checkpoint_stall", "overhead", "memory_bytes")
 
 
 def learned(run):
