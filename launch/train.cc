@@ -14,6 +14,7 @@
 #include "launch/commands.h"
 #include "launch/version.h"
 #include "train/estimate.h"
+#include "train/run_model.h"
 #include "train/trainer.h"
 
 namespace lf {
@@ -35,7 +36,7 @@ ClipShape shape_of_config(const Config& config) {
 
 int dry_run(const Config& config, int ranks, bool as_json) {
   const ClipShape shape = shape_of_config(config);
-  const std::unique_ptr<Model> model = make_model(config, shape, at::kCPU);
+  const std::unique_ptr<Model> model = make_model(config, shape, at::kCPU, {}, open_export);
   const MemoryEstimate memory = estimate_memory(*model, config, shape, ranks);
   const int64_t parameters = model->parameters().count();
   const int64_t steps =

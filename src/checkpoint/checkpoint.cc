@@ -229,16 +229,26 @@ std::string export_tensors(FileSystem& files, const Checkpoint& checkpoint, cons
     fail(Code::kUsage, printable(checkpoint.folder()), " holds no '", printable(chosen),
          "'; choose one of ", join(checkpoint.kinds(), ", "));
   }
+  // An average is of the weights only: codebooks and other state that no gradient moves come along.
+  std::vector<TensorLayout> layouts = checkpoint.layouts(chosen);
+  std::map<std::string, std::string> kind_of;
+  for (const TensorLayout& layout : layouts) kind_of[layout.name] = chosen;
+  if (chosen == "ema") {
+    for (const TensorLayout& layout : checkpoint.layouts("model")) {
+      if (kind_of.emplace(layout.name, "model").second) layouts.push_back(layout);
+    }
+  }
   const std::string hidden = str(out, ".tmp-", ::getpid());
   try {
     SafetensorsWriter writer(
-        files, hidden, checkpoint.layouts(chosen),
+        files, hidden, std::move(layouts),
         {{"format", "pt"},
          {"kind", chosen},
+         {"config", checkpoint.manifest().config()},
          {"images", std::to_string(checkpoint.manifest().images())},
          {"producer", str("lastframe ", checkpoint.manifest().code_version())}});
     for (const TensorLayout& layout : writer.layouts()) {
-      const at::Tensor tensor = checkpoint.load(chosen, layout.name);
+      const at::Tensor tensor = checkpoint.load(kind_of.at(layout.name), layout.name);
       writer.write(tensor.const_data_ptr());
     }
     writer.finish();

@@ -43,6 +43,14 @@ Clips clips_from_batch(const Batch& batch, uint64_t seed, at::Device device) {
   return out;
 }
 
+at::Tensor bytes_of(const at::Tensor& x) {
+  return ((x.to(at::kCPU, at::kFloat) + 1) * 127.5)
+      .round()
+      .clamp(0, 255)
+      .to(at::kByte)
+      .contiguous();
+}
+
 ClipShape shape_of_clips(const Store& store) {
   const FrameShape shape = store.clip_shape();
   return {shape.frames, shape.height, shape.width, shape.channels};

@@ -48,6 +48,7 @@ void Trainer::step() {
     moved = update(phase) && moved;
   }
   if (moved) {
+    model_->after_update(config_.train().batch());
     ema_->update(images_, images_ + config_.train().batch());
     tally_.loss.add(loss);
   } else {
@@ -157,7 +158,9 @@ void Trainer::show_preview() {
 
 void Trainer::save() {
   const Watchdog::Phase phase("checkpoint", 3600);
-  for (const auto& sync : syncs_) sync->check_replicas(str("at image ", images_));
+  const std::string moment = str("at image ", images_);
+  for (const auto& sync : syncs_) sync->check_replicas(moment);
+  check_equal_over_ranks(world_, moment, as_pairs(model_->parameters().buffers()));
   const auto begin = std::chrono::steady_clock::now();
   saver_->begin(images_, state(), numbers_);
   tally_.checkpoint_stall +=

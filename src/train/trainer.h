@@ -20,6 +20,9 @@
 
 namespace lf {
 
+// In the form that GradientSync takes.
+NamedTensors as_pairs(const std::vector<NamedTensor>& tensors);
+
 struct TrainJob {
   std::string run_folder;
   int64_t until_images = 0;  // ends a slice cleanly; 0: the whole run

@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "data/build.h"
 #include "train/clips.h"
+#include "train/run_model.h"
 #include "train/trainer.h"
 
 namespace lf {
@@ -35,13 +36,13 @@ void append(TensorGroup& group, const std::vector<NamedTensor>& tensors) {
     group.tensors.push_back({named.name, named.tensor.detach()});
 }
 
+}  // namespace
+
 NamedTensors as_pairs(const std::vector<NamedTensor>& tensors) {
   NamedTensors out;
   for (const NamedTensor& named : tensors) out.emplace_back(named.name, named.tensor);
   return out;
 }
-
-}  // namespace
 
 Trainer::Trainer(World& world, const Config& config, const TrainJob& job)
     : world_(world), config_(config), job_(job) {
@@ -65,8 +66,9 @@ Trainer::Trainer(World& world, const Config& config, const TrainJob& job)
   group_ = make_process_group(world, config.comm());
   open_stores();
   build_model();
-  saver_ = std::make_unique<Saver>(
-      world, config_, RunIdentity{job.run_folder, store_->index().store_id(), job.code_version});
+  saver_ = std::make_unique<Saver>(world, config_,
+                                   RunIdentity{job.run_folder, store_->index().store_id(),
+                                               job.code_version, shape_of_clips(*store_)});
   resume();
   coordinator_ = std::make_unique<Coordinator>(world, config_, job.run_folder, images_, end_);
   if (world.is_root()) {
@@ -122,7 +124,14 @@ void Trainer::open_stores() {
 
 void Trainer::build_model() {
   const Watchdog::Phase phase("build the model", 3600);
-  model_ = make_model(config_, shape_of_clips(*store_), device_);
+  SumOverRanks sum;  // within a step, between the backward passes: in one order with the gradients
+  if (world_.size() > 1) {
+    sum = [group = group_](at::Tensor& tensor) {
+      std::vector<at::Tensor> tensors = {tensor};
+      group->allreduce(tensors)->wait();
+    };
+  }
+  model_ = make_model(config_, shape_of_clips(*store_), device_, sum, open_export);
   for (const Phase& part : model_->phases()) {
     optimizers_.emplace_back(part, config_.train().optimizer());
     syncs_.push_back(std::make_unique<GradientSync>(world_, group_, as_pairs(part.weights),
