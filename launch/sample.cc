@@ -4,7 +4,6 @@
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/cat.h>
 #include <ATen/ops/full.h>
 
 #include <algorithm>
@@ -37,7 +36,7 @@ bool ends_with(const std::string& text, const std::string& end) {
 // Clips of a store in the order of their ids, a group at a time.
 class GivenClips {
  public:
-  GivenClips(const std::string& folder, const ClipShape& shape) {
+  GivenClips(const std::string& folder, const ClipShape& shape, int64_t count) {
     const std::shared_ptr<const Store> store = Store::open(folder);
     const ClipShape found = shape_of_clips(*store);
     if (found.height != shape.height || found.width != shape.width ||
@@ -46,26 +45,24 @@ class GivenClips {
            "x", found.width, "x", found.channels, ", the run was trained on ", shape.frames, "x",
            shape.height, "x", shape.width, "x", shape.channels, "; give a store of that shape");
     }
+    if (static_cast<uint64_t>(count) > store->clips()) {
+      fail(Code::kUsage, printable(folder), " holds ", store->clips(),
+           " clips, and --count asks for ", count, "; ask for no more than there are");
+    }
     LoaderConfig in_order;
     in_order.set_threads(0);
     in_order.set_shuffle(false);
-    loader_ = std::make_unique<Loader>(
-        store, in_order, LoaderShare{0, 0, 1, std::min<uint64_t>(kGroup, store->clips())});
-    size_ = static_cast<int64_t>(std::min<uint64_t>(kGroup, store->clips()));
+    loader_ = std::make_unique<Loader>(store, in_order, LoaderShare{0, 0, 1, kGroup});
   }
 
+  // The last group may go beyond the last clip, and then begins again with the first.
   at::Tensor group(int64_t first) {
-    std::vector<at::Tensor> parts;
-    for (int64_t have = 0; have < kGroup; have += size_) {
-      loader_->seek(static_cast<uint64_t>((first + have) / size_ * size_));
-      parts.push_back(clips_from_batch(loader_->next(), 0, at::kCPU).x_BTHWC);
-    }
-    return at::cat(parts).slice(0, 0, kGroup);
+    loader_->seek(static_cast<uint64_t>(first));
+    return clips_from_batch(loader_->next(), 0, at::kCPU).x_BTHWC;
   }
 
  private:
   std::unique_ptr<Loader> loader_;
-  int64_t size_ = 0;
 };
 
 struct Wish {
@@ -97,7 +94,7 @@ Wish wish_of(const Arguments& arguments) {
 std::string make_share(World& world, RunModel& run, const Wish& wish, int64_t* frames) {
   const at::NoGradGuard no_grad;
   std::unique_ptr<GivenClips> given;
-  if (!wish.store.empty()) given = std::make_unique<GivenClips>(wish.store, run.shape);
+  if (!wish.store.empty()) given = std::make_unique<GivenClips>(wish.store, run.shape, wish.count);
   const int64_t groups = (wish.count + kGroup - 1) / kGroup;
   std::string bytes;
   for (int64_t g = groups * world.rank() / world.size();

@@ -110,7 +110,8 @@ def priors():
     for words, saying in ((["--run", tokenizer], "can only reconstruct"),
                           (["--run", whole, "--class", 6], "label 6"),
                           (["--run", whole, "--given", 2], "--store"),
-                          (["--run", whole, "--store", store(), "--frames", 4], "--given")):
+                          (["--run", whole, "--store", store(), "--frames", 4], "--given"),
+                          (["--run", tokenizer, "--store", store(), "--count", 241], "holds 240 clips")):
         execute([program, "sample", *words, "--out", here / "none.npy"], 2, saying)
     check(not (here / "none.npy").exists(), "a refused command wrote a file")
     (here / "empty").mkdir()
