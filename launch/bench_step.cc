@@ -20,6 +20,8 @@
 #include "comm/world.h"
 #include "config/config.h"
 #include "launch/commands.h"
+#include "launch/plugin.h"
+#include "train/accelerator.h"
 #include "train/clips.h"
 #include "train/step.h"
 
@@ -36,7 +38,8 @@ double seconds_since(Clock::time_point begin) {
 }
 
 // What the loader would have brought this rank, as noise.
-Clips synthetic_clips(const Config& config, const ClipShape& shape, const World& world) {
+Clips synthetic_clips(const Config& config, const ClipShape& shape, const World& world,
+                      at::Device device) {
   const int64_t share = config.train().batch() / world.size();
   Clips clips;
   clips.seed = config.train().seed();
@@ -45,7 +48,9 @@ Clips synthetic_clips(const Config& config, const ClipShape& shape, const World&
   uniform({clips.seed, Purpose::kGenerated, static_cast<uint64_t>(world.rank())}, 0,
           static_cast<size_t>(clips.x_BTHWC.numel()), clips.x_BTHWC.mutable_data_ptr<float>());
   clips.x_BTHWC.mul_(2).sub_(1);
-  clips.labels_B = at::zeros({share}, at::kLong);  // a class that every labelled set has
+  clips.x_BTHWC = clips.x_BTHWC.to(device);
+  // A class that every labelled set has.
+  clips.labels_B = at::zeros({share}, at::TensorOptions().dtype(at::kLong).device(device));
   return clips;
 }
 
@@ -126,18 +131,20 @@ int bench_step(const Arguments& arguments) {
   const auto seconds = static_cast<double>(arguments.number("--seconds", 10, 1, 3600));
   const auto threads =
       static_cast<int32_t>(arguments.number("--threads", config.train().threads(), 0, 4096));
+  const Accelerator accelerator = accelerator_of_machine();
   World& world = World::join();
   start_log("lastframe", world.rank());
-  world.agree("the config", print_config(config));
+  world.agree("config", print_config(config));
+  const at::Device device = choose_device(world, config.train(), accelerator);
   check_batch(config, world.size());
   at::set_num_threads(threads_of_rank(world, threads));
   const ClipShape shape = shape_of_config(config);
   StepSpeed speed;
   int64_t parameters = 0;
   {
-    Step step(world, config, shape, at::kCPU);
+    Step step(world, config, shape, device, accelerator.backend);
     parameters = step.model().parameters().count();
-    speed = measure(world, step, config, synthetic_clips(config, shape, world), seconds);
+    speed = measure(world, step, config, synthetic_clips(config, shape, world, device), seconds);
   }
   const Report report = over_ranks(world, speed);
   if (!world.is_root()) return 0;

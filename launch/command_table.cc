@@ -112,6 +112,22 @@ constexpr Option kTrainOptions[] = {
     {"--json", "", "with --dry-run: one JSON object alone on stdout"},
 };
 
+constexpr Option kSampleOptions[] = {
+    {"--run", "DIR", "the folder of a run, or of one of its checkpoints"},
+    {"--out", "FILE|DIR",
+     ".png: every frame, a clip a row; .apng: moving; .npy: bytes [n, T, H, W, C];\n"
+     "anything else: a folder with all of these"},
+    {"--count", "N", "clips to make, 1 to 100000000 (default: 16)"},
+    {"--seed", "S", "clip i is a function of this and i (default: 0)"},
+    {"--class", "N", "the class of all clips (default: each draws its own, if the model has any)"},
+    {"--frames", "N", "frames of a clip, 1 to 1000000 (default: as trained)"},
+    {"--store", "DIR",
+     "reconstructs the first clips of this store; with --given goes on with them"},
+    {"--given", "N", "of each of the store's clips the first N frames are kept, 1 to 4096"},
+    {"--threads", "N", "of each rank, 1 to 4096 (default: 1); another number may round otherwise"},
+    {"--json", "", "one JSON object alone on stdout"},
+};
+
 constexpr Option kBenchCommOptions[] = {
     {"--trials", "N",
      "turns that each way takes, 1 to 10000 (default: 21);\nthe lower quartile is shown"},
@@ -174,6 +190,15 @@ constexpr Command kCommands[] = {
      "runs/first\n"
      "lastframe train --config configs/quickstart.pbtxt --set train.batch=32 --dry-run --json",
      kTrainOptions, run_train},
+    {"sample", "", "makes images and videos with the model of a run",
+     "The averaged weights of the newest whole checkpoint are used. A prior makes clips from "
+     "nothing,\n"
+     "or goes on with given frames; an autoencoder reconstructs. Under mpirun each rank makes its\n"
+     "share, and a clip has the same bits for any number of ranks.",
+     "lastframe sample --run runs/prior --count 64 --out samples.png\n"
+     "mpirun -n 2 --bind-to none lastframe sample --run runs/prior --count 10000 --out fake.npy\n"
+     "lastframe sample --run runs/cvivit --store stores/cifar10 --count 8 --out seen.png",
+     kSampleOptions, run_sample},
     {"doctor", "", "says what this program runs on, and tries it",
      "Prints the version and path of every shared library that matters, the CPU's features, the\n"
      "GPUs, and one line a rank. Two copies of one library in the process are a warning. With\n"

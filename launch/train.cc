@@ -13,6 +13,7 @@
 #include "launch/version.h"
 #include "train/clips.h"
 #include "train/estimate.h"
+#include "train/run_model.h"
 #include "train/trainer.h"
 
 namespace lf {
@@ -20,7 +21,7 @@ namespace {
 
 int dry_run(const Config& config, int ranks, bool as_json) {
   const ClipShape shape = shape_of_config(config);
-  const std::unique_ptr<Model> model = make_model(config, shape, at::kCPU);
+  const std::unique_ptr<Model> model = make_model(config, shape, at::kCPU, {}, open_export);
   const MemoryEstimate memory = estimate_memory(*model, config, shape, ranks);
   const int64_t parameters = model->parameters().count();
   const int64_t steps =
@@ -60,12 +61,11 @@ int run_train(const Arguments& arguments) {
     return dry_run(config, static_cast<int>(arguments.number("--ranks", 1, 1, 1 << 20)),
                    arguments.has("--json"));
   }
-  const Plugin& plugin = open_plugin();
-  const TrainJob job{
-      arguments.required("--run"),
-      arguments.number("--until-images", 0, 1, int64_t{1} << 60),
-      version(),
-      {static_cast<int>(survey_gpus().gpus.size()), plugin.backend, plugin.device, plugin.problem}};
+  TrainJob job;
+  job.run_folder = arguments.required("--run");
+  job.until_images = arguments.number("--until-images", 0, 1, int64_t{1} << 60);
+  job.code_version = version();
+  job.accelerator = accelerator_of_machine();
   catch_stop_signals();  // before the first thing that takes time
   World& world = World::join();
   start_log("lastframe", world.rank());

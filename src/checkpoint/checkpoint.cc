@@ -227,13 +227,24 @@ std::string export_tensors(FileSystem& files, const Checkpoint& checkpoint, cons
     fail(Code::kUsage, printable(checkpoint.folder()), " holds no '", printable(chosen),
          "'; choose one of ", join(checkpoint.kinds(), ", "));
   }
-  publish_tensor_file(
-      files, out, checkpoint.layouts(chosen),
-      {{"format", "pt"},
-       {"kind", chosen},
-       {"images", std::to_string(checkpoint.manifest().images())},
-       {"producer", str("lastframe ", checkpoint.manifest().code_version())}},
-      [&](const TensorLayout& layout) { return checkpoint.load(chosen, layout.name); });
+  // An average is of the weights only: codebooks and other state that no gradient moves come along.
+  std::vector<TensorLayout> layouts = checkpoint.layouts(chosen);
+  std::map<std::string, std::string> kind_of;
+  for (const TensorLayout& layout : layouts) kind_of[layout.name] = chosen;
+  if (chosen == "ema") {
+    for (const TensorLayout& layout : checkpoint.layouts("model")) {
+      if (kind_of.emplace(layout.name, "model").second) layouts.push_back(layout);
+    }
+  }
+  publish_tensor_file(files, out, layouts,
+                      {{"format", "pt"},
+                       {"kind", chosen},
+                       {"config", checkpoint.manifest().config()},
+                       {"images", std::to_string(checkpoint.manifest().images())},
+                       {"producer", str("lastframe ", checkpoint.manifest().code_version())}},
+                      [&](const TensorLayout& layout) {
+                        return checkpoint.load(kind_of.at(layout.name), layout.name);
+                      });
   return chosen;
 }
 

@@ -67,6 +67,10 @@ std::vector<at::Tensor> Scope::weights() const {
   return found;
 }
 
+at::Tensor ParameterTable::buffer(const std::string& name, at::IntArrayRef shape, Init init) {
+  return buffer(name, initial_value(seed_, name, shape, init, 0));
+}
+
 int64_t ParameterTable::count() const {
   int64_t numbers = 0;
   for (const NamedTensor& weight : weights_) numbers += weight.tensor.numel();

@@ -45,6 +45,14 @@ Clips clips_from_batch(const Batch& batch, uint64_t seed, at::Device device) {
   return out;
 }
 
+at::Tensor bytes_of(const at::Tensor& x) {
+  return ((x.to(at::kCPU, at::kFloat) + 1) * 127.5)
+      .round()
+      .clamp(0, 255)
+      .to(at::kByte)
+      .contiguous();
+}
+
 static ClipShape as_clip_shape(const FrameShape& shape) {
   return {shape.frames, shape.height, shape.width, shape.channels};
 }

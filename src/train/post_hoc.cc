@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -89,16 +90,24 @@ void export_average(FileSystem& files, const std::string& run_folder, double wid
   }
   const PostHoc mix = combine_averages(tracked, wanted);
   const Source& newest = sources.front();
+  std::vector<TensorLayout> layouts = newest.checkpoint.layouts(newest.kind);
+  std::set<std::string> averaged;
+  for (const TensorLayout& layout : layouts) averaged.insert(layout.name);
+  for (const TensorLayout& layout : newest.checkpoint.layouts("model")) {
+    if (!averaged.contains(layout.name)) layouts.push_back(layout);  // no gradient moves it
+  }
   const auto mixed = [&](const TensorLayout& layout) {
+    if (!averaged.contains(layout.name)) return newest.checkpoint.load("model", layout.name);
     at::Tensor sum = at::zeros(layout.shape, at::kDouble);
     for (size_t i = 0; i < sources.size(); ++i) {
       sum.add_(sources[i].checkpoint.load(sources[i].kind, layout.name), mix.shares[i]);
     }
     return sum.to(scalar_type(layout.dtype));
   };
-  publish_tensor_file(files, out, newest.checkpoint.layouts(newest.kind),
+  publish_tensor_file(files, out, layouts,
                       {{"format", "pt"},
                        {"kind", "ema"},
+                       {"config", newest.checkpoint.manifest().config()},
                        {"ema_width", str(width)},
                        {"images", std::to_string(wanted.images)}},
                       mixed);

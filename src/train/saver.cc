@@ -157,6 +157,9 @@ void Saver::gather_and_commit() {
   manifest.set_config_fingerprint(config_fingerprint(config_));
   manifest.set_store_id(run_.store_id);
   manifest.set_code_version(run_.code_version);
+  const ClipShape& shape = run_.clip_shape;
+  for (const int side : {shape.frames, shape.height, shape.width, shape.channels})
+    manifest.add_clip_shape(side);
   for (const NamedNumber& number : numbers_) set_number(manifest, number.name(), number.value());
   writer_.run([this, manifest] {
     FileSystem& files = real_file_system();

@@ -14,12 +14,14 @@
 #include "checkpoint/run_claim.h"
 #include "comm/world.h"
 #include "config/config.h"
+#include "model/model.h"
 
 namespace lf {
 
 // Whose state it is, for the manifest and for refusing another's.
 struct RunIdentity {
   std::string folder, store_id, code_version;
+  ClipShape clip_shape;
 };
 
 class Saver {

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "train/autocast.h"
 #include "train/post_hoc.h"
+#include "train/run_model.h"
 
 namespace lf {
 namespace {
@@ -32,6 +33,16 @@ NamedTensors as_pairs(const std::vector<NamedTensor>& tensors) {
   NamedTensors out;
   for (const NamedTensor& named : tensors) out.emplace_back(named.name, named.tensor);
   return out;
+}
+
+// For what a model adds up over the ranks between the backward passes of a step, in one order with
+// the gradients.
+SumOverRanks sum_over_ranks(const World& world, const ProcessGroupPtr& group) {
+  if (world.size() == 1) return {};
+  return [group](at::Tensor& tensor) {
+    std::vector<at::Tensor> tensors = {tensor};
+    group->allreduce(tensors)->wait();
+  };
 }
 
 }  // namespace
@@ -64,11 +75,12 @@ void check_batch(const Config& config, int ranks) {
 
 Step::Step(World& world, const Config& config, const ClipShape& shape, at::Device device,
            DeviceBackend* backend, const ModelMaker& make)
-    : config_(config),
+    : world_(world),
+      config_(config),
       device_(device),
       group_(device.is_cpu() ? make_process_group(world, config.comm())
                              : make_process_group(world, config.comm(), backend, device.index())),
-      model_(make(config, shape, device, {})) {
+      model_(make(config, shape, device, sum_over_ranks(world, group_), open_export)) {
   for (const Phase& part : model_->phases()) {
     optimizers_.emplace_back(part, config.train().optimizer());
     syncs_.push_back(std::make_unique<GradientSync>(world, group_, as_pairs(part.weights),
@@ -118,6 +130,7 @@ void Step::run(const Clips& clips, int64_t images, StepTally& tally) {
     ++tally.skipped;
     return;
   }
+  model_->after_update(config_.train().batch());
   const int64_t after = images + config_.train().batch();
   ema_->update(images, after);
   for (Ema& average : tracked_) average.update(images, after);
@@ -190,6 +203,7 @@ std::vector<TensorGroup> Step::state() const {
 
 void Step::check_replicas(const std::string& moment) {
   for (const auto& sync : syncs_) sync->check_replicas(moment);
+  check_equal_over_ranks(world_, moment, as_pairs(model_->parameters().buffers()));
 }
 
 }  // namespace lf

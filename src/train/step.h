@@ -44,7 +44,7 @@ class Step {
   Ema& ema() { return *ema_; }
   // Everything a step moves, by reference: loading into it and saving it resume a run.
   std::vector<TensorGroup> state() const;
-  // Collective. Throws Code::kBug unless all ranks hold the same weights.
+  // Collective. Throws Code::kBug unless all ranks hold the same weights and buffers.
   void check_replicas(const std::string& moment);
 
  private:
@@ -57,6 +57,7 @@ class Step {
   at::Tensor update(size_t phase, int64_t images, StepTally& tally);
   LossSum read_losses();
 
+  World& world_;
   const Config& config_;
   const at::Device device_;
   ProcessGroupPtr group_;
@@ -65,7 +66,7 @@ class Step {
   std::vector<std::unique_ptr<GradientSync>> syncs_;  // one a phase
   std::unique_ptr<Ema> ema_;
   std::vector<Ema> tracked_;  // for averages made after the run
-  std::vector<Term> terms_;  // of this step, on the device until all of it is queued
+  std::vector<Term> terms_;   // of this step, on the device until all of it is queued
 };
 
 }  // namespace lf

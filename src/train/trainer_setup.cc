@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "data/build.h"
 #include "train/clips.h"
+#include "train/run_model.h"
 #include "train/trainer.h"
 
 namespace lf {
@@ -24,9 +25,10 @@ Trainer::Trainer(World& world, const Config& config, const TrainJob& job)
   device_ = choose_device(world, config.train(), job.accelerator);
   open_stores();
   build_step();
-  saver_ = std::make_unique<Saver>(
-      world, config_, RunIdentity{job.run_folder, store_->index().store_id(), job.code_version},
-      checkpoint_staging(device_, job.accelerator));
+  saver_ = std::make_unique<Saver>(world, config_,
+                                   RunIdentity{job.run_folder, store_->index().store_id(),
+                                               job.code_version, shape_of_clips(*store_)},
+                                   checkpoint_staging(device_, job.accelerator));
   resume();
   coordinator_ = std::make_unique<Coordinator>(world, config_, job.run_folder, images_, end_);
   if (world.is_root()) {

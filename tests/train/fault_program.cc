@@ -101,9 +101,9 @@ class FaultyModel : public Model {
 };
 
 std::unique_ptr<Model> make_faulty(const Config& config, const ClipShape& shape, at::Device device,
-                                   const SumOverRanks& sum) {
+                                   const SumOverRanks& sum, const OpenExport& open) {
   strike("build");
-  return std::make_unique<FaultyModel>(make_model(config, shape, device, sum));
+  return std::make_unique<FaultyModel>(make_model(config, shape, device, sum, open));
 }
 
 int train(const std::vector<std::string>& words) {
