@@ -52,6 +52,9 @@ constexpr Option kExportOptions[] = {
     {"--kind", "KIND",
      "with --out: ema, model or optimizer (default: ema, the averaged weights; model\n"
      "where no average was kept)"},
+    {"--ema-width", "W",
+     "with --out, of a run: the average with a power function of relative width W, made\n"
+     "from those that its checkpoints track (train.ema.tracked_widths)"},
 };
 
 // ---- doctor, list -------------------------------------------------------------------------------
@@ -150,10 +153,34 @@ constexpr Option kBenchFrechetOptions[] = {
     {"--json", "", "one JSON object alone on stdout"},
 };
 
+constexpr Option kSampleOptions[] = {
+    {"--run", "DIR", "the folder of a run, or of one of its checkpoints"},
+    {"--out", "FILE|DIR",
+     ".png: every frame, a clip a row; .apng: moving; .npy: bytes [n, T, H, W, C];\n"
+     "anything else: a folder with all of these"},
+    {"--count", "N", "clips to make, 1 to 100000000 (default: 16)"},
+    {"--seed", "S", "clip i is a function of this and i (default: 0)"},
+    {"--class", "N", "the class of all clips (default: each draws its own, if the model has any)"},
+    {"--frames", "N", "frames of a clip, 1 to 1000000 (default: as trained)"},
+    {"--store", "DIR",
+     "reconstructs the first clips of this store; with --given goes on with them"},
+    {"--given", "N", "of each of the store's clips the first N frames are kept, 1 to 4096"},
+    {"--threads", "N", "of each rank, 1 to 4096 (default: 1); another number may round otherwise"},
+    {"--json", "", "one JSON object alone on stdout"},
+};
+
 constexpr Option kBenchCommOptions[] = {
     {"--trials", "N",
      "turns that each way takes, 1 to 10000 (default: 21);\nthe lower quartile is shown"},
     {"--max-bytes", "N", "the largest message, 4 to 67108864 (default: 67108864)"},
+    {"--json", "", "one JSON object alone on stdout"},
+};
+
+constexpr Option kBenchStepOptions[] = {
+    {"--config", "FILE", "the config whose model, batch and clips are measured"},
+    {"--set", "PATH=VALUE", "sets one option, such as train.precision=BF16"},
+    {"--threads", "N", "CPU threads of each rank, 0 to 4096 (default: train.threads)"},
+    {"--seconds", "N", "how long to measure, 1 to 3600; at least 5 steps are made (default: 10)"},
     {"--json", "", "one JSON object alone on stdout"},
 };
 
@@ -221,6 +248,15 @@ constexpr Command kCommands[] = {
      "lastframe evaluate --features real.npy made.npy --metrics frechet,kid --json\n"
      "lastframe evaluate --pairs real made --metrics psnr,ssim",
      kEvaluateOptions, run_evaluate},
+    {"sample", "", "makes images and videos with the model of a run",
+     "The averaged weights of the newest whole checkpoint are used. A prior makes clips from "
+     "nothing,\n"
+     "or goes on with given frames; an autoencoder reconstructs. Under mpirun each rank makes its\n"
+     "share, and a clip has the same bits for any number of ranks.",
+     "lastframe sample --run runs/prior --count 64 --out samples.png\n"
+     "mpirun -n 2 --bind-to none lastframe sample --run runs/prior --count 10000 --out fake.npy\n"
+     "lastframe sample --run runs/cvivit --store stores/cifar10 --count 8 --out seen.png",
+     kSampleOptions, run_sample},
     {"doctor", "", "says what this program runs on, and tries it",
      "Prints the version and path of every shared library that matters, the CPU's features, the\n"
      "GPUs, and one line a rank. Two copies of one library in the process are a warning. With\n"
@@ -262,6 +298,17 @@ constexpr Command kCommands[] = {
      "product of the same matrix takes turns with it. Features are drawn here.",
      "lastframe bench frechet\nlastframe bench frechet --dim 768 --threads 2 --json",
      kBenchFrechetOptions, bench_frechet},
+    {"bench step", "", "how long a training step takes",
+     "Makes steps as `train` does, all-reduce, clipping, optimiser and averages included, on noise "
+     "of\n"
+     "the shape that the config's source and recipe give; no store is read. The median over the "
+     "steps\n"
+     "after three that warm up is told. Under mpirun all ranks take part, and train.batch is "
+     "shared "
+     "out.",
+     "lastframe bench step --config configs/quickstart.pbtxt --threads 1 --json\n"
+     "mpirun -n 2 --bind-to none lastframe bench step --config configs/quickstart.pbtxt",
+     kBenchStepOptions, bench_step},
     {"bench comm", "", "times our all-reduce on host memory against MPI_Allreduce",
      "Both take turns on the same floats, at 4 bytes and each four times as many up to 64 MiB. "
      "The\n"

@@ -21,6 +21,8 @@ int export_checkpoint(const std::string& folder, const Arguments& arguments);
 int run_train(const Arguments& arguments);
 // evaluate.cc
 int run_evaluate(const Arguments& arguments);
+// sample.cc
+int run_sample(const Arguments& arguments);
 // comm_commands.cc
 int bench_comm(const Arguments& arguments);
 // doctor.cc
@@ -33,6 +35,8 @@ int bench_frechet(const Arguments& arguments);
 int bench_load(const Arguments& arguments);
 // bench_recipe.cc
 int bench_recipe(const Arguments& arguments);
+// bench_step.cc
+int bench_step(const Arguments& arguments);
 // plan.cc
 int run_plan(const Arguments& arguments);
 

@@ -83,7 +83,11 @@ void AsyncWriter::make_room(size_t bytes) {
 void AsyncWriter::reserve(const std::vector<Shard>& shards, int writer,
                           const std::vector<TensorGroup>& groups) {
   finish_former();
-  if (asynchronous_) make_room(plan(shards, writer, groups).bytes);
+  if (!asynchronous_) return;
+  in_flight_ = std::async(std::launch::async, [this, bytes = plan(shards, writer, groups).bytes] {
+    make_room(bytes);
+    return std::vector<CheckpointFile>();
+  });
 }
 
 void AsyncWriter::stage(Plan& plan) {
@@ -120,12 +124,22 @@ std::vector<CheckpointFile> AsyncWriter::write(const std::string& hidden_folder,
   return records;
 }
 
+std::vector<CheckpointFile> AsyncWriter::timed(
+    const std::function<std::vector<CheckpointFile>()>& writing) {
+  const auto begin = std::chrono::steady_clock::now();
+  std::vector<CheckpointFile> records = writing();
+  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
+  write_seconds_ = took.count();
+  return records;
+}
+
 void AsyncWriter::save(const std::string& hidden_folder, const std::vector<Shard>& shards,
                        int writer, const std::vector<TensorGroup>& groups) {
   finish_former();
   if (!asynchronous_) {
     std::promise<std::vector<CheckpointFile>> done;
-    done.set_value(write_shards(files_, hidden_folder, shards, writer, groups));
+    done.set_value(
+        timed([&] { return write_shards(files_, hidden_folder, shards, writer, groups); }));
     in_flight_ = done.get_future();
     return;
   }
@@ -133,7 +147,7 @@ void AsyncWriter::save(const std::string& hidden_folder, const std::vector<Shard
   stage(staged);
   in_flight_ =
       std::async(std::launch::async, [this, hidden_folder, to_write = std::move(staged.files)] {
-        return write(hidden_folder, to_write);
+        return timed([&] { return write(hidden_folder, to_write); });
       });
 }
 

@@ -1,6 +1,7 @@
 #include "checkpoint/tensors.h"
 
 #include <ATen/ops/empty.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
@@ -219,6 +220,25 @@ at::Tensor read_tensor(const SafetensorsFile& file, const TensorEntry& entry, ui
   const uint32_t crc = file.read(entry, host.mutable_data_ptr());
   if (crc32c != nullptr) *crc32c = crc;
   return host;
+}
+
+void publish_tensor_file(FileSystem& files, const std::string& out,
+                         const std::vector<TensorLayout>& layouts, const TensorMetadata& metadata,
+                         const std::function<at::Tensor(const TensorLayout&)>& tensor) {
+  const std::string hidden = str(out, ".tmp-", ::getpid());
+  try {
+    SafetensorsWriter writer(files, hidden, layouts, metadata);
+    for (const TensorLayout& layout : writer.layouts()) {
+      const at::Tensor value = tensor(layout);
+      writer.write(value.const_data_ptr());
+    }
+    writer.finish();
+  } catch (const Error&) {
+    files.remove(hidden);
+    throw;
+  }
+  files.rename(hidden, out);
+  files.sync_folder(parent_folder(out));
 }
 
 std::vector<StateTensor> load_tensor_file(FileSystem& files, const std::string& path) {

@@ -4,6 +4,9 @@
 
 #include "base/error.h"
 #include "model/autoencoder.h"
+#include "model/code_prior.h"
+#include "model/cvivit.h"
+#include "model/vqvae.h"
 
 namespace lf {
 
@@ -56,11 +59,17 @@ at::Tensor Model::sample(const SampleRequest& /*request*/) {
 }
 
 std::unique_ptr<Model> make_model(const Config& config, const ClipShape& shape, at::Device device,
-                                  SumOverRanks /*sum*/) {
+                                  const SumOverRanks& sum, const OpenExport& open) {
   const uint64_t seed = config.train().seed();
   switch (config.model().kind_case()) {
     case ModelConfig::kAutoencoder:
-      return make_autoencoder(config.model().autoencoder(), shape, seed, device);
+      return make_autoencoder(config.model().autoencoder(), shape, seed, device,
+                              config.train().recompute());
+    case ModelConfig::kVqvae:
+    case ModelConfig::kCvivit:
+      return make_tokenizer(config, shape, device, sum);
+    case ModelConfig::kCodePrior:
+      return make_code_prior(config, shape, device, open);
     case ModelConfig::KIND_NOT_SET:
       break;
   }
@@ -70,6 +79,13 @@ std::unique_ptr<Model> make_model(const Config& config, const ClipShape& shape, 
     kinds.push_back("model." + oneof->field(i)->name());
   fail(Code::kUsage, "the config chooses no model; give one of ", join(kinds, ", "),
        ", such as --set ", kinds.front(), "={}");
+}
+
+std::unique_ptr<Tokenizer> make_tokenizer(const Config& config, const ClipShape& shape,
+                                          at::Device device, const SumOverRanks& sum) {
+  if (config.model().has_vqvae()) return make_vqvae(config, shape, device, sum);
+  if (config.model().has_cvivit()) return make_cvivit(config, shape, device, sum);
+  fail(Code::kUsage, "a prior needs the codes of model.vqvae or model.cvivit, and this is neither");
 }
 
 }  // namespace lf

@@ -56,7 +56,9 @@ struct Phase {
 struct SampleRequest {
   uint64_t seed = 0;
   int64_t first = 0, count = 1;
-  at::Tensor labels_B;  // int64 classes to make; undefined: the model draws them, or has none
+  at::Tensor labels_B;     // int64 classes to make; undefined: the model draws them, or has none
+  at::Tensor given_BTHWC;  // the first frames of each clip, which are kept; undefined: none
+  int64_t frames = 0;      // of a clip; 0: as many as the model was trained on
 };
 
 // Adds a tensor up over all ranks, in place. Codebooks and adaptive loss weights need it; a model
@@ -70,6 +72,9 @@ class Model {
   virtual std::vector<Phase> phases() const = 0;
   // The loss of `phase` (an index into phases()) in training, or without dropout if not `training`.
   virtual Loss loss(const Clips& clips, size_t phase, bool training) = 0;
+  // Called by all ranks after a step of `images` clips in which every phase's weights moved; not
+  // after one that was skipped. For state that is not moved by gradients, such as codebooks.
+  virtual void after_update(int64_t /*images*/) {}
   // What the model makes of these clips, [-1, 1] and of their shape: a reconstruction, or samples.
   virtual at::Tensor preview(const Clips& clips) = 0;
   // The clips after encoding and decoding, [-1, 1] and of their shape. Code::kUsage from a model
@@ -85,9 +90,20 @@ at::Tensor keyed_uniform(const Clips& clips, Purpose purpose, uint32_t layer,
                          at::IntArrayRef shape);
 at::Tensor keyed_normal(const Clips& clips, Purpose purpose, uint32_t layer, at::IntArrayRef shape);
 
+// What `lastframe export` wrote of another model: models do not read files themselves.
+struct ExportedModel {
+  Config config;
+  std::vector<NamedTensor> tensors;
+};
+using OpenExport = std::function<ExportedModel(const std::string& file)>;
+
+// What makes a model for a run: make_model(), or in tests a model of their own.
+using ModelMaker = std::function<std::unique_ptr<Model>(const Config&, const ClipShape&, at::Device,
+                                                        const SumOverRanks&, const OpenExport&)>;
+
 // Code::kUsage if the config chooses no model, or one that cannot take clips of this shape. Without
-// `sum` the model is this process's alone.
+// `sum` the model is this process's alone; one that is built on another needs `open`.
 std::unique_ptr<Model> make_model(const Config& config, const ClipShape& shape, at::Device device,
-                                  SumOverRanks sum = {});
+                                  const SumOverRanks& sum = {}, const OpenExport& open = {});
 
 }  // namespace lf

@@ -5,7 +5,6 @@
 #pragma once
 
 #include <chrono>
-#include <map>
 #include <memory>
 #include <string>
 
@@ -15,24 +14,10 @@
 #include "config/config.h"
 #include "eval/report.h"
 #include "train/run_log.h"
+#include "train/spike.h"
+#include "train/tally.h"
 
 namespace lf {
-
-// The loss and its named parts: of a step, or summed over several.
-struct LossSum {
-  int64_t steps = 0;
-  double total = 0;
-  std::map<std::string, double> terms;
-  void add(const LossSum& other);
-};
-
-// What happened since the last report; the trainer fills it on every rank.
-struct StepTally {
-  LossSum loss;  // over the steps that were not skipped
-  int64_t skipped = 0;
-  double gradient_norm = 0, lr = 0;                               // of the last step
-  double data_wait = 0, communication = 0, checkpoint_stall = 0;  // seconds
-};
 
 struct Verdict {
   bool save = false, validate = false, preview = false, evaluate = false;
@@ -77,7 +62,9 @@ class Coordinator {
   std::chrono::steady_clock::time_point reported_, saved_, status_written_, straggler_told_;
   int64_t reported_images_;
   int64_t skipped_ = 0, skipped_in_a_row_ = 0;
+  int64_t life_ = 0;  // of this start of the run, on rank 0
   double loss_ = 0, images_per_second_ = 0;
+  SpikeWatch spikes_;
   std::string checkpoint_, straggler_;
 };
 

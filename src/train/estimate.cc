@@ -44,13 +44,15 @@ int64_t peak_of_step(Model& model, const ClipShape& shape, int64_t clips) {
 MemoryEstimate estimate_memory(Model& model, const Config& config, const ClipShape& shape,
                                int ranks) {
   const auto weights = static_cast<uint64_t>(model.parameters().count()) * sizeof(float);
-  const bool averaged =
-      config.train().ema().half_life_images() > 0 || config.train().ema().power_width() > 0;
+  const EmaConfig& ema = config.train().ema();
+  const int averages =
+      (ema.half_life_images() > 0 || ema.power_width() > 0 ? 1 : 0) + ema.tracked_widths_size();
   const int64_t one = peak_of_step(model, shape, 1), two = peak_of_step(model, shape, 2);
   const int64_t local = std::max<int64_t>(
       1, config.train().batch() / std::max(1, ranks * config.train().accumulation()));
   MemoryEstimate out;
-  out.weights = weights * (averaged ? 5 : 4);  // weight, gradient, two moments, average
+  // Weight, gradient, two moments, averages.
+  out.weights = weights * static_cast<uint64_t>(4 + averages);
   out.per_clip = static_cast<uint64_t>(std::max<int64_t>(0, two - one));
   out.total = out.weights + out.per_clip * static_cast<uint64_t>(local);
   return out;

@@ -14,13 +14,8 @@
 namespace lf {
 namespace {
 
-// [-1, 1] -> 0..255, rounded.
 std::vector<Image> as_images(const at::Tensor& x_THWC) {
-  const at::Tensor bytes = ((x_THWC.to(at::kCPU, at::kFloat) + 1) * 127.5)
-                               .round()
-                               .clamp(0, 255)
-                               .to(at::kByte)
-                               .contiguous();
+  const at::Tensor bytes = bytes_of(x_THWC);
   return frames_of({bytes.const_data_ptr<uint8_t>(), static_cast<size_t>(bytes.numel())},
                    static_cast<int>(bytes.size(0)), static_cast<int>(bytes.size(1)),
                    static_cast<int>(bytes.size(2)), static_cast<int>(bytes.size(3)));

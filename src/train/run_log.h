@@ -20,7 +20,9 @@ struct StepReport {
   std::vector<std::pair<std::string, double>> terms;  // of the loss, and other named numbers
   double lr = 0, gradient_norm = 0;
   double images_per_second = 0;
-  double data_wait = 0, communication = 0, checkpoint_stall = 0;  // shares of wall time
+  // Shares of wall time. Overhead is what neither the model nor communication took: loading,
+  // optimiser, averages, logging, checkpoints, validation.
+  double data_wait = 0, communication = 0, checkpoint_stall = 0, overhead = 0;
   int ranks = 1;
   uint64_t memory_bytes = 0;  // the process's peak
   int64_t skipped_steps = 0;

@@ -95,17 +95,22 @@ def start(run, count=1, sets=(), log=subprocess.DEVNULL):
                             env=environment, stdout=log, stderr=log, start_new_session=True)
 
 
-def rank_processes(run):
-    """The processes that train in this run folder, the launcher left out."""
+def rank_processes(run, of=program):
+    """The processes of a program that train in this run folder, the launcher left out."""
     found = []
     for folder in pathlib.Path("/proc").glob("[0-9]*"):
         try:
             words = (folder / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        if words[0] == program.encode() and str(run).encode() in words:
+        if words[0] == str(of).encode() and str(run).encode() in words:
             found.append(int(folder.name))
     return sorted(found)
+
+
+def environ_of(pid):
+    pairs = pathlib.Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
+    return dict(pair.split("=", 1) for pair in pairs if "=" in pair)
 
 
 def wait_until(condition, what, seconds=60):
@@ -122,7 +127,7 @@ def lines(run):
 
 
 TIMES = ("images_per_second", "images_per_second_per_rank", "data_wait", "communication",
-         "checkpoint_stall", "memory_bytes")
+         "checkpoint_stall", "overhead", "memory_bytes")
 
 
 def learned(run):

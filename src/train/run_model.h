@@ -1,0 +1,28 @@
+// The model of a run, as it stands in a checkpoint: for those who use it rather than train it. Also
+// how a model that is built on another gets at its export. Called by `lastframe sample` and the
+// trainer.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "model/model.h"
+
+namespace lf {
+
+// The folder of the newest whole checkpoint of a run; a checkpoint's own folder is given back.
+// Code::kCheckpoint if the run has none yet.
+std::string newest_checkpoint(const std::string& folder);
+
+struct RunModel {
+  Config config;
+  ClipShape shape;
+  int64_t images = 0;
+  std::unique_ptr<Model> model;  // with the averaged weights, where averages were kept
+};
+RunModel open_run_model(const std::string& checkpoint, at::Device device);
+
+// A file of `lastframe export RUN --out`. Code::kCheckpoint if it is damaged or carries no config.
+ExportedModel open_export(const std::string& file);
+
+}  // namespace lf
