@@ -109,6 +109,23 @@ constexpr Option kTrainOptions[] = {
     {"--json", "", "with --dry-run: one JSON object alone on stdout"},
 };
 
+// ---- features -----------------------------------------------------------------------------------
+
+constexpr Option kFeaturesOptions[] = {
+    {"--extractor", "FILE",
+     "the network: safetensors as tools/convert_weights or `lastframe export` write\n"
+     "it, or TorchScript; TorchScript runs what is in it, so take only files you trust"},
+    {"--layer", "NAME", "which of its layers, such as 64, 192, 768, 2048, spatial or logits"},
+    {"--images", "DIR|NPY", "JPEG and PNG files below a folder, or an array of bytes"},
+    {"--out", "NPY", "the array of float32 [n, dim] that is written"},
+    {"--preprocessing", "ID", "torch (pytorch-fid's), tf1 or clean (default: torch)"},
+    {"--set", "PATH=VALUE", "an option of the source, such as source.size=64 or source.npy.layout=NHW"},
+    {"--bf16", "", "bfloat16 in the convolutions: faster, and slightly other numbers"},
+    {"--batch", "N", "images loaded at a time, 1 to 65536 (default: 64)"},
+    {"--threads", "N", "CPU threads, 1 to 4096 (default: one a core)"},
+    {"--json", "", "one JSON object alone on stdout"},
+};
+
 constexpr Option kBenchCommOptions[] = {
     {"--trials", "N",
      "turns that each way takes, 1 to 10000 (default: 21);\nthe lower quartile is shown"},
@@ -163,6 +180,15 @@ constexpr Command kCommands[] = {
      "runs/first\n"
      "lastframe train --config configs/quickstart.pbtxt --set train.batch=32 --dry-run --json",
      kTrainOptions, run_train},
+    {"features", "", "writes what a feature extractor sees in images, as a NumPy array",
+     "Rows are in the order of the files' paths, or of the array. The preprocessing belongs to\n"
+     "Inception; other extractors bring their own. Weights are brought by you and none are\n"
+     "downloaded; without any, train model.classifier and export it.",
+     "lastframe features --extractor inception.safetensors --layer 2048 --images photos --out "
+     "photos.npy\n"
+     "lastframe features --extractor own.safetensors --layer features --images clips.npy --out "
+     "f.npy --json",
+     kFeaturesOptions, run_features},
     {"doctor", "", "says what this program runs on, and tries it",
      "Prints the version and path of every shared library that matters, the CPU's features, the\n"
      "GPUs, and one line a rank. Two copies of one library in the process are a warning. With\n"
