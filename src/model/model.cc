@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "model/autoencoder.h"
+#include "model/classifier.h"
 
 namespace lf {
 
@@ -61,6 +62,8 @@ std::unique_ptr<Model> make_model(const Config& config, const ClipShape& shape, 
   switch (config.model().kind_case()) {
     case ModelConfig::kAutoencoder:
       return make_autoencoder(config.model().autoencoder(), shape, seed, device);
+    case ModelConfig::kClassifier:
+      return make_classifier(config.model().classifier(), shape, seed, device);
     case ModelConfig::KIND_NOT_SET:
       break;
   }
