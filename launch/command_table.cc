@@ -138,10 +138,14 @@ constexpr Option kEvaluateOptions[] = {
     {"--pairs", "A B",
      "compares images A and B one by one: folders or .npy arrays of bytes or of floats\n"
      "from 0 to 1; for crps B may have one dimension more, in front: the predictions"},
+    {"--lpips", "FILE", "the weights of LPIPS (tools/convert_weights), for the metric lpips"},
     {"--codes", "FILE", "a .npy array of codes [images, ...]"},
     {"--codebook", "N", "with --codes: how many codes there are"},
     {"--neighbours", "K", "1 to 1000 (default: 3 for precision and recall, 5 for the others)"},
     {"--seed", "N", "of the samples and of what is drawn (default: 0)"},
+    {"--threads", "N",
+     "of each rank that makes clips or features, 1 to 4096 (default: 1); another number may\n"
+     "round otherwise"},
     {"--json", "", "one JSON object alone on stdout"},
 };
 
@@ -166,6 +170,24 @@ constexpr Option kSampleOptions[] = {
      "reconstructs the first clips of this store; with --given goes on with them"},
     {"--given", "N", "of each of the store's clips the first N frames are kept, 1 to 4096"},
     {"--threads", "N", "of each rank, 1 to 4096 (default: 1); another number may round otherwise"},
+    {"--json", "", "one JSON object alone on stdout"},
+};
+
+// ---- features -----------------------------------------------------------------------------------
+
+constexpr Option kFeaturesOptions[] = {
+    {"--extractor", "FILE",
+     "the network: safetensors as tools/convert_weights or `lastframe export` write\n"
+     "it, or TorchScript; TorchScript runs what is in it, so take only files you trust"},
+    {"--layer", "NAME", "which of its layers, such as 64, 192, 768, 2048, spatial or logits"},
+    {"--images", "DIR|NPY", "JPEG and PNG files below a folder, or an array of bytes"},
+    {"--out", "NPY", "the array of float32 [n, dim] that is written"},
+    {"--preprocessing", "ID", "torch (pytorch-fid's), tf1 or clean (default: torch)"},
+    {"--set", "PATH=VALUE",
+     "an option of the source, such as source.size=64 or source.npy.layout=NHW"},
+    {"--bf16", "", "bfloat16 in the convolutions: faster, and slightly other numbers"},
+    {"--batch", "N", "images loaded at a time, 1 to 65536 (default: 64)"},
+    {"--threads", "N", "CPU threads, 1 to 4096 (default: one a core)"},
     {"--json", "", "one JSON object alone on stdout"},
 };
 
@@ -257,6 +279,15 @@ constexpr Command kCommands[] = {
      "mpirun -n 2 --bind-to none lastframe sample --run runs/prior --count 10000 --out fake.npy\n"
      "lastframe sample --run runs/cvivit --store stores/cifar10 --count 8 --out seen.png",
      kSampleOptions, run_sample},
+    {"features", "", "writes what a feature extractor sees in images, as a NumPy array",
+     "Rows are in the order of the files' paths, or of the array. The preprocessing belongs to\n"
+     "Inception; other extractors bring their own. Weights are brought by you and none are\n"
+     "downloaded; without any, train model.classifier and export it.",
+     "lastframe features --extractor inception.safetensors --layer 2048 --images photos --out "
+     "photos.npy\n"
+     "lastframe features --extractor own.safetensors --layer features --images clips.npy --out "
+     "f.npy --json",
+     kFeaturesOptions, run_features},
     {"doctor", "", "says what this program runs on, and tries it",
      "Prints the version and path of every shared library that matters, the CPU's features, the\n"
      "GPUs, and one line a rank. Two copies of one library in the process are a warning. With\n"

@@ -23,6 +23,8 @@ int run_train(const Arguments& arguments);
 int run_evaluate(const Arguments& arguments);
 // sample.cc
 int run_sample(const Arguments& arguments);
+// features_commands.cc
+int run_features(const Arguments& arguments);
 // comm_commands.cc
 int bench_comm(const Arguments& arguments);
 // doctor.cc

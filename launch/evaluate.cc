@@ -3,7 +3,9 @@
 // computed is src/eval's.
 #include "eval/evaluate.h"
 
+#include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/isfinite.h>
 
 #include <cstdio>
@@ -14,9 +16,12 @@
 #include "base/stop.h"
 #include "comm/world.h"
 #include "eval/arrays.h"
-#include "eval/evaluate_run.h"
 #include "eval/images.h"
+#include "eval/open_extractor.h"
 #include "launch/commands.h"
+#include "launch/evaluate_run.h"
+#include "launch/plugin.h"
+#include "train/accelerator.h"
 
 namespace lf {
 namespace {
@@ -115,23 +120,29 @@ std::vector<Result> evaluate_pairs(const Arguments& arguments) {
     fail(Code::kUsage, printable(a_path), " is ", str(a.sizes()), ", ", printable(b_path), " is ",
          str(b.sizes()), "; pairs need as many images, of the same resolution");
   }
+  std::unique_ptr<PairDistance> looks;
+  if (arguments.has("--lpips")) looks = open_pair_distance(arguments.get("--lpips"), at::kCPU);
   std::vector<Result> results;
   for (const ChosenMetric& metric : choose_metrics(metrics_of(arguments), nullptr, a.size(1))) {
-    require_kind(metric, metric.row->of_pairs != nullptr, "pairs");
+    require_kind(metric, is_of_pairs(metric), "pairs");
     if (ensemble && metric.name != "crps") {
       fail(Code::kUsage, "metric ", metric.name, " compares one image with one; ",
            printable(b_path), " holds ", b.size(0), " predictions of each, which crps takes");
     }
     std::vector<at::Tensor> rows;
     for (int64_t i = 0; i < a.size(0); ++i) {  // one at a time, to keep memory small
-      rows.push_back(
-          metric.row->of_pairs(a.slice(0, i, i + 1), b.slice(ensemble ? 1 : 0, i, i + 1)));
+      rows.push_back(compute_of_pairs(metric, a.slice(0, i, i + 1),
+                                      b.slice(ensemble ? 1 : 0, i, i + 1), looks.get()));
     }
     Result& result = results.emplace_back();
     result.metric = metric.name;
     result.value = summarise_frames(at::cat(rows));
     result.reference = a_path;
     result.reference_n = a.size(0);
+    if (metric.row->needs == Evidence::kLooks) {
+      result.extractor = looks->name();
+      result.extractor_hash = looks->hash();
+    }
   }
   return results;
 }
@@ -153,12 +164,16 @@ std::vector<Result> evaluate_codes(const Arguments& arguments) {
   return results;
 }
 
+int threads_of(const Arguments& arguments) {
+  return static_cast<int>(arguments.number("--threads", 1, 1, 4096));
+}
+
 // The options that say the same as evaluation.NAME of a config.
 std::vector<std::string> sets_of(const Arguments& arguments) {
   std::vector<std::string> sets = arguments.all("--set");
   sets.push_back("evaluation.metrics=" + arguments.required("--metrics"));
-  for (const char* option :
-       {"--samples", "--extractor", "--preprocessing", "--seed", "--subject", "--reference"}) {
+  for (const char* option : {"--samples", "--extractor", "--preprocessing", "--seed", "--subject",
+                             "--reference", "--lpips"}) {
     if (arguments.has(option)) {
       sets.push_back(str("evaluation.", option + 2, "=", arguments.get(option)));
     }
@@ -170,7 +185,9 @@ std::vector<Result> evaluate_two_sets(World& world, const Arguments& arguments) 
   Config config;
   for (const std::string& set : sets_of(arguments)) set_option(config, set);
   check_ranges(config);
-  return evaluate_files(world, config.evaluation(), options_of(arguments),
+  at::set_num_threads(threads_of(arguments));
+  const at::Device device = choose_device(world, config.train(), accelerator_of_machine());
+  return evaluate_files(world, config.evaluation(), options_of(arguments), device,
                         arguments.required("--real"), arguments.required("--fake"),
                         arguments.get("--save-statistics"));
 }
@@ -197,8 +214,8 @@ int run_evaluate(const Arguments& arguments) {
   std::vector<Result> results;
   try {
     if (arguments.has("--run")) {
-      results = evaluate_run(
-          world, {arguments.get("--run"), arguments.get("--checkpoint"), sets_of(arguments)});
+      results = evaluate_run(world, {arguments.get("--run"), arguments.get("--checkpoint"),
+                                     sets_of(arguments), threads_of(arguments)});
     } else if (arguments.has("--fake")) {
       results = evaluate_two_sets(world, arguments);
     } else if (world.is_root()) {  // small enough for one
