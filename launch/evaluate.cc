@@ -1,6 +1,7 @@
 // `lastframe evaluate`: a run's newest checkpoint, two sets of images, two files of features, pairs
-// of images, or the codes of a tokenizer, by the metrics asked for. What they are and how they are
-// computed is src/eval's.
+// of images, or the codes of a tokenizer, by the metrics asked for. The second file of --features A
+// B and --pairs A B stands as an argument of its own. What metrics are and how they are computed is
+// src/eval's.
 #include "eval/evaluate.h"
 
 #include <ATen/Parallel.h>
@@ -8,6 +9,7 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/isfinite.h>
 
+#include <algorithm>
 #include <cstdio>
 
 #include "base/error.h"
@@ -28,15 +30,6 @@ namespace {
 
 std::vector<std::string> metrics_of(const Arguments& arguments) {
   return split(arguments.required("--metrics"), ',');
-}
-
-// The second file of `--features A B` and `--pairs A B` stands as an argument of its own.
-std::string second_file(const Arguments& arguments, const char* option) {
-  if (arguments.positional().size() != 1) {
-    fail(Code::kUsage, "lastframe evaluate: ", option,
-         " takes two, A and B; see lastframe evaluate --help");
-  }
-  return arguments.positional()[0];
 }
 
 MetricOptions options_of(const Arguments& arguments) {
@@ -69,7 +62,7 @@ FeatureSet feature_file(const std::string& path) {
 
 std::vector<Result> evaluate_features(const Arguments& arguments) {
   const FeatureSet real = feature_file(arguments.get("--features"));
-  const FeatureSet fake = feature_file(second_file(arguments, "--features"));
+  const FeatureSet fake = feature_file(arguments.positional()[0]);
   const MetricOptions options = options_of(arguments);
   std::vector<Result> results;
   for (const ChosenMetric& metric : choose_metrics(metrics_of(arguments), nullptr, 1)) {
@@ -113,7 +106,7 @@ at::Tensor pixels_of(const std::string& path) {
 }
 
 std::vector<Result> evaluate_pairs(const Arguments& arguments) {
-  const std::string a_path = arguments.get("--pairs"), b_path = second_file(arguments, "--pairs");
+  const std::string a_path = arguments.get("--pairs"), b_path = arguments.positional()[0];
   const at::Tensor a = pixels_of(a_path), b = pixels_of(b_path);
   const bool ensemble = b.dim() == 6;
   if (a.dim() != 5 || a.sizes() != b.sizes().slice(ensemble ? 1 : 0)) {
@@ -192,15 +185,51 @@ std::vector<Result> evaluate_two_sets(World& world, const Arguments& arguments) 
                         arguments.get("--save-statistics"));
 }
 
+// What is evaluated, and the options that have a meaning for it beside --metrics and --json.
+struct Mode {
+  const char* option;
+  std::vector<const char*> takes;
+  bool two_files;
+};
+
 void check_modes(const Arguments& arguments) {
-  int modes = 0;
-  for (const char* mode : {"--run", "--fake", "--features", "--pairs", "--codes"}) {
-    modes += static_cast<int>(arguments.has(mode));
+  const Mode modes[] = {{"--run",
+                         {"--checkpoint", "--set", "--samples", "--subject", "--reference",
+                          "--extractor", "--preprocessing", "--lpips", "--seed", "--threads"},
+                         false},
+                        {"--fake",
+                         {"--real", "--extractor", "--preprocessing", "--save-statistics",
+                          "--neighbours", "--seed", "--threads"},
+                         false},
+                        {"--features", {"--neighbours", "--seed"}, true},
+                        {"--pairs", {"--lpips"}, true},
+                        {"--codes", {"--codebook"}, false}};
+  const Mode* chosen = nullptr;
+  int given = 0;
+  for (const Mode& mode : modes) {
+    if (!arguments.has(mode.option)) continue;
+    chosen = &mode;
+    ++given;
   }
-  if (modes != 1) {
+  if (given != 1) {
     fail(Code::kUsage,
          "lastframe evaluate: give one of --run DIR, --real A --fake B, --features A B,",
          " --pairs A B and --codes FILE; see lastframe evaluate --help");
+  }
+  for (const Option& option : arguments.command().options) {
+    const std::string name = option.name;
+    const bool fits =
+        name == chosen->option || name == "--metrics" || name == "--json" ||
+        std::find(chosen->takes.begin(), chosen->takes.end(), name) != chosen->takes.end();
+    if (arguments.has(name) && !fits) {
+      fail(Code::kUsage, "lastframe evaluate: ", name, " has no meaning with ", chosen->option,
+           "; see lastframe evaluate --help");
+    }
+  }
+  if (arguments.positional().size() != (chosen->two_files ? 1 : 0)) {
+    fail(Code::kUsage, "lastframe evaluate: ", chosen->option,
+         chosen->two_files ? " takes two, A and B" : " takes one",
+         "; see lastframe evaluate --help");
   }
 }
 

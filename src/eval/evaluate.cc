@@ -103,35 +103,49 @@ std::vector<FeatureSet> features_of(World& world, const Features& features, cons
                   .cache = {}};
   if (!cache.empty()) {
     what.cache = ChunkCache(
-        cache, "reference",
+        world, cache, "reference",
         str("images ", images.name(), "\nchunks of ", chunks.size, "\n", features.text()));
   }
   return extract_features(world, *features.extractor, what);
 }
 
-// All of `path` (.npz, or images), or of a store. Statistics of a store's images are kept.
+// What an earlier evaluation kept of a reference; empty if a layer is missing or damaged.
+std::vector<FeatureSet> kept_statistics(const std::string& folder, const Features& features,
+                                        const std::string& name) {
+  std::vector<FeatureSet> sets;
+  for (const std::string& layer : features.layers) {
+    const std::string path = folder + "/" + layer + ".npz";
+    if (!real_file_system().exists(path)) return {};
+    try {
+      Statistics known = load_statistics(path);
+      sets.push_back({name, known.n, std::move(known.moments), {}});
+    } catch (const Error& error) {
+      LF_WARN("made again: ", error.what());
+      return {};
+    }
+  }
+  return sets;
+}
+
+// The first `count` of the images. With a cache, and if moments are enough, their statistics are
+// kept, and taken from there the next time.
 std::vector<FeatureSet> reference_of(World& world, const Features& features, const ImageSet& images,
                                      int64_t count, const std::string& cache) {
+  const bool keep = !cache.empty() && !features.every_sample;
   std::string folder;
-  if (!cache.empty() && !features.every_sample) {
-    folder = ChunkCache(cache, "statistics",
+  if (keep) {
+    folder = ChunkCache(world, cache, "statistics",
                         str("images ", images.name(), "\ncount ", count, "\n", features.text()))
                  .folder();
-    const bool known =
-        std::all_of(features.layers.begin(), features.layers.end(), [&](const std::string& layer) {
-          return real_file_system().exists(folder + "/" + layer + ".npz");
-        });
-    if (world.min(static_cast<int64_t>(known)) == 1) {
-      std::vector<FeatureSet> sets;
-      for (const std::string& layer : features.layers) {
-        Statistics known_set = load_statistics(folder + "/" + layer + ".npz");
-        sets.push_back({images.name(), known_set.n, std::move(known_set.moments), {}});
-      }
+    std::vector<FeatureSet> sets;
+    if (world.is_root()) sets = kept_statistics(folder, features, images.name());
+    if (world.max(static_cast<int64_t>(!sets.empty())) == 1) {
+      sets.resize(features.layers.size());
       return sets;
     }
   }
   std::vector<FeatureSet> sets = features_of(world, features, images, count, cache);
-  for (size_t i = 0; world.is_root() && !folder.empty() && i < sets.size(); ++i) {
+  for (size_t i = 0; world.is_root() && keep && i < sets.size(); ++i) {
     save_statistics(sets[i].moments, folder + "/" + features.layers[i] + ".npz");
   }
   return sets;
@@ -266,8 +280,8 @@ class Evaluation {
   ClipMaker maker(bool sampled, const Chunks& chunks) const {
     ChunkCache cache;
     if (!cache_.empty()) {
-      cache =
-          ChunkCache(cache_, sampled ? "samples" : "reconstructions", made_text(sampled, chunks));
+      cache = ChunkCache(world_, cache_, sampled ? "samples" : "reconstructions",
+                         made_text(sampled, chunks));
     }
     return [this, sampled, chunks, cache](int64_t first, int64_t count) {
       return cache
@@ -291,7 +305,8 @@ class Evaluation {
                     .keep_features = features.every_sample,
                     .cache = {}};
     if (!cache_.empty()) {
-      what.cache = ChunkCache(cache_, "features", made_text(sampled_, chunks) + features.text());
+      what.cache =
+          ChunkCache(world_, cache_, "features", made_text(sampled_, chunks) + features.text());
     }
     const std::vector<FeatureSet> real = reference(features);
     const std::vector<FeatureSet> fake = extract_features(world_, *extractor_, what);
