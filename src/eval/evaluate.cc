@@ -6,12 +6,11 @@
 #include <ATen/ops/isfinite.h>
 
 #include <algorithm>
-#include <array>
-#include <cstdio>
 
 #include "base/error.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "checkpoint/manifest.h"
 #include "eval/arrays.h"
 #include "eval/clips.h"
 #include "eval/extraction.h"
@@ -48,13 +47,14 @@ void require_evidence(const std::vector<ChosenMetric>& chosen, bool has_pairs) {
   }
 }
 
-void require_same_size(const FrameShape& real, const std::string& real_name, const FrameShape& fake,
-                       const std::string& fake_name) {
-  if (real.height == fake.height && real.width == fake.width && real.channels == fake.channels) {
-    return;
-  }
+// Of clips as long, too, if whole clips are looked at.
+void require_same_size(const Extractor& extractor, FrameShape real, const std::string& real_name,
+                       FrameShape fake, const std::string& fake_name) {
+  if (extractor.frames() == 1) real.frames = fake.frames = 1;
+  if (real == fake) return;
   const auto text = [](const FrameShape& shape) {
-    return str(shape.width, "x", shape.height, " with ", shape.channels, " channels");
+    return str(shape.frames, " x ", shape.width, "x", shape.height, " with ", shape.channels,
+               " channels");
   };
   fail(Code::kUsage, printable(real_name), " is of ", text(real), ", ", printable(fake_name),
        " of ", text(fake), "; a distance needs a reference of the same resolution");
@@ -324,7 +324,8 @@ class Evaluation {
     if (npz) return statistics_as_reference(features, config_.reference());
     if (!config_.reference().empty()) {
       const std::unique_ptr<ImageSet> images = open_images(config_.reference());
-      require_same_size(images->shape(), images->name(), subject_.store->clip_shape(), "the model");
+      require_same_size(*extractor_, images->shape(), images->name(), subject_.store->clip_shape(),
+                        "what the model makes");
       return reference_of(world_, features, *images, images->size(), "");
     }
     const std::unique_ptr<ImageSet> images =
@@ -423,15 +424,12 @@ std::string publish_results(const std::vector<Result>& results, const Evaluation
   LF_CHECK(!results.empty());
   std::vector<std::string> names;
   for (const Result& result : results) names.push_back(result.metric);
-  std::array<char, 40> position{};
-  std::snprintf(position.data(), position.size(), "img-%012lld",
-                static_cast<long long>(subject.images));
   const Result& first = results.front();
   const std::string folder = subject.run_folder + "/evaluations";
   real_file_system().make_folders(folder);
-  const std::string path = str(folder, "/", position.data(), "-", first.subject, "-n",
-                               first.value.n, first.seeded ? str("-seed", first.seed) : "", "-",
-                               join(names, "-").substr(0, 120), ".json");
+  const std::string path = str(folder, "/", checkpoint_name(subject.images), "-", first.subject,
+                               "-n", first.value.n, first.seeded ? str("-seed", first.seed) : "",
+                               "-", join(names, "-").substr(0, 120), ".json");
   publish_file(real_file_system(), path, results_json(results) + "\n");
   return path;
 }
@@ -453,7 +451,7 @@ std::vector<Result> evaluate_files(World& world, const EvaluationConfig& config,
     reals = statistics_as_reference(features, real);
   } else {
     const std::unique_ptr<ImageSet> images = open_images(real);
-    require_same_size(images->shape(), real, shape, fake);
+    require_same_size(*extractor, images->shape(), real, shape, fake);
     reals = features_of(world, features, *images, images->size(), "");
   }
   const std::vector<FeatureSet> made = features_of(world, features, *fakes, fakes->size(), "");

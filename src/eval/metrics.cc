@@ -192,6 +192,10 @@ void check_clips(const ChosenMetric& metric, const Extractor& extractor, int64_t
          metric.row->clips ? "whole clips" : "single frames", ", the extractor '", extractor.name(),
          "' at ", least > 1 ? "clips" : "single frames");
   }
+  if (metric.pad_to > 0 && metric.pad_to <= frames) {
+    fail(Code::kUsage, "metric ", metric.name, ": clips have ", frames,
+         " frames, there is nothing to pad; ask for it without _pad", metric.pad_to);
+  }
   if (metric.row->clips && std::max(frames, metric.pad_to) < least) {
     fail(Code::kUsage, "metric ", metric.name, ": clips have ", frames, " frames, ",
          extractor.name(), " needs at least ", least, "; evaluate longer clips, or ask for ",

@@ -89,6 +89,7 @@ TEST(Metrics, FvdRefusesClipsShorterThan9Frames) {
   EXPECT_EQ(padded.name, "fvd_pad16");
   EXPECT_EQ(padded.pad_to, 16);
   EXPECT_TRUE(contains(refusal("fvd_pad8", &i3d, 4), "at least 9"));
+  EXPECT_TRUE(contains(refusal("fvd_pad16", &i3d, 16), "nothing to pad"));
   EXPECT_TRUE(contains(refusal("fid", &i3d, 16), "inception"));
   EXPECT_TRUE(contains(refusal("kid", &i3d, 16), "single frames"));
   const NamedExtractor own("own", {{"32", 32}}, 4);
