@@ -47,7 +47,9 @@ def wait_until(condition, what, seconds=180):
 
 
 def queue():
-    return inside("squeue", "--states=all").stdout + "".join(job.output() for job in submitted)
+    """What SLURM knows, and the last that each job of this test said, for messages."""
+    said = (f"{job.name}:\n" + "".join(job.output().splitlines(True)[-15:]) for job in submitted)
+    return inside("squeue", "--states=all").stdout + "".join(said)
 
 
 def edited(name, directives, settings):
