@@ -18,12 +18,13 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/random.h"
+#include "comm/threads.h"
 #include "comm/world.h"
 #include "config/config.h"
+#include "eval/clips.h"
 #include "launch/commands.h"
 #include "launch/plugin.h"
 #include "train/accelerator.h"
-#include "train/clips.h"
 #include "train/step.h"
 
 namespace lf {

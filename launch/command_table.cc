@@ -128,6 +128,47 @@ constexpr Option kSampleOptions[] = {
     {"--json", "", "one JSON object alone on stdout"},
 };
 
+// ---- evaluate -----------------------------------------------------------------------------------
+
+constexpr Option kEvaluateOptions[] = {
+    {"--metrics", "LIST", "names separated by commas (lastframe list metrics)"},
+    {"--run", "DIR",
+     "evaluates a run's newest whole checkpoint, its averaged weights if it has any"},
+    {"--checkpoint", "DIR", "with --run: this checkpoint's folder instead of the newest"},
+    {"--set", "NAME=VALUE", "with --run: an option over the run's config, any number of times"},
+    {"--samples", "N", "with --run: clips that are made or reconstructed (default: 10000)"},
+    {"--subject", "WHAT",
+     "with --run: what distances are of, SAMPLES, RECONSTRUCTIONS or AUTO (default: AUTO)"},
+    {"--reference", "PATH",
+     "with --run: what samples are compared with, a store, a folder of images, a .npy\n"
+     "array or .npz statistics (default: the training store)"},
+    {"--real", "PATH",
+     "the real images: a folder, a .npy array of bytes, a store, or .npz statistics in\n"
+     "pytorch-fid's layout"},
+    {"--fake", "PATH", "the made images: a folder, a .npy array of bytes or a store"},
+    {"--extractor", "FILE", "its weights, or the word pixels for fd_pixels, which needs none"},
+    {"--preprocessing", "ID", "torch, tf1 or clean (default: torch)"},
+    {"--save-statistics", "FILE", "with --fake: writes its mean and covariance as .npz"},
+    {"--features", "A B",
+     "compares features A (real) and B, .npy arrays [n, d] or .npz statistics"},
+    {"--pairs", "A B",
+     "compares images A and B one by one: folders or .npy arrays of bytes or of floats\n"
+     "from 0 to 1; for crps B may have one dimension more, in front: the predictions"},
+    {"--codes", "FILE", "a .npy array of codes [images, ...]"},
+    {"--codebook", "N", "with --codes: how many codes there are"},
+    {"--neighbours", "K", "1 to 1000 (default: 3 for precision and recall, 5 for the others)"},
+    {"--seed", "N", "of the samples and of what is drawn (default: 0)"},
+    {"--json", "", "one JSON object alone on stdout"},
+};
+
+constexpr Option kBenchFrechetOptions[] = {
+    {"--dim", "N", "numbers of a feature, 2 to 16384 (default: 2048)"},
+    {"--samples", "N", "features of a set, 2 to 10000000 (default: 10000)"},
+    {"--threads", "N", "1 to 4096 (default: 1)"},
+    {"--trials", "N", "turns that each takes, 1 to 1000 (default: 3); the median is shown"},
+    {"--json", "", "one JSON object alone on stdout"},
+};
+
 constexpr Option kBenchCommOptions[] = {
     {"--trials", "N",
      "turns that each way takes, 1 to 10000 (default: 21);\nthe lower quartile is shown"},
@@ -199,6 +240,23 @@ constexpr Command kCommands[] = {
      "mpirun -n 2 --bind-to none lastframe sample --run runs/prior --count 10000 --out fake.npy\n"
      "lastframe sample --run runs/cvivit --store stores/cifar10 --count 8 --out seen.png",
      kSampleOptions, run_sample},
+    {"evaluate", "[B]", "measures a run, images, features or pairs: FID, KID, PSNR, SSIM, ...",
+     "Of a run, all ranks make clips 0..N-1 of the seed (or reconstruct the first N of the\n"
+     "validation store), and rank 0 prints and writes RUN/evaluations/*.json; the answer does not\n"
+     "depend on their number. What was made is kept by the checkpoint's hash: an evaluation that "
+     "was\n"
+     "interrupted (status 75) goes on, and one that is repeated with other metrics samples "
+     "nothing\n"
+     "again. A result is named for what it is: fid by Inception's 2048 features only.",
+     "mpirun -n 4 --bind-to none lastframe evaluate --run runs/first --extractor "
+     "inception.safetensors "
+     "\\\n"
+     "    --metrics fid768,psnr --json\n"
+     "lastframe evaluate --real photos --fake made --extractor inception.safetensors --metrics "
+     "fid\n"
+     "lastframe evaluate --features real.npy made.npy --metrics frechet,kid --json\n"
+     "lastframe evaluate --pairs real made --metrics psnr,ssim",
+     kEvaluateOptions, run_evaluate},
     {"doctor", "", "says what this program runs on, and tries it",
      "Prints the version and path of every shared library that matters, the CPU's features, the\n"
      "GPUs, and one line a rank. Two copies of one library in the process are a warning. With\n"
@@ -245,6 +303,12 @@ constexpr Command kCommands[] = {
      "lastframe bench step --config configs/quickstart.pbtxt --threads 1 --json\n"
      "mpirun -n 2 --bind-to none lastframe bench step --config configs/quickstart.pbtxt",
      kBenchStepOptions, bench_step},
+    {"bench frechet", "", "times the moments of features and the Frechet distance",
+     "Mean and covariance are gathered from single-precision features in double precision; the "
+     "bare\n"
+     "product of the same matrix takes turns with it. Features are drawn here.",
+     "lastframe bench frechet\nlastframe bench frechet --dim 768 --threads 2 --json",
+     kBenchFrechetOptions, bench_frechet},
     {"bench comm", "", "times our all-reduce on host memory against MPI_Allreduce",
      "Both take turns on the same floats, at 4 bytes and each four times as many up to 64 MiB. "
      "The\n"

@@ -21,12 +21,16 @@ int export_checkpoint(const std::string& folder, const Arguments& arguments);
 int run_train(const Arguments& arguments);
 // sample.cc
 int run_sample(const Arguments& arguments);
+// evaluate.cc
+int run_evaluate(const Arguments& arguments);
 // comm_commands.cc
 int bench_comm(const Arguments& arguments);
 // doctor.cc
 int run_doctor(const Arguments& arguments);
 // list.cc
 int run_list(const Arguments& arguments);
+// bench_frechet.cc
+int bench_frechet(const Arguments& arguments);
 // bench_load.cc
 int bench_load(const Arguments& arguments);
 // bench_recipe.cc

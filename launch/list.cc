@@ -11,6 +11,7 @@
 #include "config/config.h"
 #include "data/corruption.h"
 #include "data/source.h"
+#include "eval/metrics.h"
 #include "launch/command.h"
 #include "launch/commands.h"
 
@@ -51,6 +52,7 @@ std::vector<Row> rows_of(const Table& table) {
 
 std::vector<Row> corruption_rows() { return rows_of(corruption_kinds()); }
 std::vector<Row> source_rows() { return rows_of(source_kinds()); }
+std::vector<Row> metric_rows() { return rows_of(metric_table()); }
 
 struct Listing {
   const char* name;
@@ -61,6 +63,7 @@ struct Listing {
 constexpr Listing kTables[] = {
     {"commands", "what the program can do", command_rows},
     {"corruptions", "what one step of a recipe can do to an image", corruption_rows},
+    {"metrics", "what lastframe evaluate and evaluation.metrics can measure", metric_rows},
     {"options", "every option a config file or --set may hold", option_rows},
     {"sources", "where images and videos come from; source.NAME holds a source's options",
      source_rows},

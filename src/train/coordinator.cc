@@ -102,6 +102,11 @@ Verdict Coordinator::after_step(int64_t before, int64_t after, StepTally& tally,
   const int64_t preview_images = config_.train().preview_images();
   verdict.preview = due(preview_images, before, after) ||
                     (preview_images > 0 && after >= config_.train().images());
+  const int64_t evaluation_images = config_.evaluation().every_images();
+  verdict.evaluate = due(evaluation_images, before, after) ||
+                     (evaluation_images > 0 && after >= config_.train().images());
+  // The best by an evaluation can be kept only if there is a checkpoint of it.
+  verdict.save = verdict.save || verdict.evaluate;
   if (verdict.save) saved_ = Clock::now();
   if (verdict.leave || due(config_.train().log_images(), before, after))
     report(after, tally, watchdog);
@@ -164,6 +169,10 @@ void Coordinator::event(int64_t images, const std::string& name,
 void Coordinator::preview(int64_t images, const std::string& name, const std::string& png,
                           int height, int width) {
   if (log_) log_->preview(images, name, png, height, width);
+}
+
+void Coordinator::results(int64_t images, const std::vector<Result>& results) {
+  if (log_) log_->results(images, results);
 }
 
 void Coordinator::write_status(const std::string& state, int64_t images) {

@@ -1,6 +1,7 @@
 // Rank 0's head and everybody's ears: after every step the ranks agree, in one small message,
-// whether to save, validate, show or leave; rank 0 keeps the log, the progress bar and status.json.
-// It never looks at a tensor; saving is the Saver's, training the Trainer's. Called by the trainer.
+// whether to save, validate, evaluate, show or leave; rank 0 keeps the log, the progress bar and
+// status.json. It never looks at a tensor; saving is the Saver's, training the Trainer's. Called by
+// the trainer.
 #pragma once
 
 #include <chrono>
@@ -11,6 +12,7 @@
 #include "comm/watchdog.h"
 #include "comm/world.h"
 #include "config/config.h"
+#include "eval/report.h"
 #include "train/run_log.h"
 #include "train/spike.h"
 #include "train/tally.h"
@@ -18,7 +20,7 @@
 namespace lf {
 
 struct Verdict {
-  bool save = false, validate = false, preview = false;
+  bool save = false, validate = false, preview = false, evaluate = false;
   bool leave = false;  // all ranks, now; a checkpoint first
 };
 
@@ -37,6 +39,7 @@ class Coordinator {
              const std::vector<std::pair<std::string, double>>& values);
   void preview(int64_t images, const std::string& name, const std::string& png, int height,
                int width);
+  void results(int64_t images, const std::vector<Result>& results);
 
   // status.json for the last time, and the exit status: 75 if the ranks left for a signal or the
   // deadline, else 0.

@@ -107,6 +107,19 @@ void RunLog::event(int64_t images, const std::string& name,
   tensorboard_.flush();
 }
 
+void RunLog::results(int64_t images, const std::vector<Result>& results) {
+  Json json;
+  json.object([&] {
+    json.field("images", images).field("event", "evaluation");
+    json.key("results").raw(results_json(results));
+  });
+  append(json.text());
+  for (const Result& result : results) {
+    tensorboard_.scalar(images, "evaluation/" + result.metric, result.value.value);
+  }
+  tensorboard_.flush();
+}
+
 void RunLog::preview(int64_t images, const std::string& tag, const std::string& png, int height,
                      int width) {
   tensorboard_.image(images, tag, png, height, width);

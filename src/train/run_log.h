@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/progress.h"
+#include "eval/report.h"
 #include "train/log_file.h"
 #include "train/tensorboard.h"
 
@@ -34,6 +35,8 @@ class RunLog {
   // Anything else worth a line: {"images": N, "event": "...", ...}; `body` is JSON fields.
   void event(int64_t images, const std::string& name,
              const std::vector<std::pair<std::string, double>>& values);
+  // {"images": N, "event": "evaluation", "results": {...}}, and their values for TensorBoard.
+  void results(int64_t images, const std::vector<Result>& results);
   void preview(int64_t images, const std::string& tag, const std::string& png, int height,
                int width);
   // Moves the bar on between two reports; it keeps showing the last report's numbers.

@@ -5,8 +5,9 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "eval/clips.h"
+#include "eval/evaluate.h"
 #include "train/autocast.h"
-#include "train/clips.h"
 #include "train/preview.h"
 #include "train/saver.h"
 
@@ -20,6 +21,7 @@ int Trainer::run() {
     saver_->poll();
     coordinator_->note_saved(saver_->newest());
     if (verdict.validate) validate();
+    if (verdict.evaluate) evaluate();
     if (verdict.preview) show_preview();
     if (verdict.save || verdict.leave) save();
     if (verdict.leave) break;
@@ -68,6 +70,34 @@ void Trainer::validate() {
   coordinator_->event(
       images_, "validation",
       {{"loss", loss}, {"clips", static_cast<double>(batches) * static_cast<double>(batch)}});
+}
+
+// Samples or reconstructions under the averaged weights, by the metrics that were asked for.
+void Trainer::evaluate() {
+  const Watchdog::Phase phase("evaluation", 24 * 3600);
+  const Ema::Swap averaged(step_->ema());
+  EvaluationSubject subject;
+  subject.model = &step_->model();
+  subject.device = device_;
+  subject.store = store_;
+  subject.validation = validation_store_;
+  subject.run_folder = job_.run_folder;
+  subject.images = images_;
+  subject.weights = step_->ema().enabled() ? "ema" : "model";
+  try {
+    const std::vector<Result> results = evaluate_model(world_, config_.evaluation(), subject);
+    if (!world_.is_root()) return;
+    publish_results(results, subject);
+    coordinator_->results(images_, results);
+    for (const Result& result : results) {
+      NamedNumber& number = numbers_.emplace_back();
+      number.set_name(result.metric);
+      number.set_value(result.value.value);
+    }
+  } catch (const Error& error) {  // all ranks leave it together; the checkpoint comes first
+    if (error.code() != Code::kInterrupted) throw;
+    if (world_.is_root()) LF_INFO("image ", images_, ": the evaluation was broken off");
+  }
 }
 
 void Trainer::show_preview() {

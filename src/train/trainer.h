@@ -40,6 +40,7 @@ class Trainer {
  private:
   void step();
   void validate();
+  void evaluate();
   void show_preview();
   void save();
 
@@ -59,7 +60,7 @@ class Trainer {
   std::unique_ptr<Watchdog> watchdog_;
   int64_t images_ = 0, end_ = 0;
   StepTally tally_;                   // since the last report
-  std::vector<NamedNumber> numbers_;  // what validation found at images_
+  std::vector<NamedNumber> numbers_;  // what validation and evaluation found at images_
 };
 
 }  // namespace lf

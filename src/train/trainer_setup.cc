@@ -7,9 +7,10 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "comm/threads.h"
 #include "data/build.h"
-#include "train/clips.h"
-#include "train/run_model.h"
+#include "eval/clips.h"
+#include "eval/evaluate.h"
 #include "train/trainer.h"
 
 namespace lf {
@@ -24,6 +25,7 @@ Trainer::Trainer(World& world, const Config& config, const TrainJob& job)
   watchdog_ = std::make_unique<Watchdog>(world, config.comm());
   device_ = choose_device(world, config.train(), job.accelerator);
   open_stores();
+  if (config.evaluation().every_images() > 0) check_evaluation(config.evaluation(), *store_);
   build_step();
   saver_ = std::make_unique<Saver>(world, config_,
                                    RunIdentity{job.run_folder, store_->index().store_id(),

@@ -1,4 +1,4 @@
-#include "train/clips.h"
+#include "eval/clips.h"
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
@@ -51,6 +51,17 @@ at::Tensor bytes_of(const at::Tensor& x) {
       .clamp(0, 255)
       .to(at::kByte)
       .contiguous();
+}
+
+Clips clips_in_order(const Store& store, int64_t first, int64_t count, at::Device device) {
+  LoaderConfig in_order;
+  in_order.set_threads(0);
+  in_order.set_shuffle(false);
+  // Borrowed for the length of this call.
+  const std::shared_ptr<const Store> borrowed(&store, [](const Store*) {});
+  Loader loader(borrowed, in_order, {0, 0, 1, static_cast<uint64_t>(count)});
+  loader.seek(static_cast<uint64_t>(first));
+  return clips_from_batch(loader.next(), 0, device);
 }
 
 static ClipShape as_clip_shape(const FrameShape& shape) {
