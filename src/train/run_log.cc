@@ -42,8 +42,8 @@ void cut_back_metrics(const std::string& path, int64_t resume_images) {
     if (images >= 0 && images <= resume_images) kept += line + "\n";
     begin = end + 1;
   }
-  // Published even if nothing is cut: an earlier life that should be dead but writes on (its node was
-  // given up) then writes into a file that nobody finds.
+  // Published even if nothing is cut: an earlier life that should be dead but writes on (its node
+  // was given up) then writes into a file that nobody finds.
   publish_file(files, path, kept);
 }
 

@@ -1,5 +1,5 @@
-"""What an sbatch file does with each end of its ranks, without a cluster: srun, mpirun and scontrol are
-stand-ins. Only status 75 is started again, and not if the job was cancelled, has lived too often or
+"""What an sbatch file does with each end of its ranks, without a cluster: srun, mpirun and scontrol
+are stand-ins. Only status 75 is started again, and not if the job was cancelled, has lived too often or
 lives elsewhere. Called with the folder of the sbatch files."""
 
 import os
@@ -18,13 +18,17 @@ STAND_INS = {
   *" true") exit 0 ;;
 esac
 echo "ranks: $*"
-[ -z "${signal_at_start:-}" ] || { kill -USR1 $PPID; trap 'exit 75' USR1; while :; do sleep_a_little; done; }
+if [ -n "${signal_at_start:-}" ]; then
+  trap 'exit 75' USR1
+  kill -USR1 $PPID
+  while :; do sleep_a_little; done
+fi
 exit $ranks_end
 """,
     "mpirun": 'exec srun "$@"\n',
     "scontrol": """case "$*" in
-  *"show job"*) echo "JobId=7 JobState=${state:-RUNNING} Restarts=${restarts_known:-${SLURM_RESTART_COUNT:-0}} StartTime=1000" \\
-    "EndTime=2000 PreemptTime=${preempted:-None}" ;;
+  *"show job"*) echo "JobId=7 JobState=${state:-RUNNING} StartTime=1000 EndTime=2000" \\
+    "Restarts=${restarts_known:-${SLURM_RESTART_COUNT:-0}} PreemptTime=${preempted:-None}" ;;
   *"show config"*) echo "SlurmdTimeout           = 40 sec" ;;
   *) echo "scontrol $*"; exit ${requeue_fails:-0} ;;
 esac
@@ -44,25 +48,29 @@ def run(name="train", edits=(), **given):
             path.write_text("#!/bin/sh\n" + body)
             path.chmod(0o755)
         script = here / "slurm_script"
-        text = (source / f"{name}.sbatch").read_text().replace("\nlastframe= ", f"\nlastframe={here}/lastframe ")
+        text = (source / f"{name}.sbatch").read_text()
+        text = text.replace("\nlastframe= ", f"\nlastframe={here}/lastframe ")
         for old, new in edits:
             if old not in text:
                 sys.exit(f"FAILED: {name}.sbatch does not say {old}")
             text = text.replace(old, new)
         script.write_text(text)
         environment = {"PATH": f"{here}:/usr/bin:/bin", "SLURM_JOB_ID": "7", "SLURM_NTASKS": "8",
-                       "SLURM_NNODES": "2", "SLURM_JOB_NODELIST": "n[1-2]", "SLURM_CPUS_PER_TASK": "8",
-                       "SLURM_SUBMIT_DIR": str(source.parent), **{key: str(value) for key, value in given.items()}}
-        done = subprocess.run(["bash", script], env=environment, capture_output=True, text=True, timeout=60)
+                       "SLURM_NNODES": "2", "SLURM_JOB_NODELIST": "n[1-2]",
+                       "SLURM_CPUS_PER_TASK": "8", "SLURM_SUBMIT_DIR": str(source.parent),
+                       **{key: str(value) for key, value in given.items()}}
+        done = subprocess.run(["bash", script], env=environment, capture_output=True, text=True,
+                              timeout=60)
         return done.returncode, done.stdout + done.stderr
 
 
 def expect(what, result, code, *parts, without=()):
     """Counts a failure unless the script ended with `code` and said all of `parts`."""
-    wrong = [part for part in parts if part not in result[1]] + [part for part in without if part in result[1]]
-    if result[0] != code or wrong:
+    status, text = result
+    wrong = [part for part in parts if part not in text] + [part for part in without if part in text]
+    if status != code or wrong:
         failures.append(what)
-        print(f"FAILED: {what}: status {result[0]}, expected {code}; wrong about {wrong}\n{result[1]}")
+        print(f"FAILED: {what}: status {status}, expected {code}; wrong about {wrong}\n{text}")
 
 
 REQUEUE = "scontrol requeue"
@@ -97,5 +105,7 @@ expect("a line of a sweep", run("sweep", ranks_end=0, SLURM_ARRAY_JOB_ID=7, SLUR
 expect("a line that is not there", run("sweep", ranks_end=0, SLURM_ARRAY_JOB_ID=7, SLURM_ARRAY_TASK_ID=4), 2,
        "no line 4", without=["ranks:"])
 expect("a wrong home", run(edits=[("home=$SLURM_SUBMIT_DIR", "home=/nowhere")], ranks_end=0), 2, "/nowhere")
+expect("a program that is none", run(edits=[("\nlastframe=", "\nlastframe=/nowhere")], ranks_end=0), 2,
+       "lastframe=/nowhere")
 expect("outside of SLURM", run(ranks_end=0, SLURM_JOB_ID=""), 2, "sbatch")
 sys.exit(1 if failures else 0)
