@@ -119,9 +119,10 @@ restart() {
       "(restarts, at the top); submitting it again goes on"
     exit 75
   fi
-  scontrol requeue "$job" ||
-    { say "interrupted with a checkpoint, but it cannot be requeued; submit it again"; exit 75; }
-  await_slurm "interrupted with a checkpoint; requeued (restart $((life + 1)) of at most $restarts)"
+  # Said first: SLURM may end this script before scontrol returns.
+  say "interrupted with a checkpoint; to be requeued (restart $((life + 1)) of at most $restarts)"
+  scontrol requeue "$job" || { say "it cannot be requeued; submit it again"; exit 75; }
+  await_slurm "requeued"
 }
 
 # Ranks that were killed rather than failed: if it was SLURM's or a dead node's doing, SLURM

@@ -2,7 +2,6 @@
 are stand-ins. Only status 75 is started again, and not if the job was cancelled, has lived too often or
 lives elsewhere. Called with the folder of the sbatch files."""
 
-import os
 import pathlib
 import subprocess
 import sys
