@@ -94,11 +94,14 @@ run_ranks() {
   esac
 }
 
-# Stays until SLURM ends this life: a script that exits meanwhile completes its job for good.
+# Stays until SLURM ends this life: a script that exits meanwhile ends its job for good. If SLURM
+# does not, the job ends as its ranks did. Short naps leave no process behind for SLURM to find.
 await_slurm() {
+  local second
   say "$1"
-  trap '' USR1  # sleep would die of it
-  exec sleep "${2:-600}"
+  for ((second = 0; second < ${2:-600}; second += 5)); do sleep 5; done
+  say "SLURM has not ended this life; it ends with $status"
+  exit "$status"
 }
 
 restart() {
