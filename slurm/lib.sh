@@ -11,10 +11,10 @@
 #                             belong to the batch step. Hence srun for this form,
 #   --signal=B:USR1@seconds   this script alone, which hands USR1 to mpirun, which hands it to
 #                             every rank. It must be USR1: at SIGTERM mpirun kills its ranks.
-# For preemption SLURM heeds --signal only with SlurmctldParameters=preempt_send_user_signal. Without
-# it srun's ranks get SIGTERM instead, which lastframe takes for the same wish; under mpirun SIGTERM
-# ends the far nodes' daemons and all ranks with them, and what was done since the last checkpoint
-# is lost: at most one interval (checkpoint.every_minutes, every_images).
+# For preemption SLURM heeds --signal only with SlurmctldParameters=preempt_send_user_signal.
+# Without it srun's ranks get SIGTERM instead, which lastframe takes for the same wish; under mpirun
+# SIGTERM ends the far nodes' daemons and all ranks with them, and what was done since the last
+# checkpoint is lost: at most one interval (checkpoint.every_minutes, every_images).
 set -uo pipefail
 
 # The only trap: bash loses one of two trapped signals that arrive together, and SLURM sends SIGCONT
@@ -40,10 +40,13 @@ job_field() {
 
 find_program() {
   local candidate
-  for candidate in "${lastframe:-}" "$home/build/release/lastframe" "$home/../../bin/lastframe"; do
-    [[ -z $candidate || ! -x $candidate ]] || { lastframe=$candidate; return; }
+  if [[ -n $lastframe ]]; then
+    [[ -x $lastframe ]] || fail "lastframe=$lastframe is not a program; mend the line at the top"
+    return
+  fi
+  for candidate in "$home/build/release/lastframe" "$home/../../bin/lastframe"; do
+    [[ ! -x $candidate ]] || { lastframe=$candidate; return; }
   done
-  [[ -z ${lastframe:-} ]] || fail "lastframe=$lastframe is not a program; mend the line at the top"
   lastframe=$(command -v lastframe) ||
     fail "no lastframe in $home/build/release nor on PATH; run ./launch/setup on the login node"
 }
@@ -91,11 +94,14 @@ run_ranks() {
   esac
 }
 
-# Stays until SLURM ends this life: a script that exits meanwhile completes its job for good.
+# Stays until SLURM ends this life: a script that exits meanwhile ends its job for good. If SLURM
+# does not, the job ends as its ranks did. Short naps leave no process behind for SLURM to find.
 await_slurm() {
+  local second
   say "$1"
-  trap '' USR1  # sleep would die of it
-  exec sleep "${2:-600}"
+  for ((second = 0; second < ${2:-600}; second += 5)); do sleep 5; done
+  say "SLURM has not ended this life; it ends with $status"
+  exit "$status"
 }
 
 restart() {
@@ -116,9 +122,10 @@ restart() {
       "(restarts, at the top); submitting it again goes on"
     exit 75
   fi
-  scontrol requeue "$job" ||
-    { say "interrupted with a checkpoint, but it cannot be requeued; submit it again"; exit 75; }
-  await_slurm "interrupted with a checkpoint; requeued (restart $((life + 1)) of at most $restarts)"
+  # Said first: SLURM may end this script before scontrol returns.
+  say "interrupted with a checkpoint; to be requeued (restart $((life + 1)) of at most $restarts)"
+  scontrol requeue "$job" || { say "it cannot be requeued; submit it again"; exit 75; }
+  await_slurm "requeued"
 }
 
 # Ranks that were killed rather than failed: if it was SLURM's or a dead node's doing, SLURM
@@ -128,14 +135,14 @@ excuse() {
   preempted=$(job_field PreemptTime)
   started=$(job_field StartTime)
   if [[ $preempted =~ ^[0-9]+$ ]] && ((preempted >= ${started:-0})); then
-    await_slurm "preempted without a checkpoint; SLURM requeues it, and it goes on from the last one"
+    await_slurm "preempted without a checkpoint; SLURM requeues it, to go on from the last one"
   fi
   # SLURM gives a silent node up after SlurmdTimeout; ranks miss their peers sooner.
   silence=$(scontrol show config 2>/dev/null | sed -n 's/^SlurmdTimeout *= *\([0-9]*\) sec.*/\1/p')
   silence=$((${silence:-300} + 60))
   timeout --kill-after=5 20 srun --mpi=none --overlap --nodes="$SLURM_NNODES" \
     --ntasks="$SLURM_NNODES" true >/dev/null 2>&1 && return
-  await_slurm "status $status, and not every node answers; SLURM is to requeue it within $silence s" \
+  await_slurm "status $status, and not every node answers; SLURM is to requeue it in $silence s" \
     "$silence"
 }
 
