@@ -20,7 +20,7 @@ echo "ranks: $*"
 if [ -n "${signal_at_start:-}" ]; then
   trap 'exit 75' USR1
   kill -USR1 $PPID
-  while :; do sleep_a_little; done
+  while sleep_a_little; do :; done
 fi
 exit $ranks_end
 """,
