@@ -19,10 +19,12 @@ int inspect_checkpoints(const std::string& folder, bool as_json);
 int export_checkpoint(const std::string& folder, const Arguments& arguments);
 // train.cc
 int run_train(const Arguments& arguments);
-// sample.cc
-int run_sample(const Arguments& arguments);
 // evaluate.cc
 int run_evaluate(const Arguments& arguments);
+// sample.cc
+int run_sample(const Arguments& arguments);
+// features_commands.cc
+int run_features(const Arguments& arguments);
 // comm_commands.cc
 int bench_comm(const Arguments& arguments);
 // doctor.cc

@@ -1,11 +1,15 @@
 // `lastframe evaluate`: a run's newest checkpoint, two sets of images, two files of features, pairs
-// of images, or the codes of a tokenizer, by the metrics asked for. What they are and how they are
-// computed is src/eval's.
+// of images, or the codes of a tokenizer, by the metrics asked for. The second file of --features A
+// B and --pairs A B stands as an argument of its own. What metrics are and how they are computed is
+// src/eval's.
 #include "eval/evaluate.h"
 
+#include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/isfinite.h>
 
+#include <algorithm>
 #include <cstdio>
 
 #include "base/error.h"
@@ -14,24 +18,18 @@
 #include "base/stop.h"
 #include "comm/world.h"
 #include "eval/arrays.h"
-#include "eval/evaluate_run.h"
 #include "eval/images.h"
+#include "eval/open_extractor.h"
 #include "launch/commands.h"
+#include "launch/evaluate_run.h"
+#include "launch/plugin.h"
+#include "train/accelerator.h"
 
 namespace lf {
 namespace {
 
 std::vector<std::string> metrics_of(const Arguments& arguments) {
   return split(arguments.required("--metrics"), ',');
-}
-
-// The second file of `--features A B` and `--pairs A B` stands as an argument of its own.
-std::string second_file(const Arguments& arguments, const char* option) {
-  if (arguments.positional().size() != 1) {
-    fail(Code::kUsage, "lastframe evaluate: ", option,
-         " takes two, A and B; see lastframe evaluate --help");
-  }
-  return arguments.positional()[0];
 }
 
 MetricOptions options_of(const Arguments& arguments) {
@@ -64,7 +62,7 @@ FeatureSet feature_file(const std::string& path) {
 
 std::vector<Result> evaluate_features(const Arguments& arguments) {
   const FeatureSet real = feature_file(arguments.get("--features"));
-  const FeatureSet fake = feature_file(second_file(arguments, "--features"));
+  const FeatureSet fake = feature_file(arguments.positional()[0]);
   const MetricOptions options = options_of(arguments);
   std::vector<Result> results;
   for (const ChosenMetric& metric : choose_metrics(metrics_of(arguments), nullptr, 1)) {
@@ -108,30 +106,36 @@ at::Tensor pixels_of(const std::string& path) {
 }
 
 std::vector<Result> evaluate_pairs(const Arguments& arguments) {
-  const std::string a_path = arguments.get("--pairs"), b_path = second_file(arguments, "--pairs");
+  const std::string a_path = arguments.get("--pairs"), b_path = arguments.positional()[0];
   const at::Tensor a = pixels_of(a_path), b = pixels_of(b_path);
   const bool ensemble = b.dim() == 6;
   if (a.dim() != 5 || a.sizes() != b.sizes().slice(ensemble ? 1 : 0)) {
     fail(Code::kUsage, printable(a_path), " is ", str(a.sizes()), ", ", printable(b_path), " is ",
          str(b.sizes()), "; pairs need as many images, of the same resolution");
   }
+  std::unique_ptr<PairDistance> looks;
+  if (arguments.has("--lpips")) looks = open_pair_distance(arguments.get("--lpips"), at::kCPU);
   std::vector<Result> results;
   for (const ChosenMetric& metric : choose_metrics(metrics_of(arguments), nullptr, a.size(1))) {
-    require_kind(metric, metric.row->of_pairs != nullptr, "pairs");
+    require_kind(metric, is_of_pairs(metric), "pairs");
     if (ensemble && metric.name != "crps") {
       fail(Code::kUsage, "metric ", metric.name, " compares one image with one; ",
            printable(b_path), " holds ", b.size(0), " predictions of each, which crps takes");
     }
     std::vector<at::Tensor> rows;
     for (int64_t i = 0; i < a.size(0); ++i) {  // one at a time, to keep memory small
-      rows.push_back(
-          metric.row->of_pairs(a.slice(0, i, i + 1), b.slice(ensemble ? 1 : 0, i, i + 1)));
+      rows.push_back(compute_of_pairs(metric, a.slice(0, i, i + 1),
+                                      b.slice(ensemble ? 1 : 0, i, i + 1), looks.get()));
     }
     Result& result = results.emplace_back();
     result.metric = metric.name;
     result.value = summarise_frames(at::cat(rows));
     result.reference = a_path;
     result.reference_n = a.size(0);
+    if (metric.row->needs == Evidence::kLooks) {
+      result.extractor = looks->name();
+      result.extractor_hash = looks->hash();
+    }
   }
   return results;
 }
@@ -153,12 +157,16 @@ std::vector<Result> evaluate_codes(const Arguments& arguments) {
   return results;
 }
 
+int threads_of(const Arguments& arguments) {
+  return static_cast<int>(arguments.number("--threads", 1, 1, 4096));
+}
+
 // The options that say the same as evaluation.NAME of a config.
 std::vector<std::string> sets_of(const Arguments& arguments) {
   std::vector<std::string> sets = arguments.all("--set");
   sets.push_back("evaluation.metrics=" + arguments.required("--metrics"));
-  for (const char* option :
-       {"--samples", "--extractor", "--preprocessing", "--seed", "--subject", "--reference"}) {
+  for (const char* option : {"--samples", "--extractor", "--preprocessing", "--seed", "--subject",
+                             "--reference", "--lpips"}) {
     if (arguments.has(option)) {
       sets.push_back(str("evaluation.", option + 2, "=", arguments.get(option)));
     }
@@ -170,20 +178,58 @@ std::vector<Result> evaluate_two_sets(World& world, const Arguments& arguments) 
   Config config;
   for (const std::string& set : sets_of(arguments)) set_option(config, set);
   check_ranges(config);
-  return evaluate_files(world, config.evaluation(), options_of(arguments),
+  at::set_num_threads(threads_of(arguments));
+  const at::Device device = choose_device(world, config.train(), accelerator_of_machine());
+  return evaluate_files(world, config.evaluation(), options_of(arguments), device,
                         arguments.required("--real"), arguments.required("--fake"),
                         arguments.get("--save-statistics"));
 }
 
+// What is evaluated, and the options that have a meaning for it beside --metrics and --json.
+struct Mode {
+  const char* option;
+  std::vector<const char*> takes;
+  bool two_files;
+};
+
 void check_modes(const Arguments& arguments) {
-  int modes = 0;
-  for (const char* mode : {"--run", "--fake", "--features", "--pairs", "--codes"}) {
-    modes += static_cast<int>(arguments.has(mode));
+  const Mode modes[] = {{"--run",
+                         {"--checkpoint", "--set", "--samples", "--subject", "--reference",
+                          "--extractor", "--preprocessing", "--lpips", "--seed", "--threads"},
+                         false},
+                        {"--fake",
+                         {"--real", "--extractor", "--preprocessing", "--save-statistics",
+                          "--neighbours", "--seed", "--threads"},
+                         false},
+                        {"--features", {"--neighbours", "--seed"}, true},
+                        {"--pairs", {"--lpips"}, true},
+                        {"--codes", {"--codebook"}, false}};
+  const Mode* chosen = nullptr;
+  int given = 0;
+  for (const Mode& mode : modes) {
+    if (!arguments.has(mode.option)) continue;
+    chosen = &mode;
+    ++given;
   }
-  if (modes != 1) {
+  if (given != 1) {
     fail(Code::kUsage,
          "lastframe evaluate: give one of --run DIR, --real A --fake B, --features A B,",
          " --pairs A B and --codes FILE; see lastframe evaluate --help");
+  }
+  for (const Option& option : arguments.command().options) {
+    const std::string name = option.name;
+    const bool fits =
+        name == chosen->option || name == "--metrics" || name == "--json" ||
+        std::find(chosen->takes.begin(), chosen->takes.end(), name) != chosen->takes.end();
+    if (arguments.has(name) && !fits) {
+      fail(Code::kUsage, "lastframe evaluate: ", name, " has no meaning with ", chosen->option,
+           "; see lastframe evaluate --help");
+    }
+  }
+  if (arguments.positional().size() != (chosen->two_files ? 1 : 0)) {
+    fail(Code::kUsage, "lastframe evaluate: ", chosen->option,
+         chosen->two_files ? " takes two, A and B" : " takes one",
+         "; see lastframe evaluate --help");
   }
 }
 
@@ -197,8 +243,8 @@ int run_evaluate(const Arguments& arguments) {
   std::vector<Result> results;
   try {
     if (arguments.has("--run")) {
-      results = evaluate_run(
-          world, {arguments.get("--run"), arguments.get("--checkpoint"), sets_of(arguments)});
+      results = evaluate_run(world, {arguments.get("--run"), arguments.get("--checkpoint"),
+                                     sets_of(arguments), threads_of(arguments)});
     } else if (arguments.has("--fake")) {
       results = evaluate_two_sets(world, arguments);
     } else if (world.is_root()) {  // small enough for one

@@ -28,16 +28,22 @@ Chunks Chunks::of(int64_t count, int64_t bytes_per_clip) {
   return {count, std::clamp<int64_t>(kMostBytes / std::max<int64_t>(1, bytes_per_clip), 1, usual)};
 }
 
-ChunkCache::ChunkCache(const std::string& root, const std::string& name,
+ChunkCache::ChunkCache(const World& world, const std::string& root, const std::string& name,
                        const std::string& description) {
   std::array<char, 20> hash{};
   std::snprintf(hash.data(), hash.size(), "-%016llx",
                 static_cast<unsigned long long>(hash_of(description)));
   folder_ = root + "/" + name + hash.data();
+  if (!world.is_root()) return;
   FileSystem& files = real_file_system();
-  files.make_folders(folder_);
   const std::string path = folder_ + "/description.txt";
-  if (!files.exists(path)) publish_file(files, path, description);
+  try {
+    files.make_folders(folder_);
+    if (!files.exists(path)) publish_file(files, path, description);
+  } catch (const Error& error) {
+    if (error.code() != Code::kStorage) throw;
+    LF_WARN("what is made will not be kept: ", error.what());
+  }
 }
 
 NamedArrays ChunkCache::get(int64_t chunk, int64_t length,
@@ -58,7 +64,13 @@ NamedArrays ChunkCache::get(int64_t chunk, int64_t length,
     }
   }
   NamedArrays arrays = make();
-  save_npz(arrays, path);
+  try {
+    real_file_system().make_folders(folder_);
+    save_npz(arrays, path);
+  } catch (const Error& error) {
+    if (error.code() != Code::kStorage) throw;
+    LF_WARN("not kept: ", error.what());
+  }
   return arrays;
 }
 

@@ -36,9 +36,11 @@ class ChunkCache {
  public:
   ChunkCache() = default;  // remembers nothing
   // ROOT/NAME-HASH, by a hash of `description`, which the folder also holds as text.
-  ChunkCache(const std::string& root, const std::string& name, const std::string& description);
+  ChunkCache(const World& world, const std::string& root, const std::string& name,
+             const std::string& description);
 
-  // The arrays of a chunk: read if they are there, whole and `length` long; else made and kept.
+  // The arrays of a chunk: read if they are there, whole and `length` long; else made and, unless
+  // the disk is full or read-only, kept.
   NamedArrays get(int64_t chunk, int64_t length, const std::function<NamedArrays()>& make) const;
 
   const std::string& folder() const { return folder_; }

@@ -11,7 +11,8 @@ namespace lf {
 
 Clips clips_from_batch(const Batch& batch, uint64_t seed, at::Device device);
 
-// Clips first..first + count - 1 of the store, as they are stored: draw 0, not mirrored.
+// Clips first..first + count - 1 of the store as they are stored: draw 0, not mirrored. What lies
+// beyond the last clip is the first again.
 Clips clips_in_order(const Store& store, int64_t first, int64_t count, at::Device device);
 
 // [-1, 1] -> 0..255, rounded half to even and clipped, in host memory.

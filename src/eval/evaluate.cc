@@ -3,6 +3,7 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/cat.h>
+#include <ATen/ops/isfinite.h>
 
 #include <algorithm>
 #include <array>
@@ -27,24 +28,22 @@ std::vector<std::string> names_of(const EvaluationConfig& config) {
   return {config.metrics().begin(), config.metrics().end()};
 }
 
-bool of_pairs(const ChosenMetric& metric) { return metric.row->needs == Evidence::kPairs; }
-
 // Some metric looks at sets of features.
 bool wants_features(const EvaluationConfig& config) {
   const std::vector<std::string> names = names_of(config);
   return std::any_of(names.begin(), names.end(), [](const std::string& name) {
     return std::none_of(metric_table().begin(), metric_table().end(), [&](const Metric& row) {
-      return name == row.name && (row.needs == Evidence::kPairs || row.needs == Evidence::kCodes);
+      return name == row.name && row.of_sets == nullptr;
     });
   });
 }
 
 void require_evidence(const std::vector<ChosenMetric>& chosen, bool has_pairs) {
   for (const ChosenMetric& metric : chosen) {
-    if (metric.row->needs == Evidence::kCodes || (of_pairs(metric) && !has_pairs)) {
+    if (metric.row->needs == Evidence::kCodes || (is_of_pairs(metric) && !has_pairs)) {
       fail(Code::kUsage, "metric ", metric.name, " is of ",
-           of_pairs(metric) ? "pairs; give them with --pairs A B"
-                            : "a tokenizer's codes; give them with --codes FILE.npy");
+           is_of_pairs(metric) ? "pairs; give them with --pairs A B"
+                               : "a tokenizer's codes; give them with --codes FILE.npy");
     }
   }
 }
@@ -104,35 +103,49 @@ std::vector<FeatureSet> features_of(World& world, const Features& features, cons
                   .cache = {}};
   if (!cache.empty()) {
     what.cache = ChunkCache(
-        cache, "reference",
+        world, cache, "reference",
         str("images ", images.name(), "\nchunks of ", chunks.size, "\n", features.text()));
   }
   return extract_features(world, *features.extractor, what);
 }
 
-// All of `path` (.npz, or images), or of a store. Statistics of a store's images are kept.
+// What an earlier evaluation kept of a reference; empty if a layer is missing or damaged.
+std::vector<FeatureSet> kept_statistics(const std::string& folder, const Features& features,
+                                        const std::string& name) {
+  std::vector<FeatureSet> sets;
+  for (const std::string& layer : features.layers) {
+    const std::string path = folder + "/" + layer + ".npz";
+    if (!real_file_system().exists(path)) return {};
+    try {
+      Statistics known = load_statistics(path);
+      sets.push_back({name, known.n, std::move(known.moments), {}});
+    } catch (const Error& error) {
+      LF_WARN("made again: ", error.what());
+      return {};
+    }
+  }
+  return sets;
+}
+
+// The first `count` of the images. With a cache, and if moments are enough, their statistics are
+// kept, and taken from there the next time.
 std::vector<FeatureSet> reference_of(World& world, const Features& features, const ImageSet& images,
                                      int64_t count, const std::string& cache) {
+  const bool keep = !cache.empty() && !features.every_sample;
   std::string folder;
-  if (!cache.empty() && !features.every_sample) {
-    folder = ChunkCache(cache, "statistics",
+  if (keep) {
+    folder = ChunkCache(world, cache, "statistics",
                         str("images ", images.name(), "\ncount ", count, "\n", features.text()))
                  .folder();
-    const bool known =
-        std::all_of(features.layers.begin(), features.layers.end(), [&](const std::string& layer) {
-          return real_file_system().exists(folder + "/" + layer + ".npz");
-        });
-    if (world.min(static_cast<int64_t>(known)) == 1) {
-      std::vector<FeatureSet> sets;
-      for (const std::string& layer : features.layers) {
-        Statistics known_set = load_statistics(folder + "/" + layer + ".npz");
-        sets.push_back({images.name(), known_set.n, std::move(known_set.moments), {}});
-      }
+    std::vector<FeatureSet> sets;
+    if (world.is_root()) sets = kept_statistics(folder, features, images.name());
+    if (world.max(static_cast<int64_t>(!sets.empty())) == 1) {
+      sets.resize(features.layers.size());
       return sets;
     }
   }
   std::vector<FeatureSet> sets = features_of(world, features, images, count, cache);
-  for (size_t i = 0; world.is_root() && !folder.empty() && i < sets.size(); ++i) {
+  for (size_t i = 0; world.is_root() && keep && i < sets.size(); ++i) {
     save_statistics(sets[i].moments, folder + "/" + features.layers[i] + ".npz");
   }
   return sets;
@@ -183,13 +196,14 @@ class Evaluation {
  public:
   Evaluation(World& world, const EvaluationConfig& config, const EvaluationSubject& subject)
       : world_(world), config_(config), subject_(subject) {
-    if (!subject.weights_hash.empty()) cache_ = subject.run_folder + "/evaluations/cache";
+    if (!subject.weights_text.empty()) cache_ = subject.run_folder + "/evaluations/cache";
     const FrameShape shape = subject.store->clip_shape();
     if (wants_features(config)) {
       extractor_ = extractor_for(config, subject.device, shape.channels);
     }
     chosen_ = choose_metrics(names_of(config), extractor_.get(), shape.frames);
     require_evidence(chosen_, true);
+    if (!config.lpips().empty()) looks_ = open_pair_distance(config.lpips(), subject.device);
   }
 
   std::vector<Result> run() {
@@ -197,12 +211,12 @@ class Evaluation {
     sampled_ = extractor_ && makes_samples();
     std::vector<Result> sets, pairs;
     if (extractor_) sets = evaluate_sets();
-    if (std::any_of(chosen_.begin(), chosen_.end(), of_pairs)) pairs = evaluate_pairs();
+    if (std::any_of(chosen_.begin(), chosen_.end(), is_of_pairs)) pairs = evaluate_pairs();
     std::vector<Result> results;  // in the order asked for; each list is already in that order
     auto set = sets.begin(), pair = pairs.begin();
     for (const ChosenMetric& metric : chosen_) {
       if (!world_.is_root()) break;
-      results.push_back(std::move(of_pairs(metric) ? *pair++ : *set++));
+      results.push_back(std::move(is_of_pairs(metric) ? *pair++ : *set++));
     }
     return results;
   }
@@ -216,7 +230,7 @@ class Evaluation {
     bool makes = true;
     if (world_.is_root()) {
       try {
-        subject_.model->sample({config_.seed(), 0, 1, {}});
+        subject_.model->sample(request(0, 1));
       } catch (const Error& error) {
         if (error.code() != Code::kUsage) throw;
         LF_INFO("evaluating reconstructions: ", error.what());
@@ -224,6 +238,14 @@ class Evaluation {
       }
     }
     return world_.min(static_cast<int64_t>(makes)) == 1;
+  }
+
+  SampleRequest request(int64_t first, int64_t count) const {
+    SampleRequest request;
+    request.seed = config_.seed();
+    request.first = first;
+    request.count = count;
+    return request;
   }
 
   int64_t count_of(bool sampled) const {
@@ -235,16 +257,20 @@ class Evaluation {
     std::vector<at::Tensor> parts;
     for (int64_t from = first; from < first + count; from += config_.batch()) {
       const int64_t n = std::min<int64_t>(config_.batch(), first + count - from);
-      const at::Tensor made = sampled ? subject_.model->sample({config_.seed(), from, n, {}})
+      const at::Tensor made = sampled ? subject_.model->sample(request(from, n))
                                       : subject_.model->reconstruct(clips_in_order(
                                             *subject_.validation, from, n, subject_.device));
-      parts.push_back(bytes_of_floats(made, sampled ? "samples" : "reconstructions"));
+      if (!at::isfinite(made).all().item<bool>()) {
+        fail(Code::kNotFinite, sampled ? "samples " : "reconstructions ", from, " to ",
+             from + n - 1, " are not finite; is it the checkpoint of a run that diverged?");
+      }
+      parts.push_back(bytes_of(made));
     }
     return at::cat(parts);
   }
 
   std::string made_text(bool sampled, const Chunks& chunks) const {
-    return str("weights ", subject_.weights_hash, "\n",
+    return str(subject_.weights_text, "\n",
                sampled ? str("samples of seed ", config_.seed())
                        : str("reconstructions of store ", subject_.validation->index().store_id()),
                "\nchunks of ", chunks.size, "\n");
@@ -254,8 +280,8 @@ class Evaluation {
   ClipMaker maker(bool sampled, const Chunks& chunks) const {
     ChunkCache cache;
     if (!cache_.empty()) {
-      cache =
-          ChunkCache(cache_, sampled ? "samples" : "reconstructions", made_text(sampled, chunks));
+      cache = ChunkCache(world_, cache_, sampled ? "samples" : "reconstructions",
+                         made_text(sampled, chunks));
     }
     return [this, sampled, chunks, cache](int64_t first, int64_t count) {
       return cache
@@ -279,13 +305,14 @@ class Evaluation {
                     .keep_features = features.every_sample,
                     .cache = {}};
     if (!cache_.empty()) {
-      what.cache = ChunkCache(cache_, "features", made_text(sampled_, chunks) + features.text());
+      what.cache =
+          ChunkCache(world_, cache_, "features", made_text(sampled_, chunks) + features.text());
     }
     const std::vector<FeatureSet> real = reference(features);
     const std::vector<FeatureSet> fake = extract_features(world_, *extractor_, what);
     std::vector<Result> results;
     for (const ChosenMetric& metric : chosen_) {
-      if (!world_.is_root() || of_pairs(metric)) continue;
+      if (!world_.is_root() || is_of_pairs(metric)) continue;
       results.push_back(result_of_sets(metric, features, real, fake, {config_.seed(), 0}));
       describe(results.back(), sampled_);
     }
@@ -318,7 +345,7 @@ class Evaluation {
     });
     std::vector<Result> results;
     for (size_t i = 0; i < chosen_.size(); ++i) {
-      if (!of_pairs(chosen_[i])) continue;
+      if (!is_of_pairs(chosen_[i])) continue;
       const at::Tensor values_NT = gather_rows(world_, values[i]);
       if (!world_.is_root()) continue;
       Result& result = results.emplace_back();
@@ -326,6 +353,10 @@ class Evaluation {
       result.value = summarise_frames(values_NT);
       result.reference = real->name();
       result.reference_n = chunks.count;
+      if (chosen_[i].row->needs == Evidence::kLooks) {
+        result.extractor = looks_->name();
+        result.extractor_hash = looks_->hash();
+      }
       describe(result, false);
     }
     return results;
@@ -338,8 +369,8 @@ class Evaluation {
       const at::Tensor a = real.slice(0, from, from + at_once).to(at::kDouble) / 255;
       const at::Tensor b = made.slice(0, from, from + at_once).to(at::kDouble) / 255;
       for (size_t i = 0; i < chosen_.size(); ++i) {
-        if (of_pairs(chosen_[i])) {
-          values[i].push_back(chosen_[i].row->of_pairs(a, b).contiguous());
+        if (is_of_pairs(chosen_[i])) {
+          values[i].push_back(compute_of_pairs(chosen_[i], a, b, looks_.get()).contiguous());
         }
       }
     }
@@ -358,6 +389,7 @@ class Evaluation {
   const EvaluationSubject& subject_;
   std::string cache_;  // "": nothing that the model makes is kept
   std::unique_ptr<Extractor> extractor_;
+  std::unique_ptr<PairDistance> looks_;
   std::vector<ChosenMetric> chosen_;
   bool sampled_ = false;  // sets are of samples, not of reconstructions
 };
@@ -405,12 +437,13 @@ std::string publish_results(const std::vector<Result>& results, const Evaluation
 }
 
 std::vector<Result> evaluate_files(World& world, const EvaluationConfig& config,
-                                   const MetricOptions& options, const std::string& real,
-                                   const std::string& fake, const std::string& save_as) {
+                                   const MetricOptions& options, at::Device device,
+                                   const std::string& real, const std::string& fake,
+                                   const std::string& save_as) {
   const at::NoGradGuard no_grad;
   const std::unique_ptr<ImageSet> fakes = open_images(fake);
   const FrameShape shape = fakes->shape();
-  const std::unique_ptr<Extractor> extractor = extractor_for(config, at::kCPU, shape.channels);
+  const std::unique_ptr<Extractor> extractor = extractor_for(config, device, shape.channels);
   const std::vector<ChosenMetric> chosen =
       choose_metrics(names_of(config), extractor.get(), shape.frames);
   require_evidence(chosen, false);

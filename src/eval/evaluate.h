@@ -1,7 +1,7 @@
 // The evaluation of a model over all ranks: samples by their numbers, or reconstructions of clips,
 // turned into features and compared with a reference, every result with where it comes from. The
 // answer does not depend on the number of ranks. Also the same for two sets of files. Called by the
-// trainer every so often, and by `lastframe evaluate` through evaluate_run.h.
+// trainer every so often, and by `lastframe evaluate`.
 #pragma once
 
 #include <memory>
@@ -26,7 +26,7 @@ struct EvaluationSubject {
   std::string run_folder;
   int64_t images = 0;        // that it was trained on
   std::string weights;       // "ema" or "model"
-  std::string weights_hash;  // "": what it makes is not kept in the run folder
+  std::string weights_text;  // tells them from others; "": what they make is not kept on disk
 };
 
 // Collective. The results on rank 0, in the order of config.metrics; elsewhere none.
@@ -46,7 +46,8 @@ std::unique_ptr<Extractor> extractor_for(const EvaluationConfig& config, at::Dev
 // Collective. Two folders, arrays or stores, or statistics (.npz) in place of `real`. With
 // `save_as`, the made set's statistics go to that .npz file.
 std::vector<Result> evaluate_files(World& world, const EvaluationConfig& config,
-                                   const MetricOptions& options, const std::string& real,
-                                   const std::string& fake, const std::string& save_as);
+                                   const MetricOptions& options, at::Device device,
+                                   const std::string& real, const std::string& fake,
+                                   const std::string& save_as);
 
 }  // namespace lf

@@ -1,8 +1,6 @@
 #include "eval/images.h"
 
-#include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/isfinite.h>
 
 #include <cstring>
 
@@ -79,14 +77,6 @@ std::unique_ptr<ImageSet> open_images(const std::string& path) {
     config.mutable_folder()->set_labels(false);
   }
   return std::make_unique<SourceImages>(path, open_source(config));
-}
-
-at::Tensor bytes_of_floats(const at::Tensor& x, const std::string& what) {
-  const at::Tensor floats = x.to(at::kCPU, at::kFloat);
-  if (!at::isfinite(floats).all().item<bool>()) {
-    fail(Code::kNotFinite, what, " are not finite; is the checkpoint of a run that diverged?");
-  }
-  return ((floats + 1) * 127.5).round().clamp(0, 255).to(at::kByte).contiguous();
 }
 
 }  // namespace lf

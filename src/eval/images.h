@@ -27,8 +27,4 @@ class ImageSet {
 std::unique_ptr<ImageSet> open_images(const std::string& path);
 std::unique_ptr<ImageSet> images_of_store(std::shared_ptr<const Store> store);
 
-// Floats in [-1, 1], as models make them, to bytes: rounded, as the images they are compared with
-// were. Code::kNotFinite if there is NaN among them; `what` names them.
-at::Tensor bytes_of_floats(const at::Tensor& x, const std::string& what);
-
 }  // namespace lf

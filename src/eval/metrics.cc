@@ -119,6 +119,8 @@ constexpr Metric kMetrics[] = {
              "continuous ranked probability score of pixels in [0, 1]; the mean absolute\n"
              "error where there is one prediction each",
              crps),
+    {"lpips", "how different pairs look to AlexNet, VGG or SqueezeNet; low is good",
+     Evidence::kLooks, "", "", false, nullptr, nullptr, nullptr},
     of_codes("code_usage", "part of the codebook that occurs", code_metric<&CodeUse::usage>),
     of_codes("code_perplexity", "exp of the codes' entropy", code_metric<&CodeUse::perplexity>),
     of_codes("bits_per_image", "entropy of an image's codes taken one by one, in bits",
@@ -232,8 +234,7 @@ std::vector<ChosenMetric> choose_metrics(const std::vector<std::string>& names,
     if (metric.pad_to > 0 && !metric.row->clips) {
       fail(Code::kUsage, "metric ", name, ": only metrics of whole clips can pad them");
     }
-    const bool by_features =
-        metric.row->needs != Evidence::kPairs && metric.row->needs != Evidence::kCodes;
+    const bool by_features = metric.row->of_sets != nullptr;
     if (by_features && extractor != nullptr) {
       check_extractor(metric, *extractor);
       check_clips(metric, *extractor, frames);
@@ -263,6 +264,25 @@ MetricValue compute_of_sets(const ChosenMetric& metric, const FeatureSet& real,
          " only mean and covariance are known; give images or features instead");
   }
   return metric.row->of_sets(real, fake, options);
+}
+
+bool is_of_pairs(const ChosenMetric& metric) {
+  return metric.row->needs == Evidence::kPairs || metric.row->needs == Evidence::kLooks;
+}
+
+at::Tensor compute_of_pairs(const ChosenMetric& metric, const at::Tensor& real_NTHWC,
+                            const at::Tensor& fake_NTHWC, const PairDistance* looks) {
+  if (metric.row->of_pairs != nullptr) return metric.row->of_pairs(real_NTHWC, fake_NTHWC);
+  if (looks == nullptr) {
+    fail(Code::kUsage, "metric ", metric.name,
+         " needs the weights of a network; give them with --lpips FILE (or evaluation.lpips)");
+  }
+  const auto images = [](const at::Tensor& x_NTHWC) {
+    return (x_NTHWC * 255).round().to(at::kByte).flatten(0, 1);
+  };
+  return looks->distance(images(real_NTHWC), images(fake_NTHWC))
+      .to(at::kCPU, at::kDouble)
+      .reshape({real_NTHWC.size(0), real_NTHWC.size(1)});
 }
 
 MetricValue summarise_frames(const at::Tensor& values_NT) {

@@ -13,6 +13,7 @@
 
 #include "eval/moments.h"
 #include "model/extractor.h"
+#include "model/lpips.h"
 
 namespace lf {
 
@@ -22,6 +23,7 @@ enum class Evidence {
   kFeatures,  // the features themselves
   kScores,    // class scores of the made images
   kPairs,     // images or videos and their counterparts
+  kLooks,     // the same, by a network that compares how they look
   kCodes,     // indices into a codebook
 };
 
@@ -45,7 +47,7 @@ struct MetricValue {
   std::vector<double> per_frame;                     // of a metric of pairs of videos
 };
 
-// Exactly one of the functions is set, by `needs`.
+// The function that `needs` asks for is set; kLooks needs none, the network is the function.
 struct Metric {
   const char* name;  // a trailing NAME stands for the extractor's
   const char* help;
@@ -77,6 +79,14 @@ std::vector<ChosenMetric> choose_metrics(const std::vector<std::string>& names,
 // Both sets checked: two samples or more, of one size, not all equal.
 MetricValue compute_of_sets(const ChosenMetric& metric, const FeatureSet& real,
                             const FeatureSet& fake, const MetricOptions& options);
+
+// A value a frame, [N, T]. Pixels are doubles in [0, 1]. `looks` is needed by lpips only, and may
+// be null otherwise: Code::kUsage.
+at::Tensor compute_of_pairs(const ChosenMetric& metric, const at::Tensor& real_NTHWC,
+                            const at::Tensor& fake_NTHWC, const PairDistance* looks);
+
+// Whether the metric compares images with their counterparts.
+bool is_of_pairs(const ChosenMetric& metric);
 
 // The mean over frames and videos of a table [N, T], each frame's mean, and the last one's.
 MetricValue summarise_frames(const at::Tensor& values_NT);

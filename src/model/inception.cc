@@ -55,7 +55,7 @@ class Builder {
 
   // A chain of convolutions of stride 1 that keep the size, or of one stride 2 at the end.
   struct Link {
-    const char* name;
+    std::string name;
     int64_t out;
     std::array<int64_t, 2> kernel;
     int64_t stride = 1;
@@ -122,8 +122,8 @@ Chain Builder::fork(const std::string& block, int64_t in, const std::string& nam
                     const std::vector<Link>& links) const {
   const Chain first = chain(block, in, links);
   const Chain ends =
-      side_by_side({chain(block, links.back().out, {{(name + "a").c_str(), 384, {1, 3}}}),
-                    chain(block, links.back().out, {{(name + "b").c_str(), 384, {3, 1}}})});
+      side_by_side({chain(block, links.back().out, {{name + "a", 384, {1, 3}}}),
+                    chain(block, links.back().out, {{name + "b", 384, {3, 1}}})});
   return [first, ends](const at::Tensor& x) { return ends(first(x)); };
 }
 

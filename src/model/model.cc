@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "model/autoencoder.h"
+#include "model/classifier.h"
 #include "model/code_prior.h"
 #include "model/cvivit.h"
 #include "model/vqvae.h"
@@ -70,6 +71,8 @@ std::unique_ptr<Model> make_model(const Config& config, const ClipShape& shape, 
       return make_tokenizer(config, shape, device, sum);
     case ModelConfig::kCodePrior:
       return make_code_prior(config, shape, device, open);
+    case ModelConfig::kClassifier:
+      return make_classifier(config.model().classifier(), shape, seed, device);
     case ModelConfig::KIND_NOT_SET:
       break;
   }

@@ -34,7 +34,8 @@ def found(*words):
 
 def refused(status, part, *words):
     result = run(program, "evaluate", *words)
-    expect(result.returncode == status and part in result.stderr and is_one_sentence(result.stderr),
+    last = (result.stderr.splitlines() or [""])[-1]  # progress may stand before it
+    expect(result.returncode == status and part in last and is_one_sentence(last),
            f"{' '.join(map(str, words))}: status {result.returncode}, {result.stderr[:400]!r}; "
            f"expected {status} and {part!r}")
     expect(result.stdout == "", f"{words} printed {result.stdout[:80]!r}")
@@ -89,6 +90,9 @@ refused(2, "did you mean 'frechet'", "--features", a, b, "--metrics", "frechett"
 refused(2, "twice", "--features", a, b, "--metrics", "kid,kid")
 refused(2, "takes two", "--features", a, "--metrics", "kid")
 refused(2, "--metrics", "--features", a, b)
+refused(2, "no meaning with --features", "--features", a, b, "--metrics", "kid", "--samples", "10")
+refused(2, "takes one", "--codes", a, b, "--codebook", "8", "--metrics", "code_usage")
+refused(2, "--lpips", "--pairs", image_a, image_b, "--metrics", "lpips")
 refused(2, "give one of", "--metrics", "kid")
 refused(2, "give one of", "--features", a, b, "--pairs", a, "--metrics", "kid")
 refused(2, "absent.npy", "--features", a, here / "absent.npy", "--metrics", "kid")

@@ -133,14 +133,37 @@ TEST(Metrics, StatisticsAloneDoNotMakeAKernelDistance) {
                        "of stats.npz"));
 }
 
-TEST(Metrics, EveryRowHasExactlyOneFunction) {
+TEST(Metrics, EveryRowHasTheFunctionItNeeds) {
   for (const Metric& row : metric_table()) {
-    const int functions = (row.of_sets != nullptr ? 1 : 0) + (row.of_pairs != nullptr ? 1 : 0) +
-                          (row.of_codes != nullptr ? 1 : 0);
-    EXPECT_EQ(functions, 1) << row.name;
     EXPECT_EQ(row.of_pairs != nullptr, row.needs == Evidence::kPairs) << row.name;
     EXPECT_EQ(row.of_codes != nullptr, row.needs == Evidence::kCodes) << row.name;
+    const bool sets = row.needs == Evidence::kMoments || row.needs == Evidence::kFeatures ||
+                      row.needs == Evidence::kScores;
+    EXPECT_EQ(row.of_sets != nullptr, sets) << row.name;
   }
+}
+
+// The mean difference in grey levels, in place of a network.
+class GreyDistance : public PairDistance {
+ public:
+  std::string name() const override { return "grey"; }
+  std::string hash() const override { return "0"; }
+  at::Tensor distance(const at::Tensor& a, const at::Tensor& b) const override {
+    return (a.to(at::kFloat) - b.to(at::kFloat)).abs().mean({1, 2, 3});
+  }
+};
+
+TEST(Metrics, LooksAreComparedFrameByFrameByTheNetworkGiven) {
+  const ChosenMetric lpips = choose_metrics({"lpips"}, nullptr, 2)[0];
+  const at::Tensor x = at::zeros({3, 2, 4, 4, 3}, at::kDouble);
+  at::Tensor y = x.clone();
+  y[1][1].fill_(0.2);  // 51 of 255
+  const GreyDistance grey;
+  const at::Tensor values_NT = compute_of_pairs(lpips, x, y, &grey);
+  EXPECT_NEAR(values_NT[1][1].item<double>(), 51, 1e-6);
+  EXPECT_NEAR(values_NT.sum().item<double>(), 51, 1e-6);
+  EXPECT_TRUE(
+      contains(error_of(Code::kUsage, [&] { compute_of_pairs(lpips, x, y, nullptr); }), "--lpips"));
 }
 
 TEST(Metrics, PixelsAreMeanColoursOfFields) {

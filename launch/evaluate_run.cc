@@ -1,30 +1,26 @@
-#include "eval/evaluate_run.h"
+#include "launch/evaluate_run.h"
 
 #include <ATen/Parallel.h>
 
 #include "base/error.h"
 #include "base/file.h"
 #include "base/log.h"
-#include "comm/threads.h"
+#include "checkpoint/checkpoint.h"
 #include "comm/watchdog.h"
 #include "config/config.h"
+#include "eval/clips.h"
 #include "eval/evaluate.h"
 #include "eval/run_model.h"
+#include "launch/plugin.h"
+#include "train/accelerator.h"
 
 namespace lf {
 namespace {
 
-// Rank 0 looks, all hear.
-std::string choose_folder(World& world, const RunRequest& request) {
-  std::string folder = request.checkpoint;
-  if (folder.empty() && world.is_root()) folder = newest_checkpoint(request.run_folder);
-  return world.broadcast(folder);
-}
-
-std::shared_ptr<const Store> open_store(const Config& config, const RunRequest& request,
+std::shared_ptr<const Store> open_store(const Config& config, const std::string& run_folder,
                                         const CheckpointManifest& manifest) {
   const std::string folder =
-      config.train().store().empty() ? request.run_folder + "/store" : config.train().store();
+      config.train().store().empty() ? run_folder + "/store" : config.train().store();
   std::shared_ptr<const Store> store = Store::open(folder);
   if (store->index().store_id() != manifest.store_id()) {
     fail(Code::kUsage, "the checkpoint was trained on store ", manifest.store_id(), ", ",
@@ -34,46 +30,47 @@ std::shared_ptr<const Store> open_store(const Config& config, const RunRequest& 
   return store;
 }
 
-// Of every tensor that the model was given, by name and checksum.
-std::string hash_of(const CheckpointManifest& manifest) {
-  std::string text;
+// Every tensor that the model was given, by name and checksum.
+std::string weights_of(const CheckpointManifest& manifest) {
+  std::string text = str("image ", manifest.images());
   for (const CheckpointFile& file : manifest.file()) {
     if (file.kind() != "model" && file.kind() != "ema") continue;
     for (const CheckpointTensor& tensor : file.tensor()) {
-      text += str(file.kind(), " ", tensor.name(), " ", tensor.crc32c(), "\n");
+      text += str("\n", file.kind(), " ", tensor.name(), " ", tensor.crc32c());
     }
   }
-  return str(manifest.images(), "-", std::hash<std::string>()(text));
+  return text;
 }
 
 }  // namespace
 
 std::vector<Result> evaluate_run(World& world, const RunRequest& request) {
-  const std::string path = request.run_folder + "/config.pbtxt";
-  if (!real_file_system().exists(path)) {
-    fail(Code::kUsage, printable(request.run_folder),
-         " is no run folder: it has no config.pbtxt; give the folder that `lastframe train --run` "
-         "was given");
-  }
-  const Config config = load_config(path, request.sets);
+  const std::string asked = request.checkpoint.empty() ? request.folder : request.checkpoint;
+  // Rank 0 chooses: the run may be training, and save another meanwhile.
+  const std::string folder =
+      world.broadcast(world.is_root() ? newest_checkpoint(asked) : std::string());
+  const CheckpointManifest manifest = read_manifest(real_file_system(), folder);
+  Config config = parse_config(manifest.config(), "the config in " + folder);
+  for (const std::string& set : request.sets) set_option(config, set);
+  check_ranges(config);
   world.agree("config", print_config(config));
-  at::set_num_threads(threads_of_rank(world, config.train().threads()));
+  at::set_num_threads(request.threads);
   const Watchdog watchdog(world, config.comm());
   const Watchdog::Phase phase("evaluation", 24 * 3600);
   EvaluationSubject subject;
-  const std::string checkpoint = choose_folder(world, request);
-  const RunModel run = open_run_model(checkpoint, subject.device, request.sets);
-  subject.store = open_store(config, request, run.manifest);
+  subject.store = open_store(config, request.folder, manifest);
   subject.validation = config.train().validation_store().empty()
                            ? subject.store
                            : Store::open(config.train().validation_store());
+  subject.device = choose_device(world, config.train(), accelerator_of_machine());
+  const RunModel run = open_run_model(folder, subject.device, request.sets);
   subject.model = run.model.get();
-  subject.run_folder = request.run_folder;
-  subject.images = run.manifest.images();
+  subject.run_folder = request.folder;
+  subject.images = manifest.images();
   subject.weights = run.weights;
-  subject.weights_hash = hash_of(run.manifest);
+  subject.weights_text = weights_of(manifest);
   if (world.is_root()) {
-    LF_INFO("evaluating ", checkpoint, " (", subject.weights, ") on ", world.size(), " ranks of ",
+    LF_INFO("evaluating ", folder, " (", subject.weights, ") on ", world.size(), " ranks of ",
             at::get_num_threads(), " threads");
   }
   std::vector<Result> results = evaluate_model(world, config.evaluation(), subject);

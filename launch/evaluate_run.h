@@ -1,5 +1,5 @@
-// A run folder as something to evaluate: its config, its newest whole checkpoint (or another), the
-// averaged weights, its stores. Called by `lastframe evaluate`.
+// A run folder as something to evaluate: a checkpoint's model with its averaged weights, and the
+// stores that its config names. Called by `lastframe evaluate --run`.
 #pragma once
 
 #include <string>
@@ -11,9 +11,10 @@
 namespace lf {
 
 struct RunRequest {
-  std::string run_folder;
+  std::string folder;             // of the run
   std::string checkpoint;         // a checkpoint's folder; "": the run's newest whole one
-  std::vector<std::string> sets;  // "a.b=value", over the run's config
+  std::vector<std::string> sets;  // "a.b=value", over the config of the checkpoint
+  int threads = 1;
 };
 
 // Collective. The results, on rank 0; they are also in RUN/evaluations.
