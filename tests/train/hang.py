@@ -41,8 +41,7 @@ check("step 12, phase" in text, f"the step is missing:\n{text}")
 # Longer than the timeout, but in phases that may take long: nobody is blamed.
 patient = ["train.validation_images=48", "train.validation_clips=12", "train.preview_images=48",
            "comm.timeout_seconds=5", "train.log_images=12"]
-for where in ("validation", "preview", "checkpoint"):
-    step = 9 if where == "checkpoint" else 3
+for where, step in (("build", -1), ("validation", 3), ("preview", 3), ("checkpoint", 9)):
     text = faulty(f"sleep {where} 0 {step}", here / f"long-{where}", 2, patient, until=12 * BATCH)
     check("no progress" not in text and "not been heard" not in text, text)
 
