@@ -77,6 +77,7 @@ class Coordinator {
   int64_t skipped_ = 0, skipped_in_a_row_ = 0;
   double loss_ = 0, images_per_second_ = 0;
   SpikeWatch spikes_;
+  int straggler_rank_ = -1;  // the last one told of
   std::string checkpoint_, straggler_;
 };
 
