@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "comm/threads.h"
 #include "data/build.h"
 #include "eval/clips.h"
 #include "eval/evaluate.h"
