@@ -10,6 +10,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstdio>
+#include <ctime>
 #include <vector>
 
 #include "base/error.h"
@@ -17,12 +18,13 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/random.h"
+#include "comm/threads.h"
 #include "comm/world.h"
 #include "config/config.h"
+#include "eval/clips.h"
 #include "launch/commands.h"
 #include "launch/plugin.h"
 #include "train/accelerator.h"
-#include "eval/clips.h"
 #include "train/step.h"
 
 namespace lf {
@@ -57,6 +59,7 @@ Clips synthetic_clips(const Config& config, const ClipShape& shape, const World&
 struct StepSpeed {
   std::vector<double> seconds;  // of each step, ascending
   StepTally tally;
+  double cpu_seconds = 0;  // of this process in a step, threads that wait for work included
   double at(double part) const {
     return seconds[static_cast<size_t>(part * static_cast<double>(seconds.size() - 1))];
   }
@@ -83,7 +86,10 @@ StepSpeed measure(World& world, Step& step, const Config& config, Clips clips, d
   for (int i = 0; i < kWarmUp; ++i) last = one(unused);
   // All ranks make the same number of steps.
   const int64_t steps = world.max(std::clamp<int64_t>(std::llround(limit / last), kFewest, kMost));
+  const std::clock_t cpu = std::clock();
   for (int64_t i = 0; i < steps; ++i) speed.seconds.push_back(one(speed.tally));
+  speed.cpu_seconds =
+      static_cast<double>(std::clock() - cpu) / CLOCKS_PER_SEC / static_cast<double>(steps);
   std::sort(speed.seconds.begin(), speed.seconds.end());
   return speed;
 }
@@ -111,6 +117,7 @@ std::string as_json(const Report& report, const StepSpeed& speed, const Config& 
       json.field("min", 1e3 * speed.at(0)).field("lower_quartile", 1e3 * speed.at(0.25));
       json.field("upper_quartile", 1e3 * speed.at(0.75)).field("max", 1e3 * speed.at(1));
     });
+    json.field("cpu_ms_per_step", 1e3 * speed.cpu_seconds);
     json.field("steps", speed.seconds.size());
     json.field("model_share", report.model).field("communication_share", report.communication);
     json.field("parameters", parameters).field("batch", config.train().batch());

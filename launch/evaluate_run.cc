@@ -10,9 +10,9 @@
 #include "config/config.h"
 #include "eval/clips.h"
 #include "eval/evaluate.h"
+#include "eval/run_model.h"
 #include "launch/plugin.h"
 #include "train/accelerator.h"
-#include "train/run_model.h"
 
 namespace lf {
 namespace {
@@ -63,11 +63,11 @@ std::vector<Result> evaluate_run(World& world, const RunRequest& request) {
                            ? subject.store
                            : Store::open(config.train().validation_store());
   subject.device = choose_device(world, config.train(), accelerator_of_machine());
-  const RunModel run = open_run_model(folder, subject.device);
+  const RunModel run = open_run_model(folder, subject.device, request.sets);
   subject.model = run.model.get();
   subject.run_folder = request.folder;
-  subject.images = run.images;
-  subject.weights = Checkpoint::open(real_file_system(), folder).has("ema") ? "ema" : "model";
+  subject.images = manifest.images();
+  subject.weights = run.weights;
   subject.weights_text = weights_of(manifest);
   if (world.is_root()) {
     LF_INFO("evaluating ", folder, " (", subject.weights, ") on ", world.size(), " ranks of ",

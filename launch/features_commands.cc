@@ -38,13 +38,13 @@ std::unique_ptr<Source> open_images(const Arguments& arguments) {
 
 at::Tensor load_clips(const Source& source, uint64_t first, uint64_t count) {
   const FrameShape shape = source.shape();
-  at::Tensor clips = at::empty({static_cast<int64_t>(count), shape.frames, shape.height,
-                                shape.width, shape.channels},
-                               at::kByte);
+  at::Tensor clips = at::empty(
+      {static_cast<int64_t>(count), shape.frames, shape.height, shape.width, shape.channels},
+      at::kByte);
   auto* into = clips.mutable_data_ptr<uint8_t>();
   for (uint64_t i = 0; i < count; ++i, into += shape.bytes()) {
     const Sample sample = source.load(first + i);
-    LF_CHECK(sample.pixels.size() == shape.bytes(), source.name_of(first + i));
+    LF_CHECK(sample.pixels.size() == shape.bytes(), "item ", source.name_of(first + i));
     std::memcpy(into, sample.pixels.data(), shape.bytes());
   }
   return clips;
@@ -58,8 +58,8 @@ ExtractorLayer find_layer(const Extractor& extractor, const Arguments& arguments
     if (layer.name == asked) return layer;
   }
   fail(Code::kUsage, "lastframe features: --layer is '", printable(asked), "'",
-       did_you_mean(asked, known), "; ", printable(arguments.get("--extractor")), " has the layers ",
-       join(known, ", "));
+       did_you_mean(asked, known), "; ", printable(arguments.get("--extractor")),
+       " has the layers ", join(known, ", "));
 }
 
 // The array's rows as they are made; it appears under its name whole or not at all.
@@ -136,7 +136,10 @@ int run_features(const Arguments& arguments) {
   json.object([&] {
     json.field("n", source->size()).field("layer", layer.name).field("dim", layer.dim);
     json.field("extractor", extractor->name()).field("hash", extractor->hash());
-    json.field("preprocessing", name_of(id)).field("precision", Precision_Name(precision));
+    // Only Inception leaves it to choose.
+    const bool chosen = extractor->name().starts_with("inception");
+    json.field("preprocessing", chosen ? name_of(id) : "own")
+        .field("precision", Precision_Name(precision));
     json.field("seconds", seconds.count()).field("out", out);
   });
   if (arguments.has("--json")) {

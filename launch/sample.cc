@@ -20,9 +20,9 @@
 #include "data/image.h"
 #include "data/loader.h"
 #include "data/npy.h"
-#include "launch/commands.h"
 #include "eval/clips.h"
-#include "train/run_model.h"
+#include "eval/run_model.h"
+#include "launch/commands.h"
 
 namespace lf {
 namespace {
@@ -218,7 +218,9 @@ int run_sample(const Arguments& arguments) {
       Json json;
       json.object([&] {
         json.field("count", wish.count).field("frames", frames).field("seconds", seconds);
-        json.field("checkpoint", checkpoint).field("images", run.images).field("out", out);
+        json.field("checkpoint", checkpoint)
+            .field("images", run.manifest.images())
+            .field("out", out);
       });
       std::puts(json.text().c_str());
     } else {

@@ -8,12 +8,12 @@
 #include "base/stop.h"
 #include "comm/world.h"
 #include "config/config.h"
+#include "eval/clips.h"
+#include "eval/run_model.h"
 #include "launch/commands.h"
 #include "launch/plugin.h"
 #include "launch/version.h"
-#include "eval/clips.h"
 #include "train/estimate.h"
-#include "train/run_model.h"
 #include "train/trainer.h"
 
 namespace lf {

@@ -9,12 +9,12 @@
 #   --signal=USR1@seconds     every rank that srun started, from SLURM itself; this script hears
 #                             nothing. mpirun's ranks on this node would hear nothing either: they
 #                             belong to the batch step. Hence srun for this form,
-#   --signal=B:USR1@seconds   this script alone, which hands USR1 to mpirun, which hands it to every
-#                             rank. It must be USR1: SIGTERM makes mpirun kill its ranks at once.
-# For preemption SLURM heeds --signal only with SlurmctldParameters=preempt_send_user_signal. Without
-# it srun's ranks get SIGTERM instead, which lastframe takes for the same wish; under mpirun SIGTERM
-# ends the far nodes' daemons and all ranks with them, and what was done since the last checkpoint is
-# lost: at most one interval (checkpoint.every_minutes, every_images).
+#   --signal=B:USR1@seconds   this script alone, which hands USR1 to mpirun, which hands it to
+#                             every rank. It must be USR1: at SIGTERM mpirun kills its ranks.
+# For preemption SLURM heeds --signal only with SlurmctldParameters=preempt_send_user_signal.
+# Without it srun's ranks get SIGTERM instead, which lastframe takes for the same wish; under mpirun
+# SIGTERM ends the far nodes' daemons and all ranks with them, and what was done since the last
+# checkpoint is lost: at most one interval (checkpoint.every_minutes, every_images).
 set -uo pipefail
 
 # The only trap: bash loses one of two trapped signals that arrive together, and SLURM sends SIGCONT
@@ -40,10 +40,13 @@ job_field() {
 
 find_program() {
   local candidate
-  for candidate in "${lastframe:-}" "$home/build/release/lastframe" "$home/../../bin/lastframe"; do
-    [[ -z $candidate || ! -x $candidate ]] || { lastframe=$candidate; return; }
+  if [[ -n $lastframe ]]; then
+    [[ -x $lastframe ]] || fail "lastframe=$lastframe is not a program; mend the line at the top"
+    return
+  fi
+  for candidate in "$home/build/release/lastframe" "$home/../../bin/lastframe"; do
+    [[ ! -x $candidate ]] || { lastframe=$candidate; return; }
   done
-  [[ -z ${lastframe:-} ]] || fail "lastframe=$lastframe is not a program; mend the line at the top"
   lastframe=$(command -v lastframe) ||
     fail "no lastframe in $home/build/release nor on PATH; run ./launch/setup on the login node"
 }
@@ -61,9 +64,9 @@ choose_launcher() {
     # Without --bind-to none mpirun ties each of two ranks to one core, loader threads included.
     launcher=(mpirun -n "$SLURM_NTASKS" --bind-to none)
   else
-    # pmix is how Open MPI's ranks find each other; none and pmi2 start strangers. The first rank
-    # that has left with 75 must not have the others killed, whose 137 would then count. And srun
-    # has not inherited --cpus-per-task since 22.05.
+    # pmix is how Open MPI's ranks find each other; none and pmi2 start strangers. A site may have
+    # --kill-on-bad-exit on, which would kill ranks that are still leaving when the first has left
+    # with 75. And srun has not inherited --cpus-per-task since 22.05.
     launcher=(srun --mpi=pmix --kill-on-bad-exit=0)
     [[ -z ${SLURM_CPUS_PER_TASK:-} ]] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
     # Each life counts its steps from 0. A life whose node was given up while it lives (the network
@@ -91,11 +94,14 @@ run_ranks() {
   esac
 }
 
-# Stays until SLURM ends this life: a script that exits meanwhile completes its job for good.
+# Stays until SLURM ends this life: a script that exits meanwhile ends its job for good. If SLURM
+# does not, the job ends as its ranks did. Short naps leave no process behind for SLURM to find.
 await_slurm() {
+  local second
   say "$1"
-  trap '' USR1  # sleep would die of it
-  exec sleep "${2:-600}"
+  for ((second = 0; second < ${2:-600}; second += 5)); do sleep 5; done
+  say "SLURM has not ended this life; it ends with $status"
+  exit "$status"
 }
 
 restart() {
@@ -116,26 +122,27 @@ restart() {
       "(restarts, at the top); submitting it again goes on"
     exit 75
   fi
-  scontrol requeue "$job" ||
-    { say "interrupted with a checkpoint, but it cannot be requeued; submit it again"; exit 75; }
-  await_slurm "interrupted with a checkpoint; requeued (restart $((life + 1)) of at most $restarts)"
+  # Said first: SLURM may end this script before scontrol returns.
+  say "interrupted with a checkpoint; to be requeued (restart $((life + 1)) of at most $restarts)"
+  scontrol requeue "$job" || { say "it cannot be requeued; submit it again"; exit 75; }
+  await_slurm "requeued"
 }
 
-# Ranks that were killed rather than failed: if it was SLURM's or a dead node's doing, SLURM requeues
-# the job by itself, but only while this script lives. Otherwise returns.
+# Ranks that were killed rather than failed: if it was SLURM's or a dead node's doing, SLURM
+# requeues the job by itself, but only while this script lives. Otherwise returns.
 excuse() {
   local preempted started silence
   preempted=$(job_field PreemptTime)
   started=$(job_field StartTime)
   if [[ $preempted =~ ^[0-9]+$ ]] && ((preempted >= ${started:-0})); then
-    await_slurm "preempted before a checkpoint could be made; SLURM requeues it, and it goes on from the one before"
+    await_slurm "preempted without a checkpoint; SLURM requeues it, to go on from the last one"
   fi
   # SLURM gives a silent node up after SlurmdTimeout; ranks miss their peers sooner.
   silence=$(scontrol show config 2>/dev/null | sed -n 's/^SlurmdTimeout *= *\([0-9]*\) sec.*/\1/p')
   silence=$((${silence:-300} + 60))
   timeout --kill-after=5 20 srun --mpi=none --overlap --nodes="$SLURM_NNODES" \
     --ntasks="$SLURM_NNODES" true >/dev/null 2>&1 && return
-  await_slurm "status $status, and not every node answers; waiting $silence s for SLURM to requeue it" \
+  await_slurm "status $status, and not every node answers; SLURM is to requeue it in $silence s" \
     "$silence"
 }
 

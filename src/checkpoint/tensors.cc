@@ -78,13 +78,27 @@ char* gather(char* out, const char* in, at::IntArrayRef shape, at::IntArrayRef s
   return out;
 }
 
+// Dimensions that lie behind one another as if they were one become one: a channels-last 3x3 kernel
+// is then copied in runs of nine.
+void collapse(std::vector<int64_t>& shape, std::vector<int64_t>& strides) {
+  for (size_t d = shape.size(); d-- > 1;) {
+    if (strides[d - 1] != shape[d] * strides[d]) continue;
+    shape[d - 1] *= shape[d];
+    strides[d - 1] = strides[d];
+    shape.erase(shape.begin() + static_cast<int64_t>(d));
+    strides.erase(strides.begin() + static_cast<int64_t>(d));
+  }
+}
+
 // The tensor's bytes row-major: its own, or rearranged into `scratch`. Not with ATen: this runs
 // behind training's back and must not wake a second pool of threads.
 const void* row_major(const HostTensor& tensor, std::vector<char>& scratch) {
   if (tensor.strides.empty()) return tensor.bytes;
   scratch.resize(tensor.layout.bytes());
   const auto* in = static_cast<const char*>(tensor.bytes);
-  const at::IntArrayRef shape(tensor.layout.shape), strides(tensor.strides);
+  std::vector<int64_t> shape(tensor.layout.shape.begin(), tensor.layout.shape.end());
+  std::vector<int64_t> strides = tensor.strides;
+  collapse(shape, strides);
   switch (size_of(tensor.layout.dtype)) {
     case 1:
       gather<1>(scratch.data(), in, shape, strides);

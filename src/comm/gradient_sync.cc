@@ -83,7 +83,9 @@ class MeanOverRanks : public c10d::CppCommHookInterface<ProcessGroupPtr> {
 };
 
 uint32_t crc_of(const at::Tensor& tensor) {
-  const at::Tensor host = tensor.detach().cpu().contiguous();
+  at::Tensor host = tensor.detach().cpu();
+  // As it lies, where that is without gaps: the ranks' layouts are equal.
+  if (!host.is_non_overlapping_and_dense()) host = host.contiguous();
   return crc32c(host.data_ptr(), host.nbytes());
 }
 
@@ -210,6 +212,7 @@ void GradientSync::check_replicas(const std::string& moment, const NamedTensors&
 }
 
 void check_equal_over_ranks(World& world, const std::string& moment, const NamedTensors& tensors) {
+  if (world.size() == 1) return;
   std::vector<uint32_t> sums;
   for (const auto& entry : tensors) sums.push_back(crc_of(entry.second));
   const auto* bytes = reinterpret_cast<const char*>(sums.data());

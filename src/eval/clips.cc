@@ -45,6 +45,14 @@ Clips clips_from_batch(const Batch& batch, uint64_t seed, at::Device device) {
   return out;
 }
 
+at::Tensor bytes_of(const at::Tensor& x) {
+  return ((x.to(at::kCPU, at::kFloat) + 1) * 127.5)
+      .round()
+      .clamp(0, 255)
+      .to(at::kByte)
+      .contiguous();
+}
+
 Clips clips_in_order(const Store& store, int64_t first, int64_t count, at::Device device) {
   LoaderConfig in_order;
   in_order.set_threads(0);
@@ -54,14 +62,6 @@ Clips clips_in_order(const Store& store, int64_t first, int64_t count, at::Devic
   Loader loader(borrowed, in_order, {0, 0, 1, static_cast<uint64_t>(count)});
   loader.seek(static_cast<uint64_t>(first));
   return clips_from_batch(loader.next(), 0, device);
-}
-
-at::Tensor bytes_of(const at::Tensor& x) {
-  return ((x.to(at::kCPU, at::kFloat) + 1) * 127.5)
-      .round()
-      .clamp(0, 255)
-      .to(at::kByte)
-      .contiguous();
 }
 
 static ClipShape as_clip_shape(const FrameShape& shape) {

@@ -1,6 +1,6 @@
-// From what the loader read to what the model takes: stored pixels become floats in [-1, 1] on the
+// From what is in a store to what the model takes: stored pixels become floats in [-1, 1] on the
 // device, and the batch gets the key of its random numbers; pictures go the way back. Called by the
-// trainer, by evaluation and, for the shape, by commands that look at a config.
+// trainer, previews, evaluation and, for the shape, by commands that look at a config.
 #pragma once
 
 #include "config/config.h"

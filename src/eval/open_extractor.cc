@@ -41,7 +41,8 @@ void require_file(FileSystem& files, const std::string& path) {
          "; give the weights of a network, such as tools/convert_inception writes");
   }
   if (info.is_folder) {
-    fail(Code::kUsage, printable(path), " is a folder, expected a file of weights; of a run, write ",
+    fail(Code::kUsage, printable(path),
+         " is a folder, expected a file of weights; of a run, write ",
          "one with `lastframe export ", printable(path), " --out FILE.safetensors`");
   }
 }
@@ -63,7 +64,8 @@ void require_own_arithmetic(const std::string& path, Preprocessing id, Precision
 }
 
 constexpr const char* kUnknown =
-    " holds the weights of no extractor we know: Inception-v3 has a tensor Conv2d_1a_3x3.weight, I3D "
+    " holds the weights of no extractor we know: Inception-v3 has a tensor Conv2d_1a_3x3.weight, "
+    "I3D "
     "Conv3d_1a_7x7.conv3d.weight, our own classifier.stem.weight; convert others' with "
     "tools/convert_weights";
 
@@ -88,9 +90,10 @@ std::unique_ptr<Extractor> open_extractor(const std::string& path, Preprocessing
   require_own_arithmetic(path, id, precision);
   if (is_i3d(weights)) return make_i3d(weights);
   if (is_classifier(weights)) return make_own_extractor(weights);
-  refuse(path, is_lpips(weights) ? " is LPIPS, which compares pairs of images and gives no features; "
-                                   "give it to the metric lpips"
-                                 : kUnknown);
+  refuse(path, is_lpips(weights)
+                   ? " is LPIPS, which compares pairs of images and gives no features; "
+                     "give it to the metric lpips"
+                   : kUnknown);
 }
 
 std::unique_ptr<PairDistance> open_pair_distance(const std::string& path, at::Device device) {
@@ -98,8 +101,9 @@ std::unique_ptr<PairDistance> open_pair_distance(const std::string& path, at::De
   require_file(files, path);
   Weights weights = read_weights(files, path, device);
   if (is_lpips(weights)) return make_lpips(weights);
-  refuse(path, " holds no LPIPS, expected features.0.weight and lin0.weight; make such a file with "
-               "tools/convert_weights lpips");
+  refuse(path,
+         " holds no LPIPS, expected features.0.weight and lin0.weight; make such a file with "
+         "tools/convert_weights lpips");
 }
 
 }  // namespace lf

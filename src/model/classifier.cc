@@ -104,16 +104,13 @@ class Classifier : public Model {
     const bool moves = training && config_.shift() > 0;
     at::Tensor features = network_.features(moves ? moved(clips) : clips.x_BTHWC);
     if (training && config_.dropout() > 0) {
-      const at::Tensor chance =
-          keyed_uniform(clips, Purpose::kDropout, 0, {features.size(1)});
+      const at::Tensor chance = keyed_uniform(clips, Purpose::kDropout, 0, {features.size(1)});
       features = features * (chance >= config_.dropout()) / (1 - config_.dropout());
     }
     const at::Tensor logits = network_.logits(features).to(at::kFloat);
-    const at::Tensor total =
-        at::cross_entropy_loss(logits, clips.labels_B, {}, at::Reduction::Mean, -100,
-                               training ? config_.label_smoothing() : 0);
-    const at::Tensor accuracy =
-        (logits.detach().argmax(1) == clips.labels_B).to(at::kFloat).mean();
+    const at::Tensor total = at::cross_entropy_loss(logits, clips.labels_B, {}, at::Reduction::Mean,
+                                                    -100, training ? config_.label_smoothing() : 0);
+    const at::Tensor accuracy = (logits.detach().argmax(1) == clips.labels_B).to(at::kFloat).mean();
     return {total, {{"cross_entropy", total.detach()}, {"accuracy", accuracy}}};
   }
 
@@ -135,7 +132,8 @@ class Classifier : public Model {
     }
     if (high >= config_.classes()) {
       fail(Code::kUsage, "a clip near position ", clips.first_position, " has the label ", high,
-           ", model.classifier.classes is ", config_.classes(), "; set it to one more than the "
+           ", model.classifier.classes is ", config_.classes(),
+           "; set it to one more than the "
            "largest label");
     }
   }
@@ -148,13 +146,11 @@ class Classifier : public Model {
     const at::Tensor chance = keyed_uniform(clips, Purpose::kDropout, 1, {2}).to(at::kCPU);
     const at::Tensor places = (chance * static_cast<double>(2 * most + 1)).to(at::kLong);
     const auto place = places.accessor<int64_t, 2>();
-    const at::Tensor padded =
-        at::constant_pad_nd(clips.x_BTHWC, {0, 0, most, most, most, most}, 0);
+    const at::Tensor padded = at::constant_pad_nd(clips.x_BTHWC, {0, 0, most, most, most, most}, 0);
     std::vector<at::Tensor> cut;
     for (int64_t i = 0; i < clips.size(); ++i) {
-      cut.push_back(padded.slice(0, i, i + 1)
-                        .narrow(2, place[i][0], height)
-                        .narrow(3, place[i][1], width));
+      cut.push_back(
+          padded.slice(0, i, i + 1).narrow(2, place[i][0], height).narrow(3, place[i][1], width));
     }
     return at::cat(cut);
   }
@@ -187,8 +183,9 @@ class OwnExtractor : public CheckedExtractor {
   std::vector<at::Tensor> part(const at::Tensor& clips,
                                const std::vector<std::string>& asked) const override {
     if (clips.size(4) != shape_.channels && clips.size(4) != 1) {
-      fail(Code::kUsage, "the clips have ", clips.size(4), " channels, the classifier was trained on ",
-           shape_.channels, "; set source.channels=", shape_.channels);
+      fail(Code::kUsage, "the clips have ", clips.size(4),
+           " channels, the classifier was trained on ", shape_.channels,
+           "; set source.channels=", shape_.channels);
     }
     const at::Tensor x = clips.expand({-1, -1, -1, -1, shape_.channels})
                              .to(network_.head.device())

@@ -41,6 +41,12 @@ Preprocessing parse_preprocessing(const std::string& name) {
        "; choose one of ", join(known, ", "));
 }
 
+std::string shape_text(at::IntArrayRef shape) {
+  std::vector<std::string> extents;
+  for (const int64_t extent : shape) extents.push_back(std::to_string(extent));
+  return "[" + join(extents, ", ") + "]";
+}
+
 void CheckedExtractor::check(const at::Tensor& clips, const std::vector<std::string>& asked) const {
   std::vector<std::string> known;
   for (const ExtractorLayer& layer : layers()) known.push_back(layer.name);

@@ -23,6 +23,9 @@ const char* name_of(Preprocessing id);  // "torch"
 // Code::kUsage for another word than torch, tf1 and clean.
 Preprocessing parse_preprocessing(const std::string& name);
 
+// "[2, 3, 4]", for messages.
+std::string shape_text(at::IntArrayRef shape);
+
 struct ExtractorLayer {
   std::string name;
   int64_t dim;

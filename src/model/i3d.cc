@@ -55,12 +55,11 @@ class Builder {
 
   Chain conv(const std::string& name, int64_t in, int64_t out, int64_t kernel,
              int64_t stride = 1) const {
-    const FoldedConv folded = weights_.take_conv(name, {out, in, kernel, kernel, kernel}, ".conv3d",
-                                                 ".bn", epsilon_);
+    const FoldedConv folded =
+        weights_.take_conv(name, {out, in, kernel, kernel, kernel}, ".conv3d", ".bn", epsilon_);
     const at::Tensor weight = folded.weight.contiguous(at::MemoryFormat::ChannelsLast3d);
     return [weight, bias = folded.bias, kernel, stride](const at::Tensor& x) {
-      const at::Tensor padded =
-          pad_same(x, {kernel, kernel, kernel}, {stride, stride, stride});
+      const at::Tensor padded = pad_same(x, {kernel, kernel, kernel}, {stride, stride, stride});
       return at::conv3d(padded, weight, bias, {stride, stride, stride}).relu_();
     };
   }

@@ -7,10 +7,10 @@
 #include <ATen/ops/max_pool2d.h>
 #include <ATen/ops/relu.h>
 
-#include <algorithm>
 #include <array>
 #include <functional>
 #include <map>
+#include <set>
 #include <utility>
 
 #include "base/error.h"
@@ -100,8 +100,6 @@ class Builder {
   Chain fork(const std::string& block, int64_t in, const std::string& name,
              const std::vector<Link>& links) const;
 
-  Weights& weights() const { return weights_; }
-
  private:
   Weights& weights_;
   at::ScalarType type_;
@@ -121,9 +119,8 @@ Chain side_by_side(std::vector<Chain> branches) {
 Chain Builder::fork(const std::string& block, int64_t in, const std::string& name,
                     const std::vector<Link>& links) const {
   const Chain first = chain(block, in, links);
-  const Chain ends =
-      side_by_side({chain(block, links.back().out, {{name + "a", 384, {1, 3}}}),
-                    chain(block, links.back().out, {{name + "b", 384, {3, 1}}})});
+  const Chain ends = side_by_side({chain(block, links.back().out, {{name + "a", 384, {1, 3}}}),
+                                   chain(block, links.back().out, {{name + "b", 384, {3, 1}}})});
   return [first, ends](const at::Tensor& x) { return ends(first(x)); };
 }
 
@@ -193,11 +190,7 @@ class Inception : public CheckedExtractor {
         device_(weights.device()),
         torchvision_(weights.extent("fc.weight", 0) == kTorchvisionClasses) {
     weights.ignore("AuxLogits.");  // for training only
-    const Builder make(weights, type_, torchvision_);
-    add_stem(make);
-    if (weights.has_any("Mixed_5b.")) add_middle(make);
-    if (weights.has_any("Mixed_7a.")) add_end(make);
-    if (weights.has("fc.weight")) add_classifier(weights);
+    add_what_is_there(weights);
     weights.require_all_taken();
   }
 
@@ -208,28 +201,27 @@ class Inception : public CheckedExtractor {
  protected:
   std::vector<at::Tensor> part(const at::Tensor& clips,
                                const std::vector<std::string>& asked) const override {
-    const at::Tensor images = clips.select(1, 0).to(device_);
-    at::Tensor x = prepare_images(images, id_, kSide).to(type_);
+    std::set<std::string> missing;
+    for (const std::string& layer : asked) missing.insert(tap_of(layer));
     std::map<std::string, at::Tensor> made;
+    at::Tensor x = prepare_images(clips.select(1, 0).to(device_), id_, kSide).to(type_);
     for (const Step& step : steps_) {
       x = step.apply(x);
-      if (step.layer.empty()) continue;
+      if (missing.erase(step.layer) == 0) continue;
       made[step.layer] = step.layer == "spatial"
                              ? x.slice(1, 0, kSpatialChannels).permute({0, 2, 3, 1}).flatten(1)
                              : x.to(at::kFloat).mean({2, 3});
-      const auto needed = [&](const std::string& layer) {
-        return !made.contains(layer) && !layer.starts_with("logits");
-      };
-      const bool classify = std::any_of(asked.begin(), asked.end(), [](const std::string& layer) {
-        return layer.starts_with("logits");
-      });
-      if (!classify && std::none_of(asked.begin(), asked.end(), needed)) break;
+      if (missing.empty()) break;
     }
     std::vector<at::Tensor> out;
     for (const std::string& layer : asked) {
-      out.push_back(layer == "logits_unbiased" ? made.at("2048").matmul(classifier_.t())
-                    : layer == "logits" ? made.at("2048").matmul(classifier_.t()) + classifier_bias_
-                                        : made.at(layer));
+      const at::Tensor& read = made.at(tap_of(layer));
+      if (tap_of(layer) == layer) {
+        out.push_back(read);
+        continue;
+      }
+      const at::Tensor logits = read.matmul(classifier_.t());
+      out.push_back(layer == "logits" ? logits + classifier_bias_ : logits);
     }
     return out;
   }
@@ -240,9 +232,27 @@ class Inception : public CheckedExtractor {
     std::string layer;  // what can be read after it, "" for none
   };
 
+  // Where in the network a layer is read: the logits are made of the last means.
+  static std::string tap_of(const std::string& layer) {
+    return layer.starts_with("logits") ? "2048" : layer;
+  }
+
   void tap(const std::string& layer, int64_t dim) {
     steps_.back().layer = layer;
     layers_.push_back({layer, dim});
+  }
+
+  // A file may end after each of the features that people use.
+  void add_what_is_there(Weights& weights) {
+    const Builder make(weights, type_, torchvision_);
+    add_stem(make);
+    if (!weights.has_any("Conv2d_3b_1x1.")) return;
+    add_second_stem(make);
+    if (!weights.has_any("Mixed_5b.")) return;
+    add_middle(make);
+    if (!weights.has_any("Mixed_7a.")) return;
+    add_end(make);
+    if (weights.has("fc.weight")) add_classifier(weights);
   }
 
   void add_stem(const Builder& make) {
@@ -251,7 +261,9 @@ class Inception : public CheckedExtractor {
     steps_.push_back({make.conv("Conv2d_2b_3x3", 32, 64, {3, 3}, 1, {1, 1}), ""});
     steps_.push_back({max_pool, ""});
     tap("64", 64);
-    if (!make.weights().has_any("Conv2d_3b_1x1.")) return;
+  }
+
+  void add_second_stem(const Builder& make) {
     steps_.push_back({make.conv("Conv2d_3b_1x1", 64, 80, {1, 1}), ""});
     steps_.push_back({make.conv("Conv2d_4a_3x3", 80, 192, {3, 3}), ""});
     steps_.push_back({max_pool, ""});
@@ -273,8 +285,7 @@ class Inception : public CheckedExtractor {
 
   void add_end(const Builder& make) {
     steps_.push_back({block_d(make, "Mixed_7a."), ""});
-    steps_.push_back(
-        {block_e(make, "Mixed_7b.", 1280, make.pooled("Mixed_7b.", 1280, 192)), ""});
+    steps_.push_back({block_e(make, "Mixed_7b.", 1280, make.pooled("Mixed_7b.", 1280, 192)), ""});
     steps_.push_back(
         {block_e(make, "Mixed_7c.", 2048, make.max_pooled("Mixed_7c.", 2048, 192)), ""});
     tap("2048", 2048);

@@ -5,7 +5,8 @@
 // FID's. Called by eval/open_extractor.cc.
 //
 // Layers: 64, 192, 768, 2048 (means over the map), spatial (sFID's: seven channels of Mixed_6d's
-// first branch, 17 x 17 x 7), logits, and logits_unbiased (without the bias: the Inception Score's).
+// first branch, 17 x 17 x 7), logits, and logits_unbiased (without the bias: the Inception
+// Score's).
 #pragma once
 
 #include <memory>

@@ -44,22 +44,28 @@ Module fire(int64_t index, int64_t in, int64_t squeezed, bool tapped = false) {
 Module pool(int64_t kernel) { return {Module::kPool, 0, 0, 0, kernel, 2, 0, false}; }
 
 Trunk alex() {
-  return {"alex", 31, false,
+  return {"alex",
+          31,
+          false,
           {conv(0, 3, 64, true, 11, 4, 2), pool(3), conv(3, 64, 192, true, 5, 1, 2), pool(3),
            conv(6, 192, 384, true), conv(8, 384, 256, true), conv(10, 256, 256, true)}};
 }
 
 Trunk vgg() {
-  return {"vgg", 16, false,
-          {conv(0, 3, 64), conv(2, 64, 64, true), pool(2), conv(5, 64, 128),
-           conv(7, 128, 128, true), pool(2), conv(10, 128, 256), conv(12, 256, 256),
-           conv(14, 256, 256, true), pool(2), conv(17, 256, 512), conv(19, 512, 512),
-           conv(21, 512, 512, true), pool(2), conv(24, 512, 512), conv(26, 512, 512),
-           conv(28, 512, 512, true)}};
+  return {
+      "vgg",
+      16,
+      false,
+      {conv(0, 3, 64), conv(2, 64, 64, true), pool(2), conv(5, 64, 128), conv(7, 128, 128, true),
+       pool(2), conv(10, 128, 256), conv(12, 256, 256), conv(14, 256, 256, true), pool(2),
+       conv(17, 256, 512), conv(19, 512, 512), conv(21, 512, 512, true), pool(2),
+       conv(24, 512, 512), conv(26, 512, 512), conv(28, 512, 512, true)}};
 }
 
 Trunk squeeze() {
-  return {"squeeze", 17, true,
+  return {"squeeze",
+          17,
+          true,
           {conv(0, 3, 64, true, 3, 2, 0), pool(3), fire(3, 64, 16), fire(4, 128, 16, true), pool(3),
            fire(6, 128, 32), fire(7, 256, 32, true), pool(3), fire(9, 256, 48, true),
            fire(10, 384, 48, true), fire(11, 384, 64, true), fire(12, 512, 64, true)}};
@@ -103,9 +109,10 @@ class Lpips : public PairDistance {
       const std::string name = str("features.", module.index);
       const bool is_fire = module.kind == Module::kFire;
       if (module.kind == Module::kPool) {
-        steps_.push_back([kernel = module.kernel, over = trunk_.pool_at_edges](const at::Tensor& x) {
-          return at::max_pool2d(x, kernel, 2, 0, 1, over);
-        });
+        steps_.push_back(
+            [kernel = module.kernel, over = trunk_.pool_at_edges](const at::Tensor& x) {
+              return at::max_pool2d(x, kernel, 2, 0, 1, over);
+            });
       } else {
         steps_.push_back(is_fire ? fire_of(weights, name, module) : conv_of(weights, name, module));
       }
@@ -136,8 +143,8 @@ class Lpips : public PairDistance {
     LF_CHECK(a.dim() == 4 && a.scalar_type() == at::kByte && b.scalar_type() == at::kByte,
              "images are bytes [N,H,W,C]");
     if (a.sizes() != b.sizes()) {
-      fail(Code::kUsage, name(), " compares images of one number and size; given are ", a.sizes(),
-           " and ", b.sizes());
+      fail(Code::kUsage, name(), " compares images of one number and size; given are ",
+           shape_text(a.sizes()), " and ", shape_text(b.sizes()));
     }
     if (a.size(3) != 1 && a.size(3) != 3) {
       fail(Code::kUsage, "the images have ", a.size(3), " channels, ", name(),
@@ -151,7 +158,8 @@ class Lpips : public PairDistance {
   }
 
   static at::Tensor prepared(const at::Tensor& images) {
-    const at::Tensor shift = at::tensor({-.030F, -.088F, -.188F}, images.options().dtype(at::kFloat)),
+    const at::Tensor shift =
+                         at::tensor({-.030F, -.088F, -.188F}, images.options().dtype(at::kFloat)),
                      scale = at::tensor({.458F, .448F, .450F}, images.options().dtype(at::kFloat));
     const at::Tensor x = rgb_images(images) / 127.5 - 1;
     return (x - shift.view({1, 3, 1, 1})) / scale.view({1, 3, 1, 1});

@@ -82,8 +82,9 @@ class TorchScript : public CheckedExtractor {
                                const std::vector<std::string>& asked) const override {
     const at::Tensor made = call(input_of(clips.to(device_)));
     if (made.dim() != 2 || made.size(0) != clips.size(0) || made.size(1) != layer_.dim) {
-      fail(Code::kCheckpoint, printable(file_), " gave ", made.sizes(), " for ", clips.size(0),
-           " clips, expected [", clips.size(0), ", ", layer_.dim, "]; it is another network");
+      fail(Code::kCheckpoint, printable(file_), " gave ", shape_text(made.sizes()), " for ",
+           clips.size(0), " clips, expected [", clips.size(0), ", ", layer_.dim,
+           "]; it is another network");
     }
     return std::vector<at::Tensor>(asked.size(), made);
   }
@@ -102,7 +103,8 @@ class TorchScript : public CheckedExtractor {
     const at::NoGradGuard no_grad;
     const at::Tensor made = call(at::zeros(shape, at::TensorOptions(at::kFloat).device(device_)));
     if (made.dim() != 2 || made.size(0) != 1) {
-      fail(Code::kCheckpoint, printable(file_), " gave ", made.sizes(), " for one picture, ",
+      fail(Code::kCheckpoint, printable(file_), " gave ", shape_text(made.sizes()),
+           " for one picture, ",
            "expected [1, features]; script a module that gives a row a picture");
     }
     return made.size(1);
@@ -128,8 +130,8 @@ class TorchScript : public CheckedExtractor {
       torch::jit::Module module = module_;  // shares all; calling is not const
       made = module.forward({input}, words);
     } catch (const std::exception& error) {
-      fail(Code::kCheckpoint, printable(file_), " cannot be called with ", input.sizes(), ": ",
-           first_line(error), "; it is another network");
+      fail(Code::kCheckpoint, printable(file_), " cannot be called with ",
+           shape_text(input.sizes()), ": ", first_line(error), "; it is another network");
     }
     if (!made.isTensor()) {
       fail(Code::kCheckpoint, printable(file_), " gives ", made.tagKind(),
@@ -156,7 +158,8 @@ std::unique_ptr<Extractor> load_torchscript(const std::string& file, const std::
     module = torch::jit::load(file, device);
   } catch (const std::exception& error) {
     fail(Code::kCheckpoint, printable(file), " is no TorchScript that can be read (",
-         first_line(error), "); if it holds a state_dict, make safetensors of it with "
+         first_line(error),
+         "); if it holds a state_dict, make safetensors of it with "
          "tools/convert_weights");
   }
   module.eval();

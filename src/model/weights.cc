@@ -7,17 +7,9 @@
 #include <vector>
 
 #include "base/error.h"
+#include "model/extractor.h"
 
 namespace lf {
-namespace {
-
-std::string shape_text(at::IntArrayRef shape) {
-  std::vector<std::string> extents;
-  for (const int64_t extent : shape) extents.push_back(std::to_string(extent));
-  return "[" + join(extents, ", ") + "]";
-}
-
-}  // namespace
 
 Weights::Weights(std::string file, std::string hash, std::map<std::string, std::string> metadata,
                  std::map<std::string, at::Tensor> tensors, at::Device device)
@@ -50,7 +42,8 @@ const at::Tensor& Weights::find(const std::string& name) const {
     std::vector<std::string> known;
     for (const auto& [other, tensor] : tensors_) known.push_back(other);
     fail(Code::kCheckpoint, printable(file_), " holds no tensor '", name, "'",
-         did_you_mean(name, known), "; use a whole file of this network, as tools/convert_weights writes");
+         did_you_mean(name, known),
+         "; use a whole file of this network, as tools/convert_weights writes");
   }
   return entry->second;
 }
@@ -102,7 +95,8 @@ void Weights::require_all_taken() const {
     // A batch norm's count of batches means nothing to inference.
     if (taken_.contains(name) || name.ends_with(".num_batches_tracked")) continue;
     fail(Code::kCheckpoint, printable(file_), " also holds '", printable(name), "' ",
-         shape_text(tensor.sizes()), ", which this network does not have; the file is of another one");
+         shape_text(tensor.sizes()),
+         ", which this network does not have; the file is of another one");
   }
 }
 

@@ -19,7 +19,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr double kStragglerSeconds = 60;  // between two warnings
+constexpr double kStragglerSeconds = 60;  // between two warnings of the same rank
+constexpr double kOtherSeconds = 5;       // of different ones
 constexpr double kSpike = 8;              // standard deviations that are worth a line
 constexpr double kStatusSeconds = 2;      // status.json is never older while steps are made
 
@@ -152,9 +153,11 @@ void Coordinator::report(int64_t images, StepTally& tally, const Watchdog* watch
     if (const auto slow = watchdog->straggler(); slow && slow->ratio > 1.5) {
       straggler_ = str("rank ", slow->rank, " takes ", std::round(slow->ratio * 100) / 100,
                        " times the median");
-      if (seconds_since(straggler_told_) > kStragglerSeconds) {
+      const bool same = slow->rank == straggler_rank_;
+      if (seconds_since(straggler_told_) > (same ? kStragglerSeconds : kOtherSeconds)) {
         LF_WARN("straggler: ", straggler_, " over its own part of a step");
         straggler_told_ = Clock::now();
+        straggler_rank_ = slow->rank;
       }
     }
   }

@@ -65,6 +65,7 @@ class Coordinator {
   int64_t life_ = 0;  // of this start of the run, on rank 0
   double loss_ = 0, images_per_second_ = 0;
   SpikeWatch spikes_;
+  int straggler_rank_ = -1;  // the last one told of
   std::string checkpoint_, straggler_;
 };
 

@@ -1,19 +1,17 @@
 #include "train/step.h"
 
 #include <ATen/TensorOperators.h>
-#include <sched.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <exception>
-#include <thread>
 
 #include "base/error.h"
 #include "base/log.h"
+#include "eval/run_model.h"
 #include "train/autocast.h"
 #include "train/post_hoc.h"
-#include "train/run_model.h"
 
 namespace lf {
 namespace {
@@ -46,18 +44,6 @@ SumOverRanks sum_over_ranks(const World& world, const ProcessGroupPtr& group) {
 }
 
 }  // namespace
-
-int threads_of_rank(const World& world, int asked) {
-  if (asked > 0) return asked;
-  cpu_set_t cores;
-  CPU_ZERO(&cores);
-  const int usable = ::sched_getaffinity(0, sizeof(cores), &cores) == 0
-                         ? CPU_COUNT(&cores)
-                         : static_cast<int>(std::thread::hardware_concurrency());
-  const int all = static_cast<int>(std::thread::hardware_concurrency());
-  // A launcher that bound each rank has divided the cores already.
-  return std::max(1, usable < all ? usable : usable / world.local_size());
-}
 
 void check_batch(const Config& config, int ranks) {
   const int64_t batch = config.train().batch(), accumulation = config.train().accumulation();

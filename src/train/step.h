@@ -19,9 +19,6 @@
 
 namespace lf {
 
-// CPU threads for one rank: `asked`, or if 0 its share of the cores that the scheduler gave.
-int threads_of_rank(const World& world, int asked);
-
 // Code::kUsage, naming the numbers of ranks that fit, unless the batch divides into equal
 // micro-batches.
 void check_batch(const Config& config, int ranks);

@@ -7,10 +7,10 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "comm/threads.h"
 #include "data/build.h"
 #include "eval/clips.h"
 #include "eval/evaluate.h"
-#include "train/run_model.h"
 #include "train/trainer.h"
 
 namespace lf {

@@ -27,8 +27,8 @@ inline std::string layout_file(const std::string& name) {
 // The largest relative difference of a row from its reference, by norms.
 inline double row_error(const at::Tensor& made, const at::Tensor& reference) {
   LF_CHECK(made.sizes() == reference.sizes(), "other shapes");
-  const at::Tensor difference = at::linalg_vector_norm(
-      (made - reference).to(at::kDouble).flatten(1), 2, at::IntArrayRef{1});
+  const at::Tensor difference =
+      at::linalg_vector_norm((made - reference).to(at::kDouble).flatten(1), 2, at::IntArrayRef{1});
   const at::Tensor size =
       at::linalg_vector_norm(reference.to(at::kDouble).flatten(1), 2, at::IntArrayRef{1});
   return (difference / size).max().item<double>();

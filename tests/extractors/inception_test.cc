@@ -76,8 +76,7 @@ TEST(Inception, AFileThatEndsEarlyGivesTheLayersItHas) {
   ASSERT_EQ(network->layers().size(), 2u);
   const at::Tensor clips = as_clips(expected.at("images"));
   EXPECT_LT(row_error(network->features(clips, {"192"}).front(), expected.at("192")), kTolerance);
-  const std::string message =
-      error_of(Code::kUsage, [&] { network->features(clips, {"2048"}); });
+  const std::string message = error_of(Code::kUsage, [&] { network->features(clips, {"2048"}); });
   EXPECT_TRUE(contains(message, "no layer '2048'") && contains(message, "64, 192")) << message;
   EXPECT_EQ(inception_of(up_to(all, {"Conv2d_1", "Conv2d_2"}))->layers().size(), 1u);
   EXPECT_EQ(inception_of(up_to(all, {"Conv2d_", "Mixed_5", "Mixed_6"}))->layers().size(), 4u);
@@ -114,10 +113,9 @@ TEST(Inception, WeightsThatDoNotFitAreNamed) {
   const std::string shape = complaint(
       [](auto& w) { w["Conv2d_2a_3x3.conv.weight"] = w["Conv2d_2a_3x3.conv.weight"].slice(0, 1); });
   EXPECT_TRUE(contains(shape, "[31, 32, 3, 3], expected [32, 32, 3, 3]")) << shape;
-  EXPECT_TRUE(contains(complaint([](auto& w) {
-                         w["Conv2d_4a_3x3.bn.weight"] = w["Conv2d_4a_3x3.bn.weight"] / 0;
-                       }),
-                       "'Conv2d_4a_3x3.bn.weight' holds NaN or infinity"));
+  EXPECT_TRUE(contains(
+      complaint([](auto& w) { w["Conv2d_4a_3x3.bn.weight"] = w["Conv2d_4a_3x3.bn.weight"] / 0; }),
+      "'Conv2d_4a_3x3.bn.weight' holds NaN or infinity"));
   EXPECT_TRUE(contains(complaint([](auto& w) {
                          w["Conv2d_4a_3x3.bn.running_var"] = -w["Conv2d_4a_3x3.bn.running_var"];
                        }),
@@ -129,15 +127,15 @@ TEST(Inception, WeightsThatDoNotFitAreNamed) {
 TEST(Inception, ImagesThatDoNotFitAreNamed) {
   const auto network = inception_of(up_to(all_weights(), {"Conv2d_1", "Conv2d_2"}));
   const auto complaint = [&](at::IntArrayRef shape) {
-    return error_of(Code::kUsage, [&] {
-      network->features(at::empty(shape, at::kByte), {"64"});
-    });
+    return error_of(Code::kUsage, [&] { network->features(at::empty(shape, at::kByte), {"64"}); });
   };
   EXPECT_TRUE(contains(complaint({1, 4, 8, 8, 3}), "4 frames, inception takes images"));
   EXPECT_TRUE(contains(complaint({1, 1, 8, 8, 2}), "2 channels"));
-  EXPECT_TRUE(contains(
-      error_of(Code::kUsage, [&] { network->features(at::empty({1, 1, 8, 8, 3}, at::kByte), {}); }),
-      "no layer"));
+  EXPECT_TRUE(contains(error_of(Code::kUsage,
+                                [&] {
+                                  network->features(at::empty({1, 1, 8, 8, 3}, at::kByte), {});
+                                }),
+                       "no layer"));
 }
 
 TEST(Preprocessing, EachEqualsItsOwnersResize) {

@@ -1,4 +1,4 @@
-"""An array builds a store, an element interrupted on the way; it has the bytes of one built alone."""
+"""An array builds a store, and a job that depends on it waits; it has the bytes of one built alone."""
 
 from jobs import *
 
@@ -16,7 +16,8 @@ execute([program, "build", "--config", config, "--out", alone, *clips.split()])
 array = Job("build", edited("build", {"array": "0-3", "cpus-per-task": 1, "time": 10},
                             {"home": source, "lastframe": program, "config": config, "store": built,
                              "options": f"({clips})"}), "--partition=calm")
-trainer = Training("after", "calm", SRUN, images=480, options=[f"--dependency=afterok:{array.number}"])
+trainer = Training("after", "calm", SRUN, images=480,
+                   options=[f"--dependency=afterok:{array.number}"])
 for number in range(4):
     array.element(number).wait_for("COMPLETED")
 check(files(built) == files(alone), f"{sorted(files(built))} and {sorted(files(alone))}")

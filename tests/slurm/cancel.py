@@ -1,5 +1,5 @@
-"""A job that its user cancels stays cancelled: while it runs, by either launcher, and while it waits for
-its next life."""
+"""A job that its user cancels stays cancelled: while it runs, by either launcher, and while it waits
+for its next life."""
 
 from jobs import *
 
@@ -15,7 +15,8 @@ inside("scancel", *(job.number for job in jobs))
 for job in jobs:
     job.wait_for("CANCELLED")
     # COMPLETING until its last process has ended; only then nothing of it can ask for more.
-    wait_until(lambda: not inside("squeue", "-h", "-j", job.number).stdout.strip(), f"the end of {job.name}")
+    wait_until(lambda: not inside("squeue", "-h", "-j", job.number).stdout.strip(),
+               f"the end of {job.name}")
     wait_until(lambda: not rank_processes(job.run), f"the end of the ranks of {job.name}")
 for job in jobs:
     check(job.field("JobState") == "CANCELLED", f"{job.name} is {job.field('JobState')}")

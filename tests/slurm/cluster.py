@@ -1,6 +1,7 @@
-"""A real SLURM cluster on one machine, for the scripts of this folder: munged, slurmctld and a slurmd
-a node, each node in namespaces of its own (network, host name, mounts, shared memory, processes), as
-near to a machine as one kernel allows. ctest calls `start` before them and `stop` after them.
+"""A real SLURM cluster on one machine, for the scripts of this folder: munged, slurmctld and a
+slurmd a node, each node in namespaces of its own (network, host name, mounts, shared memory,
+processes), as near to a machine as one kernel allows. ctest calls `start` before them and `stop`
+after them.
 
     cluster.py start FOLDER [PID]   up within seconds; ends by itself with process PID (the caller)
     cluster.py stop FOLDER          down, whatever state it is in
@@ -29,7 +30,7 @@ POOLS = {"calm": 2, "srun": 2, "mpirun": 2, "outage": 4, "brain": 2}
 NODES = [f"{pool}{i}" for pool, count in POOLS.items() for i in range(1, count + 1)]
 NET = "10.213.77"  # only ever seen inside the cluster's own network namespaces
 SPACES = ["--net", "--uts", "--ipc", "--mount", "--pid"]
-COMMANDS = ("slurmctld", "slurmd", "munged", "sbatch", "srun", "scontrol", "unshare", "nsenter", "ip")
+COMMANDS = ("slurmctld", "slurmd", "munged", "sbatch", "srun", "unshare", "nsenter", "ip")
 os.environ["PATH"] += ":/usr/sbin:/sbin"
 
 
@@ -43,10 +44,11 @@ def slurm_conf(logs):
     MinJobAge keeps ended jobs to be asked about. TmpFS is each node's own: mpi/pmix makes a folder
     of the same name on every node. config_overrides lets nodes claim cores that are not there."""
     pools = "\n".join(
-        f"PartitionName={pool} Nodes={pool}[1-{count}] PriorityTier=1 PreemptMode=REQUEUE GraceTime=10\n"
+        f"PartitionName={pool} Nodes={pool}[1-{count}] PreemptMode=REQUEUE GraceTime=10\n"
         f"PartitionName={pool}-urgent Nodes={pool}[1-{count}] PriorityTier=10 PreemptMode=OFF"
         for pool, count in POOLS.items())
-    nodes = "\n".join(f"NodeName={node} NodeAddr={address(node)} CPUs=16 Gres=gpu:2" for node in NODES)
+    nodes = "\n".join(f"NodeName={node} NodeAddr={address(node)} CPUs=16 Gres=gpu:2"
+                      for node in NODES)
     return f"""
 ClusterName=test
 SlurmctldHost=login({NET}.1)
@@ -126,7 +128,8 @@ def login_node(folder):
     # Null devices: SLURM only asks that there is a device file for each GPU it hands out.
     for number in (0, 1):
         call("mknod", "-m", "666", f"/run/gpu/{number}", "c", "1", "3")
-    pathlib.Path("/run/slurm/gres.conf").write_text("AutoDetect=off\nName=gpu File=/run/gpu/[0-1]\n")
+    pathlib.Path("/run/slurm/gres.conf").write_text(
+        "AutoDetect=off\nName=gpu File=/run/gpu/[0-1]\n")
     pathlib.Path("/run/slurm/cgroup.conf").write_text("CgroupPlugin=autodetect\n")
     call("ip", "link", "add", "name", "bridge", "type", "bridge")
     call("ip", "addr", "add", f"{NET}.1/24", "dev", "bridge")
@@ -143,10 +146,11 @@ def login_node(folder):
         process = subprocess.Popen(["unshare", *SPACES, "--fork", "--kill-child",
                                     sys.executable, HERE, "node", folder, node])
         # The cable: one end on the bridge, the other is the node's eth0.
-        while not (children := pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()):
+        children = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        while not children.read_text():
             time.sleep(0.01)
-        call("ip", "link", "add", "name", f"v-{node}", "type", "veth", "peer", "name", "eth0", "netns",
-             children.split()[0])
+        call("ip", "link", "add", "name", f"v-{node}", "type", "veth", "peer", "name", "eth0",
+             "netns", children.read_text().split()[0])
         call("ip", "link", "set", f"v-{node}", "master", "bridge", "up")
     reap_for_ever()
 
@@ -172,9 +176,10 @@ def processes():
     """(pid, words of the command line) of everything that runs."""
     for folder in pathlib.Path("/proc").glob("[0-9]*"):
         try:
-            yield int(folder.name), (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
         except OSError:
             continue
+        yield int(folder.name), words
 
 
 def find(folder, role, *more):
@@ -215,7 +220,7 @@ def words_inside(folder, words, at="/"):
     """The words that run `words` on the login node, in the folder `at`."""
     login = find(folder, "login")
     if login is None:
-        sys.exit(f"no cluster runs in {folder}; see {folder}/logs, and start one with cluster.py start")
+        sys.exit(f"no cluster runs in {folder}; see its logs, and start one with cluster.py start")
     return ["nsenter", "-t", str(login), *SPACES, f"--wd={at}", "--", "env",
             "SLURM_CONF=/run/slurm/slurm.conf", "TMPDIR=/run/local", *map(str, words)]
 
@@ -230,11 +235,11 @@ def check_possible():
         skip("root, for namespaces; this is user " + str(os.geteuid()))
     missing = [name for name in COMMANDS if shutil.which(name) is None]
     if missing:
-        skip(f"{', '.join(missing)} (Debian: slurmctld slurmd slurm-client munge iproute2), not found; "
-             "`./launch/setup --slurm` installs them")
+        skip(f"{', '.join(missing)}, not found; `./launch/setup --slurm` installs what Debian has")
     trial = subprocess.run(
         ["unshare", *SPACES, "--fork", "sh", "-c", "mount -t proc proc /proc && "
-         "ip link add name lf0 type bridge && ip link add name lf1 type veth peer name lf2"], capture_output=True, text=True)
+         "ip link add name lf0 type bridge && ip link add name lf1 type veth peer name lf2"],
+        capture_output=True, text=True)
     if trial.returncode != 0:
         skip("namespaces with links of their own, which are not allowed here: " + trial.stderr.strip())
 
@@ -253,12 +258,13 @@ def start(folder, guarded):
             look = subprocess.run(words_inside(folder, ["sinfo", "-h", "-N", "-o", "%N %t"]),
                                   capture_output=True, text=True)
             seen = look.stdout + look.stderr
-            if {tuple(line.split()) for line in look.stdout.splitlines()} == {(n, "idle") for n in NODES}:
+            if sorted(set(look.stdout.splitlines())) == sorted(f"{node} idle" for node in NODES):
                 print(f"a cluster of {len(NODES)} nodes is up after {time.time() - began:.1f} s")
                 return
         time.sleep(0.2)
     stop(folder)
-    sys.exit(f"FAILED: the cluster is not up after 90 s:\n{seen}\n{(folder / 'logs/start.log').read_text()}")
+    log = (folder / "logs/start.log").read_text()
+    sys.exit(f"FAILED: the cluster is not up after 90 s:\n{seen}\n{log}")
 
 
 def main():

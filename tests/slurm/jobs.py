@@ -47,7 +47,9 @@ def wait_until(condition, what, seconds=180):
 
 
 def queue():
-    return inside("squeue", "--states=all").stdout + "".join(job.output() for job in submitted)
+    """What SLURM knows, and the last that each job of this test said, for messages."""
+    said = (f"{job.name}:\n" + "".join(job.output().splitlines(True)[-15:]) for job in submitted)
+    return inside("squeue", "--states=all").stdout + "".join(said)
 
 
 def edited(name, directives, settings):
@@ -108,12 +110,14 @@ class Job:
     def wait_for(self, *states):
         def there():
             now = self.field("JobState")
-            check(now in states or now not in ENDED, f"{self.name} is {now}, expected {states}\n{queue()}")
+            check(now in states or now not in ENDED,
+                  f"{self.name} is {now}, expected {states}\n{queue()}")
             return now in states
         wait_until(there, f"{self.name}, job {self.number}: {states}")
 
     def wait_for_life(self, number):
-        wait_until(lambda: int(self.field("Restarts")) >= number, f"restart {number} of {self.name}")
+        wait_until(lambda: int(self.field("Restarts")) >= number,
+                   f"restart {number} of {self.name}")
 
 
 @atexit.register
@@ -130,20 +134,23 @@ def cancel_all():
 
 
 class Training(Job):
-    """A job of train.sbatch on a run of its own; the gate is at life `gate_from`, the first being 0."""
+    """A job of train.sbatch on a run of its own, whose lives from `gate_from` on wait at the gate
+    (the first is 0). `heeded` is False for a site whose SLURM heeds no --signal at preemption.
+    """
 
     def __init__(self, name, pool, warning, nodes=2, tasks=2, images=DAYS, gate_from=1, sets=(),
-                 directives=(), options=()):
+                 heeded=True, directives=(), options=()):
         self.run, self.gate, self.ranks = here / name, here / f"{name}.gate", nodes * tasks
         self.config, self.sets = here / f"{name}.pbtxt", list(sets)
         self.aim(images)
         words = " ".join(f"--set {line}" for line in (f"train.store={store()}", *self.sets))
-        super().__init__(
-            name, edited("train", {"nodes": nodes, "ntasks-per-node": tasks, "cpus-per-task": 1,
-                                   "time": 10, "signal": f"{warning}@60", **dict(directives)},
-                         {"home": source, "lastframe": gated(name, self.gate, gate_from), "run": self.run,
-                          "config": self.config, "options": f"({words})"}),
-            "--partition", pool, *options)
+        text = edited("train", {"nodes": nodes, "ntasks-per-node": tasks, "cpus-per-task": 1,
+                                "time": 10, "signal": f"{warning}@60", **dict(directives)},
+                      {"home": source, "lastframe": gated(name, self.gate, gate_from),
+                       "run": self.run, "config": self.config, "options": f"({words})"})
+        if not heeded:  # a comment, to SLURM
+            text = text.replace("#SBATCH --signal=", "#SBATCH --comment=--signal=")
+        super().__init__(name, text, "--partition", pool, *options)
 
     def aim(self, images):
         """How far lives that start from now on are to train."""
@@ -178,8 +185,8 @@ def wait_until_left(run):
     """Until the ranks have left with a checkpoint; the image they left at."""
     wait_until(lambda: status(run)["state"] != "running", f"{run.name} leaving")
     left = status(run)
-    check(left["state"] == "interrupted" and left["images"] == int(latest(run).name.split("-")[1]),
-          f"{run.name}: {left}, {latest(run)}")
+    saved = int(latest(run).name.split("-")[1])
+    check(left["state"] == "interrupted" and left["images"] == saved, f"{run.name}: {left}, {saved}")
     return left["images"]
 
 

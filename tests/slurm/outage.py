@@ -1,5 +1,5 @@
-"""A node loses its power, under one job that has its far ranks there and under one that has its batch
-script there: SLURM starts both again on other nodes, and they end as if nothing had been."""
+"""A node loses its power, under one job that has its far ranks there and under one that has its
+batch script there: SLURM starts both again on other nodes, and they end as if nothing had been."""
 
 from jobs import *
 

@@ -1,6 +1,7 @@
-"""SLURM takes a node for dead that lives, and starts its jobs elsewhere while their first lives go on.
-One first life trains on and is turned away at its next checkpoint; the other sleeps through it all
-and wakes up when the run is finished. Neither leaves a trace in it."""
+"""SLURM takes a node for dead that lives, and starts its jobs elsewhere while their first lives go
+on. One first life trains on beside the second, and is turned away at its next checkpoint; the other
+sleeps through it all and wakes up when the run is finished. Neither leaves a trace in its run.
+"""
 
 from jobs import *
 
@@ -11,39 +12,47 @@ def files(run):
             if path.is_file() and path.relative_to(run).parts[0] not in ("logs", "lock")}
 
 
-# A first life's srun was told of the node's failure and is gone: when one of its ranks ends nobody ends
-# the other, which misses its peer after that many seconds.
+def turned_away(job):
+    return "has taken the run over" in (job.run / "logs/rank-0000.log").read_text()
+
+
+# A first life's srun hears of the node's failure and leaves. When one of its ranks ends nobody ends
+# the other, which misses its peer after this many seconds.
 sets = ["comm.timeout_seconds=30"]
 awake, asleep = [Training(name, "brain", SRUN, nodes=1, gate_from=gate_from, sets=sets)
                  for name, gate_from in (("awake", 2), ("asleep", 1))]
+first_lives = {}
 for job in (awake, asleep):
     job.wait_for_steps()
-    check(job.field("NodeList") == "brain1", f"{job.name} is on {job.field('NodeList')}")
-sleepers = rank_processes(asleep.run)
-check(len(sleepers) == 2 == len(rank_processes(awake.run)), f"{sleepers}")
-for rank in sleepers:
-    os.kill(rank, signal.SIGSTOP)
+    first_lives[job] = rank_processes(job.run)
+    nodes = [node_of(rank) for rank in first_lives[job]]
+    check(nodes == ["brain1"] * 2, f"the ranks of {job.name} are on {nodes}")
+    for rank in first_lives[job]:  # nothing is to be learned from what they do meanwhile
+        os.kill(rank, signal.SIGSTOP)
 kill_slurmd("brain1")
 
-for job in (awake, asleep):
-    job.wait_for_life(1)
-check({node_of(rank) for rank in sleepers} == {"brain1"}, "the sleepers are gone")
-asleep.finish()
-finished = files(asleep.run)
-check((asleep.run / "lives/000002").exists(), "there was no second life")
-for rank in sleepers:
-    os.kill(rank, signal.SIGCONT)
-wait_until(lambda: not set(sleepers) & set(rank_processes(asleep.run)), "the sleepers' end")
-now = files(asleep.run)
-changed = [name for name in finished.keys() | now.keys() if finished.get(name) != now.get(name)]
-check(not changed, f"a life that was over has changed {changed}\n{asleep.output()}")
 
-wait_until(lambda: (awake.run / "lives/000002").exists(), "the second life")
-wait_until(lambda: all(node_of(rank) == "brain2" for rank in rank_processes(awake.run)),
-           "the end of the first life")
-check("has taken the run over" in awake.output(), awake.output())
+def wake(job):
+    for rank in first_lives[job]:
+        os.kill(rank, signal.SIGCONT)
+    wait_until(lambda: not set(first_lives[job]) & set(rank_processes(job.run)),
+               f"the end of the first life of {job.name}")
+    check(turned_away(job), f"the first life of {job.name} found nothing wrong")
+
+
+awake.wait_for_life(1)
+awake.wait_for_steps()  # of the second life
+wake(awake)
 awake.wait_for_steps()
 inside("scancel", "--signal=USR1", awake.number)
 awake.wait_for_life(2)
 wait_until_left(awake.run)
 awake.finish()
+
+asleep.wait_for_life(1)
+asleep.finish()
+finished = files(asleep.run)
+wake(asleep)
+now = files(asleep.run)
+changed = [name for name in finished.keys() | now.keys() if finished.get(name) != now.get(name)]
+check(not changed, f"a life that was over has changed {changed}")

@@ -1,5 +1,5 @@
-"""An array trains a run for each line of a file. Its elements are interrupted and go on one by one, each
-under its own name; an element without a line says so."""
+"""An array trains a run for each line of a file. Its elements are interrupted and go on one by one,
+each under its own name; an element without a line says so."""
 
 from jobs import *
 

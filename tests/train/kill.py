@@ -25,14 +25,14 @@ def wait_for_moment(process, run):
     """Moments are counted in what the run does, not in seconds, so that a busy machine gives the
     same mixture: a save, a step, or, one time in five, anything from the start of the processes on."""
     choice, end = random.random(), time.time() + 60
-    before = len(lines(run))
+    before = steps(run)
     further = before + random.randint(1, 40)
-    went_on = lambda: 0 < len(lines(run)) != before  # also when the resume cut lines off
+    went_on = lambda: 0 < steps(run) != before  # also when the resume cut lines off
     if choice < 0.2:
         time.sleep(random.uniform(0, 1.5))
         return
     moment = (lambda: went_on() and being_saved(run)) if choice < 0.7 else (
-        lambda: went_on() and len(lines(run)) >= further)
+        lambda: went_on() and steps(run) >= further)
     while process.poll() is None and not moment() and time.time() < end:
         time.sleep(0.0005)
     time.sleep(random.uniform(0, 0.003))
@@ -48,6 +48,11 @@ def kill_some(run):
         except ProcessLookupError:
             victims = []
     return len(victims)
+
+
+def steps(run):
+    path = run / "metrics.jsonl"
+    return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
 done = runs = in_save = of_all = resumed = 0
@@ -69,6 +74,7 @@ while done < kills:
         resumed += "resumed from" in text
         if code != 0:
             done += 1
+            print(f"{time.time() - began:.0f} s: kill {done}", file=sys.stderr, flush=True)
             in_save += being_saved(run)
             of_all += victims == count
     text = train(run, count, SETS)

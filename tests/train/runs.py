@@ -121,9 +121,10 @@ def wait_until(condition, what, seconds=60):
 
 
 def lines(run):
+    """What metrics.jsonl says so far; the line that is just being written is left out."""
     path = run / "metrics.jsonl"
     text = path.read_text() if path.exists() else ""
-    return [json.loads(line) for line in text.splitlines()]
+    return [json.loads(line) for line in text[:text.rfind("\n") + 1].splitlines()]
 
 
 TIMES = ("images_per_second", "images_per_second_per_rank", "data_wait", "communication",
@@ -172,6 +173,7 @@ def check_same_end(a, b, what):
     for x, y in zip(learned(a), learned(b)):
         check(x == y, f"{what}: {x} and {y} differ")
     check(len(lines(a)) == len(lines(b)), f"{what}: {len(lines(a))} lines and {len(lines(b))}")
+    check((b / "metrics.jsonl").read_bytes().endswith(b"\n"), f"{what}: the last line is torn")
     x, y = files_of(latest(a)), files_of(latest(b))
     check(x.keys() == y.keys() and len(x) >= 3, f"{what}: {sorted(x)} and {sorted(y)}")
     for name in x:

@@ -132,9 +132,12 @@ def time_steps(options):
 
     for _ in range(WARM_UP):
         last = timed()
+    cpu = time.process_time()
     seconds = [timed() for _ in range(steps_that_fit(options.seconds, last, options.ddp))]
+    cpu = (time.process_time() - cpu) / len(seconds)
     if rank == 0:
         print(json.dumps({"ms_per_step": 1e3 * statistics.median(seconds), "steps": len(seconds),
+                          "cpu_ms_per_step": 1e3 * cpu,
                           "parameters": sum(w.numel() for w in training.weights),
                           "torch": torch.__version__}), flush=True)
     if options.ddp:

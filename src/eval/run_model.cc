@@ -1,4 +1,4 @@
-#include "train/run_model.h"
+#include "eval/run_model.h"
 
 #include "base/error.h"
 #include "checkpoint/checkpoint.h"
@@ -25,11 +25,14 @@ std::string newest_checkpoint(const std::string& folder) {
   return candidate->folder;
 }
 
-RunModel open_run_model(const std::string& checkpoint, at::Device device) {
+RunModel open_run_model(const std::string& checkpoint, at::Device device,
+                        const std::vector<std::string>& sets) {
   const Checkpoint open = Checkpoint::open(real_file_system(), checkpoint);
   const CheckpointManifest& manifest = open.manifest();
   RunModel run;
   run.config = parse_config(manifest.config(), "the config in " + checkpoint);
+  for (const std::string& assignment : sets) set_option(run.config, assignment);
+  check_ranges(run.config);
   if (manifest.clip_shape_size() != 4) {
     fail(Code::kCheckpoint, printable(checkpoint),
          " does not say of what shape its clips are, an older program wrote it; train the run for "
@@ -37,7 +40,7 @@ RunModel open_run_model(const std::string& checkpoint, at::Device device) {
   }
   run.shape = {manifest.clip_shape(0), manifest.clip_shape(1), manifest.clip_shape(2),
                manifest.clip_shape(3)};
-  run.images = manifest.images();
+  run.manifest = manifest;
   run.model = make_model(run.config, run.shape, device, {}, open_export);
   const ParameterTable& table = run.model->parameters();
   std::vector<StateTensor> all, weights;
@@ -45,7 +48,8 @@ RunModel open_run_model(const std::string& checkpoint, at::Device device) {
   append(all, table.weights());
   append(all, table.buffers());
   open.load_into("model", all);
-  if (open.has("ema")) open.load_into("ema", weights);
+  run.weights = open.has("ema") ? "ema" : "model";
+  if (run.weights == "ema") open.load_into("ema", weights);
   return run;
 }
 
