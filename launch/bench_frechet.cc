@@ -1,6 +1,7 @@
 // `lastframe bench frechet`: how fast mean and covariance of features are gathered, against the
 // matrix multiplication that their arithmetic amounts to, and how long the distance takes.
 #include <ATen/Parallel.h>
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/randn.h>
 #include <ATen/ops/relu.h>

@@ -17,6 +17,7 @@
 #include "base/log.h"
 #include "base/stop.h"
 #include "comm/world.h"
+#include "config/config.h"
 #include "eval/arrays.h"
 #include "eval/images.h"
 #include "eval/open_extractor.h"
@@ -110,8 +111,8 @@ std::vector<Result> evaluate_pairs(const Arguments& arguments) {
   const at::Tensor a = pixels_of(a_path), b = pixels_of(b_path);
   const bool ensemble = b.dim() == 6;
   if (a.dim() != 5 || a.sizes() != b.sizes().slice(ensemble ? 1 : 0)) {
-    fail(Code::kUsage, printable(a_path), " is ", str(a.sizes()), ", ", printable(b_path), " is ",
-         str(b.sizes()), "; pairs need as many images, of the same resolution");
+    fail(Code::kUsage, printable(a_path), " is ", lf::str(a.sizes()), ", ", printable(b_path),
+         " is ", lf::str(b.sizes()), "; pairs need as many images, of the same resolution");
   }
   std::unique_ptr<PairDistance> looks;
   if (arguments.has("--lpips")) looks = open_pair_distance(arguments.get("--lpips"), at::kCPU);

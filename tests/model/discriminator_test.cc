@@ -87,7 +87,7 @@ TEST(Discriminator, LossFallsBelowOneOnSeparableImages) {
     const at::Tensor hinge = hinge_loss(owned.discriminator(real), owned.discriminator(fake));
     hinge.backward();
     optimizer.step(optimizer.gradient_norm(), 1e-3);
-    optimizer.zero_gradients();
+    for (const NamedTensor& weight : owned.table.weights()) weight.tensor.mutable_grad().reset();
     loss = hinge.item<double>();
   }
   EXPECT_LT(loss, 0.5);

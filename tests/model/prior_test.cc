@@ -1,4 +1,5 @@
 // Priors over codes: rows 15 to 17 of the capability table, on clips of which there are only four.
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/allclose.h>
 #include <ATen/ops/equal.h>
 

@@ -72,7 +72,8 @@ class Steps {
       const at::Tensor total = model_.loss(clips, phase, true).total;
       total.backward();
       optimizers_[phase].step(optimizers_[phase].gradient_norm(), config_.train().optimizer().lr());
-      optimizers_[phase].zero_gradients();
+      for (const NamedTensor& weight : optimizers_[phase].phase().weights)
+        weight.tensor.mutable_grad().reset();
       if (phase == 0) first = total.item<double>();
     }
     model_.after_update(clips.size());
