@@ -54,6 +54,10 @@ RunModel open_run_model(const std::string& checkpoint, at::Device device,
 }
 
 ExportedModel open_export(const std::string& path) {
+  if (!real_file_system().exists(path)) {
+    fail(Code::kUsage, printable(path),
+         " is not there; give a file that `lastframe export RUN --out FILE` wrote");
+  }
   const SafetensorsFile file(real_file_system(), path);
   const auto config = file.metadata().find("config");
   if (config == file.metadata().end()) {

@@ -7,9 +7,11 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/stack.h>
+#include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
 
 #include <barrier>
+#include <cmath>
 #include <functional>
 #include <string>
 #include <thread>

@@ -67,7 +67,7 @@ def priors():
     held = {name for name in tensors(file)}
     check({"quantiser.codebook", "encoder.first.linear.weight"} <= held, f"the export holds {sorted(held)}")
     model = (f"model.code_prior={{ tokenizer: '{file}' kind: FRAME_MASKED layers: 1 width: 16 heads: 2 "
-             "classes: 6 rounds: 3 }")
+             "classes: 10 rounds: 3 }")
     whole, parts = here / "prior-whole", here / "prior-parts"
     train(whole, 2, [model, "train.preview_images=240"], until=240)
     check((whole / "samples" / "img-000000000240.png").exists(), "no preview of a prior")
@@ -108,7 +108,7 @@ def priors():
     output("sample", "--run", tokenizer, "--store", store(), "--count", 20, "--out", here / "seen.npy")
     check_rows(here / "seen.npy", (20, 3, 8, 8, 3))
     for words, saying in ((["--run", tokenizer], "can only reconstruct"),
-                          (["--run", whole, "--class", 6], "label 6"),
+                          (["--run", whole, "--class", 10], "label 10"),
                           (["--run", whole, "--given", 2], "--store"),
                           (["--run", whole, "--store", store(), "--frames", 4], "--given"),
                           (["--run", tokenizer, "--store", store(), "--count", 241], "holds 240 clips")):
