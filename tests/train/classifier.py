@@ -31,7 +31,7 @@ def rows(path):
     return [numbers[i * dim:(i + 1) * dim] for i in range(count)]
 
 
-report = json.loads(features(clips).splitlines()[-1])
+report = json.loads(features(clips).splitlines()[0])
 for key, value in (("n", 70), ("layer", "features"), ("dim", 8), ("extractor", "own"),
                    ("preprocessing", "own"), ("out", str(out))):
     check(report.get(key) == value, f"{key} is not {value} in {report}")
