@@ -88,8 +88,11 @@ MARK = object()
 def call(function, arguments):
     if not isinstance(function, Name):
         raise Refused("it is a pickle that calls what it should not; nothing of it was run")
-    if function.key[1] == "OrderedDict" and not (arguments and arguments[0]):
-        return {}
+    if function.key[1] == "OrderedDict" and isinstance(arguments, tuple) and len(arguments) <= 1:
+        # Python 2 wrote its pairs, [key, value], as the argument.
+        pairs = arguments[0] if arguments else []
+        if isinstance(pairs, list) and all(isinstance(p, list) and len(p) == 2 for p in pairs):
+            return dict(pairs)
     if function.key[1] == "_rebuild_tensor_v2" and len(arguments) >= 4:
         return Tensor(*arguments[:4])
     if function.key[1] == "_rebuild_parameter" and arguments and isinstance(arguments[0], Tensor):
@@ -145,7 +148,8 @@ class Machine:
         elif name in ("EMPTY_DICT", "EMPTY_LIST", "EMPTY_TUPLE"):
             stack.append({"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple}[name]())
         elif name in ("BININT", "BININT1", "BININT2", "INT", "LONG", "LONG1", "LONG4", "BINFLOAT",
-                      "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "UNICODE"):
+                      "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "UNICODE",
+                      "SHORT_BINSTRING", "BINSTRING", "STRING"):  # the last ones are Python 2's
             stack.append(argument)
         elif name in ("TUPLE1", "TUPLE2", "TUPLE3"):
             count = int(name[-1])

@@ -75,6 +75,27 @@ def check_files_of_torch():
     expect(missing.returncode == 2 and "missing.pth: No such file" in missing.stderr, missing.stderr)
 
 
+def check_files_of_python_2():
+    """The published heads of LPIPS are such: byte strings, and pairs as OrderedDict's argument."""
+    def text(value):
+        return b"U" + bytes([len(value)]) + value
+
+    def tensor(key):
+        storage = b"(" + text(b"storage") + b"ctorch\nFloatStorage\n" + text(key) + text(b"cpu") + b"K\x02NtQ"
+        shape = b"(K\x01K\x02K\x01K\x01t(K\x02K\x01K\x01K\x01t\x89ccollections\nOrderedDict\n]\x85R"
+        return b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + b"K\x00" + shape + b"tR"
+
+    names = {b"features.0.weight": b"7", b"lin0.model.1.weight": b"8"}
+    pairs = b"".join(b"](" + text(name) + tensor(key) + b"ea" for name, key in names.items())
+    data = b"\x80\x02ccollections\nOrderedDict\n]" + pairs + b"\x85R."
+    head = b"".join(pickle.dumps(value, 2) for value in (0x1950A86A20F9469CFC6C, 1001, {}))
+    numbers = [struct.pack("<q2f", 2, *pair) for pair in ((1, 2), (3, 4))]
+    keys = b"\x80\x02](" + text(b"7") + text(b"8") + b"e."
+    (here / "python2.pth").write_bytes(head + data + keys + b"".join(numbers))
+    expect_same("lpips", here / "python2.pth", {"features.0.weight": ([1, 2, 1, 1], [1.0, 2.0]),
+                                                "lin0.weight": ([1, 2, 1, 1], [3.0, 4.0])})
+
+
 class Hostile:
     def __reduce__(self):
         return os.system, (f"touch {here}/ran",)
@@ -179,6 +200,7 @@ def check_frozen_graph():
 
 
 check_files_of_torch()
+check_files_of_python_2()
 check_code_is_never_run()
 check_frozen_graph()
 finish()
