@@ -1,6 +1,5 @@
 #include "train/estimate.h"
 
-#include <ATen/ops/full.h>
 #include <ATen/ops/zeros.h>
 #include <c10/core/Allocator.h>
 #include <c10/util/ThreadLocalDebugInfo.h>
@@ -32,7 +31,7 @@ int64_t peak_of_step(Model& model, const ClipShape& shape, int64_t clips) {
   const c10::DebugInfoGuard guard(c10::DebugInfoKind::PROFILER_STATE, peak);
   Clips batch{
       at::zeros({clips, shape.frames, shape.height, shape.width, shape.channels}, at::kFloat),
-      at::full({clips}, -1, at::kLong), 0, 0};
+      at::zeros({clips}, at::kLong), 0, 0};
   model.loss(batch, 0, true).total.backward();
   for (const NamedTensor& weight : model.parameters().weights())
     weight.tensor.mutable_grad().reset();

@@ -52,7 +52,8 @@ with zipfile.ZipFile(data / "reference-features.npz") as reference, \
                  folder / "out.npy", "--json"], check=True, stdout=subprocess.PIPE, text=True)
             report = json.loads(done.stdout)
             assert (report["extractor"], report["preprocessing"]) == ("inception", "torch"), report
-            made, expected = rows((folder / "out.npy").read_bytes()), rows(reference.read(f"{prefix}feat{layer}.npy"))
+            made = rows((folder / "out.npy").read_bytes())
+            expected = rows(reference.read(f"{prefix}feat{layer}.npy"))
             assert len(made) == len(expected) == report["n"], report
             worst = max([worst] + [error(x, y) for x, y in zip(made, expected)])
 print(f"largest relative difference of a row: {worst:.1e}")

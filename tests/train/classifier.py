@@ -5,6 +5,7 @@ from runs import *
 
 run = here / "run"
 sets = ["model.classifier.width=4", "model.classifier.stages=2", "train.preview_images=240"]
+execute([*train_words(run, sets), "--dry-run", "--json"], contains='"parameters"')
 train(run, 2, sets)
 train(here / "alone", 1, sets)
 one, two = lines(here / "alone")[-1], lines(run)[-1]
