@@ -10,11 +10,15 @@
 namespace lf {
 namespace {
 
-std::string tiny(const std::string& more = "") {
-  return "model.cvivit={width: 32 patch: 4 spatial_layers: 1 temporal_layers: 1 heads: 2 "
-         "head_width: 16 quantiser { ema { codes: 64 dim: 8 half_life_images: 200 } } " +
-         more + "}";
+std::string tiny(const std::string& more = "", int patch = 4) {
+  return str(
+      "model.cvivit={width: 32 spatial_layers: 1 temporal_layers: 1 heads: 2 head_width: 16 "
+      "quantiser { ema { codes: 64 dim: 8 half_life_images: 200 } } patch: ",
+      patch, " ", more, "}");
 }
+
+// With a convolutional stem, which halves the frames before they are cut.
+std::string tiny_with_stem() { return tiny("stem: 1 stem_width: 8", 2); }
 
 TEST(Cvivit, HasThePublishedNumberOfParameters) {
   const auto phenaki =
@@ -147,8 +151,8 @@ TEST(Transformer, DistanceBiasIsAlibiAndCausal) {
 }
 
 TEST(Cvivit, LearnsTheLastFrameOfPseudoVideos) {
-  for (const std::string& more : {std::string(), std::string("stem: 1 stem_width: 16 patch: 2")}) {
-    const Config config = config_of({tiny(more), "train.batch=16", "train.optimizer.lr=0.003"});
+  for (const std::string& more : {tiny(), tiny_with_stem()}) {
+    const Config config = config_of({more, "train.batch=16", "train.optimizer.lr=0.003"});
     const auto model = make_model(config, {4, 16, 16, 3}, at::kCPU);
     const at::Tensor x = squares(16, 4, 16);
     const auto last = [&] {
