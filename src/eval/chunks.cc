@@ -55,10 +55,12 @@ NamedArrays ChunkCache::get(int64_t chunk, int64_t length,
   if (real_file_system().exists(path)) {
     try {
       NamedArrays arrays = load_npz(path);
-      const bool whole = std::all_of(arrays.begin(), arrays.end(), [&](const auto& entry) {
-        return entry.second.dim() > 0 && entry.second.size(0) == length;
-      });
-      if (whole) return arrays;
+      bool enough = true;
+      for (auto& [array, rows] : arrays) {
+        enough = enough && rows.dim() > 0 && rows.size(0) >= length;
+        if (enough) rows = rows.slice(0, 0, length);
+      }
+      if (enough) return arrays;
     } catch (const Error& error) {
       LF_WARN("made again: ", error.what());
     }

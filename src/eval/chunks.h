@@ -39,8 +39,8 @@ class ChunkCache {
   ChunkCache(const World& world, const std::string& root, const std::string& name,
              const std::string& description);
 
-  // The arrays of a chunk: read if they are there, whole and `length` long; else made and, unless
-  // the disk is full or read-only, kept.
+  // The first `length` rows of a chunk's arrays: read if they are there, whole and long enough;
+  // else made and, unless the disk is full or read-only, kept.
   NamedArrays get(int64_t chunk, int64_t length, const std::function<NamedArrays()>& make) const;
 
   const std::string& folder() const { return folder_; }
