@@ -54,7 +54,8 @@ at::Tensor hinge_loss(const at::Tensor& real_logits, const at::Tensor& fake_logi
   return 0.5 * (at::relu(1 - real_logits).mean() + at::relu(1 + fake_logits).mean());
 }
 
-at::Tensor r1_penalty(const Discriminator& discriminator, const at::Tensor& real) {
+at::Tensor r1_penalty(const std::function<at::Tensor(const at::Tensor&)>& discriminator,
+                      const at::Tensor& real) {
   const c10::impl::ExcludeDispatchKeyGuard single(c10::autocast_dispatch_keyset);
   const at::Tensor images = real.detach().requires_grad_();
   const at::Tensor slope = torch::autograd::grad({discriminator(images).sum()}, {images}, {},

@@ -5,6 +5,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <functional>
 #include <vector>
 
 #include "model/layers.h"
@@ -35,7 +36,8 @@ at::Tensor hinge_loss(const at::Tensor& real_logits, const at::Tensor& fake_logi
 
 // Half the mean over images of the squared gradient of D at real images. To be differentiated
 // again.
-at::Tensor r1_penalty(const Discriminator& discriminator, const at::Tensor& real);
+at::Tensor r1_penalty(const std::function<at::Tensor(const at::Tensor&)>& discriminator,
+                      const at::Tensor& real);
 
 // |d a / d weights| / |d b / d weights| of the mean losses over all ranks, at most `limit`;
 // detached. Collective.

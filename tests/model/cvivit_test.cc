@@ -33,9 +33,8 @@ TEST(Cvivit, HasThePublishedNumberOfParameters) {
 
 TEST(Cvivit, LaterFramesChangeNoEarlierCodesOrPixels) {
   for (const std::string& more :
-       {std::string("temporal_patch: 1"), std::string("temporal_patch: 3"),
-        std::string("stem: 1 stem_width: 8 patch: 2")}) {
-    const auto model = make_tokenizer(config_of({tiny(more)}), {7, 16, 16, 3}, at::kCPU);
+       {tiny("temporal_patch: 1"), tiny("temporal_patch: 3"), tiny_with_stem()}) {
+    const auto model = make_tokenizer(config_of({more}), {7, 16, 16, 3}, at::kCPU);
     const int64_t steps = model->grid(7)[0];
     const at::Tensor x = noise({2, 7, 16, 16, 3}, 5), ids = model->encode(x);
     for (int64_t step = 1; step < steps; ++step) {

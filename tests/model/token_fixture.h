@@ -66,11 +66,14 @@ class Steps {
     for (const Phase& phase : model.phases())
       optimizers_.emplace_back(phase, config.train().optimizer());
   }
+  void turn(size_t phase) {
+    for (size_t other = 0; other < optimizers_.size(); ++other)
+      optimizers_[other].enable(other == phase);
+  }
   double operator()(const Clips& clips) {
     double first = 0;
     for (size_t phase = 0; phase < optimizers_.size(); ++phase) {
-      for (size_t other = 0; other < optimizers_.size(); ++other)
-        optimizers_[other].enable(other == phase);
+      turn(phase);
       const at::Tensor total = model_.loss(clips, phase, true).total;
       total.backward();
       optimizers_[phase].step(optimizers_[phase].gradient_norm(), config_.train().optimizer().lr());
