@@ -24,7 +24,8 @@ CodeUse code_use(const at::Tensor& codes, int64_t codebook) {
   const at::Tensor counts = at::bincount(flat, {}, codebook);
   const at::Tensor p = counts.to(at::kDouble) / static_cast<double>(flat.numel());
   const double nats = -(p * p.clamp_min(1e-300).log()).sum().item<double>();
-  const auto codes_per_image = static_cast<double>(codes.numel() / codes.size(0));
+  const double codes_per_image =
+      static_cast<double>(codes.numel()) / static_cast<double>(codes.size(0));
   return {(counts > 0).sum().item<double>() / static_cast<double>(codebook), std::exp(nats),
           codes_per_image * nats / std::numbers::ln2};
 }

@@ -3,7 +3,7 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 
-#include <cstring>
+#include <algorithm>
 
 #include "base/error.h"
 #include "base/progress.h"
@@ -62,8 +62,7 @@ at::Tensor gather_rows(World& world, const std::vector<at::Tensor>& own) {
   at::Tensor out = at::empty(shape, own[0].options());
   auto* into = static_cast<char*>(out.mutable_data_ptr());
   for (const std::string& part : all) {
-    std::memcpy(into, part.data(), part.size());
-    into += part.size();
+    into = std::copy(part.begin(), part.end(), into);
   }
   return out;
 }
