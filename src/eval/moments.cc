@@ -116,9 +116,10 @@ Moments Moments::unpack(const std::string& bytes) {
   std::memcpy(&moments.count_, bytes.data(), sizeof(int64_t));
   if (moments.count_ == 0) return moments;
   // d + d (d + 1) / 2 numbers follow.
-  const auto numbers = static_cast<double>((bytes.size() - sizeof(int64_t)) / sizeof(double));
-  const auto dim = static_cast<int64_t>(std::lround((std::sqrt(9 + 8 * numbers) - 3) / 2));
-  LF_CHECK(dim * (dim + 3) / 2 == static_cast<int64_t>(numbers), "packed moments");
+  const auto numbers = static_cast<int64_t>((bytes.size() - sizeof(int64_t)) / sizeof(double));
+  const double root = std::sqrt(9 + 8 * static_cast<double>(numbers));
+  const auto dim = static_cast<int64_t>(std::lround((root - 3) / 2));
+  LF_CHECK(dim * (dim + 3) / 2 == numbers, "packed moments");
   const int64_t count = moments.count_;
   moments = Moments(dim);
   moments.count_ = count;
