@@ -169,12 +169,13 @@ class CodePrior : public Model {
             .ceil()
             .clamp(1, group);
     const at::Tensor rank = luck.slice(1, 0, group).argsort(1, false).argsort(1, false);
-    at::Tensor hidden = (rank < count).repeat({1, places / group});
+    const int64_t groups = places / group;
+    at::Tensor hidden = (rank < count).repeat({1, groups});
     at::Tensor mask;
     if (by_frame) {
-      const at::Tensor chosen = (keyed_uniform(clips, Purpose::kFrameChoice, 0, {1}) *
-                                 static_cast<double>(places / group))
-                                    .to(at::kLong);
+      const at::Tensor chosen =
+          (keyed_uniform(clips, Purpose::kFrameChoice, 0, {1}) * static_cast<double>(groups))
+              .to(at::kLong);
       const at::Tensor frame = at::arange(places, ids.options()).floor_divide(group);
       hidden = hidden.logical_and(frame == chosen);
       mask = network_.frame_mask(places + 1);
