@@ -11,6 +11,8 @@
 #include "config/config.h"
 #include "data/corruption.h"
 #include "data/source.h"
+#include "diffusion/noise_schedule.h"
+#include "diffusion/sampler.h"
 #include "launch/command.h"
 #include "launch/commands.h"
 
@@ -50,6 +52,8 @@ std::vector<Row> rows_of(const Table& table) {
 }
 
 std::vector<Row> corruption_rows() { return rows_of(corruption_kinds()); }
+std::vector<Row> sampler_rows() { return rows_of(sampler_kinds()); }
+std::vector<Row> schedule_rows() { return rows_of(schedule_kinds()); }
 std::vector<Row> source_rows() { return rows_of(source_kinds()); }
 
 struct Listing {
@@ -62,6 +66,8 @@ constexpr Listing kTables[] = {
     {"commands", "what the program can do", command_rows},
     {"corruptions", "what one step of a recipe can do to an image", corruption_rows},
     {"options", "every option a config file or --set may hold", option_rows},
+    {"samplers", "how a diffusion model steps from noise to clips", sampler_rows},
+    {"schedules", "how noise grows with diffusion time", schedule_rows},
     {"sources", "where images and videos come from; source.NAME holds a source's options",
      source_rows},
 };

@@ -4,8 +4,18 @@
 
 #include "base/error.h"
 #include "model/autoencoder.h"
+#include "model/diffusion_model.h"
 
 namespace lf {
+
+Clips Clips::slice(int64_t from, int64_t to) const {
+  Clips part{x_BTHWC.slice(0, from, to), labels_B.slice(0, from, to), seed, first_position + from};
+  if (images_BNHWC.defined()) part.images_BNHWC = images_BNHWC.slice(0, from, to);
+  for (const NamedTensor& column : side) {
+    part.side.push_back({column.name, column.tensor.slice(0, from, to)});
+  }
+  return part;
+}
 
 at::Tensor frames_as_images(const at::Tensor& x_BTHWC) {
   return x_BTHWC.flatten(0, 1).permute({0, 3, 1, 2});
@@ -58,9 +68,19 @@ at::Tensor Model::sample(const SampleRequest& /*request*/) {
 std::unique_ptr<Model> make_model(const Config& config, const ClipShape& shape, at::Device device,
                                   SumOverRanks /*sum*/) {
   const uint64_t seed = config.train().seed();
-  switch (config.model().kind_case()) {
+  const auto kind = config.model().kind_case();
+  if (config.model().has_diffusion() && kind != ModelConfig::kUnet &&
+      kind != ModelConfig::kUnet3D && kind != ModelConfig::KIND_NOT_SET) {
+    fail(Code::kUsage,
+         "model.diffusion is for model.unet and model.unet3d, and the config chooses "
+         "another model; leave it out");
+  }
+  switch (kind) {
     case ModelConfig::kAutoencoder:
       return make_autoencoder(config.model().autoencoder(), shape, seed, device);
+    case ModelConfig::kUnet:
+    case ModelConfig::kUnet3D:
+      return std::make_unique<DiffusionModel>(config, shape, device);
     case ModelConfig::KIND_NOT_SET:
       break;
   }

@@ -28,11 +28,11 @@ struct Clips {
   at::Tensor labels_B;  // int64, -1 where there is none
   uint64_t seed = 0;
   int64_t first_position = 0;
+  at::Tensor images_BNHWC = {};        // independent images beside each clip; undefined: none
+  std::vector<NamedTensor> side = {};  // columns of numbers that come with the clips, [B, width]
 
   int64_t size() const { return x_BTHWC.size(0); }
-  Clips slice(int64_t from, int64_t to) const {
-    return {x_BTHWC.slice(0, from, to), labels_B.slice(0, from, to), seed, first_position + from};
-  }
+  Clips slice(int64_t from, int64_t to) const;
 };
 
 // The frames as a batch of images [B*T, C, H, W] in channels-last memory: a view, no copy.
@@ -56,7 +56,10 @@ struct Phase {
 struct SampleRequest {
   uint64_t seed = 0;
   int64_t first = 0, count = 1;
-  at::Tensor labels_B;  // int64 classes to make; undefined: the model draws them, or has none
+  at::Tensor labels_B;      // int64 classes to make; undefined: the model draws them, or has none
+  at::Tensor given_BTHWC;   // the first frames of each clip, which are kept; undefined: none
+  int64_t frames = 0;       // of a clip; 0: as many as the model was trained on
+  at::Tensor text_BE = {};  // what to show, for a model that reads text embeddings
 };
 
 // Adds a tensor up over all ranks, in place. Codebooks and adaptive loss weights need it; a model
@@ -70,6 +73,8 @@ class Model {
   virtual std::vector<Phase> phases() const = 0;
   // The loss of `phase` (an index into phases()) in training, or without dropout if not `training`.
   virtual Loss loss(const Clips& clips, size_t phase, bool training) = 0;
+  // Independent images (Clips::images_BNHWC) that training wants beside each clip.
+  virtual int64_t images_per_clip() const { return 0; }
   // What the model makes of these clips, [-1, 1] and of their shape: a reconstruction, or samples.
   virtual at::Tensor preview(const Clips& clips) = 0;
   // The clips after encoding and decoding, [-1, 1] and of their shape. Code::kUsage from a model

@@ -55,6 +55,9 @@ class Scope {
                     int64_t fan_in = 0) const {
     return table_->weight((*this / name).prefix_, shape, init, fan_in);
   }
+  at::Tensor buffer(const std::string& name, const at::Tensor& value) const {
+    return table_->buffer((*this / name).prefix_, value);
+  }
   const std::string& prefix() const { return prefix_; }
 
  private:

@@ -3,6 +3,7 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/from_blob.h>
+#include <ATen/ops/tensor.h>
 
 namespace lf {
 
@@ -38,6 +39,12 @@ Clips clips_from_batch(const Batch& batch, uint64_t seed, at::Device device) {
   }
   std::vector<int64_t> labels(batch.labels.begin(), batch.labels.end());
   out.labels_B = wrap(labels.data(), {clips}, {1}, at::kLong).clone().to(device);
+  for (const SideBatch& side : batch.side) {
+    if (side.floats.empty()) continue;
+    const auto width = static_cast<int64_t>(side.floats.size()) / clips;
+    out.side.push_back(
+        {side.column.name, at::tensor(side.floats).reshape({clips, width}).to(device)});
+  }
   out.seed = seed;
   out.first_position = static_cast<int64_t>(batch.position);
   return out;

@@ -35,9 +35,7 @@ int Trainer::run() {
 
 void Trainer::step() {
   watchdog_->begin_step(images_ / config_.train().batch());
-  const double waited = loader_->counts().wait_seconds;
-  const Clips clips = clips_from_batch(loader_->next(), config_.train().seed(), device_);
-  tally_.data_wait += loader_->counts().wait_seconds - waited;
+  const Clips clips = next_clips();
 
   numbers_.clear();
   bool moved = true;
@@ -54,6 +52,21 @@ void Trainer::step() {
     ++tally_.skipped;
   }
   images_ += config_.train().batch();
+}
+
+Clips Trainer::next_clips() {
+  const auto waited = [&] {
+    return loader_->counts().wait_seconds +
+           (image_loader_ ? image_loader_->counts().wait_seconds : 0);
+  };
+  const double before = waited();
+  Clips clips = clips_from_batch(loader_->next(), config_.train().seed(), device_);
+  if (image_loader_) {
+    const Clips others = clips_from_batch(image_loader_->next(), config_.train().seed(), device_);
+    clips.images_BNHWC = others.x_BTHWC.select(1, -1).unflatten(0, {clips.size(), -1});
+  }
+  tally_.data_wait += waited() - before;
+  return clips;
 }
 
 // The other phases' weights take no gradient, so their buckets stay out of this backward.

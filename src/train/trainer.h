@@ -41,6 +41,7 @@ class Trainer {
 
  private:
   void step();
+  Clips next_clips();
   void take_turn(size_t phase);
   void accumulate(const Clips& clips, size_t phase, LossSum& sum);
   bool update(size_t phase);
@@ -64,6 +65,7 @@ class Trainer {
   std::vector<std::unique_ptr<GradientSync>> syncs_;  // one a phase
   std::unique_ptr<Ema> ema_;
   std::unique_ptr<Loader> loader_;
+  std::unique_ptr<Loader> image_loader_;  // of clips whose last frames are images beside others
   std::unique_ptr<Coordinator> coordinator_;
   std::unique_ptr<Saver> saver_;
   std::unique_ptr<Watchdog> watchdog_;

@@ -77,6 +77,7 @@ Trainer::Trainer(World& world, const Config& config, const TrainJob& job)
 Trainer::~Trainer() {
   saver_.reset();
   loader_.reset();
+  image_loader_.reset();
   syncs_.clear();
   watchdog_.reset();
   if (group_ && std::uncaught_exceptions() == 0) {
@@ -123,6 +124,13 @@ void Trainer::open_stores() {
 void Trainer::build_model() {
   const Watchdog::Phase phase("build the model", 3600);
   model_ = make_model(config_, shape_of_clips(*store_), device_);
+  if (const int64_t images = model_->images_per_clip(); images > 0) {
+    constexpr uint64_t kImages = 0x1ace;  // another order than the clips'
+    image_loader_ = std::make_unique<Loader>(
+        store_, config_.loader(),
+        LoaderShare{config_.train().seed() ^ kImages, world_.rank(), world_.size(),
+                    static_cast<uint64_t>(config_.train().batch() * images)});
+  }
   for (const Phase& part : model_->phases()) {
     optimizers_.emplace_back(part, config_.train().optimizer());
     syncs_.push_back(std::make_unique<GradientSync>(world_, group_, as_pairs(part.weights),
@@ -157,6 +165,9 @@ void Trainer::resume() {
          " does not divide; resume with the batch it was trained with");
   }
   loader_->seek(static_cast<uint64_t>(images_));
+  if (image_loader_) {
+    image_loader_->seek(static_cast<uint64_t>(images_ * model_->images_per_clip()));
+  }
   if (world_.is_root() && images_ > 0) {
     LF_INFO("resumed from ", saver_->newest(), " at image ",
             human_count(static_cast<uint64_t>(images_)));
