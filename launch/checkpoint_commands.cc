@@ -10,6 +10,7 @@
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/retention.h"
 #include "launch/commands.h"
+#include "train/post_hoc.h"
 
 namespace lf {
 namespace {
@@ -113,6 +114,22 @@ std::string checkpoint_text(const Checkpoint& checkpoint) {
   return text;
 }
 
+// Out of the averages in all checkpoints of a run.
+int export_post_hoc(FileSystem& files, const std::string& run, const Arguments& arguments) {
+  double width = 0;
+  const std::string text = arguments.get("--ema-width");
+  if (!parse(text, &width) || !(width > 0 && width <= 0.28)) {
+    fail(Code::kUsage, "--ema-width is '", printable(text), "'; give a number in (0, 0.28]");
+  }
+  if (arguments.has("--kind")) fail(Code::kUsage, "give --ema-width or --kind, not both");
+  if (!files.exists(checkpoints_folder(run))) {
+    fail(Code::kUsage, printable(run), " is one checkpoint; --ema-width needs the run's folder");
+  }
+  export_average(files, run, width, arguments.required("--out"));
+  LF_INFO("wrote it to ", printable(arguments.required("--out")));
+  return 0;
+}
+
 bool is_checkpoint_folder(const std::string& folder) {
   return real_file_system().exists(folder + "/manifest.pbtxt");
 }
@@ -148,6 +165,7 @@ int export_checkpoint(const std::string& folder, const Arguments& arguments) {
            " is for stores, say --out FILE.safetensors");
     }
   }
+  if (arguments.has("--ema-width")) return export_post_hoc(files, folder, arguments);
   std::string chosen = folder;
   if (!is_checkpoint_folder(folder)) {
     const auto candidate = choose_checkpoint(files, folder);

@@ -52,6 +52,9 @@ constexpr Option kExportOptions[] = {
     {"--kind", "KIND",
      "with --out: ema, model or optimizer (default: ema, the averaged weights; model\n"
      "where no average was kept)"},
+    {"--ema-width", "W",
+     "with --out, of a run: the average with a power function of relative width W, made\n"
+     "from those that its checkpoints track (train.ema.tracked_widths)"},
 };
 
 // ---- doctor, list -------------------------------------------------------------------------------
@@ -109,10 +112,97 @@ constexpr Option kTrainOptions[] = {
     {"--json", "", "with --dry-run: one JSON object alone on stdout"},
 };
 
+// ---- evaluate -----------------------------------------------------------------------------------
+
+constexpr Option kEvaluateOptions[] = {
+    {"--metrics", "LIST", "names separated by commas (lastframe list metrics)"},
+    {"--run", "DIR",
+     "evaluates a run's newest whole checkpoint, its averaged weights if it has any"},
+    {"--checkpoint", "DIR", "with --run: this checkpoint's folder instead of the newest"},
+    {"--set", "NAME=VALUE", "with --run: an option over the run's config, any number of times"},
+    {"--samples", "N", "with --run: clips that are made or reconstructed (default: 10000)"},
+    {"--subject", "WHAT",
+     "with --run: what distances are of, SAMPLES, RECONSTRUCTIONS or AUTO (default: AUTO)"},
+    {"--reference", "PATH",
+     "with --run: what samples are compared with, a store, a folder of images, a .npy\n"
+     "array or .npz statistics (default: the training store)"},
+    {"--real", "PATH",
+     "the real images: a folder, a .npy array of bytes, a store, or .npz statistics in\n"
+     "pytorch-fid's layout"},
+    {"--fake", "PATH", "the made images: a folder, a .npy array of bytes or a store"},
+    {"--extractor", "FILE", "its weights, or the word pixels for fd_pixels, which needs none"},
+    {"--preprocessing", "ID", "torch, tf1 or clean (default: torch)"},
+    {"--save-statistics", "FILE", "with --fake: writes its mean and covariance as .npz"},
+    {"--features", "A B",
+     "compares features A (real) and B, .npy arrays [n, d] or .npz statistics"},
+    {"--pairs", "A B",
+     "compares images A and B one by one: folders or .npy arrays of bytes or of floats\n"
+     "from 0 to 1; for crps B may have one dimension more, in front: the predictions"},
+    {"--lpips", "FILE", "the weights of LPIPS (tools/convert_weights), for the metric lpips"},
+    {"--codes", "FILE", "a .npy array of codes [images, ...]"},
+    {"--codebook", "N", "with --codes: how many codes there are"},
+    {"--neighbours", "K", "1 to 1000 (default: 3 for precision and recall, 5 for the others)"},
+    {"--seed", "N", "of the samples and of what is drawn (default: 0)"},
+    {"--threads", "N",
+     "of each rank that makes clips or features, 1 to 4096 (default: 1); another number may\n"
+     "round otherwise"},
+    {"--json", "", "one JSON object alone on stdout"},
+};
+
+constexpr Option kBenchFrechetOptions[] = {
+    {"--dim", "N", "numbers of a feature, 2 to 16384 (default: 2048)"},
+    {"--samples", "N", "features of a set, 2 to 10000000 (default: 10000)"},
+    {"--threads", "N", "1 to 4096 (default: 1)"},
+    {"--trials", "N", "turns that each takes, 1 to 1000 (default: 3); the median is shown"},
+    {"--json", "", "one JSON object alone on stdout"},
+};
+
+constexpr Option kSampleOptions[] = {
+    {"--run", "DIR", "the folder of a run, or of one of its checkpoints"},
+    {"--out", "FILE|DIR",
+     ".png: every frame, a clip a row; .apng: moving; .npy: bytes [n, T, H, W, C];\n"
+     "anything else: a folder with all of these"},
+    {"--count", "N", "clips to make, 1 to 100000000 (default: 16)"},
+    {"--seed", "S", "clip i is a function of this and i (default: 0)"},
+    {"--class", "N", "the class of all clips (default: each draws its own, if the model has any)"},
+    {"--frames", "N", "frames of a clip, 1 to 1000000 (default: as trained)"},
+    {"--store", "DIR",
+     "reconstructs the first clips of this store; with --given goes on with them"},
+    {"--given", "N", "of each of the store's clips the first N frames are kept, 1 to 4096"},
+    {"--threads", "N", "of each rank, 1 to 4096 (default: 1); another number may round otherwise"},
+    {"--json", "", "one JSON object alone on stdout"},
+};
+
+// ---- features -----------------------------------------------------------------------------------
+
+constexpr Option kFeaturesOptions[] = {
+    {"--extractor", "FILE",
+     "the network: safetensors as tools/convert_weights or `lastframe export` write\n"
+     "it, or TorchScript; TorchScript runs what is in it, so take only files you trust"},
+    {"--layer", "NAME", "which of its layers, such as 64, 192, 768, 2048, spatial or logits"},
+    {"--images", "DIR|NPY", "JPEG and PNG files below a folder, or an array of bytes"},
+    {"--out", "NPY", "the array of float32 [n, dim] that is written"},
+    {"--preprocessing", "ID", "torch (pytorch-fid's), tf1 or clean (default: torch)"},
+    {"--set", "PATH=VALUE",
+     "an option of the source, such as source.size=64 or source.npy.layout=NHW"},
+    {"--bf16", "", "bfloat16 in the convolutions: faster, and slightly other numbers"},
+    {"--batch", "N", "images loaded at a time, 1 to 65536 (default: 64)"},
+    {"--threads", "N", "CPU threads, 1 to 4096 (default: one a core)"},
+    {"--json", "", "one JSON object alone on stdout"},
+};
+
 constexpr Option kBenchCommOptions[] = {
     {"--trials", "N",
      "turns that each way takes, 1 to 10000 (default: 21);\nthe lower quartile is shown"},
     {"--max-bytes", "N", "the largest message, 4 to 67108864 (default: 67108864)"},
+    {"--json", "", "one JSON object alone on stdout"},
+};
+
+constexpr Option kBenchStepOptions[] = {
+    {"--config", "FILE", "the config whose model, batch and clips are measured"},
+    {"--set", "PATH=VALUE", "sets one option, such as train.precision=BF16"},
+    {"--threads", "N", "CPU threads of each rank, 0 to 4096 (default: train.threads)"},
+    {"--seconds", "N", "how long to measure, 1 to 3600; at least 5 steps are made (default: 10)"},
     {"--json", "", "one JSON object alone on stdout"},
 };
 
@@ -163,6 +253,41 @@ constexpr Command kCommands[] = {
      "runs/first\n"
      "lastframe train --config configs/quickstart.pbtxt --set train.batch=32 --dry-run --json",
      kTrainOptions, run_train},
+    {"evaluate", "[B]", "measures a run, images, features or pairs: FID, KID, PSNR, SSIM, ...",
+     "Of a run, all ranks make clips 0..N-1 of the seed (or reconstruct the first N of the\n"
+     "validation store), and rank 0 prints and writes RUN/evaluations/*.json; the answer does not\n"
+     "depend on their number. What was made is kept by the checkpoint's hash: an evaluation that "
+     "was\n"
+     "interrupted (status 75) goes on, and one that is repeated with other metrics samples "
+     "nothing\n"
+     "again. A result is named for what it is: fid by Inception's 2048 features only.",
+     "mpirun -n 4 --bind-to none lastframe evaluate --run runs/first --extractor "
+     "inception.safetensors "
+     "\\\n"
+     "    --metrics fid768,psnr --json\n"
+     "lastframe evaluate --real photos --fake made --extractor inception.safetensors --metrics "
+     "fid\n"
+     "lastframe evaluate --features real.npy made.npy --metrics frechet,kid --json\n"
+     "lastframe evaluate --pairs real made --metrics psnr,ssim",
+     kEvaluateOptions, run_evaluate},
+    {"sample", "", "makes images and videos with the model of a run",
+     "The averaged weights of the newest whole checkpoint are used. A prior makes clips from "
+     "nothing,\n"
+     "or goes on with given frames; an autoencoder reconstructs. Under mpirun each rank makes its\n"
+     "share, and a clip has the same bits for any number of ranks.",
+     "lastframe sample --run runs/prior --count 64 --out samples.png\n"
+     "mpirun -n 2 --bind-to none lastframe sample --run runs/prior --count 10000 --out fake.npy\n"
+     "lastframe sample --run runs/cvivit --store stores/cifar10 --count 8 --out seen.png",
+     kSampleOptions, run_sample},
+    {"features", "", "writes what a feature extractor sees in images, as a NumPy array",
+     "Rows are in the order of the files' paths, or of the array. The preprocessing belongs to\n"
+     "Inception; other extractors bring their own. Weights are brought by you and none are\n"
+     "downloaded; without any, train model.classifier and export it.",
+     "lastframe features --extractor inception.safetensors --layer 2048 --images photos --out "
+     "photos.npy\n"
+     "lastframe features --extractor own.safetensors --layer features --images clips.npy --out "
+     "f.npy --json",
+     kFeaturesOptions, run_features},
     {"doctor", "", "says what this program runs on, and tries it",
      "Prints the version and path of every shared library that matters, the CPU's features, the\n"
      "GPUs, and one line a rank. Two copies of one library in the process are a warning. With\n"
@@ -198,6 +323,23 @@ constexpr Command kCommands[] = {
      "lastframe bench recipe\n"
      "lastframe bench recipe --size 256 --set recipe.topology=STAR --set recipe.noise={} --json",
      kBenchRecipeOptions, bench_recipe},
+    {"bench frechet", "", "times the moments of features and the Frechet distance",
+     "Mean and covariance are gathered from single-precision features in double precision; the "
+     "bare\n"
+     "product of the same matrix takes turns with it. Features are drawn here.",
+     "lastframe bench frechet\nlastframe bench frechet --dim 768 --threads 2 --json",
+     kBenchFrechetOptions, bench_frechet},
+    {"bench step", "", "how long a training step takes",
+     "Makes steps as `train` does, all-reduce, clipping, optimiser and averages included, on noise "
+     "of\n"
+     "the shape that the config's source and recipe give; no store is read. The median over the "
+     "steps\n"
+     "after three that warm up is told. Under mpirun all ranks take part, and train.batch is "
+     "shared "
+     "out.",
+     "lastframe bench step --config configs/quickstart.pbtxt --threads 1 --json\n"
+     "mpirun -n 2 --bind-to none lastframe bench step --config configs/quickstart.pbtxt",
+     kBenchStepOptions, bench_step},
     {"bench comm", "", "times our all-reduce on host memory against MPI_Allreduce",
      "Both take turns on the same floats, at 4 bytes and each four times as many up to 64 MiB. "
      "The\n"

@@ -13,6 +13,7 @@
 #include "data/source.h"
 #include "diffusion/noise_schedule.h"
 #include "diffusion/sampler.h"
+#include "eval/metrics.h"
 #include "launch/command.h"
 #include "launch/commands.h"
 
@@ -55,6 +56,7 @@ std::vector<Row> corruption_rows() { return rows_of(corruption_kinds()); }
 std::vector<Row> sampler_rows() { return rows_of(sampler_kinds()); }
 std::vector<Row> schedule_rows() { return rows_of(schedule_kinds()); }
 std::vector<Row> source_rows() { return rows_of(source_kinds()); }
+std::vector<Row> metric_rows() { return rows_of(metric_table()); }
 
 struct Listing {
   const char* name;
@@ -65,6 +67,7 @@ struct Listing {
 constexpr Listing kTables[] = {
     {"commands", "what the program can do", command_rows},
     {"corruptions", "what one step of a recipe can do to an image", corruption_rows},
+    {"metrics", "what lastframe evaluate and evaluation.metrics can measure", metric_rows},
     {"options", "every option a config file or --set may hold", option_rows},
     {"samplers", "how a diffusion model steps from noise to clips", sampler_rows},
     {"schedules", "how noise grows with diffusion time", schedule_rows},

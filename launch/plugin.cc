@@ -11,6 +11,7 @@
 #include "base/text.h"
 #include "comm/device_backend.h"
 #include "kernels/device.h"
+#include "train/accelerator.h"
 
 namespace lf {
 namespace {
@@ -129,6 +130,12 @@ const GpuSurvey& survey_gpus() {
 const Plugin& open_plugin() {
   static const Plugin plugin = open_where_needed();
   return plugin;
+}
+
+Accelerator accelerator_of_machine() {
+  const Plugin& plugin = open_plugin();
+  return {static_cast<int>(survey_gpus().gpus.size()), plugin.backend, plugin.device,
+          plugin.problem};
 }
 
 }  // namespace lf

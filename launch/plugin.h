@@ -12,6 +12,7 @@ namespace lf {
 
 class Device;
 class DeviceBackend;
+struct Accelerator;
 
 struct Gpu {
   int index = 0;  // among those CUDA_VISIBLE_DEVICES leaves
@@ -38,5 +39,8 @@ struct Plugin {
 
 // Opens the plugin once if there is a GPU; later calls return the same.
 const Plugin& open_plugin();
+
+// The same for those who choose a device by it (train/accelerator.h). Opens the plugin.
+Accelerator accelerator_of_machine();
 
 }  // namespace lf

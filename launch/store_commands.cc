@@ -302,7 +302,7 @@ int run_export(const Arguments& arguments) {
   catch_stop_signals();
   const std::string& folder = arguments.positional()[0];
   if (is_run_or_checkpoint(folder)) return export_checkpoint(folder, arguments);
-  for (const char* option : {"--out", "--kind"}) {
+  for (const char* option : {"--out", "--kind", "--ema-width"}) {
     if (arguments.has(option)) {
       fail(Code::kUsage, printable(folder), " is a store; ", option,
            " is for runs and checkpoints, say --npy FILE or --png FOLDER");

@@ -8,10 +8,10 @@
 #include "base/stop.h"
 #include "comm/world.h"
 #include "config/config.h"
-#include "data/recipe.h"
-#include "data/source.h"
-#include "data/store.h"
+#include "eval/clips.h"
+#include "eval/run_model.h"
 #include "launch/commands.h"
+#include "launch/plugin.h"
 #include "launch/version.h"
 #include "train/estimate.h"
 #include "train/trainer.h"
@@ -19,23 +19,9 @@
 namespace lf {
 namespace {
 
-// The shape of the clips this config trains on: the store's if there is one, else what a build of
-// its source and recipe would make.
-ClipShape shape_of_config(const Config& config) {
-  FrameShape shape;
-  if (!config.train().store().empty()) {
-    shape = Store::open(config.train().store())->clip_shape();
-  } else {
-    const std::unique_ptr<Source> source = open_source(config.source());
-    shape = source->shape();
-    if (shape.frames == 1) shape.frames = Recipe(config.recipe(), shape).frames();
-  }
-  return {shape.frames, shape.height, shape.width, shape.channels};
-}
-
 int dry_run(const Config& config, int ranks, bool as_json) {
   const ClipShape shape = shape_of_config(config);
-  const std::unique_ptr<Model> model = make_model(config, shape, at::kCPU);
+  const std::unique_ptr<Model> model = make_model(config, shape, at::kCPU, {}, open_export);
   const MemoryEstimate memory = estimate_memory(*model, config, shape, ranks);
   const int64_t parameters = model->parameters().count();
   const int64_t steps =
@@ -75,12 +61,15 @@ int run_train(const Arguments& arguments) {
     return dry_run(config, static_cast<int>(arguments.number("--ranks", 1, 1, 1 << 20)),
                    arguments.has("--json"));
   }
-  const TrainJob job{arguments.required("--run"),
-                     arguments.number("--until-images", 0, 1, int64_t{1} << 60), version()};
+  TrainJob job;
+  job.run_folder = arguments.required("--run");
+  job.until_images = arguments.number("--until-images", 0, 1, int64_t{1} << 60);
+  job.code_version = version();
+  job.accelerator = accelerator_of_machine();
   catch_stop_signals();  // before the first thing that takes time
   World& world = World::join();
   start_log("lastframe", world.rank());
-  world.agree("the config", print_config(config) + job.run_folder);
+  world.agree("config", print_config(config) + job.run_folder);
   int status = 0;
   {
     Trainer trainer(world, config, job);

@@ -40,7 +40,7 @@ class Error : public std::exception {
 // throw Error(code, str(parts...)).
 template <typename... Parts>
 [[noreturn]] void fail(Code code, const Parts&... parts) {
-  throw Error(code, str(parts...));
+  throw Error(code, ::lf::str(parts...));  // qualified: torch has one too
 }
 
 [[noreturn]] void check_failed(const char* expression, const char* file, int line,

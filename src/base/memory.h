@@ -1,5 +1,8 @@
-// How this process treats memory it has freed. Called once, by main.
+// How this process treats memory it has freed, and how much it has held. Called by main, by the
+// trainer's log and by benchmarks.
 #pragma once
+
+#include <cstdint>
 
 namespace lf {
 
@@ -7,5 +10,7 @@ namespace lf {
 // block anew and unmaps it when freed, and the page faults cost an eager training step up to half
 // of its time and the build of a store as much. No effect with other C libraries.
 void keep_freed_memory();
+
+uint64_t peak_memory_bytes();  // resident, since the process began
 
 }  // namespace lf

@@ -23,6 +23,8 @@ enum class Purpose : uint32_t {
   kDropout = 9,
   kSampling = 10,
   kCodebook = 11,
+  kFrameChoice = 16,  // which frame of a clip a discriminator sees, a masked prior learns
+  kMasking = 17,
 };
 
 // Four 32-bit words from a 64-bit key and a 128-bit counter.

@@ -33,7 +33,7 @@ class AsyncWriter {
   AsyncWriter(const AsyncWriter&) = delete;
   AsyncWriter& operator=(const AsyncWriter&) = delete;
 
-  // Makes the memory for such saves now rather than in the first one.
+  // Makes the memory for such saves behind, rather than in the first one.
   void reserve(const std::vector<Shard>& shards, int writer,
                const std::vector<TensorGroup>& groups);
 
@@ -50,6 +50,9 @@ class AsyncWriter {
 
   // Waits for what is in flight and throws its error; the records of a save, none after run().
   std::vector<CheckpointFile> wait();
+
+  // How long the last save took to write and sync this rank's files; valid after wait().
+  double write_seconds() const { return write_seconds_; }
 
  private:
   struct File {
@@ -73,12 +76,14 @@ class AsyncWriter {
   void finish_former();
   std::vector<CheckpointFile> write(const std::string& hidden_folder,
                                     const std::vector<File>& to_write) const;
+  std::vector<CheckpointFile> timed(const std::function<std::vector<CheckpointFile>()>& writing);
 
   FileSystem& files_;
   bool asynchronous_;
   Staging staging_;
   std::shared_ptr<void> memory_;
   size_t capacity_ = 0;
+  double write_seconds_ = 0;  // set before in_flight_ is ready
   std::future<std::vector<CheckpointFile>> in_flight_;
 };
 

@@ -1,7 +1,5 @@
 #include "checkpoint/checkpoint.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
 #include <cstdio>
@@ -229,25 +227,24 @@ std::string export_tensors(FileSystem& files, const Checkpoint& checkpoint, cons
     fail(Code::kUsage, printable(checkpoint.folder()), " holds no '", printable(chosen),
          "'; choose one of ", join(checkpoint.kinds(), ", "));
   }
-  const std::string hidden = str(out, ".tmp-", ::getpid());
-  try {
-    SafetensorsWriter writer(
-        files, hidden, checkpoint.layouts(chosen),
-        {{"format", "pt"},
-         {"kind", chosen},
-         {"images", std::to_string(checkpoint.manifest().images())},
-         {"producer", str("lastframe ", checkpoint.manifest().code_version())}});
-    for (const TensorLayout& layout : writer.layouts()) {
-      const at::Tensor tensor = checkpoint.load(chosen, layout.name);
-      writer.write(tensor.const_data_ptr());
+  // An average is of the weights only: codebooks and other state that no gradient moves come along.
+  std::vector<TensorLayout> layouts = checkpoint.layouts(chosen);
+  std::map<std::string, std::string> kind_of;
+  for (const TensorLayout& layout : layouts) kind_of[layout.name] = chosen;
+  if (chosen == "ema") {
+    for (const TensorLayout& layout : checkpoint.layouts("model")) {
+      if (kind_of.emplace(layout.name, "model").second) layouts.push_back(layout);
     }
-    writer.finish();
-  } catch (const Error&) {
-    files.remove(hidden);
-    throw;
   }
-  files.rename(hidden, out);
-  files.sync_folder(parent_folder(out));
+  publish_tensor_file(files, out, layouts,
+                      {{"format", "pt"},
+                       {"kind", chosen},
+                       {"config", checkpoint.manifest().config()},
+                       {"images", std::to_string(checkpoint.manifest().images())},
+                       {"producer", str("lastframe ", checkpoint.manifest().code_version())}},
+                      [&](const TensorLayout& layout) {
+                        return checkpoint.load(kind_of.at(layout.name), layout.name);
+                      });
   return chosen;
 }
 

@@ -81,8 +81,9 @@ class Checkpoint {
 };
 
 // One safetensors file at OUT with the tensors of a kind, "" choosing the average of the weights
-// ("ema") where there is one and the weights ("model") otherwise. Tensors pass through memory one
-// at a time; OUT appears whole or not at all. Returns the kind.
+// ("ema") where there is one and the weights ("model") otherwise. With an average come the model's
+// tensors that have none. The config is in the file's metadata. Tensors pass through memory one at
+// a time; OUT appears whole or not at all. Returns the kind.
 std::string export_tensors(FileSystem& files, const Checkpoint& checkpoint, const std::string& kind,
                            const std::string& out);
 

@@ -1,6 +1,7 @@
 #include "checkpoint/tensors.h"
 
 #include <ATen/ops/empty.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
@@ -77,13 +78,27 @@ char* gather(char* out, const char* in, at::IntArrayRef shape, at::IntArrayRef s
   return out;
 }
 
+// Dimensions that lie behind one another as if they were one become one: a channels-last 3x3 kernel
+// is then copied in runs of nine.
+void collapse(std::vector<int64_t>& shape, std::vector<int64_t>& strides) {
+  for (size_t d = shape.size(); d-- > 1;) {
+    if (strides[d - 1] != shape[d] * strides[d]) continue;
+    shape[d - 1] *= shape[d];
+    strides[d - 1] = strides[d];
+    shape.erase(shape.begin() + static_cast<int64_t>(d));
+    strides.erase(strides.begin() + static_cast<int64_t>(d));
+  }
+}
+
 // The tensor's bytes row-major: its own, or rearranged into `scratch`. Not with ATen: this runs
 // behind training's back and must not wake a second pool of threads.
 const void* row_major(const HostTensor& tensor, std::vector<char>& scratch) {
   if (tensor.strides.empty()) return tensor.bytes;
   scratch.resize(tensor.layout.bytes());
   const auto* in = static_cast<const char*>(tensor.bytes);
-  const at::IntArrayRef shape(tensor.layout.shape), strides(tensor.strides);
+  std::vector<int64_t> shape(tensor.layout.shape.begin(), tensor.layout.shape.end());
+  std::vector<int64_t> strides = tensor.strides;
+  collapse(shape, strides);
   switch (size_of(tensor.layout.dtype)) {
     case 1:
       gather<1>(scratch.data(), in, shape, strides);
@@ -219,6 +234,25 @@ at::Tensor read_tensor(const SafetensorsFile& file, const TensorEntry& entry, ui
   const uint32_t crc = file.read(entry, host.mutable_data_ptr());
   if (crc32c != nullptr) *crc32c = crc;
   return host;
+}
+
+void publish_tensor_file(FileSystem& files, const std::string& out,
+                         const std::vector<TensorLayout>& layouts, const TensorMetadata& metadata,
+                         const std::function<at::Tensor(const TensorLayout&)>& tensor) {
+  const std::string hidden = str(out, ".tmp-", ::getpid());
+  try {
+    SafetensorsWriter writer(files, hidden, layouts, metadata);
+    for (const TensorLayout& layout : writer.layouts()) {
+      const at::Tensor value = tensor(layout);
+      writer.write(value.const_data_ptr());
+    }
+    writer.finish();
+  } catch (const Error&) {
+    files.remove(hidden);
+    throw;
+  }
+  files.rename(hidden, out);
+  files.sync_folder(parent_folder(out));
 }
 
 std::vector<StateTensor> load_tensor_file(FileSystem& files, const std::string& path) {

@@ -5,6 +5,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -46,6 +47,12 @@ at::Tensor read_tensor(const SafetensorsFile& file, const TensorEntry& entry,
 // checksum.
 uint32_t read_tensor_into(const SafetensorsFile& file, const TensorEntry& entry,
                           const at::Tensor& into);
+
+// One file for other programs at OUT, which appears whole or not at all. Tensors are asked for one
+// at a time, so that no more than one is in memory.
+void publish_tensor_file(FileSystem& files, const std::string& out,
+                         const std::vector<TensorLayout>& layouts, const TensorMetadata& metadata,
+                         const std::function<at::Tensor(const TensorLayout&)>& tensor);
 
 // A whole file of weights: by name, or strictly into tensors that must be exactly those.
 std::vector<StateTensor> load_tensor_file(FileSystem& files, const std::string& path);

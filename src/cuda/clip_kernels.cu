@@ -26,7 +26,7 @@ __global__ void to_signed_unit_kernel(const uint8_t* __restrict__ clips, float* 
 
 }  // namespace
 
-cudaError_t cuda_to_signed_unit(const uint8_t* clips_NTHWC, const ClipShape& shape,
+cudaError_t cuda_to_signed_unit(const uint8_t* clips_NTHWC, const BatchShape& shape,
                                 float* out_NTCHW, cudaStream_t stream) {
   const int64_t plane = shape.height * shape.width;
   const int64_t pixels = shape.clips * shape.frames * plane;

@@ -8,7 +8,7 @@
 
 namespace lf {
 
-cudaError_t cuda_to_signed_unit(const uint8_t* clips_NTHWC, const ClipShape& shape,
+cudaError_t cuda_to_signed_unit(const uint8_t* clips_NTHWC, const BatchShape& shape,
                                 float* out_NTCHW, cudaStream_t stream);
 
 }  // namespace lf

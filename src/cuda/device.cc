@@ -107,7 +107,7 @@ class CudaDevice : public Device {
   }
 
  private:
-  static void to_signed_unit(const uint8_t* clips, const ClipShape& shape, float* out,
+  static void to_signed_unit(const uint8_t* clips, const BatchShape& shape, float* out,
                              void* stream) {
     check(cuda_to_signed_unit(clips, shape, out, static_cast<cudaStream_t>(stream)),
           "to_signed_unit");

@@ -13,7 +13,7 @@
 namespace lf {
 
 // Shape of a batch of clips, [clips, frames, height, width, channels] as shards hold them.
-struct ClipShape {
+struct BatchShape {
   int64_t clips = 0, frames = 0, height = 0, width = 0, channels = 0;
 };
 
@@ -22,7 +22,7 @@ struct ClipShape {
 struct DeviceKernels {
   // uint8 [N,T,H,W,C] -> float [N,T,C,H,W] in [-1, 1]: (2 v - 255) / 255 rounded once, the same
   // bits as on the CPU. 0 -> -1, 255 -> 1.
-  void (*to_signed_unit)(const uint8_t* clips_NTHWC, const ClipShape& shape, float* out_NTCHW,
+  void (*to_signed_unit)(const uint8_t* clips_NTHWC, const BatchShape& shape, float* out_NTCHW,
                          void* stream);
 };
 

@@ -112,6 +112,24 @@ FrameContext frame_context(const NoisyClips& clips, const std::optional<Distance
   return context;
 }
 
+at::Tensor run_block(const NetworkBlock& block, const Tensors& weights, const at::Tensor& x,
+                     const BlockCall& call, bool again) {
+  if (!again) return block(x, call);
+  // Whatever takes a gradient goes in by the front door.
+  Tensors inputs = {x, call.embedding};
+  if (call.frames.bias.defined()) inputs.push_back(call.frames.bias);
+  BlockCall rest = call;
+  rest.embedding = {};
+  rest.frames.bias = {};
+  const auto whole = [block, rest](const Tensors& given) {
+    BlockCall same = rest;
+    same.embedding = given[1];
+    if (given.size() > 2) same.frames.bias = given[2];
+    return Tensors{block(given[0], same)};
+  };
+  return recompute(whole, inputs, weights)[0];
+}
+
 at::Tensor attend_in_images(const at::Tensor& qkv, int64_t heads) {
   const at::Tensor split =
       qkv.reshape({qkv.size(0), qkv.size(1), 3, heads, -1}).permute({2, 0, 3, 1, 4});

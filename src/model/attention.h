@@ -5,10 +5,12 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <functional>
 #include <optional>
 
 #include "model/denoiser.h"
 #include "model/layers.h"
+#include "model/recompute.h"
 
 namespace lf {
 
@@ -41,6 +43,18 @@ struct FrameContext {
 // `position` false: frames are a set.
 FrameContext frame_context(const NoisyClips& clips, const std::optional<DistanceBias>& distances,
                            const std::optional<Rotary>& rotary);
+
+// What every block of one call of a network gets beside its input.
+struct BlockCall {
+  at::Tensor embedding;  // [B*T, width]: noise levels and what is to be shown, activated
+  FrameContext frames;
+  std::optional<Clips> keys;  // of dropout
+};
+
+// block(x, call), computed again in backward if `again`. `weights` are all that the block uses.
+using NetworkBlock = std::function<at::Tensor(const at::Tensor& x, const BlockCall& call)>;
+at::Tensor run_block(const NetworkBlock& block, const Tensors& weights, const at::Tensor& x,
+                     const BlockCall& call, bool again);
 
 // Attention of rows [N, H*W, 3 heads width] (queries, keys, values) within each image, or with all
 // frames of the clip at the same place. Gives [N, H*W, heads width].

@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "model/layers.h"
+#include "model/recompute.h"
 
 namespace lf {
 namespace {
@@ -20,6 +21,7 @@ struct Block {
   Block(const Scope& scope, int64_t in, int64_t out, int64_t stride, int64_t frames)
       : conv(scope / "conv", in, out, 3, stride), norm(scope / "norm", out) {
     if (frames > 1) temporal.emplace(scope / "temporal", out, Init::kZeros);
+    weights = scope.weights();
   }
   at::Tensor operator()(const at::Tensor& x, int64_t frames) const {
     const at::Tensor h = at::silu(norm(conv(x)));
@@ -28,6 +30,7 @@ struct Block {
   Conv2d conv;
   GroupNorm norm;
   std::optional<TemporalConv> temporal;  // an image needs none
+  Tensors weights;                       // of all of these
 };
 
 struct Discriminator {
@@ -47,8 +50,11 @@ struct Discriminator {
 class Autoencoder : public Model {
  public:
   Autoencoder(const AutoencoderConfig& config, const ClipShape& shape, uint64_t seed,
-              at::Device device)
-      : table_(seed, device), dropout_(config.dropout()), gan_weight_(config.gan_weight()) {
+              at::Device device, bool recompute)
+      : table_(seed, device),
+        dropout_(config.dropout()),
+        gan_weight_(config.gan_weight()),
+        recompute_(recompute) {
     std::vector<int> multipliers(config.multipliers().begin(), config.multipliers().end());
     if (multipliers.empty()) multipliers = {1, 2};
     const int factor = 1 << (multipliers.size() - 1);
@@ -114,10 +120,16 @@ class Autoencoder : public Model {
     to_pixels_.emplace(root / "decoder" / "pixels", in, shape.channels, 3);
   }
 
+  at::Tensor run(const Block& block, const at::Tensor& h, int64_t frames) const {
+    if (!recompute_) return block(h, frames);
+    return recompute([&block, frames](const at::Tensor& x) { return block(x, frames); }, h,
+                     block.weights);
+  }
+
   at::Tensor forward(const Clips& clips, bool training) const {
     const int64_t frames = clips.x_BTHWC.size(1);
     at::Tensor h = frames_as_images(clips.x_BTHWC);
-    for (const Block& block : down_) h = block(h, frames);
+    for (const Block& block : down_) h = run(block, h, frames);
     at::Tensor code = at::tanh((*to_code_)(h));
     if (training && dropout_ > 0) {
       // One mask a clip and channel, over all frames and places.
@@ -131,7 +143,7 @@ class Autoencoder : public Model {
     h = (*from_code_)(code);
     for (size_t i = 0; i < up_.size(); ++i) {
       if (i > 0) h = twice_as_large(h);
-      h = up_[i](h, frames);
+      h = run(up_[i], h, frames);
     }
     return (*to_pixels_)(h);
   }
@@ -150,6 +162,7 @@ class Autoencoder : public Model {
 
   ParameterTable table_;
   double dropout_, gan_weight_;
+  bool recompute_;
   size_t generator_count_ = 0;
   std::vector<Block> down_, up_;
   std::optional<Conv2d> to_code_, from_code_, to_pixels_;
@@ -159,8 +172,8 @@ class Autoencoder : public Model {
 }  // namespace
 
 std::unique_ptr<Model> make_autoencoder(const AutoencoderConfig& config, const ClipShape& shape,
-                                        uint64_t seed, at::Device device) {
-  return std::make_unique<Autoencoder>(config, shape, seed, device);
+                                        uint64_t seed, at::Device device, bool recompute) {
+  return std::make_unique<Autoencoder>(config, shape, seed, device, recompute);
 }
 
 }  // namespace lf

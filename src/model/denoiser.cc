@@ -43,11 +43,11 @@ at::Tensor Conditioning::operator()(const at::Tensor& level_BTE, const NoisyClip
   return e;
 }
 
-at::Tensor dropped(const at::Tensor& images, double rate, const NoisyClips& clips, uint32_t layer) {
-  if (rate == 0 || clips.keys == nullptr) return images;
+at::Tensor dropped(const at::Tensor& images, double rate, const Clips& keys, uint32_t layer) {
   const int64_t channels = images.size(1), height = images.size(2), width = images.size(3);
-  const at::Tensor kept = keyed_uniform(*clips.keys, Purpose::kDropout, layer,
-                                        {clips.frames(), height, width, channels}) >= rate;
+  const int64_t frames = images.size(0) / keys.size();
+  const at::Tensor kept =
+      keyed_uniform(keys, Purpose::kDropout, layer, {frames, height, width, channels}) >= rate;
   return images * frames_as_images(kept).to(images.scalar_type()).div_(1 - rate);
 }
 

@@ -32,6 +32,7 @@ struct DenoiserShape {
   int64_t out_channels = 0;  // of the output, which is [B, T, H, W, out_channels]
   int64_t classes = 0;
   int64_t text_width = 0;  // 0: the network reads no text
+  bool recompute = false;  // blocks keep their inputs only (recompute.h)
 };
 
 class Denoiser {
@@ -55,7 +56,7 @@ struct Conditioning {
 };
 
 // Numbers dropped by keys: the mask of a clip depends on its position and the layer alone.
-at::Tensor dropped(const at::Tensor& images, double rate, const NoisyClips& clips, uint32_t layer);
+at::Tensor dropped(const at::Tensor& images, double rate, const Clips& keys, uint32_t layer);
 
 // Checks that every level but the last can halve height and width; Code::kUsage naming `option`.
 void check_levels(const ClipShape& shape, size_t levels, const char* option);

@@ -84,10 +84,11 @@ DiffusionModel::DiffusionModel(const Config& config, const ClipShape& shape, at:
          "', a side column that is not read with the clips; name it in loader.side too");
   }
   const int64_t outputs = config_.learned_variance() ? 2 : 1;
-  network_ = make_network(config.model(),
-                          {window_shape(shape, places_), outputs * shape.channels,
-                           config_.classes(), config_.text().empty() ? 0 : config_.text_width()},
-                          Scope(table_));
+  network_ =
+      make_network(config.model(),
+                   {window_shape(shape, places_), outputs * shape.channels, config_.classes(),
+                    config_.text().empty() ? 0 : config_.text_width(), config.train().recompute()},
+                   Scope(table_));
 }
 
 namespace {

@@ -4,7 +4,11 @@
 
 #include "base/error.h"
 #include "model/autoencoder.h"
+#include "model/classifier.h"
+#include "model/code_prior.h"
+#include "model/cvivit.h"
 #include "model/diffusion_model.h"
+#include "model/vqvae.h"
 
 namespace lf {
 
@@ -66,7 +70,7 @@ at::Tensor Model::sample(const SampleRequest& /*request*/) {
 }
 
 std::unique_ptr<Model> make_model(const Config& config, const ClipShape& shape, at::Device device,
-                                  SumOverRanks /*sum*/) {
+                                  const SumOverRanks& sum, const OpenExport& open) {
   const uint64_t seed = config.train().seed();
   const auto kind = config.model().kind_case();
   if (config.model().has_diffusion() && kind != ModelConfig::kUnet &&
@@ -77,10 +81,18 @@ std::unique_ptr<Model> make_model(const Config& config, const ClipShape& shape, 
   }
   switch (kind) {
     case ModelConfig::kAutoencoder:
-      return make_autoencoder(config.model().autoencoder(), shape, seed, device);
+      return make_autoencoder(config.model().autoencoder(), shape, seed, device,
+                              config.train().recompute());
+    case ModelConfig::kVqvae:
+    case ModelConfig::kCvivit:
+      return make_tokenizer(config, shape, device, sum);
+    case ModelConfig::kCodePrior:
+      return make_code_prior(config, shape, device, open);
     case ModelConfig::kUnet:
     case ModelConfig::kUnet3D:
       return std::make_unique<DiffusionModel>(config, shape, device);
+    case ModelConfig::kClassifier:
+      return make_classifier(config.model().classifier(), shape, seed, device);
     case ModelConfig::KIND_NOT_SET:
       break;
   }
@@ -90,6 +102,13 @@ std::unique_ptr<Model> make_model(const Config& config, const ClipShape& shape, 
     kinds.push_back("model." + oneof->field(i)->name());
   fail(Code::kUsage, "the config chooses no model; give one of ", join(kinds, ", "),
        ", such as --set ", kinds.front(), "={}");
+}
+
+std::unique_ptr<Tokenizer> make_tokenizer(const Config& config, const ClipShape& shape,
+                                          at::Device device, const SumOverRanks& sum) {
+  if (config.model().has_vqvae()) return make_vqvae(config, shape, device, sum);
+  if (config.model().has_cvivit()) return make_cvivit(config, shape, device, sum);
+  fail(Code::kUsage, "a prior needs the codes of model.vqvae or model.cvivit, and this is neither");
 }
 
 }  // namespace lf

@@ -75,6 +75,9 @@ class Model {
   virtual Loss loss(const Clips& clips, size_t phase, bool training) = 0;
   // Independent images (Clips::images_BNHWC) that training wants beside each clip.
   virtual int64_t images_per_clip() const { return 0; }
+  // Called by all ranks after a step of `images` clips in which every phase's weights moved; not
+  // after one that was skipped. For state that is not moved by gradients, such as codebooks.
+  virtual void after_update(int64_t /*images*/) {}
   // What the model makes of these clips, [-1, 1] and of their shape: a reconstruction, or samples.
   virtual at::Tensor preview(const Clips& clips) = 0;
   // The clips after encoding and decoding, [-1, 1] and of their shape. Code::kUsage from a model
@@ -90,9 +93,20 @@ at::Tensor keyed_uniform(const Clips& clips, Purpose purpose, uint32_t layer,
                          at::IntArrayRef shape);
 at::Tensor keyed_normal(const Clips& clips, Purpose purpose, uint32_t layer, at::IntArrayRef shape);
 
+// What `lastframe export` wrote of another model: models do not read files themselves.
+struct ExportedModel {
+  Config config;
+  std::vector<NamedTensor> tensors;
+};
+using OpenExport = std::function<ExportedModel(const std::string& file)>;
+
+// What makes a model for a run: make_model(), or in tests a model of their own.
+using ModelMaker = std::function<std::unique_ptr<Model>(const Config&, const ClipShape&, at::Device,
+                                                        const SumOverRanks&, const OpenExport&)>;
+
 // Code::kUsage if the config chooses no model, or one that cannot take clips of this shape. Without
-// `sum` the model is this process's alone.
+// `sum` the model is this process's alone; one that is built on another needs `open`.
 std::unique_ptr<Model> make_model(const Config& config, const ClipShape& shape, at::Device device,
-                                  SumOverRanks sum = {});
+                                  const SumOverRanks& sum = {}, const OpenExport& open = {});
 
 }  // namespace lf

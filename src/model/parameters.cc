@@ -59,6 +59,18 @@ at::Tensor ParameterTable::buffer(const std::string& name, const at::Tensor& val
   return buffers_.back().tensor;
 }
 
+std::vector<at::Tensor> Scope::weights() const {
+  std::vector<at::Tensor> found;
+  for (const NamedTensor& weight : table_->weights()) {
+    if (weight.name.starts_with(prefix_ + ".")) found.push_back(weight.tensor);
+  }
+  return found;
+}
+
+at::Tensor ParameterTable::buffer(const std::string& name, at::IntArrayRef shape, Init init) {
+  return buffer(name, initial_value(seed_, name, shape, init, 0));
+}
+
 int64_t ParameterTable::count() const {
   int64_t numbers = 0;
   for (const NamedTensor& weight : weights_) numbers += weight.tensor.numel();

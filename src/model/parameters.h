@@ -32,6 +32,7 @@ class ParameterTable {
   at::Tensor weight(const std::string& name, at::IntArrayRef shape, Init init, int64_t fan_in = 0);
   // State that is saved and loaded but not trained.
   at::Tensor buffer(const std::string& name, const at::Tensor& value);
+  at::Tensor buffer(const std::string& name, at::IntArrayRef shape, Init init);
 
   const std::vector<NamedTensor>& weights() const { return weights_; }
   const std::vector<NamedTensor>& buffers() const { return buffers_; }
@@ -58,7 +59,12 @@ class Scope {
   at::Tensor buffer(const std::string& name, const at::Tensor& value) const {
     return table_->buffer((*this / name).prefix_, value);
   }
+  at::Tensor buffer(const std::string& name, at::IntArrayRef shape, Init init) const {
+    return table_->buffer((*this / name).prefix_, shape, init);
+  }
   const std::string& prefix() const { return prefix_; }
+  // The weights made below this place so far, for recompute().
+  std::vector<at::Tensor> weights() const;
 
  private:
   ParameterTable* table_;

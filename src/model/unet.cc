@@ -12,13 +12,6 @@
 namespace lf {
 namespace {
 
-// What every block of one call gets beside its input.
-struct Call {
-  const NoisyClips& clips;
-  at::Tensor embedding;  // [B*T, width], activated
-  FrameContext frames;
-};
-
 // norm - SiLU - convolution, twice; the noise level comes in before or (scale_shift) in the second
 // norm.
 struct ResidualBlock {
@@ -35,7 +28,7 @@ struct ResidualBlock {
     if (in != out) skip.emplace(scope / "skip", in, out, 1);
   }
 
-  at::Tensor operator()(const at::Tensor& x, const Call& call) const {
+  at::Tensor operator()(const at::Tensor& x, const BlockCall& call) const {
     at::Tensor h = conv1(at::silu(norm1(x)));
     const at::Tensor said = level(call.embedding).unsqueeze(-1).unsqueeze(-1);
     if (scale_shift) {
@@ -44,8 +37,9 @@ struct ResidualBlock {
     } else {
       h = norm2(h + said);
     }
-    h = conv2(dropped(at::silu(h), dropout, call.clips, layer));
-    return (skip ? (*skip)(x) : x) + h;
+    h = at::silu(h);
+    if (call.keys && dropout > 0) h = dropped(h, dropout, *call.keys, layer);
+    return (skip ? (*skip)(x) : x) + conv2(h);
   }
 
   GroupNorm norm1;
@@ -64,7 +58,7 @@ struct AttentionPair {
       : spatial(scope / "spatial", channels, heads) {
     if (over_frames) temporal.emplace(scope / "temporal", channels, heads);
   }
-  at::Tensor operator()(const at::Tensor& x, const Call& call) const {
+  at::Tensor operator()(const at::Tensor& x, const BlockCall& call) const {
     const at::Tensor h = spatial.in_images(x);
     return temporal ? temporal->over_frames(h, call.frames) : h;
   }
@@ -75,7 +69,8 @@ struct AttentionPair {
 struct Stage {
   ResidualBlock block;
   std::optional<AttentionPair> attention;
-  at::Tensor operator()(const at::Tensor& x, const Call& call) const {
+  Tensors weights;  // of both
+  at::Tensor operator()(const at::Tensor& x, const BlockCall& call) const {
     const at::Tensor h = block(x, call);
     return attention ? (*attention)(h, call) : h;
   }
@@ -107,17 +102,18 @@ class Unet : public Denoiser {
   }
 
   at::Tensor operator()(const NoisyClips& clips) const override {
-    const Call call{clips, embedding(clips), frame_context(clips, distances_, {})};
+    BlockCall call{embedding(clips), frame_context(clips, distances_, {}), {}};
+    if (clips.keys != nullptr) call.keys = *clips.keys;
     at::Tensor h = first_(frames_as_images(clips.z_BTHWC));
     std::vector<at::Tensor> kept = {h};
     for (const Level& level : down_) {
-      for (const Stage& stage : level.stages) kept.push_back(h = stage(h, call));
+      for (const Stage& stage : level.stages) kept.push_back(h = run(stage, h, call));
       if (level.resample) kept.push_back(h = (*level.resample)(h));
     }
-    for (const Stage& stage : middle_) h = stage(h, call);
+    for (const Stage& stage : middle_) h = run(stage, h, call);
     for (const Level& level : up_) {
       for (const Stage& stage : level.stages) {
-        h = stage(at::cat({h, kept.back()}, 1), call);
+        h = run(stage, at::cat({h, kept.back()}, 1), call);
         kept.pop_back();
       }
       if (level.resample) h = (*level.resample)(twice_as_large(h));
@@ -133,6 +129,11 @@ class Unet : public Denoiser {
     return widths;
   }
 
+  at::Tensor run(const Stage& stage, const at::Tensor& x, const BlockCall& call) const {
+    return run_block([&stage](const at::Tensor& in, const BlockCall& c) { return stage(in, c); },
+                     stage.weights, x, call, shape_.recompute);
+  }
+
   at::Tensor embedding(const NoisyClips& clips) const {
     const at::Tensor signal = sinusoid(clips.signal_BT, config_.width(), Sinusoid::kCosineFirst);
     at::Tensor e = conditioning_(level2_(at::silu(level1_(signal))), clips);  // [B, T, width]
@@ -143,7 +144,7 @@ class Unet : public Denoiser {
   }
 
   Stage stage(const Scope& scope, int64_t in, int64_t out, bool attends) {
-    Stage made{ResidualBlock(scope / "block", config_, in, out, layers_++), {}};
+    Stage made{ResidualBlock(scope / "block", config_, in, out, layers_++), {}, {}};
     if (attends) {
       if (out % config_.heads() != 0) {
         fail(Code::kUsage, "model.unet.heads is ", config_.heads(), ", which does not divide the ",
@@ -151,6 +152,7 @@ class Unet : public Denoiser {
       }
       made.attention.emplace(scope / "attention", out, config_.heads(), shape_.clip.frames > 1);
     }
+    made.weights = scope.weights();
     return made;
   }
 

@@ -20,12 +20,6 @@
 namespace lf {
 namespace {
 
-// What every block of one call gets beside its input.
-struct Call {
-  at::Tensor embedding;  // [B*T, 4 dim], activated
-  FrameContext frames;
-};
-
 // convolution - norm by root mean square over channels - SiLU.
 struct Block {
   Block(const Scope& scope, int64_t in, int64_t out)
@@ -54,7 +48,7 @@ struct ResnetBlock {
     if (embedding > 0) level.emplace(scope / "level", embedding, 2 * out);
     if (in != out) skip.emplace(scope / "skip", in, out, 1);
   }
-  at::Tensor operator()(const at::Tensor& x, const Call& call) const {
+  at::Tensor operator()(const at::Tensor& x, const BlockCall& call) const {
     std::vector<at::Tensor> said(2);
     if (level) said = (*level)(call.embedding).to(at::kFloat).chunk(2, 1);
     return block2(block1(x, said[0], said[1]), {}, {}) + (skip ? (*skip)(x) : x);
@@ -96,7 +90,7 @@ struct FullAttention {
   at::Tensor in_images(const at::Tensor& x) const {
     return x + as_images(out(attend_in_images(qkv(norm(as_rows(x))), heads)), x.size(2));
   }
-  at::Tensor over_frames(const at::Tensor& x, const Call& call) const {
+  at::Tensor over_frames(const at::Tensor& x, const BlockCall& call) const {
     const at::Tensor mixed = attend_over_frames(qkv(norm(as_rows(x))), heads, call.frames);
     return x + as_images(out(mixed), x.size(2));
   }
@@ -122,9 +116,10 @@ struct Level {
   ResnetBlock block1, block2;
   LinearAttention spatial;
   std::optional<FullAttention> temporal;
+  Tensors weights;                   // of all of these
   std::optional<Resample> resample;  // to the next level
 
-  at::Tensor operator()(const at::Tensor& x, const Call& call) const {
+  at::Tensor operator()(const at::Tensor& x, const BlockCall& call) const {
     const at::Tensor h = spatial(block2(block1(x, call), call));
     return temporal ? temporal->over_frames(h, call) : h;
   }
@@ -135,6 +130,7 @@ class Unet3d : public Denoiser {
   Unet3d(const Unet3dConfig& config, const DenoiserShape& shape, const Scope& scope)
       : config_(config),
         over_frames_(shape.clip.frames > 1),
+        recompute_(shape.recompute),
         widths_(widths_of(config)),
         level1_(scope / "level" / "first", config.dim(), 4 * config.dim()),
         level2_(scope / "level" / "second", 4 * config.dim(), 4 * config.dim()),
@@ -159,20 +155,20 @@ class Unet3d : public Denoiser {
   }
 
   at::Tensor operator()(const NoisyClips& clips) const override {
-    const Call call{embedding(clips), frame_context(clips, distances_, rotary_)};
+    const BlockCall call{embedding(clips), frame_context(clips, distances_, rotary_), {}};
     at::Tensor h = first_(frames_as_images(clips.z_BTHWC));
     if (first_temporal_) h = first_temporal_->over_frames(h, call);
     const at::Tensor beginning = h;
     std::vector<at::Tensor> kept;
     for (const Level& level : down_) {
-      kept.push_back(h = level(h, call));
+      kept.push_back(h = run(level, h, call));
       if (level.resample) h = (*level.resample)(h);
     }
     h = middle_spatial_.in_images(middle1_(h, call));
     if (middle_temporal_) h = middle_temporal_->over_frames(h, call);
     h = middle2_(h, call);
     for (const Level& level : up_) {
-      h = level(at::cat({h, kept.back()}, 1), call);
+      h = run(level, at::cat({h, kept.back()}, 1), call);
       kept.pop_back();
       if (level.resample) h = (*level.resample)(h);
     }
@@ -190,6 +186,11 @@ class Unet3d : public Denoiser {
     return widths;
   }
 
+  at::Tensor run(const Level& level, const at::Tensor& x, const BlockCall& call) const {
+    return run_block([&level](const at::Tensor& in, const BlockCall& c) { return level(in, c); },
+                     level.weights, x, call, recompute_);
+  }
+
   at::Tensor embedding(const NoisyClips& clips) const {
     const at::Tensor signal = sinusoid(clips.signal_BT, config_.dim(), Sinusoid::kSineFirst);
     return at::silu(conditioning_(level2_(at::gelu(level1_(signal))), clips)).flatten(0, 1);
@@ -202,11 +203,14 @@ class Unet3d : public Denoiser {
 
   Level level(const Scope& scope, int64_t in, int64_t out) const {
     const int64_t embedding = 4 * int64_t{config_.dim()};
-    return {ResnetBlock(scope / "block1", in, out, embedding),
-            ResnetBlock(scope / "block2", out, out, embedding),
-            LinearAttention(scope / "spatial", out, config_.heads(), config_.head_width()),
-            temporal(scope, out),
-            {}};
+    Level made{ResnetBlock(scope / "block1", in, out, embedding),
+               ResnetBlock(scope / "block2", out, out, embedding),
+               LinearAttention(scope / "spatial", out, config_.heads(), config_.head_width()),
+               temporal(scope, out),
+               {},
+               {}};
+    made.weights = scope.weights();
+    return made;
   }
 
   void build(const Scope& scope) {
@@ -224,7 +228,7 @@ class Unet3d : public Denoiser {
   }
 
   Unet3dConfig config_;
-  bool over_frames_;
+  bool over_frames_, recompute_;
   std::vector<int64_t> widths_;
   Linear level1_, level2_;
   Conv2d first_;

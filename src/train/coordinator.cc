@@ -1,6 +1,5 @@
 #include "train/coordinator.h"
 
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -12,13 +11,17 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "base/memory.h"
+#include "checkpoint/run_claim.h"
 
 namespace lf {
 namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr double kStragglerSeconds = 60;  // between two warnings
+constexpr double kStragglerSeconds = 60;  // between two warnings of the same rank
+constexpr double kOtherSeconds = 5;       // of different ones
+constexpr double kSpike = 8;              // standard deviations that are worth a line
 constexpr double kStatusSeconds = 2;      // status.json is never older while steps are made
 
 double seconds_since(Clock::time_point begin) {
@@ -29,19 +32,12 @@ double unix_now() {
   return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
 }
 
-uint64_t peak_memory() {
-  rusage usage{};
-  ::getrusage(RUSAGE_SELF, &usage);
-  return static_cast<uint64_t>(usage.ru_maxrss) * 1024;
+int64_t newest_life(const std::string& run_folder) {
+  const std::vector<LifeRecord> lives = read_lives(real_file_system(), run_folder);
+  return lives.empty() ? 0 : lives.back().life();
 }
 
 }  // namespace
-
-void LossSum::add(const LossSum& other) {
-  steps += other.steps;
-  total += other.total;
-  for (const auto& [name, value] : other.terms) terms[name] += value;
-}
 
 double scheduler_deadline() {
   // Set by the job script (and by newer SLURM itself) to the end of the allocation.
@@ -68,6 +64,7 @@ Coordinator::Coordinator(World& world, const Config& config, const std::string& 
     set_stop_deadline(std::max(1.0, deadline - config.train().deadline_margin_seconds()));
   }
   if (!world.is_root()) return;
+  life_ = newest_life(run_folder);
   log_ = std::make_unique<RunLog>(run_folder, images, end);
   write_status("running", images);
 }
@@ -106,6 +103,11 @@ Verdict Coordinator::after_step(int64_t before, int64_t after, StepTally& tally,
   const int64_t preview_images = config_.train().preview_images();
   verdict.preview = due(preview_images, before, after) ||
                     (preview_images > 0 && after >= config_.train().images());
+  const int64_t evaluation_images = config_.evaluation().every_images();
+  verdict.evaluate = due(evaluation_images, before, after) ||
+                     (evaluation_images > 0 && after >= config_.train().images());
+  // The best by an evaluation can be kept only if there is a checkpoint of it.
+  verdict.save = verdict.save || verdict.evaluate;
   if (verdict.save) saved_ = Clock::now();
   if (verdict.leave || due(config_.train().log_images(), before, after))
     report(after, tally, watchdog);
@@ -128,7 +130,8 @@ void Coordinator::report(int64_t images, StepTally& tally, const Watchdog* watch
   out.data_wait = world_.max(tally.data_wait / wall);
   out.communication = world_.max(tally.communication / wall);
   out.checkpoint_stall = world_.max(tally.checkpoint_stall / wall);
-  out.memory_bytes = static_cast<uint64_t>(world_.max(static_cast<int64_t>(peak_memory())));
+  out.overhead = world_.max(1 - tally.model / wall);
+  out.memory_bytes = static_cast<uint64_t>(world_.max(static_cast<int64_t>(peak_memory_bytes())));
   out.lr = tally.lr;
   out.gradient_norm = tally.gradient_norm;
   out.images_per_second = static_cast<double>(images - reported_images_) / wall;
@@ -140,14 +143,21 @@ void Coordinator::report(int64_t images, StepTally& tally, const Watchdog* watch
   if (std::isfinite(out.loss)) loss_ = out.loss;
   images_per_second_ = out.images_per_second;
   if (!log_) return;
+  if (const double height = spikes_.add(out.loss); height > kSpike) {
+    LF_WARN("loss spike: ", out.loss, " at image ", images, ", ", std::round(height),
+            " standard deviations above the losses before; if it does not come back, lower "
+            "train.optimizer.lr or train.optimizer.clip_norm");
+  }
   straggler_.clear();
   if (watchdog != nullptr) {
     if (const auto slow = watchdog->straggler(); slow && slow->ratio > 1.5) {
       straggler_ = str("rank ", slow->rank, " takes ", std::round(slow->ratio * 100) / 100,
                        " times the median");
-      if (seconds_since(straggler_told_) > kStragglerSeconds) {
+      const bool same = slow->rank == straggler_rank_;
+      if (seconds_since(straggler_told_) > (same ? kStragglerSeconds : kOtherSeconds)) {
         LF_WARN("straggler: ", straggler_, " over its own part of a step");
         straggler_told_ = Clock::now();
+        straggler_rank_ = slow->rank;
       }
     }
   }
@@ -162,6 +172,10 @@ void Coordinator::event(int64_t images, const std::string& name,
 void Coordinator::preview(int64_t images, const std::string& name, const std::string& png,
                           int height, int width) {
   if (log_) log_->preview(images, name, png, height, width);
+}
+
+void Coordinator::results(int64_t images, const std::vector<Result>& results) {
+  if (log_) log_->results(images, results);
 }
 
 void Coordinator::write_status(const std::string& state, int64_t images) {
@@ -184,6 +198,8 @@ void Coordinator::write_status(const std::string& state, int64_t images) {
   });
   // A full disk must not end a run that can still train; the checkpoint will say so loudly.
   try {
+    // Once a newer start has taken the run over, how this one fares is nobody's business.
+    if (newest_life(folder_) > life_) return;
     publish_file(real_file_system(), folder_ + "/status.json", json.text() + "\n");
   } catch (const Error& error) {
     LF_WARN("status.json: ", error.what());

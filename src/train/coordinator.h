@@ -1,10 +1,10 @@
 // Rank 0's head and everybody's ears: after every step the ranks agree, in one small message,
-// whether to save, validate, show or leave; rank 0 keeps the log, the progress bar and status.json.
-// It never looks at a tensor; saving is the Saver's, training the Trainer's. Called by the trainer.
+// whether to save, validate, evaluate, show or leave; rank 0 keeps the log, the progress bar and
+// status.json. It never looks at a tensor; saving is the Saver's, training the Trainer's. Called by
+// the trainer.
 #pragma once
 
 #include <chrono>
-#include <map>
 #include <memory>
 #include <string>
 
@@ -12,28 +12,15 @@
 #include "comm/watchdog.h"
 #include "comm/world.h"
 #include "config/config.h"
+#include "eval/report.h"
 #include "train/run_log.h"
+#include "train/spike.h"
+#include "train/tally.h"
 
 namespace lf {
 
-// The loss and its named parts: of a step, or summed over several.
-struct LossSum {
-  int64_t steps = 0;
-  double total = 0;
-  std::map<std::string, double> terms;
-  void add(const LossSum& other);
-};
-
-// What happened since the last report; the trainer fills it on every rank.
-struct StepTally {
-  LossSum loss;  // over the steps that were not skipped
-  int64_t skipped = 0;
-  double gradient_norm = 0, lr = 0;                               // of the last step
-  double data_wait = 0, communication = 0, checkpoint_stall = 0;  // seconds
-};
-
 struct Verdict {
-  bool save = false, validate = false, preview = false;
+  bool save = false, validate = false, preview = false, evaluate = false;
   bool leave = false;  // all ranks, now; a checkpoint first
 };
 
@@ -52,6 +39,7 @@ class Coordinator {
              const std::vector<std::pair<std::string, double>>& values);
   void preview(int64_t images, const std::string& name, const std::string& png, int height,
                int width);
+  void results(int64_t images, const std::vector<Result>& results);
 
   // status.json for the last time, and the exit status: 75 if the ranks left for a signal or the
   // deadline, else 0.
@@ -74,7 +62,10 @@ class Coordinator {
   std::chrono::steady_clock::time_point reported_, saved_, status_written_, straggler_told_;
   int64_t reported_images_;
   int64_t skipped_ = 0, skipped_in_a_row_ = 0;
+  int64_t life_ = 0;  // of this start of the run, on rank 0
   double loss_ = 0, images_per_second_ = 0;
+  SpikeWatch spikes_;
+  int straggler_rank_ = -1;  // the last one told of
   std::string checkpoint_, straggler_;
 };
 

@@ -40,16 +40,15 @@ Ema::Ema(const EmaConfig& config, const std::vector<NamedTensor>& weights)
   if (config.half_life_images() <= 0 && config.power_width() <= 0) return;
   for (const NamedTensor& weight : weights) {
     average_.push_back({weight.name, weight.tensor.detach().clone()});
+    averages_.push_back(average_.back().tensor);
+    sources_.push_back(weight.tensor);
   }
 }
 
 void Ema::update(int64_t images_before, int64_t images_after) {
   if (!enabled()) return;
   const at::NoGradGuard no_grad;
-  std::vector<at::Tensor> averages, weights;
-  for (const NamedTensor& average : average_) averages.push_back(average.tensor);
-  for (const NamedTensor& weight : weights_) weights.push_back(weight.tensor);
-  at::_foreach_lerp_(averages, weights, 1 - ema_decay(config_, images_before, images_after));
+  at::_foreach_lerp_(averages_, sources_, 1 - ema_decay(config_, images_before, images_after));
 }
 
 Ema::Swap::Swap(Ema& ema) : ema_(ema) {

@@ -41,6 +41,7 @@ class Ema {
  private:
   EmaConfig config_;
   std::vector<NamedTensor> weights_, average_;
+  std::vector<at::Tensor> averages_, sources_;  // the tensors of the two, as ATen takes them
 };
 
 }  // namespace lf

@@ -1,6 +1,5 @@
 #include "train/estimate.h"
 
-#include <ATen/ops/full.h>
 #include <ATen/ops/zeros.h>
 #include <c10/core/Allocator.h>
 #include <c10/util/ThreadLocalDebugInfo.h>
@@ -32,7 +31,7 @@ int64_t peak_of_step(Model& model, const ClipShape& shape, int64_t clips) {
   const c10::DebugInfoGuard guard(c10::DebugInfoKind::PROFILER_STATE, peak);
   Clips batch{
       at::zeros({clips, shape.frames, shape.height, shape.width, shape.channels}, at::kFloat),
-      at::full({clips}, -1, at::kLong), 0, 0};
+      at::zeros({clips}, at::kLong), 0, 0};
   model.loss(batch, 0, true).total.backward();
   for (const NamedTensor& weight : model.parameters().weights())
     weight.tensor.mutable_grad().reset();
@@ -44,13 +43,15 @@ int64_t peak_of_step(Model& model, const ClipShape& shape, int64_t clips) {
 MemoryEstimate estimate_memory(Model& model, const Config& config, const ClipShape& shape,
                                int ranks) {
   const auto weights = static_cast<uint64_t>(model.parameters().count()) * sizeof(float);
-  const bool averaged =
-      config.train().ema().half_life_images() > 0 || config.train().ema().power_width() > 0;
+  const EmaConfig& ema = config.train().ema();
+  const int averages =
+      (ema.half_life_images() > 0 || ema.power_width() > 0 ? 1 : 0) + ema.tracked_widths_size();
   const int64_t one = peak_of_step(model, shape, 1), two = peak_of_step(model, shape, 2);
   const int64_t local = std::max<int64_t>(
       1, config.train().batch() / std::max(1, ranks * config.train().accumulation()));
   MemoryEstimate out;
-  out.weights = weights * (averaged ? 5 : 4);  // weight, gradient, two moments, average
+  // Weight, gradient, two moments, averages.
+  out.weights = weights * static_cast<uint64_t>(4 + averages);
   out.per_clip = static_cast<uint64_t>(std::max<int64_t>(0, two - one));
   out.total = out.weights + out.per_clip * static_cast<uint64_t>(local);
   return out;

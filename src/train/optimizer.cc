@@ -2,9 +2,9 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/_foreach_mul.h>
 #include <ATen/ops/_foreach_norm.h>
 #include <ATen/ops/_fused_adamw.h>
+#include <ATen/ops/isfinite.h>
 #include <ATen/ops/linalg_vector_norm.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/zeros.h>
@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numbers>
+#include <optional>
 
 #include "base/error.h"
 
@@ -54,12 +55,13 @@ Optimizer::Optimizer(const Phase& phase, const OptimizerConfig& config)
     group.weights.push_back(weight.tensor);
     group.exp_avg.push_back(at::zeros_like(weight.tensor.detach()));
     group.exp_avg_sq.push_back(at::zeros_like(weight.tensor.detach()));
-    group.steps.push_back(steps_.clone());
+    group.steps.push_back(steps_);
   }
 }
 
 std::vector<at::Tensor> Optimizer::gradients() const {
   std::vector<at::Tensor> out;
+  out.reserve(weights_.size());
   for (const at::Tensor& weight : weights_) {
     LF_CHECK(weight.grad().defined(), "a weight of ", phase_.name, " got no gradient");
     out.push_back(weight.grad());
@@ -71,27 +73,23 @@ at::Tensor Optimizer::gradient_norm() const {
   return at::linalg_vector_norm(at::stack(at::_foreach_norm(gradients(), 2.0)));
 }
 
+// One pass over weights, gradients and moments, on whatever device they are: the update divides the
+// gradients by `clip` as it reads them and leaves everything alone where `skip` is 1, so the host
+// need not know the norm.
 void Optimizer::step(const at::Tensor& norm, double lr) {
   const at::NoGradGuard no_grad;
-  if (config_.clip_norm() > 0) {
-    const at::Tensor scale = (config_.clip_norm() / (norm + 1e-6)).clamp_max(1.0);
-    at::_foreach_mul_(gradients(), scale);
-  }
-  steps_.add_(1);
+  std::optional<at::Tensor> clip;
+  if (config_.clip_norm() > 0) clip = norm.add(1e-6).div_(config_.clip_norm()).clamp_min_(1.0);
+  const at::Tensor skip = at::isfinite(norm).logical_not_().to(at::kFloat);
+  steps_.sub_(skip).add_(1);
   for (Group& group : groups_) {
     if (group.weights.empty()) continue;
     std::vector<at::Tensor> grads;
+    grads.reserve(group.weights.size());
     for (const at::Tensor& weight : group.weights) grads.push_back(weight.grad());
-    for (at::Tensor& steps : group.steps) steps.copy_(steps_);
     at::_fused_adamw_(group.weights, grads, group.exp_avg, group.exp_avg_sq, {}, group.steps, lr,
                       config_.beta1(), config_.beta2(), group.weight_decay, config_.epsilon(),
-                      /*amsgrad=*/false, /*maximize=*/false);
-  }
-}
-
-void Optimizer::zero_gradients() {
-  for (at::Tensor& weight : weights_) {
-    if (weight.grad().defined()) weight.mutable_grad().zero_();
+                      /*amsgrad=*/false, /*maximize=*/false, clip, skip);
   }
 }
 

@@ -24,11 +24,9 @@ class Optimizer {
 
   // The global norm of the gradients, fp32 on the weights' device; all of them must be there.
   at::Tensor gradient_norm() const;
-  // Clips by `norm`, which gradient_norm() gave, and moves the weights.
+  // Clips by `norm`, which gradient_norm() gave, and moves the weights; if it is not finite,
+  // nothing moves. Does not wait for the device.
   void step(const at::Tensor& norm, double lr);
-  // Gradients to zero, kept in place (they are views into the all-reduce buckets).
-  void zero_gradients();
-
   // Weights stand still and take no gradient while another phase has its turn.
   void enable(bool on);
 
@@ -39,7 +37,8 @@ class Optimizer {
  private:
   struct Group {  // weights of equal decay
     double weight_decay;
-    std::vector<at::Tensor> weights, exp_avg, exp_avg_sq, steps;
+    std::vector<at::Tensor> weights, exp_avg, exp_avg_sq;
+    std::vector<at::Tensor> steps;  // steps_ itself for each: the update only reads them
   };
   std::vector<at::Tensor> gradients() const;
 

@@ -6,36 +6,16 @@
 #include <algorithm>
 #include <array>
 #include <cstdio>
-#include <memory>
 
 #include "base/file.h"
 #include "data/image.h"
-#include "data/loader.h"
-#include "train/clips.h"
+#include "eval/clips.h"
 
 namespace lf {
 namespace {
 
-// The first clips of the store, whatever the run's order.
-Clips fixed_clips(const Store& store, int count, at::Device device) {
-  LoaderConfig config;
-  config.set_threads(0);
-  config.set_shuffle(false);
-  // Borrowed for the length of this call.
-  const std::shared_ptr<const Store> borrowed(&store, [](const Store*) {});
-  const auto clips =
-      static_cast<uint64_t>(std::min<uint64_t>(static_cast<uint64_t>(count), store.clips()));
-  Loader loader(borrowed, config, {0, 0, 1, clips});
-  return clips_from_batch(loader.next(), 0, device);
-}
-
-// [-1, 1] -> 0..255, rounded.
 std::vector<Image> as_images(const at::Tensor& x_THWC) {
-  const at::Tensor bytes = ((x_THWC.to(at::kCPU, at::kFloat) + 1) * 127.5)
-                               .round()
-                               .clamp(0, 255)
-                               .to(at::kByte)
-                               .contiguous();
+  const at::Tensor bytes = bytes_of(x_THWC);
   return frames_of({bytes.const_data_ptr<uint8_t>(), static_cast<size_t>(bytes.numel())},
                    static_cast<int>(bytes.size(0)), static_cast<int>(bytes.size(1)),
                    static_cast<int>(bytes.size(2)), static_cast<int>(bytes.size(3)));
@@ -44,7 +24,10 @@ std::vector<Image> as_images(const at::Tensor& x_THWC) {
 }  // namespace
 
 Preview make_preview(Model& model, const Store& store, int clips, at::Device device) {
-  const Clips given = fixed_clips(store, clips, device);
+  // The first of the store, whatever the run's order.
+  const auto count =
+      static_cast<int64_t>(std::min<uint64_t>(static_cast<uint64_t>(clips), store.clips()));
+  const Clips given = clips_in_order(store, 0, count, device);
   const at::Tensor made = model.preview(given);
   const int64_t frames = made.size(1);
   const int zoom = made.size(2) <= 64 ? 2 : 1;

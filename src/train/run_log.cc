@@ -42,7 +42,9 @@ void cut_back_metrics(const std::string& path, int64_t resume_images) {
     if (images >= 0 && images <= resume_images) kept += line + "\n";
     begin = end + 1;
   }
-  if (kept.size() != bytes.size()) publish_file(files, path, kept);
+  // Published even if nothing is cut: an earlier life that should be dead but writes on (its node
+  // was given up) then writes into a file that nobody finds.
+  publish_file(files, path, kept);
 }
 
 // Cut back before it is opened, since that may put a new file in its place.
@@ -73,6 +75,7 @@ void RunLog::step(const StepReport& r) {
                                  {"data_wait", r.data_wait},
                                  {"communication", r.communication},
                                  {"checkpoint_stall", r.checkpoint_stall},
+                                 {"overhead", r.overhead},
                                  {"memory_bytes", static_cast<double>(r.memory_bytes)},
                                  {"skipped_steps", static_cast<double>(r.skipped_steps)}});
   Json json;
@@ -101,6 +104,19 @@ void RunLog::event(int64_t images, const std::string& name,
     }
   });
   append(json.text());
+  tensorboard_.flush();
+}
+
+void RunLog::results(int64_t images, const std::vector<Result>& results) {
+  Json json;
+  json.object([&] {
+    json.field("images", images).field("event", "evaluation");
+    json.key("results").raw(results_json(results));
+  });
+  append(json.text());
+  for (const Result& result : results) {
+    tensorboard_.scalar(images, "evaluation/" + result.metric, result.value.value);
+  }
   tensorboard_.flush();
 }
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/progress.h"
+#include "eval/report.h"
 #include "train/log_file.h"
 #include "train/tensorboard.h"
 
@@ -19,7 +20,9 @@ struct StepReport {
   std::vector<std::pair<std::string, double>> terms;  // of the loss, and other named numbers
   double lr = 0, gradient_norm = 0;
   double images_per_second = 0;
-  double data_wait = 0, communication = 0, checkpoint_stall = 0;  // shares of wall time
+  // Shares of wall time. Overhead is what neither the model nor communication took: loading,
+  // optimiser, averages, logging, checkpoints, validation.
+  double data_wait = 0, communication = 0, checkpoint_stall = 0, overhead = 0;
   int ranks = 1;
   uint64_t memory_bytes = 0;  // the process's peak
   int64_t skipped_steps = 0;
@@ -32,6 +35,8 @@ class RunLog {
   // Anything else worth a line: {"images": N, "event": "...", ...}; `body` is JSON fields.
   void event(int64_t images, const std::string& name,
              const std::vector<std::pair<std::string, double>>& values);
+  // {"images": N, "event": "evaluation", "results": {...}}, and their values for TensorBoard.
+  void results(int64_t images, const std::vector<Result>& results);
   void preview(int64_t images, const std::string& tag, const std::string& png, int height,
                int width);
   // Moves the bar on between two reports; it keeps showing the last report's numbers.

@@ -1,6 +1,6 @@
 #include "train/saver.h"
 
-#include <google/protobuf/text_format.h>
+#include <cmath>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -13,11 +13,11 @@ constexpr int kMostFailures = 3;  // saves in a row that may fail before the run
 
 }  // namespace
 
-Saver::Saver(World& world, const Config& config, RunIdentity run)
+Saver::Saver(World& world, const Config& config, RunIdentity run, Staging staging)
     : world_(world),
       config_(config),
       run_(std::move(run)),
-      writer_(real_file_system(), config.checkpoint().asynchronous()) {
+      writer_(real_file_system(), config.checkpoint().asynchronous(), std::move(staging)) {
   if (!world.is_root()) return;
   FileSystem& files = real_file_system();
   const JobIdentity job = job_from_environment();
@@ -65,7 +65,13 @@ int64_t Saver::restore(const std::vector<TensorGroup>& state) {
     images = checkpoint.manifest().images();
   }
   if (world_.is_root()) life_->resumed_from(files, images);
+  writer_.reserve(plan(state), world_.rank(), state);
   return images;
+}
+
+std::vector<Shard> Saver::plan(const std::vector<TensorGroup>& state) const {
+  const auto least = static_cast<uint64_t>(config_.checkpoint().min_shard_mib() * (1 << 20));
+  return plan_shards(state, world_.size(), least);
 }
 
 void Saver::begin(int64_t images, const std::vector<TensorGroup>& state,
@@ -86,9 +92,8 @@ void Saver::begin(int64_t images, const std::vector<TensorGroup>& state,
   }
   hidden_ = world_.broadcast(hidden_);
   if (hidden_.empty()) return note_failure(failure);
-  const auto least = static_cast<uint64_t>(config_.checkpoint().min_shard_mib() * (1 << 20));
   try {
-    writer_.save(hidden_, plan_shards(state, world_.size(), least), world_.rank(), state);
+    writer_.save(hidden_, plan(state), world_.rank(), state);
   } catch (const Error& error) {
     if (error.code() != Code::kStorage)
       throw;  // kept by the writer otherwise; see gather_and_commit
@@ -136,19 +141,25 @@ void Saver::gather_and_commit() {
     return note_failure(failure);
   }
   stage_ = Stage::kCommitting;
+  write_seconds_ = world_.max(writer_.write_seconds());
   if (!world_.is_root()) return;
   CheckpointManifest manifest;
+  bytes_ = 0;
   for (const std::string& bytes : records) {
     CheckpointManifest part;
     LF_CHECK(part.ParseFromString(bytes), "records of a rank");
     manifest.mutable_file()->MergeFrom(part.file());
   }
+  for (const CheckpointFile& file : manifest.file()) bytes_ += file.bytes();
   manifest.set_images(images_);
   manifest.set_world_size(world_.size());
   manifest.set_config(print_config(config_));
   manifest.set_config_fingerprint(config_fingerprint(config_));
   manifest.set_store_id(run_.store_id);
   manifest.set_code_version(run_.code_version);
+  const ClipShape& shape = run_.clip_shape;
+  for (const int side : {shape.frames, shape.height, shape.width, shape.channels})
+    manifest.add_clip_shape(side);
   for (const NamedNumber& number : numbers_) set_number(manifest, number.name(), number.value());
   writer_.run([this, manifest] {
     FileSystem& files = real_file_system();
@@ -175,7 +186,10 @@ void Saver::settle() {
   if (world_.max(static_cast<int64_t>(!failure.empty())) != 0) return note_failure(failure);
   failures_ = 0;
   newest_ = world_.broadcast(published_);
-  if (world_.is_root()) LF_INFO("saved ", newest_);
+  if (world_.is_root()) {
+    LF_INFO("saved ", newest_, ": ", human_bytes(bytes_), " written and synced in ",
+            std::round(1e3 * write_seconds_) / 1e3, " s");
+  }
 }
 
 void Saver::note_failure(const std::string& message) {

@@ -14,18 +14,20 @@
 #include "checkpoint/run_claim.h"
 #include "comm/world.h"
 #include "config/config.h"
+#include "model/model.h"
 
 namespace lf {
 
 // Whose state it is, for the manifest and for refusing another's.
 struct RunIdentity {
   std::string folder, store_id, code_version;
+  ClipShape clip_shape;
 };
 
 class Saver {
  public:
   // Collective. Claims the run for this life of the job; Code::kUsage if another job holds it.
-  Saver(World& world, const Config& config, RunIdentity run);
+  Saver(World& world, const Config& config, RunIdentity run, Staging staging = {});
   ~Saver();
 
   // Collective. Fills the tensors from the newest valid checkpoint and returns its images; 0 if the
@@ -52,6 +54,7 @@ class Saver {
   void settle();
   void note_failure(const std::string& message);
   void check_config(const CheckpointManifest& manifest) const;
+  std::vector<Shard> plan(const std::vector<TensorGroup>& state) const;
 
   World& world_;
   const Config& config_;
@@ -64,6 +67,8 @@ class Saver {
   std::vector<NamedNumber> numbers_;  // likewise
   std::string hidden_, newest_, published_, save_error_;
   int failures_ = 0;
+  double write_seconds_ = 0;  // of the slowest rank
+  uint64_t bytes_ = 0;        // on rank 0
 };
 
 }  // namespace lf

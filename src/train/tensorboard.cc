@@ -45,7 +45,7 @@ void cut_back(const std::string& path, int64_t resume_step) {
   for (size_t begin = 0; read_event(bytes, &at, &event); begin = at) {
     if (event.step() <= resume_step) kept.append(bytes, begin, at - begin);
   }
-  if (kept.size() != bytes.size()) publish_file(files, path, kept);
+  publish_file(files, path, kept);  // even if nothing is cut, as metrics.jsonl is (run_log.cc)
 }
 
 // The name TensorBoard looks for, unique among this machine's processes.

@@ -1,22 +1,21 @@
 // The training loop: any model, any number of ranks, one page. Progress is counted in images, data
-// order and randomness derive from it, so the state is the tensors and one integer. What to save,
-// when to stop and what to show is the Coordinator's. Called by `lastframe train`.
+// order and randomness derive from it, so the state is the tensors and one integer. What one step
+// does is Step's; what to save, when to stop and what to show the Coordinator's. Called by
+// `lastframe train`.
 #pragma once
 
 #include <memory>
 #include <string>
 #include <vector>
 
-#include "comm/gradient_sync.h"
 #include "comm/watchdog.h"
 #include "comm/world.h"
 #include "config/config.h"
 #include "data/loader.h"
-#include "model/model.h"
+#include "train/accelerator.h"
 #include "train/coordinator.h"
-#include "train/ema.h"
-#include "train/optimizer.h"
 #include "train/saver.h"
+#include "train/step.h"
 
 namespace lf {
 
@@ -24,6 +23,8 @@ struct TrainJob {
   std::string run_folder;
   int64_t until_images = 0;  // ends a slice cleanly; 0: the whole run
   std::string code_version;  // of this program, for the checkpoints' manifests
+  Accelerator accelerator;   // of this machine
+  ModelMaker make = make_model;
 };
 
 class Trainer {
@@ -36,34 +37,24 @@ class Trainer {
   // checkpoint in each case. Returns the exit status: 0, or 75 for "start me again".
   int run();
 
-  int64_t images() const { return images_; }
-  const Model& model() const { return *model_; }
-
  private:
   void step();
   Clips next_clips();
-  void take_turn(size_t phase);
-  void accumulate(const Clips& clips, size_t phase, LossSum& sum);
-  bool update(size_t phase);
   void validate();
+  void evaluate();
   void show_preview();
   void save();
 
   void open_stores();
-  void build_model();
+  void build_step();
   void resume();
-  std::vector<TensorGroup> state() const;
 
   World& world_;
   const Config config_;
   const TrainJob job_;
   at::Device device_ = at::kCPU;
-  ProcessGroupPtr group_;
   std::shared_ptr<const Store> store_, validation_store_;
-  std::unique_ptr<Model> model_;
-  std::vector<Optimizer> optimizers_;                 // one a phase
-  std::vector<std::unique_ptr<GradientSync>> syncs_;  // one a phase
-  std::unique_ptr<Ema> ema_;
+  std::unique_ptr<Step> step_;
   std::unique_ptr<Loader> loader_;
   std::unique_ptr<Loader> image_loader_;  // of clips whose last frames are images beside others
   std::unique_ptr<Coordinator> coordinator_;
@@ -71,7 +62,7 @@ class Trainer {
   std::unique_ptr<Watchdog> watchdog_;
   int64_t images_ = 0, end_ = 0;
   StepTally tally_;                   // since the last report
-  std::vector<NamedNumber> numbers_;  // what validation found at images_
+  std::vector<NamedNumber> numbers_;  // what validation and evaluation found at images_
 };
 
 }  // namespace lf

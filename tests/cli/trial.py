@@ -20,7 +20,7 @@ def finish():
     sys.exit(1 if failures else 0)
 
 
-def run(*words, seconds=60, text_in="", **more):
+def run(*words, seconds=300, text_in="", **more):
     """Runs a command; its result has returncode, stdout and stderr as text."""
     return subprocess.run(
         [str(word) for word in words], capture_output=True, timeout=seconds, text=True,

@@ -32,7 +32,7 @@ struct SmallNetwork {
 inline std::unique_ptr<SmallNetwork> small_network(const std::string& kind, int frames,
                                                    bool position = true, int64_t classes = 0) {
   auto network = std::make_unique<SmallNetwork>();
-  const DenoiserShape shape{{frames, 8, 8, 3}, 3, classes};
+  const DenoiserShape shape{{frames, 8, 8, 3}, 3, classes, 0, false};
   const Scope scope(network->table);
   if (kind == "unet") {
     UnetConfig config;

@@ -26,13 +26,13 @@ int64_t count_of(const UnetConfig& config, const DenoiserShape& shape) {
 // Row 18.
 TEST(Unet, ParameterCountsAreDdpmsAndImprovedDdpms) {
   UnetConfig config;
-  EXPECT_EQ(count_of(config, {{1, 32, 32, 3}, 3, 0}), 35'746'307);
+  EXPECT_EQ(count_of(config, {{1, 32, 32, 3}, 3}), 35'746'307);
   config.set_blocks(3);
   config.add_attention(16);
   config.add_attention(8);
   config.set_heads(4);
   config.set_scale_shift(true);
-  EXPECT_EQ(count_of(config, {{1, 32, 32, 3}, 6, 0}), 52'546'438);
+  EXPECT_EQ(count_of(config, {{1, 32, 32, 3}, 6}), 52'546'438);
 }
 
 TEST(Unet3d, ParameterCountsAreThePublicPorts) {
@@ -41,7 +41,7 @@ TEST(Unet3d, ParameterCountsAreThePublicPorts) {
     config.set_dim(dim);
     for (const int multiplier : multipliers) config.add_multipliers(multiplier);
     ParameterTable table(0, at::kCPU);
-    make_unet3d(config, {{8, 32, 32, 3}, 3, 0}, Scope(table));
+    make_unet3d(config, {{8, 32, 32, 3}, 3}, Scope(table));
     int64_t fixed = 0;
     for (const NamedTensor& buffer : table.buffers()) fixed += buffer.tensor.numel();
     return std::pair{table.count(), fixed};
@@ -260,7 +260,7 @@ TEST(Unet, ShapesThatDoNotFitAreUsageErrors) {
   UnetConfig config;
   EXPECT_TRUE(contains(error_of(Code::kUsage,
                                 [&] {
-                                  count_of(config, {{1, 12, 12, 3}, 3, 0});
+                                  count_of(config, {{1, 12, 12, 3}, 3});
                                 }),
                        "divisible by 8"));
   config.set_width(12);
@@ -268,7 +268,7 @@ TEST(Unet, ShapesThatDoNotFitAreUsageErrors) {
   config.set_heads(5);
   EXPECT_TRUE(contains(error_of(Code::kUsage,
                                 [&] {
-                                  count_of(config, {{1, 16, 16, 3}, 3, 0});
+                                  count_of(config, {{1, 16, 16, 3}, 3});
                                 }),
                        "heads is 5"));
 }

@@ -4,7 +4,9 @@
 #include <ATen/ops/empty_like.h>
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
+#include <future>
 #include <mutex>
 
 #include "checkpoint_fixture.h"
@@ -116,6 +118,32 @@ TEST(AsyncWriter, AnErrorSurfacesAtTheNextCallAndTheOneAfterWorks) {
   EXPECT_EQ(writer.wait().size(), shards.size());
 }
 
+// The disk stands still until it is let go: training goes on meanwhile, and only the next save
+// waits.
+TEST(AsyncWriter, ASlowDiskHoldsUpNoStepButTheNextSave) {
+  std::promise<void> go;
+  const std::shared_future<void> gone = go.get_future().share();
+  FaultyFileSystem files([&](const FileOperation& operation) {
+    if (operation.kind == "write") gone.wait();
+    return true;
+  });
+  const std::string folder = fresh_folder();
+  const std::vector<TensorGroup> groups = state_at(1);
+  const std::vector<Shard> shards = plan_shards(groups, 1, 1);
+  AsyncWriter writer(files, true);
+  writer.save(folder, shards, 0, groups);  // returns, or the test hangs here
+  EXPECT_TRUE(writer.busy());
+  std::future<void> next = std::async(std::launch::async, [&] {
+    writer.wait();
+    writer.save(folder, shards, 0, groups);
+    writer.wait();
+  });
+  EXPECT_EQ(next.wait_for(std::chrono::milliseconds(50)), std::future_status::timeout);
+  go.set_value();
+  next.get();
+  EXPECT_FALSE(writer.busy());
+}
+
 TEST(AsyncWriter, InTheForegroundErrorsAreThrownAtOnce) {
   FaultyFileSystem files([](const FileOperation&) -> bool { throw Error(Code::kStorage, "full"); });
   const std::vector<TensorGroup> groups = state_at(1);
@@ -137,6 +165,7 @@ TEST(AsyncWriter, CommitsBehindInTheSameThread) {
     CheckpointManifest manifest;
     manifest.set_images(500);
     for (CheckpointFile& record : writer.wait()) *manifest.add_file() = std::move(record);
+    EXPECT_GT(writer.write_seconds(), 0);
     writer.run([&] { commit_checkpoint(disk(), run, hidden, manifest, life); });
     writer.wait();
     expect_state(choose_checkpoint(disk(), run)->folder, 500);
@@ -165,7 +194,9 @@ TEST(AsyncWriter, GivenCopiesAreUsedAndWaitedFor) {
   const std::vector<Shard> shards = plan_shards(groups, 1, 1);
   AsyncWriter writer(disk(), true, staging);
   writer.reserve(shards, 0, groups);
+  writer.wait();
   const size_t reserved = allocated;
+  EXPECT_GT(reserved, 0U);
   for (int i = 0; i < 2; ++i) {
     writer.save(folder, shards, 0, groups);
     writer.wait();

@@ -1,11 +1,13 @@
 #include "train/optimizer.h"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/equal.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/tensor.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <limits>
 
 namespace lf {
 namespace {
@@ -57,6 +59,31 @@ TEST(Optimizer, NormIsGlobalAndClippingScalesEveryGradient) {
   optimizer.step(norm, 0);
   EXPECT_NEAR(a.grad()[0].item<double>(), 3 / std::sqrt(82.0), 1e-5);
   EXPECT_NEAR(b.grad()[0][0].item<double>(), 4 / std::sqrt(82.0), 1e-5);
+}
+
+TEST(Optimizer, GradientsThatAreNotFiniteMoveNothing) {
+  for (const float bad : {std::numeric_limits<float>::infinity(), std::nanf("")}) {
+    const Phase phase = one_weight(at::full({2, 2}, 1.0F));
+    Optimizer optimizer(phase, OptimizerConfig());
+    at::Tensor& gradient = phase.weights[0].tensor.mutable_grad();
+    gradient = at::full({2, 2}, 0.5F);
+    optimizer.step(optimizer.gradient_norm(), 0.01);
+    std::vector<at::Tensor> before = {phase.weights[0].tensor.detach().clone()};
+    for (const NamedTensor& state : optimizer.state()) before.push_back(state.tensor.clone());
+
+    gradient.fill_(0.5F)[0][1] = bad;
+    optimizer.step(optimizer.gradient_norm(), 0.01);
+    EXPECT_TRUE(at::equal(phase.weights[0].tensor, before[0]));
+    size_t next = 1;
+    for (const NamedTensor& state : optimizer.state()) {
+      EXPECT_TRUE(at::equal(state.tensor, before[next++])) << state.name << " after " << bad;
+    }
+
+    gradient.fill_(0.5F);
+    optimizer.step(optimizer.gradient_norm(), 0.01);
+    EXPECT_FALSE(at::equal(phase.weights[0].tensor, before[0])) << "the next good one counts";
+    EXPECT_EQ(optimizer.state()[0].tensor.item<float>(), 2) << "good steps only";
+  }
 }
 
 TEST(LearningRate, SchedulesFollowTheirFormulas) {

@@ -77,7 +77,8 @@ def kill():
                                        start_new_session=True)
             time.sleep(random.uniform(0.2, 1.0) * longest)
             alive = process.poll() is None
-            os.killpg(process.pid, signal.SIGKILL)
+            if alive:
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             # mpiexec puts ranks into process groups of their own: they end when it is gone.
             wait_for_ranks(out)

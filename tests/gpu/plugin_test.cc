@@ -50,8 +50,8 @@ TEST_F(GpuPlugin, BytesBecomeSignedUnitsWithTheBitsOfTheCpu) {
   const DeviceKernels* kernels = device().kernels();
   if (kernels == nullptr) GTEST_SKIP() << "the plugin was built without nvcc";
   // Odd sizes; the last batch has more pixels than one grid of threads.
-  for (const ClipShape& shape : {ClipShape{1, 1, 1, 1, 1}, ClipShape{3, 2, 5, 7, 3},
-                                 ClipShape{2, 4, 16, 16, 4}, ClipShape{9, 8, 512, 512, 1}}) {
+  for (const BatchShape& shape : {BatchShape{1, 1, 1, 1, 1}, BatchShape{3, 2, 5, 7, 3},
+                                  BatchShape{2, 4, 16, 16, 4}, BatchShape{9, 8, 512, 512, 1}}) {
     const at::Tensor clips_NTHWC = at::randint(
         0, 256, {shape.clips, shape.frames, shape.height, shape.width, shape.channels}, at::kByte);
     const at::Tensor expected =
@@ -67,8 +67,8 @@ TEST_F(GpuPlugin, BytesBecomeSignedUnitsWithTheBitsOfTheCpu) {
 TEST_F(GpuPlugin, AnEmptyBatchIsNoWorkAndANegativeShapeIsABug) {
   const DeviceKernels* kernels = device().kernels();
   if (kernels == nullptr) GTEST_SKIP() << "the plugin was built without nvcc";
-  kernels->to_signed_unit(nullptr, ClipShape{0, 8, 32, 32, 3}, nullptr, nullptr);
-  EXPECT_THROW(kernels->to_signed_unit(nullptr, ClipShape{-1, 8, 32, 32, 3}, nullptr, nullptr),
+  kernels->to_signed_unit(nullptr, BatchShape{0, 8, 32, 32, 3}, nullptr, nullptr);
+  EXPECT_THROW(kernels->to_signed_unit(nullptr, BatchShape{-1, 8, 32, 32, 3}, nullptr, nullptr),
                Error);
 }
 

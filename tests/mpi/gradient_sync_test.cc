@@ -155,8 +155,9 @@ TEST_F(Gradients, ALearnedLayoutIsRebuiltOnceAndAFixedOneNever) {
     sync.backward(net.loss(x, y));
     calls.push_back(backend.getSequenceNumberForGroup() - before);
   }
-  EXPECT_GT(calls[1], calls[2]);  // where it was rebuilt
-  EXPECT_EQ(calls[2], static_cast<uint64_t>(sync.buckets()));
+  EXPECT_GT(calls[1], calls[2]);                                     // where it was rebuilt
+  const int64_t of_a_step = world_.size() > 1 ? sync.buckets() : 0;  // a mean of one needs no call
+  EXPECT_EQ(calls[2], static_cast<uint64_t>(of_a_step));
   EXPECT_EQ(calls[3], calls[2]);
   EXPECT_EQ(calls[4], calls[2]);
 }
@@ -262,6 +263,7 @@ struct SlowBackward : torch::autograd::Function<SlowBackward> {
 Clock::time_point SlowBackward::ended;
 
 TEST_F(Gradients, OfTheFirstBucketAreReducedBeforeBackwardEnds) {
+  if (world_.size() == 1) GTEST_SKIP() << "one rank reduces nothing";
   Net net(1);
   GradientSync sync(world_, group_, net.parameters, small_buckets());
   std::mutex mutex;

@@ -1,6 +1,7 @@
 """What a resume may not do, and says so with status 2: another config, store or seed, a batch that
 the ranks do not divide, a second job on one run. What may change is shown as a diff."""
 
+import re
 import signal
 
 from runs import *
@@ -25,6 +26,23 @@ text = train(run, 1, ["train.optimizer.lr=0.001", "checkpoint.keep_last=5"], unt
 for words in ("train.optimizer.lr: 0.002 -> 0.001", "checkpoint.keep_last: 3 -> 5"):
     check(words in text, f"no '{words}' in {text}")
 check(lines(run)[-1]["lr"] == 0.001, "the new learning rate is not used")
+
+# The store of the same folder, built anew from other pictures.
+mine = here / "mine"
+shutil.copytree(store(), mine)
+train(here / "rebuilt", 1, [f"train.store={mine}"], until=3 * BATCH)
+shutil.rmtree(mine)
+shutil.copytree(other, mine)
+text = train(here / "rebuilt", 1, [f"train.store={mine}"], status=2, contains="was trained on store")
+ids = [re.search(r"on store ([0-9a-f-]+), this is store ([0-9a-f-]+)", text)]
+check(ids[0] and ids[0][1] != ids[0][2], f"both ids should be shown: {text}")
+
+# Ranks that were started with different words.
+shared = [mpiexec, "--oversubscribe", "--bind-to", "none"]
+for sets, words in ((["train.optimizer.lr=0.003"], "rank 1 has another config than rank 0"),
+                    ([f"train.store={other}"], "rank 1 has another config than rank 0")):
+    execute([*shared, "-n", "1", *train_words(here / "parted"), ":",
+             "-n", "1", *train_words(here / "parted", sets)], 2, words)
 
 train(here / "batch", 5, status=2, contains="start with one of 1, 2, 3, 4, 6, 12 ranks")
 train(here / "batch", 3, ["train.accumulation=3"], status=2, contains="start with one of 1, 2, 4 ranks")

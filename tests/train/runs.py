@@ -95,17 +95,22 @@ def start(run, count=1, sets=(), log=subprocess.DEVNULL):
                             env=environment, stdout=log, stderr=log, start_new_session=True)
 
 
-def rank_processes(run):
-    """The processes that train in this run folder, the launcher left out."""
+def rank_processes(run, of=program):
+    """The processes of a program that train in this run folder, the launcher left out."""
     found = []
     for folder in pathlib.Path("/proc").glob("[0-9]*"):
         try:
             words = (folder / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        if words[0] == program.encode() and str(run).encode() in words:
+        if words[0] == str(of).encode() and str(run).encode() in words:
             found.append(int(folder.name))
     return sorted(found)
+
+
+def environ_of(pid):
+    pairs = pathlib.Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
+    return dict(pair.split("=", 1) for pair in pairs if "=" in pair)
 
 
 def wait_until(condition, what, seconds=60):
@@ -116,13 +121,14 @@ def wait_until(condition, what, seconds=60):
 
 
 def lines(run):
+    """What metrics.jsonl says so far; the line that is just being written is left out."""
     path = run / "metrics.jsonl"
     text = path.read_text() if path.exists() else ""
-    return [json.loads(line) for line in text.splitlines()]
+    return [json.loads(line) for line in text[:text.rfind("\n") + 1].splitlines()]
 
 
 TIMES = ("images_per_second", "images_per_second_per_rank", "data_wait", "communication",
-         "checkpoint_stall", "memory_bytes")
+         "checkpoint_stall", "overhead", "memory_bytes")
 
 
 def learned(run):
@@ -167,6 +173,7 @@ def check_same_end(a, b, what):
     for x, y in zip(learned(a), learned(b)):
         check(x == y, f"{what}: {x} and {y} differ")
     check(len(lines(a)) == len(lines(b)), f"{what}: {len(lines(a))} lines and {len(lines(b))}")
+    check((b / "metrics.jsonl").read_bytes().endswith(b"\n"), f"{what}: the last line is torn")
     x, y = files_of(latest(a)), files_of(latest(b))
     check(x.keys() == y.keys() and len(x) >= 3, f"{what}: {sorted(x)} and {sorted(y)}")
     for name in x:

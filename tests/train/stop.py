@@ -66,6 +66,21 @@ check(status(run)["state"] == "slice", "without STOP the run goes on")
 execute(train_words(here / "deadline", LONG), 75, "the deadline", extra={"LASTFRAME_DEADLINE": "1"})
 check_left(here / "deadline", 75, None, 75, "interrupted")
 
+# So again on top of a checkpoint: it stays, and a step is added each time.
+train(here / "deadline-later", 2, LONG, until=5 * BATCH)
+for step in (6, 7):
+    execute(ranks(2) + train_words(here / "deadline-later", LONG), 75, "the deadline",
+            extra={"LASTFRAME_DEADLINE": "1"})
+    check_left(here / "deadline-later", 75, None, 75, "interrupted")
+    check(status(here / "deadline-later")["images"] == step * BATCH, "one step for each start")
+check((here / "deadline-later" / "checkpoints" / f"img-{5 * BATCH:012d}").exists(), "the earlier one")
+
+# A STOP file that is there before the run is.
+(here / "stop-first").mkdir()
+(here / "stop-first" / "STOP").touch()
+train(here / "stop-first", 2, LONG, contains="remove that file")
+check_left(here / "stop-first", 0, None, 0, "stopped")
+
 # A signal before the first step, while libraries, store and model are opened.
 def catches_usr1(process):
     words = pathlib.Path(f"/proc/{process.pid}/status").read_text().split()

@@ -21,6 +21,15 @@ def fill(leave=65536):
         file.write(bytes(max(0, room.f_bavail * room.f_frsize - leave)))
 
 
+# Storage that can only be read: a run there does not begin, and what it had stays.
+train(disk / "read-only", 2, until=5 * BATCH)
+execute(["mount", "-o", "remount,ro", disk])
+for name in ("read-only", "new"):
+    train(disk / name, 2, status=7, contains="ead-only file system")
+execute(["mount", "-o", "remount,rw", disk])
+train(disk / "read-only", 2, until=7 * BATCH)
+shutil.rmtree(disk / "read-only")
+
 for count in (1, 2):
     for asynchronous in ("true", "false"):
         how = [f"checkpoint.asynchronous={asynchronous}"]

@@ -34,6 +34,15 @@ train(here / "behind", 2)
 train(here / "between", 2, ["checkpoint.asynchronous=false"])
 check_same_end(here / "behind", here / "between", "asynchronous and synchronous saves")
 
+# Blocks computed again in backward: no other bits, neither in the sums of micro-batches nor in those
+# of ranks.
+for name, sets in (("fp32", []), ("halves", ["train.accumulation=2"]), ("bf16", ["train.precision=BF16"]),
+                   ("adversarial", ADVERSARIAL)):
+    runs = {on: here / f"recompute-{on}-{name}" for on in ("false", "true")}
+    for on, run in runs.items():
+        train(run, 2, [*sets, f"train.recompute={on}"], until=20 * BATCH)
+    check_same_end(*runs.values(), f"{name} with and without recomputing")
+
 train(here / "bf16", 2, ["train.precision=BF16"])
 first, last = lines(here / "bf16")[0]["loss"], lines(here / "bf16")[-1]["loss"]
 exact = lines(here / "behind")[-1]["loss"]

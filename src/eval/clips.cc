@@ -1,9 +1,12 @@
-#include "train/clips.h"
+#include "eval/clips.h"
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/tensor.h>
+
+#include "data/source.h"
+#include "data/store.h"
 
 namespace lf {
 
@@ -19,9 +22,8 @@ Clips clips_from_batch(const Batch& batch, uint64_t seed, at::Device device) {
                 width = layout.shape.width, channels = layout.shape.channels;
   const int64_t frame = height * width * channels;
   // Copied to the device as stored, a quarter of the bytes of floats, and turned into floats there.
-  const auto floats = [&](const at::Tensor& stored) {
-    return stored.to(device, /*non_blocking=*/true).to(at::kFloat);
-  };
+  // The copy is waited for: the loader reuses the batch's memory.
+  const auto floats = [&](const at::Tensor& stored) { return stored.to(device).to(at::kFloat); };
   Clips out;
   if (layout.element == Element::kUint8) {
     const at::Tensor stored =
@@ -50,9 +52,36 @@ Clips clips_from_batch(const Batch& batch, uint64_t seed, at::Device device) {
   return out;
 }
 
-ClipShape shape_of_clips(const Store& store) {
-  const FrameShape shape = store.clip_shape();
+at::Tensor bytes_of(const at::Tensor& x) {
+  return ((x.to(at::kCPU, at::kFloat) + 1) * 127.5)
+      .round()
+      .clamp(0, 255)
+      .to(at::kByte)
+      .contiguous();
+}
+
+Clips clips_in_order(const Store& store, int64_t first, int64_t count, at::Device device) {
+  LoaderConfig in_order;
+  in_order.set_threads(0);
+  in_order.set_shuffle(false);
+  // Borrowed for the length of this call.
+  const std::shared_ptr<const Store> borrowed(&store, [](const Store*) {});
+  Loader loader(borrowed, in_order, {0, 0, 1, static_cast<uint64_t>(count)});
+  loader.seek(static_cast<uint64_t>(first));
+  return clips_from_batch(loader.next(), 0, device);
+}
+
+static ClipShape as_clip_shape(const FrameShape& shape) {
   return {shape.frames, shape.height, shape.width, shape.channels};
+}
+
+ClipShape shape_of_clips(const Store& store) { return as_clip_shape(store.clip_shape()); }
+
+ClipShape shape_of_config(const Config& config) {
+  if (!config.train().store().empty()) return shape_of_clips(*Store::open(config.train().store()));
+  FrameShape shape = open_source(config.source())->shape();
+  if (shape.frames == 1) shape.frames = Recipe(config.recipe(), shape).frames();
+  return as_clip_shape(shape);
 }
 
 }  // namespace lf

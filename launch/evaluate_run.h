@@ -1,0 +1,23 @@
+// A run folder as something to evaluate: a checkpoint's model with its averaged weights, and the
+// stores that its config names. Called by `lastframe evaluate --run`.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "comm/world.h"
+#include "eval/report.h"
+
+namespace lf {
+
+struct RunRequest {
+  std::string folder;             // of the run
+  std::string checkpoint;         // a checkpoint's folder; "": the run's newest whole one
+  std::vector<std::string> sets;  // "a.b=value", over the config of the checkpoint
+  int threads = 1;
+};
+
+// Collective. The results, on rank 0; they are also in RUN/evaluations.
+std::vector<Result> evaluate_run(World& world, const RunRequest& request);
+
+}  // namespace lf

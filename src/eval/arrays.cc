@@ -1,0 +1,134 @@
+#include "eval/arrays.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/isfinite.h>
+#include <ATen/ops/scalar_tensor.h>
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+#include <vector>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "data/npy.h"
+#include "data/npz.h"
+
+namespace lf {
+namespace {
+
+constexpr uint64_t kLargestArchive = uint64_t{4} << 30;
+
+struct Element {
+  const char* type;  // as NumPy writes it, without the byte order
+  at::ScalarType scalar;
+};
+constexpr Element kElements[] = {{"b1", at::kBool},  {"u1", at::kByte},  {"i1", at::kChar},
+                                 {"i2", at::kShort}, {"i4", at::kInt},   {"i8", at::kLong},
+                                 {"f2", at::kHalf},  {"f4", at::kFloat}, {"f8", at::kDouble}};
+
+at::Tensor empty_like_header(const NpyHeader& header, const std::string& name) {
+  const std::string type = header.type.substr(header.type.find_first_of("biufc"));
+  const std::vector<int64_t> shape(header.shape.begin(), header.shape.end());
+  for (const Element& element : kElements) {
+    if (type == element.type && header.type.front() != '>') return at::empty(shape, element.scalar);
+  }
+  fail(Code::kData, name, ": elements of type '", printable(header.type, 40),
+       "', expected little-endian bytes, integers or floats; save array.astype('<f4')");
+}
+
+std::string npy_bytes(const at::Tensor& tensor) {
+  const at::Tensor dense = tensor.to(at::kCPU).contiguous();
+  std::string type;
+  for (const Element& element : kElements) {
+    if (element.scalar == dense.scalar_type()) type = element.type;
+  }
+  LF_CHECK(!type.empty(), "a tensor of type ", toString(dense.scalar_type()));
+  std::string out = npy_header((type.back() == '1' ? "|" : "<") + type,
+                               {dense.sizes().begin(), dense.sizes().end()});
+  return out.append(static_cast<const char*>(dense.const_data_ptr()), dense.nbytes());
+}
+
+}  // namespace
+
+at::Tensor load_npy(const std::string& path) {
+  const std::string name = printable(path);
+  const std::unique_ptr<InFile> file = real_file_system().open_read(path);
+  std::vector<uint8_t> begin(std::min<uint64_t>(file->size(), kNpyHeaderBytes));
+  file->read(0, begin.data(), begin.size());
+  const NpyHeader header = parse_npy_header(begin, file->size(), name);
+  at::Tensor out = empty_like_header(header, name);
+  file->read(header.data_offset, out.mutable_data_ptr(), out.nbytes());
+  return out;
+}
+
+std::map<std::string, at::Tensor> load_npz(const std::string& path) {
+  const std::string name = printable(path);
+  const std::string archive = read_file(real_file_system(), path, kLargestArchive);
+  std::map<std::string, at::Tensor> arrays;
+  for (const auto& [member, bytes] :
+       unpack_npz({reinterpret_cast<const uint8_t*>(archive.data()), archive.size()},
+                  kLargestArchive, name)) {
+    const std::span data(reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size());
+    const std::string what = name + ": " + printable(member, 60);
+    const NpyHeader header = parse_npy_header(
+        data.first(std::min<size_t>(data.size(), kNpyHeaderBytes)), data.size(), what);
+    at::Tensor& out = arrays[member] = empty_like_header(header, what);
+    std::memcpy(out.mutable_data_ptr(), data.data() + header.data_offset, out.nbytes());
+  }
+  return arrays;
+}
+
+void save_npz(const std::map<std::string, at::Tensor>& arrays, const std::string& path) {
+  std::map<std::string, std::string> members;
+  for (const auto& [name, tensor] : arrays) members[name] = npy_bytes(tensor);
+  publish_file(real_file_system(), path, pack_npz(members));
+}
+
+at::Tensor load_features(const std::string& path) {
+  const at::Tensor array = load_npy(path);
+  if (array.dim() != 2) {
+    fail(Code::kData, printable(path), " has ", array.dim(),
+         " dimensions, expected features [samples, numbers]");
+  }
+  const at::Tensor features = array.to(at::kDouble);
+  if (!at::isfinite(features).all().item<bool>()) {
+    fail(Code::kData, printable(path), " holds numbers that are not finite; features must be");
+  }
+  return features;
+}
+
+Statistics load_statistics(const std::string& path) {
+  const std::string name = printable(path);
+  const std::map<std::string, at::Tensor> arrays = load_npz(path);
+  const auto mu = arrays.find("mu"), sigma = arrays.find("sigma"), n = arrays.find("n");
+  if (mu == arrays.end() || sigma == arrays.end()) {
+    fail(Code::kData, name, " has no arrays 'mu' and 'sigma', expected statistics as pytorch-fid ",
+         "--save-stats writes them");
+  }
+  const at::Tensor mean = mu->second.to(at::kDouble), covariance = sigma->second.to(at::kDouble);
+  if (mean.dim() != 1 || covariance.dim() != 2 || covariance.size(0) != mean.size(0) ||
+      covariance.size(1) != mean.size(0)) {
+    fail(Code::kData, name, ": expected mu of d numbers and sigma of d x d");
+  }
+  const double asymmetry = (covariance - covariance.t()).abs().max().item<double>();
+  // Written so that NaN is refused too.
+  if (!at::isfinite(mean).all().item<bool>() ||
+      !(asymmetry <= 1e-6 * covariance.abs().max().item<double>())) {
+    fail(Code::kData, name, ": mu and sigma are not a finite mean and a symmetric covariance");
+  }
+  Statistics out;
+  if (n != arrays.end()) out.n = n->second.max().to(at::kLong).item<int64_t>();
+  out.moments = Moments(std::max<int64_t>(out.n, 2), mean, covariance);
+  return out;
+}
+
+void save_statistics(const Moments& moments, const std::string& path) {
+  save_npz({{"mu", moments.mean()},
+            {"n", at::scalar_tensor(moments.count(), at::kLong)},
+            {"sigma", moments.covariance()}},
+           path);
+}
+
+}  // namespace lf

@@ -1,0 +1,27 @@
+// From what is in a store to what the model takes: stored pixels become floats in [-1, 1] on the
+// device, and the batch gets the key of its random numbers; pictures go the way back. Called by the
+// trainer, previews, evaluation and, for the shape, by commands that look at a config.
+#pragma once
+
+#include "config/config.h"
+#include "data/loader.h"
+#include "model/model.h"
+
+namespace lf {
+
+Clips clips_from_batch(const Batch& batch, uint64_t seed, at::Device device);
+
+// Clips first..first + count - 1 of the store as they are stored: draw 0, not mirrored. What lies
+// beyond the last clip is the first again.
+Clips clips_in_order(const Store& store, int64_t first, int64_t count, at::Device device);
+
+// [-1, 1] -> 0..255, rounded half to even and clipped, in host memory.
+at::Tensor bytes_of(const at::Tensor& x);
+
+ClipShape shape_of_clips(const Store& store);
+
+// The shape of the clips this config trains on: the store's if there is one, else what a build of
+// its source and recipe would make.
+ClipShape shape_of_config(const Config& config);
+
+}  // namespace lf

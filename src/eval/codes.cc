@@ -1,0 +1,32 @@
+#include "eval/codes.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/bincount.h>
+
+#include <cmath>
+#include <numbers>
+
+#include "base/error.h"
+
+namespace lf {
+
+CodeUse code_use(const at::Tensor& codes, int64_t codebook) {
+  if (codes.numel() == 0 || at::isFloatingType(codes.scalar_type())) {
+    fail(Code::kData, "codes are whole numbers, at least one an image; these are ",
+         codes.numel() == 0 ? "empty" : "fractions");
+  }
+  const at::Tensor flat = codes.flatten().to(at::kLong);
+  const auto least = flat.min().item<int64_t>(), most = flat.max().item<int64_t>();
+  if (least < 0 || most >= codebook) {
+    fail(Code::kData, "codes run from ", least, " to ", most, ", expected 0 to ", codebook - 1,
+         " for a codebook of ", codebook);
+  }
+  const at::Tensor counts = at::bincount(flat, {}, codebook);
+  const at::Tensor p = counts.to(at::kDouble) / static_cast<double>(flat.numel());
+  const double nats = -(p * p.clamp_min(1e-300).log()).sum().item<double>();
+  const auto codes_per_image = static_cast<double>(codes.numel() / codes.size(0));
+  return {(counts > 0).sum().item<double>() / static_cast<double>(codebook), std::exp(nats),
+          codes_per_image * nats / std::numbers::ln2};
+}
+
+}  // namespace lf

@@ -1,0 +1,19 @@
+// How a tokenizer uses its codebook, from the codes it gave to images. Called by eval's metrics.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+
+namespace lf {
+
+struct CodeUse {
+  double usage = 0;           // part of the codebook that occurs
+  double perplexity = 0;      // exp of the entropy of the codes: as many equally likely ones
+  double bits_per_image = 0;  // what an ideal entropy coder of single codes needs for an image
+};
+
+// codes: [N, ...] whole numbers in [0, codebook), N images. Anything else is Code::kData.
+CodeUse code_use(const at::Tensor& codes, int64_t codebook);
+
+}  // namespace lf

@@ -1,0 +1,53 @@
+// The evaluation of a model over all ranks: samples by their numbers, or reconstructions of clips,
+// turned into features and compared with a reference, every result with where it comes from. The
+// answer does not depend on the number of ranks. Also the same for two sets of files. Called by the
+// trainer every so often, and by `lastframe evaluate`.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "comm/world.h"
+#include "data/store.h"
+#include "eval/metrics.h"
+#include "eval/report.h"
+#include "model/model.h"
+#include "run.pb.h"
+
+namespace lf {
+
+// A model with the weights it is to be judged by, and its surroundings.
+struct EvaluationSubject {
+  Model* model = nullptr;
+  at::Device device = at::kCPU;
+  std::shared_ptr<const Store> store;       // it was trained on
+  std::shared_ptr<const Store> validation;  // whose clips it reconstructs
+  std::string run_folder;
+  int64_t images = 0;        // that it was trained on
+  std::string weights;       // "ema" or "model"
+  std::string weights_text;  // tells them from others; "": what they make is not kept on disk
+};
+
+// Collective. The results on rank 0, in the order of config.metrics; elsewhere none.
+std::vector<Result> evaluate_model(World& world, const EvaluationConfig& config,
+                                   const EvaluationSubject& subject);
+
+// Code::kUsage, before anything long begins, if a model of this store could not be judged so.
+void check_evaluation(const EvaluationConfig& config, const Store& store);
+
+// RUN/evaluations/img-...json, for good. On rank 0. Returns the path.
+std::string publish_results(const std::vector<Result>& results, const EvaluationSubject& subject);
+
+// "pixels", or a file of weights.
+std::unique_ptr<Extractor> extractor_for(const EvaluationConfig& config, at::Device device,
+                                         int64_t channels);
+
+// Collective. Two folders, arrays or stores, or statistics (.npz) in place of `real`. With
+// `save_as`, the made set's statistics go to that .npz file.
+std::vector<Result> evaluate_files(World& world, const EvaluationConfig& config,
+                                   const MetricOptions& options, at::Device device,
+                                   const std::string& real, const std::string& fake,
+                                   const std::string& save_as);
+
+}  // namespace lf

@@ -1,0 +1,82 @@
+#include "eval/images.h"
+
+#include <ATen/ops/empty.h>
+
+#include <cstring>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "data/export.h"
+
+namespace lf {
+namespace {
+
+at::Tensor empty_clips(int64_t count, const FrameShape& shape) {
+  return at::empty({count, shape.frames, shape.height, shape.width, shape.channels}, at::kByte);
+}
+
+class SourceImages : public ImageSet {
+ public:
+  SourceImages(std::string name, std::unique_ptr<Source> source)
+      : name_(std::move(name)), source_(std::move(source)) {}
+  std::string name() const override { return name_; }
+  FrameShape shape() const override { return source_->shape(); }
+  int64_t size() const override { return static_cast<int64_t>(source_->size()); }
+  at::Tensor read(int64_t first, int64_t count) const override {
+    at::Tensor clips = empty_clips(count, shape());
+    auto* into = clips.mutable_data_ptr<uint8_t>();
+    for (int64_t i = first; i < first + count; ++i) {
+      const Sample sample = source_->load(static_cast<uint64_t>(i));
+      LF_CHECK(sample.pixels.size() == shape().bytes());
+      std::memcpy(into, sample.pixels.data(), sample.pixels.size());
+      into += sample.pixels.size();
+    }
+    return clips;
+  }
+
+ private:
+  std::string name_;
+  std::unique_ptr<Source> source_;
+};
+
+class StoreImages : public ImageSet {
+ public:
+  explicit StoreImages(std::shared_ptr<const Store> store) : store_(std::move(store)) {}
+  std::string name() const override { return store_->index().store_id(); }
+  FrameShape shape() const override { return store_->clip_shape(); }
+  int64_t size() const override { return static_cast<int64_t>(store_->clips()); }
+  at::Tensor read(int64_t first, int64_t count) const override {
+    at::Tensor clips = empty_clips(count, shape());
+    auto* into = clips.mutable_data_ptr<uint8_t>();
+    for (int64_t i = first; i < first + count; ++i) {
+      for (const Image& frame : clip_frames(*store_, static_cast<uint64_t>(i), 0)) {
+        std::memcpy(into, frame.pixels.data(), frame.pixels.size());
+        into += frame.pixels.size();
+      }
+    }
+    return clips;
+  }
+
+ private:
+  std::shared_ptr<const Store> store_;
+};
+
+}  // namespace
+
+std::unique_ptr<ImageSet> images_of_store(std::shared_ptr<const Store> store) {
+  return std::make_unique<StoreImages>(std::move(store));
+}
+
+std::unique_ptr<ImageSet> open_images(const std::string& path) {
+  if (real_file_system().exists(path + "/index")) return images_of_store(Store::open(path));
+  SourceConfig config;
+  if (path.ends_with(".npy")) {
+    config.mutable_npy()->set_path(path);
+  } else {
+    config.mutable_folder()->set_path(path);
+    config.mutable_folder()->set_labels(false);
+  }
+  return std::make_unique<SourceImages>(path, open_source(config));
+}
+
+}  // namespace lf

@@ -1,0 +1,24 @@
+// Opens a file of weights as the network it holds, found out from the tensors in it. Here and not
+// beside the networks, because model does not know checkpoint. Called by evaluate and `lastframe
+// features`.
+#pragma once
+
+#include <c10/core/Device.h>
+
+#include <memory>
+#include <string>
+
+#include "model/extractor.h"
+#include "model/lpips.h"
+#include "run.pb.h"
+
+namespace lf {
+
+// Code::kUsage if there is no such file, Code::kCheckpoint if it is damaged or of another network.
+std::unique_ptr<Extractor> open_extractor(const std::string& file, Preprocessing id,
+                                          at::Device device, Precision precision = FP32);
+
+// LPIPS, which compares pairs of images; the same errors.
+std::unique_ptr<PairDistance> open_pair_distance(const std::string& file, at::Device device);
+
+}  // namespace lf

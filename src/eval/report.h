@@ -1,0 +1,34 @@
+// Results with where they come from, as people and scripts read them. Called by the commands, and
+// by the trainer for its evaluations.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "eval/metrics.h"
+
+namespace lf {
+
+struct Result {
+  std::string metric;
+  MetricValue value;
+  // What it was found with; "" where a metric has no such thing.
+  std::string extractor, extractor_hash, layer, preprocessing;
+  std::string reference;    // what it was compared with
+  int64_t reference_n = 0;  // samples of it; 0: unknown
+  std::string subject;      // "samples", "reconstructions"; "" for files
+  uint64_t seed = 0;        // of the samples
+  bool seeded = false;      // false: nothing was drawn
+  int64_t images = -1;      // the checkpoint's position; -1: there is none
+  std::string weights;      // "ema" or "model"
+};
+
+// {"fid768": {"value": ..., "n": ..., "extractor": ..., ...}, ...} on one line; null where there is
+// no such thing.
+std::string results_json(const std::vector<Result>& results);
+
+// A line each.
+std::string results_text(const std::vector<Result>& results);
+
+}  // namespace lf

@@ -1,0 +1,73 @@
+#include "eval/run_model.h"
+
+#include "base/error.h"
+#include "checkpoint/checkpoint.h"
+#include "checkpoint/retention.h"
+#include "config/config.h"
+
+namespace lf {
+namespace {
+
+void append(std::vector<StateTensor>& out, const std::vector<NamedTensor>& tensors) {
+  for (const NamedTensor& named : tensors) out.push_back({named.name, named.tensor.detach()});
+}
+
+}  // namespace
+
+std::string newest_checkpoint(const std::string& folder) {
+  FileSystem& files = real_file_system();
+  if (files.exists(folder + "/manifest.pbtxt")) return folder;
+  const auto candidate = choose_checkpoint(files, folder);
+  if (!candidate) {
+    fail(Code::kCheckpoint, printable(folder),
+         " holds no checkpoint; give the folder of a run that has saved one");
+  }
+  return candidate->folder;
+}
+
+RunModel open_run_model(const std::string& checkpoint, at::Device device,
+                        const std::vector<std::string>& sets) {
+  const Checkpoint open = Checkpoint::open(real_file_system(), checkpoint);
+  const CheckpointManifest& manifest = open.manifest();
+  RunModel run;
+  run.config = parse_config(manifest.config(), "the config in " + checkpoint);
+  for (const std::string& assignment : sets) set_option(run.config, assignment);
+  check_ranges(run.config);
+  if (manifest.clip_shape_size() != 4) {
+    fail(Code::kCheckpoint, printable(checkpoint),
+         " does not say of what shape its clips are, an older program wrote it; train the run for "
+         "another step with this one");
+  }
+  run.shape = {manifest.clip_shape(0), manifest.clip_shape(1), manifest.clip_shape(2),
+               manifest.clip_shape(3)};
+  run.manifest = manifest;
+  run.model = make_model(run.config, run.shape, device, {}, open_export);
+  const ParameterTable& table = run.model->parameters();
+  std::vector<StateTensor> all, weights;
+  append(weights, table.weights());
+  append(all, table.weights());
+  append(all, table.buffers());
+  open.load_into("model", all);
+  run.weights = open.has("ema") ? "ema" : "model";
+  if (run.weights == "ema") open.load_into("ema", weights);
+  return run;
+}
+
+ExportedModel open_export(const std::string& path) {
+  if (!real_file_system().exists(path)) {
+    fail(Code::kUsage, printable(path),
+         " is not there; give a file that `lastframe export RUN --out FILE` wrote");
+  }
+  const SafetensorsFile file(real_file_system(), path);
+  const auto config = file.metadata().find("config");
+  if (config == file.metadata().end()) {
+    fail(Code::kCheckpoint, printable(path),
+         " carries no config; give a file that `lastframe export RUN --out FILE` wrote");
+  }
+  ExportedModel model{parse_config(config->second, "the config in " + printable(path)), {}};
+  for (const TensorEntry& entry : file.tensors())
+    model.tensors.push_back({entry.layout.name, read_tensor(file, entry)});
+  return model;
+}
+
+}  // namespace lf

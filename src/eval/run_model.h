@@ -1,0 +1,34 @@
+// The model of a run, as it stands in a checkpoint: for those who use it rather than train it. Also
+// how a model that is built on another gets at its export. Called by `lastframe sample`, evaluation
+// and the trainer.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "model/model.h"
+#include "record.pb.h"
+
+namespace lf {
+
+// The folder of the newest whole checkpoint of a run; a checkpoint's own folder is given back.
+// Code::kCheckpoint if the run has none yet.
+std::string newest_checkpoint(const std::string& folder);
+
+struct RunModel {
+  Config config;
+  ClipShape shape;
+  CheckpointManifest manifest;
+  std::string weights;           // "ema", or "model" where no averages were kept
+  std::unique_ptr<Model> model;  // with those weights
+};
+// `sets` are options over the run's own, as --set gives them.
+RunModel open_run_model(const std::string& checkpoint, at::Device device,
+                        const std::vector<std::string>& sets = {});
+
+// A file of `lastframe export RUN --out`. Code::kUsage if there is none, Code::kCheckpoint if it is
+// damaged or carries no config.
+ExportedModel open_export(const std::string& file);
+
+}  // namespace lf

@@ -1,0 +1,85 @@
+#include "model/discriminator.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/autocast_mode.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/conv2d.h>
+#include <ATen/ops/leaky_relu.h>
+#include <ATen/ops/relu.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include <algorithm>
+
+#include "base/error.h"
+
+namespace lf {
+
+Discriminator::Discriminator(const Scope& scope, const GanConfig& config, const ClipShape& shape) {
+  const int64_t smallest = std::min(shape.height, shape.width) >> config.layers();
+  if (smallest < 3) {
+    fail(Code::kUsage, "gan.layers=", config.layers(), " needs images of ", 3 << config.layers(),
+         " pixels or more, clips are ", shape.height, "x", shape.width,
+         "; give fewer layers or larger images");
+  }
+  const auto add = [&](int64_t in, int64_t out, int64_t stride, bool norm) {
+    const Scope place = scope / std::to_string(layers_.size());
+    layers_.push_back({place.weight("weight", {out, in, 4, 4}, Init::kNormal),
+                       place.weight("bias", {out}, Init::kZeros),
+                       stride,
+                       {}});
+    if (norm) layers_.back().norm.emplace_back(place / "norm", out);
+  };
+  int64_t channels = config.width();
+  add(shape.channels, channels, 2, false);
+  for (int i = 1; i <= config.layers(); ++i) {
+    const int64_t next = std::min<int64_t>(config.width() << i, 8 * int64_t{config.width()});
+    add(channels, next, i < config.layers() ? 2 : 1, true);
+    channels = next;
+  }
+  add(channels, 1, 1, false);
+}
+
+at::Tensor Discriminator::operator()(const at::Tensor& images) const {
+  at::Tensor h = images;
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    const Layer& layer = layers_[i];
+    h = at::conv2d(h, layer.weight, layer.bias, layer.stride, 1);
+    for (const GroupNorm& norm : layer.norm) h = norm(h);
+    if (i + 1 < layers_.size()) h = at::leaky_relu(h, 0.2);
+  }
+  return h.to(at::kFloat);
+}
+
+at::Tensor hinge_loss(const at::Tensor& real_logits, const at::Tensor& fake_logits) {
+  return 0.5 * (at::relu(1 - real_logits).mean() + at::relu(1 + fake_logits).mean());
+}
+
+at::Tensor r1_penalty(const std::function<at::Tensor(const at::Tensor&)>& discriminator,
+                      const at::Tensor& real) {
+  const c10::impl::ExcludeDispatchKeyGuard single(c10::autocast_dispatch_keyset);
+  const at::Tensor images = real.detach().requires_grad_();
+  const at::Tensor slope = torch::autograd::grad({discriminator(images).sum()}, {images}, {},
+                                                 /*retain_graph=*/true, /*create_graph=*/true)[0];
+  return 0.5 * slope.square().sum() / static_cast<double>(real.size(0));
+}
+
+at::Tensor adaptive_weight(const at::Tensor& a, const at::Tensor& b,
+                           const std::vector<at::Tensor>& weights, double limit,
+                           const SumOverRanks& sum) {
+  const auto slope = [&](const at::Tensor& loss) {
+    std::vector<at::Tensor> parts;
+    for (const at::Tensor& part :
+         torch::autograd::grad({loss}, weights, {}, /*retain_graph=*/true)) {
+      parts.push_back(part.to(at::kFloat).flatten());
+    }
+    return at::cat(parts);
+  };
+  const at::Tensor first = slope(a);
+  at::Tensor both = at::cat({first, slope(b), first.new_ones({1})});  // the last counts ranks
+  if (sum) sum(both);
+  both = both / both[-1];
+  const int64_t n = first.size(0);
+  return (both.slice(0, 0, n).norm() / (both.slice(0, n, 2 * n).norm() + 1e-4)).clamp_max(limit);
+}
+
+}  // namespace lf

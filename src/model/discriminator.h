@@ -1,0 +1,48 @@
+// The patch discriminator of the token autoencoders and the arithmetic of its losses: hinge, R1 and
+// the adaptive weight. Statistics of its norms are of one image each, so that they do not depend on
+// ranks. Called by TokenAutoencoder.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <functional>
+#include <vector>
+
+#include "model/layers.h"
+#include "model/model.h"
+#include "run.pb.h"
+
+namespace lf {
+
+// Convolutions 4x4: `layers` of stride 2, one of stride 1, and one to the logits. 32 pixels and 3
+// layers give 2x2 logits.
+class Discriminator {
+ public:
+  // Code::kUsage for images it leaves nothing of.
+  Discriminator(const Scope& scope, const GanConfig& config, const ClipShape& shape);
+  at::Tensor operator()(const at::Tensor& images) const;  // logits, single precision
+
+ private:
+  struct Layer {
+    at::Tensor weight, bias;
+    int64_t stride;
+    std::vector<GroupNorm> norm;  // none, or one
+  };
+  std::vector<Layer> layers_;
+};
+
+// Mean over images of max(0, 1 - D(real)) and max(0, 1 + D(fake)), halved.
+at::Tensor hinge_loss(const at::Tensor& real_logits, const at::Tensor& fake_logits);
+
+// Half the mean over images of the squared gradient of D at real images. To be differentiated
+// again.
+at::Tensor r1_penalty(const std::function<at::Tensor(const at::Tensor&)>& discriminator,
+                      const at::Tensor& real);
+
+// |d a / d weights| / |d b / d weights| of the mean losses over all ranks, at most `limit`;
+// detached. Collective.
+at::Tensor adaptive_weight(const at::Tensor& a, const at::Tensor& b,
+                           const std::vector<at::Tensor>& weights, double limit,
+                           const SumOverRanks& sum);
+
+}  // namespace lf

@@ -1,0 +1,130 @@
+"""`lastframe evaluate` on files: its contract, and what it says of files that it cannot use.
+Arguments: the program, tests/fixtures/metrics."""
+
+import atexit
+import json
+import pathlib
+import shutil
+import struct
+import sys
+import tempfile
+
+from trial import expect, finish, is_one_sentence, run
+
+program, fixtures = sys.argv[1], pathlib.Path(sys.argv[2])
+here = pathlib.Path(tempfile.mkdtemp(prefix="lf-evaluate-"))
+atexit.register(shutil.rmtree, here, ignore_errors=True)
+
+
+def array(name, shape, values, kind="d"):
+    """A .npy file of doubles, or bytes with kind B."""
+    head = str({"descr": "<f8" if kind == "d" else "|u1", "fortran_order": False, "shape": shape})
+    head += " " * (63 - (10 + len(head)) % 64) + "\n"
+    path = here / name
+    path.write_bytes(b"\x93NUMPY\x01\0" + struct.pack("<H", len(head)) + head.encode() +
+                     struct.pack(f"<{len(values)}{kind}", *values))
+    return path
+
+
+def found(*words):
+    result = run(program, "evaluate", *words, "--json")
+    expect(result.returncode == 0, f"{words} ended with {result.returncode}: {result.stderr}")
+    return json.loads(result.stdout or "{}")
+
+
+def refused(status, part, *words):
+    result = run(program, "evaluate", *words)
+    last = (result.stderr.splitlines() or [""])[-1]  # progress may stand before it
+    expect(result.returncode == status and part in last and is_one_sentence(last),
+           f"{' '.join(map(str, words))}: status {result.returncode}, {result.stderr[:400]!r}; "
+           f"expected {status} and {part!r}")
+    expect(result.stdout == "", f"{words} printed {result.stdout[:80]!r}")
+
+
+a, b = fixtures / "regular-a.npy", fixtures / "regular-b.npy"
+image_a, image_b = fixtures / "images-a.npy", fixtures / "images-b.npy"
+
+# The contract: a metric's value with its surroundings, in the order asked for.
+both = found("--features", a, b, "--metrics", "kid,frechet")
+expect(list(both) == ["kid", "frechet"], f"{list(both)}")
+for result in both.values():
+    for field in ("value", "n", "extractor", "preprocessing", "reference", "seed"):
+        expect(field in result, f"no {field} in {result}")
+expect(both["kid"]["n"] == 60 and both["kid"]["reference_n"] == 80, f"{both['kid']}")
+text = run(program, "evaluate", "--features", a, b, "--metrics", "frechet").stdout
+expect(text.startswith("frechet  3.068339"), f"as text: {text!r}")
+keyed = [found("--features", a, b, "--metrics", "kid_subsets", "--seed", seed)["kid_subsets"]
+         for seed in (1, 1, 2)]
+expect(keyed[0] == keyed[1] and keyed[0]["seed"] == 1, f"{keyed}")
+
+# Row 39: zeros against ones are 0 dB and 9.9990e-5, as bytes and as floats.
+for kind, one in (("d", 1.0), ("B", 255)):
+    zeros = array(f"zeros-{kind}.npy", (2, 16, 16, 3), [0] * 1536, kind)
+    ones = array(f"ones-{kind}.npy", (2, 16, 16, 3), [one] * 1536, kind)
+    pair = found("--pairs", zeros, ones, "--metrics", "psnr,ssim,crps")
+    expect(abs(pair["psnr"]["value"]) < 1e-9 and abs(pair["ssim"]["value"] - 9.9990e-5) < 1e-9
+           and abs(pair["crps"]["value"] - 1) < 1e-12, f"{pair}")
+same = found("--pairs", image_a, image_a, "--metrics", "psnr,ssim")
+expect(same["psnr"]["value"] == 100 and abs(same["ssim"]["value"] - 1) < 1e-12, f"{same}")
+ensemble = array("ensemble.npy", (2, 2, 1, 16, 16, 3), [0] * 1536 + [1] * 1536)
+spread = found("--pairs", here / "zeros-d.npy", ensemble, "--metrics", "crps")["crps"]["value"]
+expect(abs(spread - 0.25) < 1e-12, f"crps of two predictions is {spread}")
+
+codes = array("codes.npy", (2, 4), [0, 1, 2, 3, 0, 1, 2, 3], "B")
+use = found("--codes", codes, "--codebook", "8", "--metrics", "code_usage,code_perplexity,bits_per_image")
+expect(use["code_usage"]["value"] == 0.5 and abs(use["bits_per_image"]["value"] - 8) < 1e-9, f"{use}")
+
+# Bad input is named.
+one = array("one.npy", (1, 3), [1, 2, 3])
+flat = array("flat.npy", (4, 3), [1, 2, 3] * 4)
+good = array("good.npy", (4, 3), [1, 2, 3, 2, 1, 5, 0, 0, 1, 4, 4, 4])
+refused(2, "1 sample of", "--features", good, one, "--metrics", "frechet")
+refused(3, "zero variance", "--features", good, flat, "--metrics", "frechet")
+refused(3, "not finite", "--features", a, fixtures / "nan.npy", "--metrics", "frechet")
+refused(2, "3 numbers", "--features", good, a, "--metrics", "frechet")
+refused(2, "3 numbers", "--features", good, a, "--metrics", "kid")
+refused(2, "statistics.npz", "--features", fixtures / "statistics.npz", b, "--metrics", "kid")
+refused(2, "bare features", "--features", a, b, "--metrics", "fid")
+refused(2, "bare features", "--features", a, b, "--metrics", "psnr")
+refused(2, "did you mean 'frechet'", "--features", a, b, "--metrics", "frechett")
+refused(2, "twice", "--features", a, b, "--metrics", "kid,kid")
+refused(2, "takes two", "--features", a, "--metrics", "kid")
+refused(2, "--metrics", "--features", a, b)
+refused(2, "no meaning with --features", "--features", a, b, "--metrics", "kid", "--samples", "10")
+refused(2, "takes one", "--codes", a, b, "--codebook", "8", "--metrics", "code_usage")
+refused(2, "--lpips", "--pairs", image_a, image_b, "--metrics", "lpips")
+refused(2, "give one of", "--metrics", "kid")
+refused(2, "give one of", "--features", a, b, "--pairs", a, "--metrics", "kid")
+refused(2, "absent.npy", "--features", a, here / "absent.npy", "--metrics", "kid")
+nan = array("nan.npy", (1, 16, 16, 3), [float("nan")] + [0.5] * 767)
+large = array("large.npy", (1, 16, 16, 3), [200.0] * 768)
+refused(3, "NaN", "--pairs", nan, nan, "--metrics", "psnr")
+refused(3, "from 0 to 1", "--pairs", large, large, "--metrics", "psnr")
+refused(2, "same resolution", "--pairs", image_a, here / "zeros-B.npy", "--metrics", "psnr")
+small = array("small.npy", (2, 8, 8, 3), [7] * 384, "B")
+refused(2, "8x8", "--pairs", small, small, "--metrics", "ssim")
+refused(2, "crps takes", "--pairs", here / "zeros-d.npy", ensemble, "--metrics", "psnr")
+refused(2, "same resolution", "--real", image_a, "--fake", here / "zeros-B.npy", "--extractor",
+        "pixels", "--metrics", "fd_pixels")
+refused(3, "unsigned bytes", "--real", image_a, "--fake", nan, "--extractor", "pixels", "--metrics",
+        "fd_pixels")
+refused(3, "zero variance", "--real", image_a, "--fake",
+        array("grey.npy", (4, 16, 20, 3), [9] * 3840, "B"), "--extractor", "pixels", "--metrics",
+        "fd_pixels")
+refused(2, "--pairs A B", "--real", image_a, "--fake", image_b, "--extractor", "pixels", "--metrics",
+        "fd_pixels,psnr")
+refused(2, "768", "--real", fixtures / "statistics.npz", "--fake", image_b, "--extractor", "pixels",
+        "--metrics", "fid768")
+refused(2, "48", "--real", fixtures / "statistics.npz", "--fake", image_b, "--extractor", "pixels",
+        "--metrics", "fd_pixels")
+refused(2, "--extractor", "--real", image_a, "--fake", image_b, "--metrics", "fid")
+refused(2, "preprocessing", "--real", image_a, "--fake", image_b, "--extractor", "pixels",
+        "--preprocessing", "torhc", "--metrics", "fd_pixels")
+refused(3, "codebook of 3", "--codes", codes, "--codebook", "3", "--metrics", "code_usage")
+refused(2, "--codebook", "--codes", codes, "--metrics", "code_usage")
+
+listed = json.loads(run(program, "list", "metrics", "--json").stdout)["metrics"]
+names = {row["name"] for row in listed}
+expect({"fid", "fid768", "fd_NAME", "fvd", "kid", "inception_score", "precision", "recall", "density",
+        "coverage", "psnr", "ssim", "crps"} <= names, f"listed: {sorted(names)}")
+finish()

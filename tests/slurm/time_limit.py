@@ -1,0 +1,20 @@
+"""A job that reaches its time limit leaves with a checkpoint before it and goes on in a new life:
+told by SLURM's signal, and by the end that SLURM names to lastframe."""
+
+from jobs import *
+
+# SLURM looks at limits every 30 s: with a minute left from the start, it signals at its first look.
+signalled = Training("signalled", "calm", SRUN, directives={"time": 1},
+                     sets=["train.deadline_margin_seconds=0"])
+# Nobody signals before the last second; ten seconds after the start is 50 before the end.
+punctual = Training("punctual", "calm", MPIRUN, directives={"time": 1, "signal": f"{MPIRUN}@1"},
+                    sets=["train.deadline_margin_seconds=50"])
+for job, reason in ((punctual, "the deadline"), (signalled, "a signal")):
+    job.wait_for_life(1)
+    left = wait_until_left(job.run)
+    check(f"stopped by {reason} at image {left}" in job.output(), job.output())
+for job in (punctual, signalled):
+    left = status(job.run)["images"]
+    job.finish()
+    check(resumed_from(job.run, 2) == left,
+          f"{job.name} went on from {resumed_from(job.run, 2)}, not {left}")

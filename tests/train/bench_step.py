@@ -1,0 +1,33 @@
+"""`lastframe bench step` makes the trainer's steps without a store: what it reports, on one rank and on
+two, and that it takes what train takes. No figure is compared with a clock."""
+
+from runs import *
+
+
+def bench(*words, count=1):
+    text = execute([*ranks(count), program, "bench", "step", "--config", here / "config.pbtxt", "--seconds",
+                    "1", "--json", *words])
+    return json.loads(text[text.index("{"):text.rindex("}") + 1])
+
+
+dry = json.loads(output("train", "--config", here / "config.pbtxt", "--dry-run", "--json"))
+for count in (1, 2):
+    report = bench("--threads", "2", count=count)
+    check(report["parameters"] == dry["parameters"] and report["clip_shape"] == dry["clip_shape"] and
+          report["batch"] == BATCH and report["ranks"] == count and report["threads"] == 2, str(report))
+    spread = report["ms_spread"]
+    check(0 < spread["min"] <= spread["lower_quartile"] <= spread["upper_quartile"] <= spread["max"] and
+          report["steps"] >= 5 and 0 < report["model_share"] <= 1 and report["peak_bytes"] > 1 << 20 and
+          report["cpu_ms_per_step"] > 0, str(report))
+    check(abs(report["clips_per_s"] * report["ms_per_step"] - 1000 * BATCH) < 1, str(report))
+    if count == 1:
+        check(spread["min"] <= report["ms_per_step"] <= spread["max"], str(report))
+
+# Both phases of an adversarial model, micro-batches, bfloat16; a store where one is named.
+many = bench("--set", ADVERSARIAL[0], "--set", "train.accumulation=2", "--set", "train.precision=BF16")
+check(many["parameters"] > dry["parameters"] and many["precision"] == "BF16", str(many))
+check(bench("--set", f"train.store={store()}")["clip_shape"] == dry["clip_shape"], "the store's clips")
+
+words = [program, "bench", "step", "--config", here / "config.pbtxt", "--seconds", "1"]
+execute([*words, "--set", "train.accumulation=7"], 2, "do not divide; change train.accumulation")
+execute([program, "bench", "step"], 2, "the config names no source")

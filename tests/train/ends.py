@@ -1,0 +1,21 @@
+"""A rank that ends in any phase of the work: the others end too, and the next start finds nothing in
+its way. What the rank threw gives the status (3 here); _exit(9) gives 9; after SIGKILL mpirun gives
+137, of which launch/local makes 6 (launch.py). (Row F11 of the fault table.)"""
+
+from faulty import *
+
+SETS = ["comm.bucket_mib=0.001", "comm.first_bucket_mib=0.001", "checkpoint.every_images=60", "train.validation_images=48",
+        "train.validation_clips=12", "train.preview_images=48"]
+began = time.time()
+for where, step in (("build", -1), ("resume", -1), ("forward", 7), ("reduce", 7), ("checkpoint", 9),
+                    ("validation", 7), ("preview", 7)):
+    rank = 0 if where == "preview" else 1  # rank 0 alone makes previews
+    for what, code in (("throw", 3), ("exit", 9), ("kill", 137)):
+        run = here / f"{what}-in-{where}"
+        text = faulty(f"{what} {where} {rank} {step}", run, 2, SETS, status=code)
+        check(what != "throw" or f": a fault in {where} of rank {rank}" in text, text)
+        check(not fault_processes(run), f"{run.name}: ranks are left over")
+        # Nothing is in the way of the next start.
+        if what == "kill":
+            train(run, 2, SETS, until=12 * BATCH)
+print(f"21 ends of a rank and 7 starts after them: {time.time() - began:.0f} s")
