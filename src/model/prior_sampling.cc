@@ -84,7 +84,7 @@ class Maker {
 };
 
 at::Tensor one_by_one(const PriorNetwork& network, const CodePriorConfig& config,
-                      const Maker& maker, at::Tensor ids) {
+                      const Maker& maker, const at::Tensor& ids) {
   const at::Tensor luck = maker.luck(0, {network.places()});
   PriorNetwork::Cache cache = maker.cache();
   at::Tensor tokens = at::cat({maker.begin(), maker.embed(ids, 0)}, 1);

@@ -163,8 +163,9 @@ class EmaQuantiser : public Quantiser {
     codebook_.copy_(vectors_of(found));
     at::Tensor numbers = numbers_of(found) * static_cast<double>(plan_.parts);
     if (config_.kmeans() == 0) {
-      const double mean = static_cast<double>(rows.size(0) / clips.size() * plan_.clips) /
-                          static_cast<double>(codes());
+      const int64_t rows_a_clip = rows.size(0) / clips.size();
+      const double mean =
+          static_cast<double>(rows_a_clip * plan_.clips) / static_cast<double>(codes());
       numbers = numbers + mean;
     }
     sums_.copy_(at::cat({codebook_ * numbers, numbers}, 1));
