@@ -22,7 +22,7 @@ namespace {
 
 class FsqQuantiser : public Quantiser {
  public:
-  explicit FsqQuantiser(std::vector<int64_t> levels) {
+  explicit FsqQuantiser(const std::vector<int64_t>& levels) {
     std::vector<int64_t> radix;
     for (const int64_t level : levels) {
       radix.push_back(codes_);
