@@ -126,14 +126,15 @@ check(third["fd_pixels"]["reference"] == str(here / "real.npz")
 # ---- what cannot be answered is refused, by name
 for words, status, contains in (
         (["--metrics", "fid", "--extractor", "pixels"], 2, "fd_pixels"),
-        (["--metrics", "fd_pixels"], 2, "--extractor"),
+        (["--metrics", "fd_pixels", "--set", "evaluation.extractor="], 2, "extractor"),
         (["--metrics", "psnr", "--samples", "1"], 2, "evaluation.samples"),
         (["--metrics", "fd_pixels", "--extractor", "pixels", "--subject", "SAMPLES"], 2, "reconstruct"),
-        (["--metrics", "psnr", "--checkpoint", here], 4, "manifest"),
+        (["--metrics", "psnr", "--checkpoint", here], 4, "holds no checkpoint"),
         (["--metrics", "psnr", "--set", f"train.store={store()}"], 2, "train.store"),
         (["--metrics", "fd_pixels", "--extractor", "pixels", "--subject", "RECONSTRUCTIONS",
           "--reference", store()], 2, "resolution")):
     execute([program, "evaluate", "--run", run, *words], status=status, contains=contains)
-execute([program, "evaluate", "--run", here, "--metrics", "psnr"], status=2, contains="config.pbtxt")
+execute([program, "evaluate", "--run", here, "--metrics", "psnr"], status=4,
+        contains="holds no checkpoint")
 train(here / "early", 1, ["evaluation.every_images=12", "evaluation.metrics=fid",
                           "evaluation.extractor=pixels"], status=2, contains="fd_pixels")
