@@ -5,6 +5,7 @@
 #include <ATen/ops/empty.h>
 
 #include "base/random.h"
+#include "eval/moments.h"
 
 namespace lf {
 
@@ -19,6 +20,13 @@ inline at::Tensor normal_rows(int64_t n, int64_t dim, uint64_t seed) {
 // The same, mixed so that every two columns are correlated.
 inline at::Tensor mixed_rows(int64_t n, int64_t dim, uint64_t seed) {
   return at::matmul(normal_rows(n, dim, seed), normal_rows(dim, dim, 1)) + 0.5;
+}
+
+// Of all the rows at once.
+inline Moments of(const at::Tensor& rows) {
+  Moments moments;
+  moments.add(rows);
+  return moments;
 }
 
 }  // namespace lf

@@ -12,12 +12,6 @@
 namespace lf {
 namespace {
 
-Moments of(const at::Tensor& rows) {
-  Moments moments;
-  moments.add(rows);
-  return moments;
-}
-
 Moments gaussian(const std::vector<double>& mean, const std::vector<double>& covariance) {
   const auto d = static_cast<int64_t>(mean.size());
   return {1000, at::tensor(mean, at::kDouble), at::tensor(covariance, at::kDouble).reshape({d, d})};

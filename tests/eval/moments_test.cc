@@ -12,12 +12,6 @@
 namespace lf {
 namespace {
 
-Moments of(const at::Tensor& rows) {
-  Moments moments;
-  moments.add(rows);
-  return moments;
-}
-
 double largest_difference(const at::Tensor& a, const at::Tensor& b) {
   return (a - b).abs().max().item<double>();
 }
