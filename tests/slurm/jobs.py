@@ -183,7 +183,8 @@ def steps(run):
 
 def wait_until_left(run):
     """Until the ranks have left with a checkpoint; the image they left at."""
-    wait_until(lambda: status(run)["state"] != "running", f"{run.name} leaving")
+    wait_until(lambda: (run / "status.json").exists() and status(run)["state"] != "running",
+               f"{run.name} leaving")
     left = status(run)
     saved = int(latest(run).name.split("-")[1])
     check(left["state"] == "interrupted" and left["images"] == saved, f"{run.name}: {left}, {saved}")
