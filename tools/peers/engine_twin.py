@@ -141,6 +141,7 @@ def time_steps(options):
                           "parameters": sum(w.numel() for w in training.weights),
                           "torch": torch.__version__}), flush=True)
     if options.ddp:
+        torch.distributed.barrier()  # one that leaves while another still talks aborts that one
         torch.distributed.destroy_process_group()
 
 
