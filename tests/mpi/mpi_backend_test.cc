@@ -282,7 +282,7 @@ class StoreProbe : public DeviceBackend {
       EXPECT_EQ(store->get(std::to_string(other)), bytes(str("here is ", other)));
     }
     World::join().barrier();  // rank 0 serves the store until all have read
-    return c10::make_intrusive<MpiBackend>(timeout);
+    return c10::make_intrusive<MpiBackend>(World::join(), timeout);
   }
 };
 
