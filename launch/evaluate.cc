@@ -49,14 +49,15 @@ void require_kind(const ChosenMetric& metric, bool right, const char* input) {
 FeatureSet feature_file(const std::string& path) {
   FeatureSet set;
   set.name = path;
-  set.hash = hash_of_file(path);
   if (path.ends_with(".npz")) {
     Statistics statistics = load_statistics(path);
     set.n = statistics.n;
     set.moments = std::move(statistics.moments);
+    set.hash = hash_of_file(path);
     return set;
   }
   set.features_ND = load_features(path);
+  set.hash = hash_of_file(path);
   set.n = set.features_ND.size(0);
   set.moments.add(set.features_ND);
   return set;

@@ -137,7 +137,7 @@ TEST(Watchdog, MeasuresTheRanksWithoutTheirWaiting) {
   CommConfig config;
   config.set_timeout_seconds(30);
   Watchdog watchdog(world, config);
-  MpiBackend backend(std::chrono::milliseconds(30000));
+  MpiBackend backend(World::join(), std::chrono::milliseconds(30000));
   const int slow = world.size() - 1;
   for (int step = 0; step < 8; ++step) {
     watchdog.begin_step(step);
