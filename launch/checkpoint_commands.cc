@@ -39,6 +39,15 @@ uint64_t bytes_in(FileSystem& files, const std::string& folder) {
   return bytes;
 }
 
+// Of the manifest and those found later.
+std::vector<NamedNumber> numbers_of(FileSystem& files, const Candidate& candidate) {
+  CheckpointManifest all = candidate.manifest;
+  for (const NamedNumber& number : read_metrics(files, candidate.folder)) {
+    set_number(all, number.name(), number.value());
+  }
+  return {all.number().begin(), all.number().end()};
+}
+
 std::string folder_name(const std::string& path) { return path.substr(path.rfind('/') + 1); }
 
 std::string run_json(FileSystem& files, const std::vector<Candidate>& candidates) {
@@ -53,7 +62,7 @@ std::string run_json(FileSystem& files, const std::vector<Candidate>& candidates
           json.field("world_size", candidate.manifest.world_size());
           json.field("saved_unix_seconds", candidate.manifest.saved_unix_seconds());
           json.object("numbers", [&] {
-            for (const NamedNumber& number : candidate.manifest.number()) {
+            for (const NamedNumber& number : numbers_of(files, candidate)) {
               json.field(number.name(), number.value());
             }
           });
@@ -71,7 +80,7 @@ std::string run_text(FileSystem& files, const std::vector<Candidate>& candidates
     text += str(folder_name(candidate.folder), "  ",
                 human_count(static_cast<uint64_t>(candidate.images)), " images, ",
                 human_bytes(bytes_in(files, candidate.folder)), ", ", name_of(candidate.standing));
-    for (const NamedNumber& number : candidate.manifest.number()) {
+    for (const NamedNumber& number : numbers_of(files, candidate)) {
       text += str(", ", printable(number.name()), " ", number.value());
     }
     text += (candidate.reason.empty() ? "" : ": " + candidate.reason) + "\n";

@@ -53,9 +53,11 @@ FeatureSet feature_file(const std::string& path) {
     Statistics statistics = load_statistics(path);
     set.n = statistics.n;
     set.moments = std::move(statistics.moments);
+    set.hash = hash_of_file(path);
     return set;
   }
   set.features_ND = load_features(path);
+  set.hash = hash_of_file(path);
   set.n = set.features_ND.size(0);
   set.moments.add(set.features_ND);
   return set;
@@ -73,6 +75,7 @@ std::vector<Result> evaluate_features(const Arguments& arguments) {
     result.metric = metric.name;
     result.value = compute_of_sets(metric, real, fake, options);
     result.reference = metric.row->needs == Evidence::kScores ? "" : real.name;
+    result.reference_hash = metric.row->needs == Evidence::kScores ? "" : real.hash;
     result.reference_n = metric.row->needs == Evidence::kScores ? 0 : real.n;
     result.seed = options.seed;
     result.seeded = metric.name == "kid_subsets";
@@ -147,13 +150,13 @@ std::vector<Result> evaluate_codes(const Arguments& arguments) {
   if (codebook == 0) {
     fail(Code::kUsage, "lastframe evaluate: --codes needs --codebook N, the size of the codebook");
   }
-  const at::Tensor codes = load_npy(path);
+  const CodeCounts codes = count_codes(load_npy(path), codebook);
   std::vector<Result> results;
   for (const ChosenMetric& metric : choose_metrics(metrics_of(arguments), nullptr, 1)) {
     require_kind(metric, metric.row->of_codes != nullptr, "codes");
     Result& result = results.emplace_back();
     result.metric = metric.name;
-    result.value = metric.row->of_codes(codes, codebook);
+    result.value = metric.row->of_codes(codes);
   }
   return results;
 }

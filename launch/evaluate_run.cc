@@ -30,9 +30,12 @@ std::shared_ptr<const Store> open_store(const Config& config, const std::string&
   return store;
 }
 
-// Every tensor that the model was given, by name and checksum.
-std::string weights_of(const CheckpointManifest& manifest) {
-  std::string text = str("image ", manifest.images());
+// Every tensor that the model was given, by name and checksum, and how it makes something of them:
+// the same weights give other samples at another temperature.
+std::string weights_of(const CheckpointManifest& manifest, const Config& config) {
+  Config how;
+  *how.mutable_model() = config.model();
+  std::string text = str("image ", manifest.images(), "\n", print_config(how));
   for (const CheckpointFile& file : manifest.file()) {
     if (file.kind() != "model" && file.kind() != "ema") continue;
     for (const CheckpointTensor& tensor : file.tensor()) {
@@ -68,13 +71,15 @@ std::vector<Result> evaluate_run(World& world, const RunRequest& request) {
   subject.run_folder = request.folder;
   subject.images = manifest.images();
   subject.weights = run.weights;
-  subject.weights_text = weights_of(manifest);
+  subject.weights_text = weights_of(manifest, run.config);
   if (world.is_root()) {
     LF_INFO("evaluating ", folder, " (", subject.weights, ") on ", world.size(), " ranks of ",
             at::get_num_threads(), " threads");
   }
   std::vector<Result> results = evaluate_model(world, config.evaluation(), subject);
-  if (world.is_root()) LF_INFO("wrote ", publish_results(results, subject));
+  if (world.is_root()) {
+    LF_INFO("wrote ", publish_record(record_of(results, subject.images), request.folder));
+  }
   return results;
 }
 

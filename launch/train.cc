@@ -70,11 +70,7 @@ int run_train(const Arguments& arguments) {
   World& world = World::join();
   start_log("lastframe", world.rank());
   world.agree("config", print_config(config) + job.run_folder);
-  int status = 0;
-  {
-    Trainer trainer(world, config, job);
-    status = trainer.run();
-  }
+  const int status = run_training(world, config, job);
   world.barrier();  // a status other than 0 ends all ranks; they are all to have closed their files
   return status;
 }

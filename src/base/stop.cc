@@ -13,6 +13,7 @@ namespace {
 
 std::atomic<int> g_signal{0};
 std::atomic<int> g_terminations{0};
+std::atomic<bool> g_told{false};
 std::atomic<double> g_deadline{0};
 std::mutex g_mutex;
 std::string g_stop_file;
@@ -54,8 +55,10 @@ void set_stop_file(const std::string& path) {
   g_stop_file_seen = false;
 }
 
+void request_stop() { g_told.store(true); }
+
 StopReason stop_requested() {
-  if (g_signal.load() != 0) return StopReason::kSignal;
+  if (g_signal.load() != 0 || g_told.load()) return StopReason::kSignal;
   const double deadline = g_deadline.load();
   if (deadline > 0) {
     const double now =

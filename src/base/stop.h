@@ -20,6 +20,9 @@ void set_stop_deadline(double unix_seconds);
 // The file whose existence means "stop cleanly"; looked for at most once a second.
 void set_stop_file(const std::string& path);
 
+// As if this process had got a signal: another one of the job did, and told it.
+void request_stop();
+
 // The strongest reason seen so far by this process.
 StopReason stop_requested();
 

@@ -322,15 +322,18 @@ std::string commit_checkpoint(FileSystem& files, const std::string& run_folder,
   return path;
 }
 
-void add_metrics(FileSystem& files, const std::string& folder, const std::string& name,
-                 double value) {
+static bool has_number(const std::vector<NamedNumber>& numbers, const std::string& name) {
+  return std::any_of(numbers.begin(), numbers.end(),
+                     [&](const NamedNumber& number) { return number.name() == name; });
+}
+
+void add_metrics(FileSystem& files, const std::string& folder,
+                 const std::vector<NamedNumber>& numbers) {
   CheckpointMetrics metrics;
-  for (NamedNumber& number : read_metrics(files, folder)) {
-    if (number.name() != name) *metrics.add_number() = std::move(number);
+  for (const NamedNumber& number : read_metrics(files, folder)) {
+    if (!has_number(numbers, number.name())) *metrics.add_number() = number;
   }
-  NamedNumber* number = metrics.add_number();
-  number->set_name(name);
-  number->set_value(value);
+  for (const NamedNumber& number : numbers) *metrics.add_number() = number;
   std::string text;
   TextFormat::PrintToString(metrics, &text);
   publish_file(files, folder + "/" + kMetrics, seal(text));
@@ -346,6 +349,11 @@ std::vector<NamedNumber> read_metrics(FileSystem& files, const std::string& fold
     return {};
   }
   return {metrics.number().begin(), metrics.number().end()};
+}
+
+bool awaits_numbers(const CheckpointManifest& manifest, const std::vector<NamedNumber>& metrics) {
+  return std::any_of(manifest.awaits().begin(), manifest.awaits().end(),
+                     [&](const std::string& name) { return !has_number(metrics, name); });
 }
 
 }  // namespace lf

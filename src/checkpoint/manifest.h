@@ -66,8 +66,11 @@ std::string commit_checkpoint(FileSystem& files, const std::string& run_folder,
 
 // Adds numbers found later, such as an evaluation's, beside the manifest; by them keep_best
 // chooses.
-void add_metrics(FileSystem& files, const std::string& folder, const std::string& name,
-                 double value);
+void add_metrics(FileSystem& files, const std::string& folder,
+                 const std::vector<NamedNumber>& numbers);
 std::vector<NamedNumber> read_metrics(FileSystem& files, const std::string& folder);
+
+// Whether one of the numbers that the manifest awaits is not among these, found later.
+bool awaits_numbers(const CheckpointManifest& manifest, const std::vector<NamedNumber>& metrics);
 
 }  // namespace lf

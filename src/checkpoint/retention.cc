@@ -179,6 +179,7 @@ std::vector<std::string> prunable(const CheckpointConfig& config,
   for (const size_t i : whole) {
     const double value = metric_of(config, candidates[i].manifest, metrics[i]);
     if (!std::isnan(value)) ranked.emplace_back(value, i);
+    if (awaits_numbers(candidates[i].manifest, metrics[i])) keep.insert(i);
   }
   std::sort(ranked.begin(), ranked.end());
   for (size_t place = 0; place < ranked.size(); ++place) {

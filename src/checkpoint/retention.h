@@ -48,7 +48,7 @@ int remove_leftovers(FileSystem& files, const std::string& run_folder, int64_t l
 bool save_due(const CheckpointConfig& config, int64_t images, double seconds);
 
 // The folders that may go, given all candidates: those the config does not keep. Never the newest
-// whole one, never anything newer than it, never a newer program's.
+// whole one, never anything newer than it, never a newer program's, never one that awaits numbers.
 std::vector<std::string> prunable(const CheckpointConfig& config,
                                   const std::vector<Candidate>& candidates,
                                   const std::vector<std::vector<NamedNumber>>& metrics);

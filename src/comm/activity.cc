@@ -44,6 +44,10 @@ void note_step(int64_t step) {
   change([&](Activity& now) { now.step = step; });
 }
 
+void note_part(int part) {
+  change([&](Activity& now) { now.part = part; });
+}
+
 void note_progress() {
   change([](Activity&) {});
 }

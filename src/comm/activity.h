@@ -12,6 +12,7 @@ namespace lf {
 // Plain bytes: it travels in a heartbeat as it is.
 struct Activity {
   int64_t step = -1;         // -1: before the first
+  int32_t part = 0;          // of the ranks, where these wait for one another only within parts
   uint64_t changes = 0;      // of anything here
   uint64_t began = 0;        // collectives begun, World's and the backend's together
   uint64_t bytes = 0;        // of the last one
@@ -28,6 +29,7 @@ struct Activity {
 Activity current_activity();
 
 void note_step(int64_t step);
+void note_part(int part);
 void note_progress();
 void note_phase(const std::string& phase, double limit_seconds);
 

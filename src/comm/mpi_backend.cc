@@ -244,14 +244,12 @@ void MpiBackend::Core::watch() {
   }
 }
 
-MpiBackend::MpiBackend(Milliseconds timeout)
-    : Backend(World::join().rank(), World::join().size()), core_(std::make_shared<Core>()) {
+MpiBackend::MpiBackend(const World& world, Milliseconds timeout)
+    : Backend(world.rank(), world.size()), core_(std::make_shared<Core>()) {
   core_->timeout = timeout;
   core_->size = getSize();
-  int running = 0;
-  MPI_Initialized(&running);
-  if (running != 0) {
-    check(MPI_Comm_dup(MPI_COMM_WORLD, &core_->comm), "MPI_Comm_dup");
+  if (const void* of_world = world.communicator(); of_world != nullptr) {
+    check(MPI_Comm_dup(*static_cast<const MPI_Comm*>(of_world), &core_->comm), "MPI_Comm_dup");
     MPI_Comm_set_errhandler(core_->comm, MPI_ERRORS_RETURN);
   }
   progress_ = std::make_unique<std::thread>([core = core_] { core->progress(); });

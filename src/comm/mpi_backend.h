@@ -16,6 +16,8 @@
 
 namespace lf {
 
+class World;
+
 // A collective's life, for tests and benchmarks.
 struct CollectiveSpan {
   using Time = std::chrono::steady_clock::time_point;
@@ -32,7 +34,7 @@ class MpiBackend : public c10d::Backend {
 
   // `timeout` bounds each collective, counted in ticks of a tenth of a second from its beginning on
   // the progress thread: a process that was stopped and continued has not waited. Collective call.
-  explicit MpiBackend(Milliseconds timeout);
+  MpiBackend(const World& world, Milliseconds timeout);
   ~MpiBackend() override;  // finishes what is queued, stops the threads
 
   const std::string getBackendName() const override { return "mpi"; }

@@ -67,7 +67,7 @@ ProcessGroupPtr make_process_group(World& world, const CommConfig& config,
   auto group = c10::make_intrusive<c10d::ProcessGroup>(store, world.rank(), world.size());
   using Type = c10d::ProcessGroup::BackendType;
   group->setBackend(c10::DeviceType::CPU, Type::CUSTOM,
-                    c10::make_intrusive<MpiBackend>(collective_timeout(config)));
+                    c10::make_intrusive<MpiBackend>(world, collective_timeout(config)));
   if (on_device) {
     group->setBackend(c10::DeviceType::CUDA, Type::NCCL,
                       device_backend->make_nccl_backend(

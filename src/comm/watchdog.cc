@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <exception>
 #include <numeric>
+#include <set>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -48,13 +49,13 @@ std::string stalled_message(const std::vector<int>& ranks, const std::vector<Bea
 // The ranks to blame, given that some have stood still for too long: those that nobody keeps
 // waiting. A rank inside a collective waits for those that are not inside, however long these may
 // take; if all are inside, for those that began fewest.
-std::vector<int> hanging_ranks(const std::vector<Beat>& beats, double timeout) {
+std::vector<int> hanging_ranks(const std::vector<Beat>& beats, int part, double timeout) {
   std::vector<int> busy, waiting;
   bool somebody_may_go_on = false;
   uint64_t fewest = UINT64_MAX;
   int64_t earliest = INT64_MAX;
   for (const Beat& beat : beats) {
-    if (beat.leaving != 0) continue;
+    if (beat.leaving != 0 || beat.activity.part != part) continue;
     const bool stalled = beat.stalled_seconds >= limit_of(beat, timeout);
     if (beat.activity.inside > 0) {
       fewest = std::min(fewest, beat.activity.began);
@@ -92,16 +93,22 @@ std::string judge(const std::vector<Beat>& beats, const std::vector<double>& sil
     longest = std::max(longest, silence[rank]);
   }
   if (!silent.empty()) return silent_message(silent, beats, longest);
-  const std::vector<int> hanging = hanging_ranks(beats, timeout_seconds);
-  if (hanging.empty()) return "";
-  return stalled_message(hanging, beats,
-                         beats[static_cast<size_t>(hanging.front())].stalled_seconds);
+  std::set<int> parts;
+  for (const Beat& beat : beats) parts.insert(beat.activity.part);
+  for (const int part : parts) {
+    const std::vector<int> hanging = hanging_ranks(beats, part, timeout_seconds);
+    if (hanging.empty()) continue;
+    return stalled_message(hanging, beats,
+                           beats[static_cast<size_t>(hanging.front())].stalled_seconds);
+  }
+  return "";
 }
 
 std::optional<Straggler> find_straggler(const std::vector<Beat>& beats) {
   std::vector<double> seconds;
   Straggler slowest;
   for (const Beat& beat : beats) {
+    if (beat.activity.part != 0) continue;  // no rank that trains
     if (beat.step_seconds <= 0) return std::nullopt;
     seconds.push_back(beat.step_seconds);
     if (beat.step_seconds > slowest.seconds) {

@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <list>
 #include <memory>
 #include <thread>
 
@@ -18,11 +19,21 @@
 #include "comm/patience.h"
 
 namespace lf {
+
+struct World::Link {
+  struct Posted {
+    std::string bytes;
+    MPI_Request request = MPI_REQUEST_NULL;
+  };
+  MPI_Comm comm = MPI_COMM_NULL;  // ours alone; null in a world of one without MPI
+  std::list<Posted> posted;       // on their way: MPI reads them where they stand
+};
+
 namespace {
 
 std::unique_ptr<World> g_world;
-MPI_Comm g_comm = MPI_COMM_NULL;  // ours alone; null in a world of one without MPI
 
+constexpr int kGatherTag = 1, kPostTag = 2;
 constexpr size_t kPart = size_t{1} << 28;  // MPI counts are ints
 
 void check(int status, const char* what) {
@@ -63,7 +74,7 @@ int launched_ranks() {
   return 0;
 }
 
-void start_mpi(int expected) {
+MPI_Comm start_mpi(int expected) {
   ::setenv("OMPI_MCA_mpi_yield_when_idle", "1", 0);  // more threads than cores must not collapse
   int provided = 0;
   check(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_MULTIPLE, &provided), "start");
@@ -77,25 +88,27 @@ void start_mpi(int expected) {
     fail(Code::kUsage, "the launcher started ", expected, " ranks but Open MPI sees ", size,
          "; start with Open MPI's own mpirun, or with srun --mpi=pmix");
   }
-  check(MPI_Comm_dup(MPI_COMM_WORLD, &g_comm), "make a communicator");
-  MPI_Comm_set_errhandler(g_comm, MPI_ERRORS_RETURN);
+  MPI_Comm comm = MPI_COMM_NULL;
+  check(MPI_Comm_dup(MPI_COMM_WORLD, &comm), "make a communicator");
+  MPI_Comm_set_errhandler(comm, MPI_ERRORS_RETURN);
+  return comm;
 }
 
 template <typename T>
-T reduce(T value, MPI_Datatype type, MPI_Op operation, const char* name) {
-  if (g_comm == MPI_COMM_NULL) return value;
+T reduce(MPI_Comm comm, T value, MPI_Datatype type, MPI_Op operation, const char* name) {
+  if (comm == MPI_COMM_NULL) return value;
   const CollectiveNote note(name, sizeof(T));
   MPI_Request request = MPI_REQUEST_NULL;
-  check(MPI_Iallreduce(MPI_IN_PLACE, &value, 1, type, operation, g_comm, &request), name);
+  check(MPI_Iallreduce(MPI_IN_PLACE, &value, 1, type, operation, comm, &request), name);
   finish(&request, name);
   return value;
 }
 
-void broadcast_bytes(void* bytes, size_t size) {
+void broadcast_bytes(MPI_Comm comm, void* bytes, size_t size) {
   for (size_t at = 0; at < size; at += kPart) {
     MPI_Request request = MPI_REQUEST_NULL;
     check(MPI_Ibcast(static_cast<char*>(bytes) + at, static_cast<int>(std::min(kPart, size - at)),
-                     MPI_BYTE, 0, g_comm, &request),
+                     MPI_BYTE, 0, comm, &request),
           "broadcast");
     finish(&request, "broadcast");
   }
@@ -123,19 +136,38 @@ std::string first_difference(const std::string& mine, const std::string& other) 
 
 }  // namespace
 
-World::World() {
+World::World() : link_(std::make_unique<Link>()) {
   const int expected = launched_ranks();
   if (expected == 0) return;
-  start_mpi(expected);
-  MPI_Comm_rank(g_comm, &rank_);
-  MPI_Comm_size(g_comm, &size_);
+  link_->comm = start_mpi(expected);
+  find_machine();
+}
+
+World::~World() = default;
+
+// Own places, and those of the machine's ranks, by the communicator.
+void World::find_machine() {
+  MPI_Comm_rank(link_->comm, &rank_);
+  MPI_Comm_size(link_->comm, &size_);
   MPI_Comm machine = MPI_COMM_NULL;
-  check(MPI_Comm_split_type(g_comm, MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &machine),
+  check(MPI_Comm_split_type(link_->comm, MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &machine),
         "find the ranks of this machine");
   MPI_Comm_rank(machine, &local_rank_);
   MPI_Comm_size(machine, &local_size_);
   MPI_Comm_free(&machine);
+  on_one_machine_ = local_size_ == size_;
 }
+
+World::World(const World& whole, int number) : link_(std::make_unique<Link>()) {
+  if (whole.link_->comm == MPI_COMM_NULL) return;
+  check(MPI_Comm_split(whole.link_->comm, number, whole.rank_, &link_->comm), "part the ranks");
+  MPI_Comm_set_errhandler(link_->comm, MPI_ERRORS_RETURN);
+  find_machine();
+  local_rank_ = whole.local_rank_;
+  local_size_ = whole.local_size_;
+}
+
+World& World::part(int number) { return *parts_.emplace_back(new World(*this, number)); }
 
 World& World::join() {
   if (g_world == nullptr) g_world.reset(new World());
@@ -150,7 +182,7 @@ int World::end(int status) {
   MPI_Finalized(&over);
   if (running == 0 || over != 0) return status;
   if (status != 0) abort(status);
-  if (g_comm != MPI_COMM_NULL) MPI_Comm_free(&g_comm);
+  if (g_world) g_world->leave();
   MPI_Finalize();
   return status;
 }
@@ -171,38 +203,45 @@ void World::abort(int status) {
   ::_exit(status);
 }
 
+void World::leave() {
+  for (const std::unique_ptr<World>& part : parts_) part->leave();
+  for (Link::Posted& message : link_->posted) finish(&message.request, "post");
+  link_->posted.clear();
+  if (link_->comm != MPI_COMM_NULL) MPI_Comm_free(&link_->comm);
+}
+
 void World::barrier() {
-  if (g_comm == MPI_COMM_NULL) return;
+  if (link_->comm == MPI_COMM_NULL) return;
   const CollectiveNote note("barrier", 0);
   MPI_Request request = MPI_REQUEST_NULL;
-  check(MPI_Ibarrier(g_comm, &request), "barrier");
+  check(MPI_Ibarrier(link_->comm, &request), "barrier");
   finish(&request, "barrier");
 }
 
 std::string World::broadcast(const std::string& bytes) {
-  if (g_comm == MPI_COMM_NULL) return bytes;
+  if (link_->comm == MPI_COMM_NULL) return bytes;
   const CollectiveNote note("broadcast of bytes", bytes.size());
   uint64_t size = bytes.size();
-  broadcast_bytes(&size, sizeof(size));
+  broadcast_bytes(link_->comm, &size, sizeof(size));
   std::string all = is_root() ? bytes : std::string(size, '\0');
-  broadcast_bytes(all.data(), all.size());
+  broadcast_bytes(link_->comm, all.data(), all.size());
   return all;
 }
 
 std::vector<std::string> World::gather(const std::string& bytes) {
-  if (g_comm == MPI_COMM_NULL) return {bytes};
+  const MPI_Comm comm = link_->comm;
+  if (comm == MPI_COMM_NULL) return {bytes};
   const CollectiveNote note("gather of bytes", bytes.size());
-  constexpr int kTag = 1;
   uint64_t size = bytes.size();
   std::vector<uint64_t> sizes(is_root() ? static_cast<size_t>(size_) : 0);
   MPI_Request request = MPI_REQUEST_NULL;
   // NOLINTNEXTLINE(mpi-type-mismatch): clang-tidy 14 does not see that unsigned long is uint64_t
-  check(MPI_Igather(&size, 1, MPI_UINT64_T, sizes.data(), 1, MPI_UINT64_T, 0, g_comm, &request),
+  check(MPI_Igather(&size, 1, MPI_UINT64_T, sizes.data(), 1, MPI_UINT64_T, 0, comm, &request),
         "gather");
   finish(&request, "gather");
   if (!is_root()) {
     in_parts(bytes.size(), "gather", [&](size_t at, int count, MPI_Request* sent) {
-      return MPI_Isend(bytes.data() + at, count, MPI_BYTE, 0, kTag, g_comm, sent);
+      return MPI_Isend(bytes.data() + at, count, MPI_BYTE, 0, kGatherTag, comm, sent);
     });
     return {};
   }
@@ -210,7 +249,7 @@ std::vector<std::string> World::gather(const std::string& bytes) {
   for (int rank = 1; rank < size_; ++rank) {
     std::string& text = all.emplace_back(sizes[static_cast<size_t>(rank)], '\0');
     in_parts(text.size(), "gather", [&](size_t at, int count, MPI_Request* received) {
-      return MPI_Irecv(text.data() + at, count, MPI_BYTE, rank, kTag, g_comm, received);
+      return MPI_Irecv(text.data() + at, count, MPI_BYTE, rank, kGatherTag, comm, received);
     });
   }
   return all;
@@ -234,11 +273,48 @@ std::vector<std::string> World::all_gather(const std::string& bytes) {
   return all;
 }
 
-int64_t World::sum(int64_t value) { return reduce(value, MPI_INT64_T, MPI_SUM, "sum"); }
-int64_t World::min(int64_t value) { return reduce(value, MPI_INT64_T, MPI_MIN, "min"); }
-int64_t World::max(int64_t value) { return reduce(value, MPI_INT64_T, MPI_MAX, "max"); }
-double World::sum(double value) { return reduce(value, MPI_DOUBLE, MPI_SUM, "sum"); }
-double World::max(double value) { return reduce(value, MPI_DOUBLE, MPI_MAX, "max"); }
+int64_t World::sum(int64_t value) {
+  return reduce(link_->comm, value, MPI_INT64_T, MPI_SUM, "sum");
+}
+int64_t World::min(int64_t value) {
+  return reduce(link_->comm, value, MPI_INT64_T, MPI_MIN, "min");
+}
+int64_t World::max(int64_t value) {
+  return reduce(link_->comm, value, MPI_INT64_T, MPI_MAX, "max");
+}
+double World::sum(double value) { return reduce(link_->comm, value, MPI_DOUBLE, MPI_SUM, "sum"); }
+double World::max(double value) { return reduce(link_->comm, value, MPI_DOUBLE, MPI_MAX, "max"); }
+
+void World::post(int rank, const std::string& bytes) {
+  LF_CHECK(link_->comm != MPI_COMM_NULL && rank != rank_, "a message to oneself");
+  Link::Posted& message = link_->posted.emplace_back(Link::Posted{bytes, MPI_REQUEST_NULL});
+  check(MPI_Isend(message.bytes.data(), static_cast<int>(bytes.size()), MPI_BYTE, rank, kPostTag,
+                  link_->comm, &message.request),
+        "post");
+}
+
+std::optional<std::string> World::take(int rank) {
+  LF_CHECK(link_->comm != MPI_COMM_NULL && rank != rank_, "a message from oneself");
+  std::erase_if(link_->posted, [](Link::Posted& message) {
+    int sent = 0;
+    check(MPI_Test(&message.request, &sent, MPI_STATUS_IGNORE), "post");
+    return sent != 0;
+  });
+  int waits = 0, size = 0;
+  MPI_Status status;
+  check(MPI_Iprobe(rank, kPostTag, link_->comm, &waits, &status), "look for a message");
+  if (waits == 0) return std::nullopt;
+  MPI_Get_count(&status, MPI_BYTE, &size);
+  std::string bytes(static_cast<size_t>(size), '\0');
+  MPI_Request request = MPI_REQUEST_NULL;
+  check(MPI_Irecv(bytes.data(), size, MPI_BYTE, rank, kPostTag, link_->comm, &request), "take");
+  finish(&request, "take");
+  return bytes;
+}
+
+const void* World::communicator() const {
+  return link_->comm == MPI_COMM_NULL ? nullptr : &link_->comm;
+}
 
 void World::agree(const std::string& what, const std::string& text) {
   if (size_ == 1) return;

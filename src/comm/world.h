@@ -5,6 +5,8 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -22,11 +24,18 @@ class World {
   static int end(int status);
   // Ends every rank with this status at once, from any thread; stopped and stuck ranks too.
   [[noreturn]] static void abort(int status);
+  ~World();
+
+  // Collective. The ranks that gave the same number, as a world of their own in the same order; it
+  // lives as long as this one.
+  World& part(int number);
 
   int rank() const { return rank_; }
   int size() const { return size_; }
-  int local_rank() const { return local_rank_; }  // among the ranks of this machine
+  // Among all ranks of this machine, those of other parts too: they share its cores and devices.
+  int local_rank() const { return local_rank_; }
   int local_size() const { return local_size_; }
+  bool on_one_machine() const { return on_one_machine_; }
   bool is_root() const { return rank_ == 0; }
 
   // Collective; every rank must call them in the same order, from one thread. A rank that waits
@@ -44,9 +53,24 @@ class World {
   // gave the same text (their config, their program version).
   void agree(const std::string& what, const std::string& text);
 
+  // Not collective: a small message to one other rank, on its way while this one goes on, and the
+  // oldest from that rank that has come. From the thread of the collectives.
+  void post(int rank, const std::string& bytes);
+  std::optional<std::string> take(int rank);
+
+  // The address of Open MPI's MPI_Comm, for MpiBackend; null in a world of one without MPI.
+  const void* communicator() const;
+
  private:
+  struct Link;  // to Open MPI
   World();
+  World(const World& whole, int number);
+  void find_machine();
+  void leave();
+  std::unique_ptr<Link> link_;
+  std::vector<std::unique_ptr<World>> parts_;
   int rank_ = 0, size_ = 1, local_rank_ = 0, local_size_ = 1;
+  bool on_one_machine_ = true;
 };
 
 // "rank 2", "ranks 0, 2 and 5", "ranks 1, 2, 3, ... (12 in all)".

@@ -10,7 +10,7 @@
 
 namespace lf {
 
-CodeUse code_use(const at::Tensor& codes, int64_t codebook) {
+CodeCounts count_codes(const at::Tensor& codes, int64_t codebook) {
   if (codes.numel() == 0 || at::isFloatingType(codes.scalar_type())) {
     fail(Code::kData, "codes are whole numbers, at least one an image; these are ",
          codes.numel() == 0 ? "empty" : "fractions");
@@ -21,12 +21,15 @@ CodeUse code_use(const at::Tensor& codes, int64_t codebook) {
     fail(Code::kData, "codes run from ", least, " to ", most, ", expected 0 to ", codebook - 1,
          " for a codebook of ", codebook);
   }
-  const at::Tensor counts = at::bincount(flat, {}, codebook);
-  const at::Tensor p = counts.to(at::kDouble) / static_cast<double>(flat.numel());
+  return {at::bincount(flat, {}, codebook), codes.size(0)};
+}
+
+CodeUse code_use(const CodeCounts& codes) {
+  const auto all = codes.counts.sum().item<double>();
+  const at::Tensor p = codes.counts.to(at::kDouble) / all;
   const double nats = -(p * p.clamp_min(1e-300).log()).sum().item<double>();
-  const double codes_per_image =
-      static_cast<double>(codes.numel()) / static_cast<double>(codes.size(0));
-  return {(counts > 0).sum().item<double>() / static_cast<double>(codebook), std::exp(nats),
+  const double codes_per_image = all / static_cast<double>(codes.images);
+  return {(codes.counts > 0).to(at::kDouble).mean().item<double>(), std::exp(nats),
           codes_per_image * nats / std::numbers::ln2};
 }
 

@@ -1,4 +1,5 @@
-// How a tokenizer uses its codebook, from the codes it gave to images. Called by eval's metrics.
+// How a tokenizer uses its codebook, from the codes it gave to images. Called by eval's metrics and
+// evaluations.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -13,7 +14,15 @@ struct CodeUse {
   double bits_per_image = 0;  // what an ideal entropy coder of single codes needs for an image
 };
 
+// How often each code occurred in how many images.
+struct CodeCounts {
+  at::Tensor counts;  // int64 [codebook]
+  int64_t images = 0;
+};
+
 // codes: [N, ...] whole numbers in [0, codebook), N images. Anything else is Code::kData.
-CodeUse code_use(const at::Tensor& codes, int64_t codebook);
+CodeCounts count_codes(const at::Tensor& codes, int64_t codebook);
+
+CodeUse code_use(const CodeCounts& codes);
 
 }  // namespace lf

@@ -4,19 +4,22 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/isfinite.h>
+#include <ATen/ops/zeros.h>
 
 #include <algorithm>
+#include <map>
 
 #include "base/error.h"
 #include "base/file.h"
 #include "base/log.h"
-#include "checkpoint/manifest.h"
 #include "eval/arrays.h"
 #include "eval/clips.h"
 #include "eval/extraction.h"
+#include "eval/feature_sets.h"
 #include "eval/images.h"
 #include "eval/open_extractor.h"
 #include "eval/pixel_extractor.h"
+#include "model/tokenizer.h"
 
 namespace lf {
 namespace {
@@ -37,135 +40,27 @@ bool wants_features(const EvaluationConfig& config) {
   });
 }
 
-void require_evidence(const std::vector<ChosenMetric>& chosen, bool has_pairs) {
+bool is_of_codes(const ChosenMetric& metric) { return metric.row->needs == Evidence::kCodes; }
+
+bool is_of_sets(const ChosenMetric& metric) { return !is_of_codes(metric) && !is_of_pairs(metric); }
+
+void require_codes(const std::vector<ChosenMetric>& chosen, const Tokenizer* tokenizer) {
   for (const ChosenMetric& metric : chosen) {
-    if (metric.row->needs == Evidence::kCodes || (is_of_pairs(metric) && !has_pairs)) {
-      fail(Code::kUsage, "metric ", metric.name, " is of ",
-           is_of_pairs(metric) ? "pairs; give them with --pairs A B"
-                               : "a tokenizer's codes; give them with --codes FILE.npy");
-    }
+    if (!is_of_codes(metric) || tokenizer != nullptr) continue;
+    fail(Code::kUsage, "metric ", metric.name,
+         " is of a tokenizer's codes, and this run's model is ",
+         "none; evaluate the run of a vqvae or cvivit");
   }
 }
 
-// Of clips as long, too, if whole clips are looked at.
-void require_same_size(const Extractor& extractor, FrameShape real, const std::string& real_name,
-                       FrameShape fake, const std::string& fake_name) {
-  if (extractor.frames() == 1) real.frames = fake.frames = 1;
-  if (real == fake) return;
-  const auto text = [](const FrameShape& shape) {
-    return str(shape.frames, " x ", shape.width, "x", shape.height, " with ", shape.channels,
-               " channels");
-  };
-  fail(Code::kUsage, printable(real_name), " is of ", text(real), ", ", printable(fake_name),
-       " of ", text(fake), "; a distance needs a reference of the same resolution");
-}
-
-// What features are looked at, by which extractor, for which metrics.
-struct Features {
-  Extractor* extractor = nullptr;
-  std::string preprocessing;
-  std::vector<std::string> layers;  // each once
-  int64_t pad_to = 0;
-  bool every_sample = false;  // of the made ones and of the real ones; else moments do
-
-  Features(const std::vector<ChosenMetric>& chosen, Extractor* from, std::string id)
-      : extractor(from), preprocessing(std::move(id)) {
-    for (const ChosenMetric& metric : chosen) {
-      if (metric.layer.empty()) continue;
-      if (std::find(layers.begin(), layers.end(), metric.layer) == layers.end()) {
-        layers.push_back(metric.layer);
-      }
-      pad_to = std::max(pad_to, metric.pad_to);
-      every_sample = every_sample || metric.row->needs != Evidence::kMoments;
-    }
-    std::sort(layers.begin(), layers.end());
+// Two sets of images have neither.
+void refuse_pairs_and_codes(const std::vector<ChosenMetric>& chosen) {
+  for (const ChosenMetric& metric : chosen) {
+    if (is_of_sets(metric)) continue;
+    fail(Code::kUsage, "metric ", metric.name, " is of ",
+         is_of_pairs(metric) ? "pairs; give them with --pairs A B"
+                             : "a tokenizer's codes; give them with --codes FILE.npy");
   }
-
-  // For the keys of caches.
-  std::string text() const {
-    return str("extractor ", extractor->name(), " ", extractor->hash(), "\npreprocessing ",
-               preprocessing, "\nlayers ", join(layers, " "), "\npadded to ", pad_to, "\n");
-  }
-};
-
-int64_t clip_bytes(const FrameShape& shape) { return static_cast<int64_t>(shape.bytes()); }
-
-std::vector<FeatureSet> features_of(World& world, const Features& features, const ImageSet& images,
-                                    int64_t count, const std::string& cache) {
-  const Chunks chunks = Chunks::of(count, clip_bytes(images.shape()));
-  Extraction what{.title = "features of " + printable(images.name(), 40),
-                  .name = images.name(),
-                  .chunks = chunks,
-                  .make = [&](int64_t first, int64_t n) { return images.read(first, n); },
-                  .layers = features.layers,
-                  .pad_to = features.pad_to,
-                  .keep_features = features.every_sample,
-                  .cache = {}};
-  if (!cache.empty()) {
-    what.cache = ChunkCache(
-        world, cache, "reference",
-        str("images ", images.name(), "\nchunks of ", chunks.size, "\n", features.text()));
-  }
-  return extract_features(world, *features.extractor, what);
-}
-
-// What an earlier evaluation kept of a reference; empty if a layer is missing or damaged.
-std::vector<FeatureSet> kept_statistics(const std::string& folder, const Features& features,
-                                        const std::string& name) {
-  std::vector<FeatureSet> sets;
-  for (const std::string& layer : features.layers) {
-    const std::string path = folder + "/" + layer + ".npz";
-    if (!real_file_system().exists(path)) return {};
-    try {
-      Statistics known = load_statistics(path);
-      sets.push_back({name, known.n, std::move(known.moments), {}});
-    } catch (const Error& error) {
-      LF_WARN("made again: ", error.what());
-      return {};
-    }
-  }
-  return sets;
-}
-
-// The first `count` of the images. With a cache, and if moments are enough, their statistics are
-// kept, and taken from there the next time.
-std::vector<FeatureSet> reference_of(World& world, const Features& features, const ImageSet& images,
-                                     int64_t count, const std::string& cache) {
-  const bool keep = !cache.empty() && !features.every_sample;
-  std::string folder;
-  if (keep) {
-    folder = ChunkCache(world, cache, "statistics",
-                        str("images ", images.name(), "\ncount ", count, "\n", features.text()))
-                 .folder();
-    std::vector<FeatureSet> sets;
-    if (world.is_root()) sets = kept_statistics(folder, features, images.name());
-    if (world.max(static_cast<int64_t>(!sets.empty())) == 1) {
-      sets.resize(features.layers.size());
-      return sets;
-    }
-  }
-  std::vector<FeatureSet> sets = features_of(world, features, images, count, cache);
-  for (size_t i = 0; world.is_root() && keep && i < sets.size(); ++i) {
-    save_statistics(sets[i].moments, folder + "/" + features.layers[i] + ".npz");
-  }
-  return sets;
-}
-
-// On every rank, though only rank 0 computes with it.
-std::vector<FeatureSet> statistics_as_reference(const Features& features, const std::string& path) {
-  if (features.layers.size() != 1) {
-    fail(Code::kUsage, printable(path), " holds the statistics of one layer, the metrics look at ",
-         join(features.layers, ", "), "; evaluate them one after the other");
-  }
-  Statistics statistics = load_statistics(path);
-  for (const ExtractorLayer& layer : features.extractor->layers()) {
-    if (layer.name == features.layers[0] && layer.dim != statistics.moments.dim()) {
-      fail(Code::kUsage, printable(path), " holds statistics of ", statistics.moments.dim(),
-           " features, layer ", layer.name, " of ", features.extractor->name(), " has ", layer.dim,
-           "; give those of the same layer");
-    }
-  }
-  return {{path, statistics.n, std::move(statistics.moments), {}}};
 }
 
 Result result_of_sets(const ChosenMetric& metric, const Features& features,
@@ -183,6 +78,7 @@ Result result_of_sets(const ChosenMetric& metric, const Features& features,
   out.preprocessing = features.preprocessing;
   if (metric.row->needs != Evidence::kScores) {
     out.reference = real[i].name;
+    out.reference_hash = real[i].hash;
     out.reference_n = real[i].n;
   }
   if (!out.value.more.empty() && out.value.more[0].first == "few_samples") {
@@ -202,21 +98,26 @@ class Evaluation {
       extractor_ = extractor_for(config, subject.device, shape.channels);
     }
     chosen_ = choose_metrics(names_of(config), extractor_.get(), shape.frames);
-    require_evidence(chosen_, true);
+    tokenizer_ = dynamic_cast<Tokenizer*>(subject.model);
+    require_codes(chosen_, tokenizer_);
     if (!config.lpips().empty()) looks_ = open_pair_distance(config.lpips(), subject.device);
   }
 
   std::vector<Result> run() {
     const at::NoGradGuard no_grad;
     sampled_ = extractor_ && makes_samples();
-    std::vector<Result> sets, pairs;
+    has_pairs_ = std::any_of(chosen_.begin(), chosen_.end(), is_of_pairs);
+    std::vector<Result> sets, pairs, codes;
     if (extractor_) sets = evaluate_sets();
-    if (std::any_of(chosen_.begin(), chosen_.end(), is_of_pairs)) pairs = evaluate_pairs();
+    if (has_pairs_) pairs = evaluate_pairs();
+    if (std::any_of(chosen_.begin(), chosen_.end(), is_of_codes)) codes = evaluate_codes();
     std::vector<Result> results;  // in the order asked for; each list is already in that order
-    auto set = sets.begin(), pair = pairs.begin();
+    auto set = sets.begin(), pair = pairs.begin(), code = codes.begin();
     for (const ChosenMetric& metric : chosen_) {
       if (!world_.is_root()) break;
-      results.push_back(std::move(is_of_pairs(metric) ? *pair++ : *set++));
+      results.push_back(std::move(is_of_pairs(metric)   ? *pair++
+                                  : is_of_codes(metric) ? *code++
+                                                        : *set++));
     }
     return results;
   }
@@ -295,7 +196,7 @@ class Evaluation {
 
   std::vector<Result> evaluate_sets() {
     const Features features(chosen_, extractor_.get(), config_.preprocessing());
-    const Chunks chunks = Chunks::of(count_of(sampled_), clip_bytes(subject_.store->clip_shape()));
+    const Chunks chunks = Chunks::of(count_of(sampled_), clip_bytes());
     Extraction what{.title = sampled_ ? "samples" : "reconstructions",
                     .name = sampled_ ? "samples" : "reconstructions",
                     .chunks = chunks,
@@ -303,7 +204,16 @@ class Evaluation {
                     .layers = features.layers,
                     .pad_to = features.pad_to,
                     .keep_features = features.every_sample,
-                    .cache = {}};
+                    .cache = {},
+                    .break_off = subject_.break_off};
+    if (!sampled_ && has_pairs_) {
+      // While a chunk of reconstructions is at hand it is compared with its originals, too.
+      what.make = [this, made = what.make, chunks](int64_t first, int64_t count) {
+        const at::Tensor clips = made(first, count);
+        compared_[first / chunks.size] = compare(first, clips);
+        return clips;
+      };
+    }
     if (!cache_.empty()) {
       what.cache =
           ChunkCache(world_, cache_, "features", made_text(sampled_, chunks) + features.text());
@@ -312,7 +222,7 @@ class Evaluation {
     const std::vector<FeatureSet> fake = extract_features(world_, *extractor_, what);
     std::vector<Result> results;
     for (const ChosenMetric& metric : chosen_) {
-      if (!world_.is_root() || is_of_pairs(metric)) continue;
+      if (!world_.is_root() || !is_of_sets(metric)) continue;
       results.push_back(result_of_sets(metric, features, real, fake, {config_.seed(), 0}));
       describe(results.back(), sampled_);
     }
@@ -326,23 +236,28 @@ class Evaluation {
       const std::unique_ptr<ImageSet> images = open_images(config_.reference());
       require_same_size(*extractor_, images->shape(), images->name(), subject_.store->clip_shape(),
                         "what the model makes");
-      return reference_of(world_, features, *images, images->size(), "");
+      return reference_of(world_, features, *images, images->size(), "", subject_.break_off);
     }
     const std::unique_ptr<ImageSet> images =
         images_of_store(sampled_ ? subject_.store : subject_.validation);
     // Of a run that keeps nothing of its samples the reference is kept all the same.
     return reference_of(world_, features, *images, sampled_ ? images->size() : count_of(false),
-                        subject_.run_folder + "/evaluations/cache");
+                        subject_.run_folder + "/evaluations/cache", subject_.break_off);
   }
 
   std::vector<Result> evaluate_pairs() {
-    const Chunks chunks = Chunks::of(count_of(false), clip_bytes(subject_.store->clip_shape()));
+    const Chunks chunks = Chunks::of(count_of(false), clip_bytes());
     const ClipMaker made = maker(false, chunks);
-    const std::unique_ptr<ImageSet> real = images_of_store(subject_.validation);
     std::vector<std::vector<at::Tensor>> values(chosen_.size());
-    for_own_chunks(world_, chunks, "reconstructions", [&](int64_t chunk) {
-      const int64_t first = chunks.begin(chunk), n = chunks.length(chunk);
-      compare(real->read(first, n), made(first, n), values);
+    for_own_chunks(world_, chunks, "reconstructions", subject_.break_off, [&](int64_t chunk) {
+      const int64_t first = chunks.begin(chunk);
+      const auto known = compared_.find(chunk);
+      const std::vector<at::Tensor> of_chunk =
+          known != compared_.end() ? known->second
+                                   : compare(first, made(first, chunks.length(chunk)));
+      for (size_t i = 0; i < chosen_.size(); ++i) {
+        if (of_chunk[i].defined()) values[i].push_back(of_chunk[i]);
+      }
     });
     std::vector<Result> results;
     for (size_t i = 0; i < chosen_.size(); ++i) {
@@ -352,7 +267,7 @@ class Evaluation {
       Result& result = results.emplace_back();
       result.metric = chosen_[i].name;
       result.value = summarise_frames(values_NT);
-      result.reference = real->name();
+      result.reference = result.reference_hash = subject_.validation->index().store_id();
       result.reference_n = chunks.count;
       if (chosen_[i].row->needs == Evidence::kLooks) {
         result.extractor = looks_->name();
@@ -363,19 +278,56 @@ class Evaluation {
     return results;
   }
 
-  void compare(const at::Tensor& real, const at::Tensor& made,
-               std::vector<std::vector<at::Tensor>>& values) const {
+  // Reconstructions `first` and on with their originals: [n, T] for each metric of pairs.
+  std::vector<at::Tensor> compare(int64_t first, const at::Tensor& made) const {
+    const at::Tensor real = images_of_store(subject_.validation)->read(first, made.size(0));
     const int64_t at_once = std::max<int64_t>(1, kNumbersAtOnce / (real.numel() / real.size(0)));
+    std::vector<std::vector<at::Tensor>> parts(chosen_.size());
     for (int64_t from = 0; from < real.size(0); from += at_once) {
       const at::Tensor a = real.slice(0, from, from + at_once).to(at::kDouble) / 255;
       const at::Tensor b = made.slice(0, from, from + at_once).to(at::kDouble) / 255;
       for (size_t i = 0; i < chosen_.size(); ++i) {
         if (is_of_pairs(chosen_[i])) {
-          values[i].push_back(compute_of_pairs(chosen_[i], a, b, looks_.get()).contiguous());
+          parts[i].push_back(compute_of_pairs(chosen_[i], a, b, looks_.get()));
         }
       }
     }
+    std::vector<at::Tensor> values(chosen_.size());
+    for (size_t i = 0; i < chosen_.size(); ++i) {
+      if (!parts[i].empty()) values[i] = at::cat(parts[i]).contiguous();
+    }
+    return values;
   }
+
+  // Of the clips that would be reconstructed. Whole numbers, so that any order of adding does.
+  std::vector<Result> evaluate_codes() {
+    const Chunks chunks = Chunks::of(count_of(false), clip_bytes());
+    const int64_t codebook = tokenizer_->codes();
+    at::Tensor counts = at::zeros({1, codebook}, at::kLong);
+    for_own_chunks(world_, chunks, "codes", subject_.break_off, [&](int64_t chunk) {
+      const int64_t end = chunks.begin(chunk) + chunks.length(chunk);
+      for (int64_t from = chunks.begin(chunk); from < end; from += config_.batch()) {
+        const int64_t n = std::min<int64_t>(config_.batch(), end - from);
+        const Clips clips = clips_in_order(*subject_.validation, from, n, subject_.device);
+        counts[0] += count_codes(tokenizer_->encode(clips.x_BTHWC).to(at::kCPU), codebook).counts;
+      }
+    });
+    const at::Tensor all = gather_rows(world_, {counts});
+    std::vector<Result> results;
+    for (const ChosenMetric& metric : chosen_) {
+      if (!world_.is_root() || !is_of_codes(metric)) continue;
+      Result& result = results.emplace_back();
+      result.metric = metric.name;
+      result.value = metric.row->of_codes({all.sum(0), chunks.count});
+      result.reference = result.reference_hash = subject_.validation->index().store_id();
+      result.reference_n = chunks.count;
+      describe(result, false);
+      result.subject = "codes";
+    }
+    return results;
+  }
+
+  int64_t clip_bytes() const { return static_cast<int64_t>(subject_.store->clip_shape().bytes()); }
 
   void describe(Result& result, bool sampled) const {
     result.subject = sampled ? "samples" : "reconstructions";
@@ -391,8 +343,11 @@ class Evaluation {
   std::string cache_;  // "": nothing that the model makes is kept
   std::unique_ptr<Extractor> extractor_;
   std::unique_ptr<PairDistance> looks_;
+  Tokenizer* tokenizer_ = nullptr;  // the model, if it is one
   std::vector<ChosenMetric> chosen_;
   bool sampled_ = false;  // sets are of samples, not of reconstructions
+  bool has_pairs_ = false;
+  std::map<int64_t, std::vector<at::Tensor>> compared_;  // by chunk, what compare() gave
 };
 
 }  // namespace
@@ -408,30 +363,17 @@ std::unique_ptr<Extractor> extractor_for(const EvaluationConfig& config, at::Dev
   return open_extractor(config.extractor(), id, device);
 }
 
-void check_evaluation(const EvaluationConfig& config, const Store& store) {
+void check_evaluation(const EvaluationConfig& config, const Store& store, const Model& model) {
   std::unique_ptr<Extractor> extractor;
   const FrameShape shape = store.clip_shape();
   if (wants_features(config)) extractor = extractor_for(config, at::kCPU, shape.channels);
-  require_evidence(choose_metrics(names_of(config), extractor.get(), shape.frames), true);
+  require_codes(choose_metrics(names_of(config), extractor.get(), shape.frames),
+                dynamic_cast<const Tokenizer*>(&model));
 }
 
 std::vector<Result> evaluate_model(World& world, const EvaluationConfig& config,
                                    const EvaluationSubject& subject) {
   return Evaluation(world, config, subject).run();
-}
-
-std::string publish_results(const std::vector<Result>& results, const EvaluationSubject& subject) {
-  LF_CHECK(!results.empty());
-  std::vector<std::string> names;
-  for (const Result& result : results) names.push_back(result.metric);
-  const Result& first = results.front();
-  const std::string folder = subject.run_folder + "/evaluations";
-  real_file_system().make_folders(folder);
-  const std::string path = str(folder, "/", checkpoint_name(subject.images), "-", first.subject,
-                               "-n", first.value.n, first.seeded ? str("-seed", first.seed) : "",
-                               "-", join(names, "-").substr(0, 120), ".json");
-  publish_file(real_file_system(), path, results_json(results) + "\n");
-  return path;
 }
 
 std::vector<Result> evaluate_files(World& world, const EvaluationConfig& config,
@@ -444,7 +386,7 @@ std::vector<Result> evaluate_files(World& world, const EvaluationConfig& config,
   const std::unique_ptr<Extractor> extractor = extractor_for(config, device, shape.channels);
   const std::vector<ChosenMetric> chosen =
       choose_metrics(names_of(config), extractor.get(), shape.frames);
-  require_evidence(chosen, false);
+  refuse_pairs_and_codes(chosen);
   const Features features(chosen, extractor.get(), config.preprocessing());
   std::vector<FeatureSet> reals;
   if (real.ends_with(".npz")) {

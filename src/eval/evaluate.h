@@ -4,6 +4,7 @@
 // trainer every so often, and by `lastframe evaluate`.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -27,17 +28,17 @@ struct EvaluationSubject {
   int64_t images = 0;        // that it was trained on
   std::string weights;       // "ema" or "model"
   std::string weights_text;  // tells them from others; "": what they make is not kept on disk
+  // Asked between chunks on every rank, beside stop_requested(): whether to break off.
+  std::function<bool()> break_off;
 };
 
 // Collective. The results on rank 0, in the order of config.metrics; elsewhere none.
+// Code::kInterrupted on every rank if one was asked to stop.
 std::vector<Result> evaluate_model(World& world, const EvaluationConfig& config,
                                    const EvaluationSubject& subject);
 
-// Code::kUsage, before anything long begins, if a model of this store could not be judged so.
-void check_evaluation(const EvaluationConfig& config, const Store& store);
-
-// RUN/evaluations/img-...json, for good. On rank 0. Returns the path.
-std::string publish_results(const std::vector<Result>& results, const EvaluationSubject& subject);
+// Code::kUsage, before anything long begins, if this model of this store could not be judged so.
+void check_evaluation(const EvaluationConfig& config, const Store& store, const Model& model);
 
 // "pixels", or a file of weights.
 std::unique_ptr<Extractor> extractor_for(const EvaluationConfig& config, at::Device device,

@@ -24,6 +24,7 @@ at::Tensor view_of(const at::Tensor& clips, const Extractor& extractor, int64_t 
 }  // namespace
 
 void for_own_chunks(World& world, const Chunks& chunks, const std::string& title,
+                    const std::function<bool()>& break_off,
                     const std::function<void(int64_t chunk)>& work) {
   const int64_t first = chunks.first(world.rank(), world.size());
   const int64_t last = chunks.first(world.rank() + 1, world.size());
@@ -33,7 +34,10 @@ void for_own_chunks(World& world, const Chunks& chunks, const std::string& title
   // Rank 0 shows its own part; the others' are as large.
   Progress progress(title, world.size() > 1 ? "of rank 0's samples" : "samples", own(last));
   int64_t chunk = first;
-  for (; chunk < last && stop_requested() == StopReason::kNone; ++chunk) {
+  const auto stop = [&] {
+    return stop_requested() != StopReason::kNone || (break_off && break_off());
+  };
+  for (; chunk < last && !stop(); ++chunk) {
     work(chunk);
     note_progress();
     if (world.is_root()) progress.show(own(chunk + 1));
@@ -72,7 +76,7 @@ std::vector<FeatureSet> extract_features(World& world, Extractor& extractor,
   const size_t layers = what.layers.size();
   std::vector<MomentsTree> trees(layers);
   std::vector<std::vector<at::Tensor>> kept(layers);
-  for_own_chunks(world, what.chunks, what.title, [&](int64_t chunk) {
+  for_own_chunks(world, what.chunks, what.title, what.break_off, [&](int64_t chunk) {
     const int64_t length = what.chunks.length(chunk);
     const NamedArrays features = what.cache.get(chunk, length, [&] {
       const at::Tensor clips = what.make(what.chunks.begin(chunk), length);

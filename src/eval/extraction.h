@@ -26,6 +26,7 @@ struct Extraction {
   int64_t pad_to = 0;          // frames of a clip, its last repeated; 0: as they are
   bool keep_features = false;  // of every sample, beside the moments
   ChunkCache cache;            // of the features
+  std::function<bool()> break_off = nullptr;
 };
 
 // Collective. A set for each layer, filled on rank 0. An extractor of images sees the last frames.
@@ -34,8 +35,9 @@ std::vector<FeatureSet> extract_features(World& world, Extractor& extractor,
                                          const Extraction& what);
 
 // Collective. Runs `work` on each of this rank's chunks under a progress bar, until done or
-// stopped.
+// stopped, or until `break_off` says so.
 void for_own_chunks(World& world, const Chunks& chunks, const std::string& title,
+                    const std::function<bool()>& break_off,
                     const std::function<void(int64_t chunk)>& work);
 
 // Collective. The rows of all ranks one behind the other, on rank 0; undefined elsewhere. Rows are

@@ -2,10 +2,13 @@
 
 #include <ATen/ops/empty.h>
 
+#include <array>
+#include <cstdio>
 #include <cstring>
 
 #include "base/error.h"
 #include "base/file.h"
+#include "checkpoint/safetensors.h"
 #include "data/export.h"
 
 namespace lf {
@@ -20,6 +23,7 @@ class SourceImages : public ImageSet {
   SourceImages(std::string name, std::unique_ptr<Source> source)
       : name_(std::move(name)), source_(std::move(source)) {}
   std::string name() const override { return name_; }
+  std::string hash() const override { return name_.ends_with(".npy") ? hash_of_file(name_) : ""; }
   FrameShape shape() const override { return source_->shape(); }
   int64_t size() const override { return static_cast<int64_t>(source_->size()); }
   at::Tensor read(int64_t first, int64_t count) const override {
@@ -43,6 +47,7 @@ class StoreImages : public ImageSet {
  public:
   explicit StoreImages(std::shared_ptr<const Store> store) : store_(std::move(store)) {}
   std::string name() const override { return store_->index().store_id(); }
+  std::string hash() const override { return name(); }
   FrameShape shape() const override { return store_->clip_shape(); }
   int64_t size() const override { return static_cast<int64_t>(store_->clips()); }
   at::Tensor read(int64_t first, int64_t count) const override {
@@ -62,6 +67,16 @@ class StoreImages : public ImageSet {
 };
 
 }  // namespace
+
+std::string hash_of_file(const std::string& path) {
+  FileSystem& files = real_file_system();
+  FileInfo info;
+  files.info(path, &info);
+  std::array<char, 20> text{};
+  std::snprintf(text.data(), text.size(), "%08x%08x", crc32c_of_file(files, path),
+                static_cast<unsigned>(info.size));
+  return text.data();
+}
 
 std::unique_ptr<ImageSet> images_of_store(std::shared_ptr<const Store> store) {
   return std::make_unique<StoreImages>(std::move(store));

@@ -17,11 +17,15 @@ class ImageSet {
  public:
   virtual ~ImageSet() = default;
   virtual std::string name() const = 0;  // what results call it: the path, or the store's id
+  virtual std::string hash() const = 0;  // the store's id, that of an array's file; else ""
   virtual FrameShape shape() const = 0;
   virtual int64_t size() const = 0;
   // uint8 [count, T, H, W, C]. What cannot be read is Code::kData naming the image.
   virtual at::Tensor read(int64_t first, int64_t count) const = 0;
 };
+
+// Checksum and size of a file, 16 hex digits.
+std::string hash_of_file(const std::string& path);
 
 // A .npy array of bytes, the folder of a store, or a folder of images of one size.
 std::unique_ptr<ImageSet> open_images(const std::string& path);

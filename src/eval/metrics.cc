@@ -6,7 +6,6 @@
 #include <limits>
 
 #include "base/error.h"
-#include "eval/codes.h"
 #include "eval/distribution.h"
 #include "eval/frechet.h"
 #include "eval/pairs.h"
@@ -56,8 +55,8 @@ at::Tensor crps(const at::Tensor& real, const at::Tensor& fake) {
 }
 
 template <double CodeUse::*member>
-MetricValue code_metric(const at::Tensor& codes, int64_t codebook) {
-  return {code_use(codes, codebook).*member, codes.size(0), {}, {}};
+MetricValue code_metric(const CodeCounts& codes) {
+  return {code_use(codes).*member, codes.images, {}, {}};
 }
 
 constexpr Metric of_sets(const char* name, const char* help, Evidence needs, const char* extractor,
@@ -71,7 +70,7 @@ constexpr Metric of_pairs(const char* name, const char* help,
   return {name, help, Evidence::kPairs, "", "", false, nullptr, function, nullptr};
 }
 constexpr Metric of_codes(const char* name, const char* help,
-                          MetricValue (*function)(const at::Tensor&, int64_t)) {
+                          MetricValue (*function)(const CodeCounts&)) {
   return {name, help, Evidence::kCodes, "", "", false, nullptr, nullptr, function};
 }
 

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "eval/codes.h"
 #include "eval/moments.h"
 #include "model/extractor.h"
 #include "model/lpips.h"
@@ -33,6 +34,7 @@ struct FeatureSet {
   int64_t n = 0;     // samples; 0: an unknown number, of which only statistics are known
   Moments moments;
   at::Tensor features_ND;  // undefined where only statistics are known
+  std::string hash;        // of what it was read from; "": unknown
 };
 
 struct MetricOptions {
@@ -57,7 +59,7 @@ struct Metric {
   bool clips;             // of whole clips, not of their last frames
   MetricValue (*of_sets)(const FeatureSet& real, const FeatureSet& fake, const MetricOptions&);
   at::Tensor (*of_pairs)(const at::Tensor& real_NTHWC, const at::Tensor& fake_NTHWC);  // [N, T]
-  MetricValue (*of_codes)(const at::Tensor& codes, int64_t codebook);
+  MetricValue (*of_codes)(const CodeCounts& codes);
 };
 std::span<const Metric> metric_table();
 

@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <array>
-#include <cstdio>
 #include <string_view>
 
 #include "base/error.h"
 #include "checkpoint/tensors.h"
+#include "eval/images.h"
 #include "model/classifier.h"
 #include "model/i3d.h"
 #include "model/inception.h"
@@ -16,22 +16,13 @@
 namespace lf {
 namespace {
 
-// Checksum and size of the file, 16 hex digits.
-std::string hash_of_file(FileSystem& files, const std::string& file, uint64_t bytes) {
-  std::array<char, 20> text{};
-  std::snprintf(text.data(), text.size(), "%08x%08x", crc32c_of_file(files, file),
-                static_cast<unsigned>(bytes));
-  return text.data();
-}
-
 Weights read_weights(FileSystem& files, const std::string& path, at::Device device) {
   const SafetensorsFile file(files, path);
   std::map<std::string, at::Tensor> tensors;
   for (const TensorEntry& entry : file.tensors()) {
     tensors.emplace(entry.layout.name, read_tensor(file, entry));
   }
-  return {path, hash_of_file(files, path, file.size()), file.metadata(), std::move(tensors),
-          device};
+  return {path, hash_of_file(path), file.metadata(), std::move(tensors), device};
 }
 
 void require_file(FileSystem& files, const std::string& path) {
@@ -81,9 +72,7 @@ std::unique_ptr<Extractor> open_extractor(const std::string& path, Preprocessing
   require_file(files, path);
   if (is_zip(files, path)) {
     require_own_arithmetic(path, Preprocessing::kTorch, precision);
-    FileInfo info;
-    files.info(path, &info);
-    return load_torchscript(path, hash_of_file(files, path, info.size), id, device);
+    return load_torchscript(path, hash_of_file(path), id, device);
   }
   Weights weights = read_weights(files, path, device);
   if (is_inception(weights)) return make_inception(weights, id, precision);

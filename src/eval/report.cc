@@ -1,7 +1,10 @@
 #include "eval/report.h"
 
+#include "base/error.h"
+#include "base/file.h"
 #include "base/json.h"
 #include "base/text.h"
+#include "checkpoint/manifest.h"
 
 namespace lf {
 namespace {
@@ -16,6 +19,7 @@ void write_result(Json& json, const Result& result) {
   text_or_null(json, "preprocessing", result.preprocessing);
   text_or_null(json, "reference", result.reference);
   json.key("seed").raw(result.seeded ? std::to_string(result.seed) : "null");
+  if (!result.reference_hash.empty()) json.field("reference_hash", result.reference_hash);
   if (result.reference_n > 0) json.field("reference_n", result.reference_n);
   if (!result.extractor_hash.empty()) json.field("extractor_hash", result.extractor_hash);
   if (!result.layer.empty()) json.field("layer", result.layer);
@@ -51,6 +55,33 @@ std::string results_text(const std::vector<Result>& results) {
         str(result.metric, "  ", json_number(result.value.value), "  (", join(facts, ", "), ")\n");
   }
   return text;
+}
+
+EvaluationRecord record_of(const std::vector<Result>& results, int64_t images) {
+  LF_CHECK(!results.empty());
+  EvaluationRecord record;
+  std::vector<std::string> names;
+  for (const Result& result : results) {
+    names.push_back(result.metric);
+    NamedNumber* number = record.add_number();
+    number->set_name(result.metric);
+    number->set_value(result.value.value);
+  }
+  const Result& first = results.front();
+  record.set_images(images);
+  record.set_name(str(checkpoint_name(images), "-", first.subject, "-n", first.value.n,
+                      first.seeded ? str("-seed", first.seed) : "", "-",
+                      join(names, "-").substr(0, 120), ".json"));
+  record.set_json(results_json(results));
+  return record;
+}
+
+std::string publish_record(const EvaluationRecord& record, const std::string& run_folder) {
+  const std::string folder = run_folder + "/evaluations";
+  real_file_system().make_folders(folder);
+  const std::string path = folder + "/" + record.name();
+  publish_file(real_file_system(), path, record.json() + "\n");
+  return path;
 }
 
 }  // namespace lf

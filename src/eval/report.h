@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "eval/metrics.h"
+#include "record.pb.h"
 
 namespace lf {
 
@@ -15,7 +16,8 @@ struct Result {
   MetricValue value;
   // What it was found with; "" where a metric has no such thing.
   std::string extractor, extractor_hash, layer, preprocessing;
-  std::string reference;    // what it was compared with
+  std::string reference;  // what it was compared with
+  std::string reference_hash;
   int64_t reference_n = 0;  // samples of it; 0: unknown
   std::string subject;      // "samples", "reconstructions"; "" for files
   uint64_t seed = 0;        // of the samples
@@ -30,5 +32,11 @@ std::string results_json(const std::vector<Result>& results);
 
 // A line each.
 std::string results_text(const std::vector<Result>& results);
+
+// Of the results of one evaluation of the checkpoint at `images`, what is kept of them.
+EvaluationRecord record_of(const std::vector<Result>& results, int64_t images);
+
+// RUN/evaluations/NAME, for good. Returns the path.
+std::string publish_record(const EvaluationRecord& record, const std::string& run_folder);
 
 }  // namespace lf

@@ -26,7 +26,7 @@ std::string newest_checkpoint(const std::string& folder) {
 }
 
 RunModel open_run_model(const std::string& checkpoint, at::Device device,
-                        const std::vector<std::string>& sets) {
+                        const std::vector<std::string>& sets, const ModelMaker& make) {
   const Checkpoint open = Checkpoint::open(real_file_system(), checkpoint);
   const CheckpointManifest& manifest = open.manifest();
   RunModel run;
@@ -41,7 +41,7 @@ RunModel open_run_model(const std::string& checkpoint, at::Device device,
   run.shape = {manifest.clip_shape(0), manifest.clip_shape(1), manifest.clip_shape(2),
                manifest.clip_shape(3)};
   run.manifest = manifest;
-  run.model = make_model(run.config, run.shape, device, {}, open_export);
+  run.model = make(run.config, run.shape, device, {}, open_export);
   const ParameterTable& table = run.model->parameters();
   std::vector<StateTensor> all, weights;
   append(weights, table.weights());

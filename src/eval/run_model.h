@@ -25,7 +25,8 @@ struct RunModel {
 };
 // `sets` are options over the run's own, as --set gives them.
 RunModel open_run_model(const std::string& checkpoint, at::Device device,
-                        const std::vector<std::string>& sets = {});
+                        const std::vector<std::string>& sets = {},
+                        const ModelMaker& make = make_model);
 
 // A file of `lastframe export RUN --out`. Code::kUsage if there is none, Code::kCheckpoint if it is
 // damaged or carries no config.

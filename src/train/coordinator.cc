@@ -49,6 +49,14 @@ double scheduler_deadline() {
   return 0;
 }
 
+void watch_for_stop(const Config& config, const std::string& run_folder) {
+  set_stop_file(run_folder + "/STOP");
+  if (const double deadline = scheduler_deadline(); deadline > 0) {
+    // Never 0, which would mean none.
+    set_stop_deadline(std::max(1.0, deadline - config.train().deadline_margin_seconds()));
+  }
+}
+
 Coordinator::Coordinator(World& world, const Config& config, const std::string& run_folder,
                          int64_t images, int64_t end)
     : world_(world),
@@ -58,11 +66,7 @@ Coordinator::Coordinator(World& world, const Config& config, const std::string& 
       reported_(Clock::now()),
       saved_(Clock::now()),
       reported_images_(images) {
-  set_stop_file(run_folder + "/STOP");
-  if (const double deadline = scheduler_deadline(); deadline > 0) {
-    // Never 0, which would mean none.
-    set_stop_deadline(std::max(1.0, deadline - config.train().deadline_margin_seconds()));
-  }
+  watch_for_stop(config, run_folder);
   if (!world.is_root()) return;
   life_ = newest_life(run_folder);
   log_ = std::make_unique<RunLog>(run_folder, images, end);
@@ -174,8 +178,8 @@ void Coordinator::preview(int64_t images, const std::string& name, const std::st
   if (log_) log_->preview(images, name, png, height, width);
 }
 
-void Coordinator::results(int64_t images, const std::vector<Result>& results) {
-  if (log_) log_->results(images, results);
+void Coordinator::results(const EvaluationRecord& record) {
+  if (log_) log_->results(record);
 }
 
 void Coordinator::write_status(const std::string& state, int64_t images) {
@@ -206,9 +210,10 @@ void Coordinator::write_status(const std::string& state, int64_t images) {
   }
 }
 
-int Coordinator::end(int64_t images, const std::string& checkpoint) {
+int Coordinator::end(int64_t images, const std::string& checkpoint, StopReason broken_off) {
   checkpoint_ = checkpoint;
-  const bool finished = images >= config_.train().images();
+  if (broken_off != StopReason::kNone) reason_ = broken_off;
+  const bool finished = images >= config_.train().images() && broken_off == StopReason::kNone;
   const bool restart =
       !finished && (reason_ == StopReason::kSignal || reason_ == StopReason::kDeadline);
   if (log_) {

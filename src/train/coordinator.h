@@ -12,7 +12,6 @@
 #include "comm/watchdog.h"
 #include "comm/world.h"
 #include "config/config.h"
-#include "eval/report.h"
 #include "train/run_log.h"
 #include "train/spike.h"
 #include "train/tally.h"
@@ -39,11 +38,12 @@ class Coordinator {
              const std::vector<std::pair<std::string, double>>& values);
   void preview(int64_t images, const std::string& name, const std::string& png, int height,
                int width);
-  void results(int64_t images, const std::vector<Result>& results);
+  void results(const EvaluationRecord& record);
 
   // status.json for the last time, and the exit status: 75 if the ranks left for a signal or the
-  // deadline, else 0.
-  int end(int64_t images, const std::string& checkpoint);
+  // deadline, else 0. With `broken_off`, for a reason that came after the last step, the run is not
+  // finished, though it has made all steps.
+  int end(int64_t images, const std::string& checkpoint, StopReason broken_off);
 
   void note_saved(const std::string& checkpoint) { checkpoint_ = checkpoint; }
   int64_t total_skipped() const { return skipped_; }
@@ -68,6 +68,9 @@ class Coordinator {
   int straggler_rank_ = -1;  // the last one told of
   std::string checkpoint_, straggler_;
 };
+
+// What beside a signal asks a run to end: RUN/STOP, and the end of this job's allocation.
+void watch_for_stop(const Config& config, const std::string& run_folder);
 
 // Seconds since 1970 at which this job's allocation ends, from the scheduler's environment; 0:
 // never.

@@ -107,15 +107,15 @@ void RunLog::event(int64_t images, const std::string& name,
   tensorboard_.flush();
 }
 
-void RunLog::results(int64_t images, const std::vector<Result>& results) {
+void RunLog::results(const EvaluationRecord& record) {
   Json json;
   json.object([&] {
-    json.field("images", images).field("event", "evaluation");
-    json.key("results").raw(results_json(results));
+    json.field("images", record.images()).field("event", "evaluation");
+    json.key("results").raw(record.json());
   });
   append(json.text());
-  for (const Result& result : results) {
-    tensorboard_.scalar(images, "evaluation/" + result.metric, result.value.value);
+  for (const NamedNumber& number : record.number()) {
+    tensorboard_.scalar(record.images(), "evaluation/" + number.name(), number.value());
   }
   tensorboard_.flush();
 }

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "base/progress.h"
-#include "eval/report.h"
+#include "record.pb.h"
 #include "train/log_file.h"
 #include "train/tensorboard.h"
 
@@ -36,7 +36,7 @@ class RunLog {
   void event(int64_t images, const std::string& name,
              const std::vector<std::pair<std::string, double>>& values);
   // {"images": N, "event": "evaluation", "results": {...}}, and their values for TensorBoard.
-  void results(int64_t images, const std::vector<Result>& results);
+  void results(const EvaluationRecord& record);
   void preview(int64_t images, const std::string& tag, const std::string& png, int height,
                int width);
   // Moves the bar on between two reports; it keeps showing the last report's numbers.

@@ -75,10 +75,11 @@ std::vector<Shard> Saver::plan(const std::vector<TensorGroup>& state) const {
 }
 
 void Saver::begin(int64_t images, const std::vector<TensorGroup>& state,
-                  const std::vector<NamedNumber>& numbers) {
+                  const std::vector<NamedNumber>& numbers, const std::vector<std::string>& awaits) {
   while (stage_ != Stage::kIdle) advance();
   images_ = images;
   numbers_ = numbers;
+  awaits_ = awaits;
   FileSystem& files = real_file_system();
   std::string failure;
   if (world_.is_root()) {
@@ -161,6 +162,7 @@ void Saver::gather_and_commit() {
   for (const int side : {shape.frames, shape.height, shape.width, shape.channels})
     manifest.add_clip_shape(side);
   for (const NamedNumber& number : numbers_) set_number(manifest, number.name(), number.value());
+  for (const std::string& name : awaits_) manifest.add_awaits(name);
   writer_.run([this, manifest] {
     FileSystem& files = real_file_system();
     published_ = commit_checkpoint(files, run_.folder, hidden_, manifest, *life_);
@@ -187,8 +189,23 @@ void Saver::settle() {
   failures_ = 0;
   newest_ = world_.broadcast(published_);
   if (world_.is_root()) {
+    if (!awaits_.empty()) awaiting_.push_back(newest_);
     LF_INFO("saved ", newest_, ": ", human_bytes(bytes_), " written and synced in ",
             std::round(1e3 * write_seconds_) / 1e3, " s");
+  }
+}
+
+void Saver::add_numbers(const std::string& folder, const std::vector<NamedNumber>& numbers) {
+  FileSystem& files = real_file_system();
+  try {
+    add_metrics(files, folder, numbers);
+    if (stage_ != Stage::kIdle) return;  // its commit looks at them, or the next one
+    CheckpointConfig config = config_.checkpoint();
+    config.set_read_back(false);  // the newest was, when it was published
+    prune_checkpoints(files, run_.folder, config, *life_);
+  } catch (const Error& error) {
+    if (error.code() != Code::kStorage) throw;
+    LF_WARN("numbers of ", folder, " are not kept: ", error.what());
   }
 }
 

@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "checkpoint/async_writer.h"
@@ -35,17 +36,21 @@ class Saver {
   // Code::kUsage if it was made with another store or a config that a resume may not change.
   int64_t restore(const std::vector<TensorGroup>& state);
 
-  // Collective. Begins to save, with `numbers` that are known of this state; waits first for a save
-  // still in flight. Storage that cannot be written is logged and tried again at the next save, up
-  // to a limit, since training can go on.
+  // Collective. Begins to save, with `numbers` that are known of this state and the names of those
+  // that it `awaits`; waits first for a save still in flight. Storage that cannot be written is
+  // logged and tried again at the next save, up to a limit, since training can go on.
   void begin(int64_t images, const std::vector<TensorGroup>& state,
-             const std::vector<NamedNumber>& numbers);
+             const std::vector<NamedNumber>& numbers, const std::vector<std::string>& awaits = {});
   // Collective, after every step: publishes what has become durable on all ranks.
   void poll();
   // Collective. Waits until the save in flight is published; here a failure is Code::kStorage.
   void finish();
 
   const std::string& newest() const { return newest_; }  // folder of the newest published, or ""
+  // On rank 0, of those that await numbers: the folders published since the last call.
+  std::vector<std::string> take_awaiting() { return std::exchange(awaiting_, {}); }
+  // On rank 0: such numbers. By them keep_best chooses, at once or with the commit in flight.
+  void add_numbers(const std::string& folder, const std::vector<NamedNumber>& numbers);
 
  private:
   enum class Stage { kIdle, kWriting, kCommitting };
@@ -65,6 +70,8 @@ class Saver {
   Stage stage_ = Stage::kIdle;
   int64_t images_ = 0;                // of the save in flight
   std::vector<NamedNumber> numbers_;  // likewise
+  std::vector<std::string> awaits_;   // likewise
+  std::vector<std::string> awaiting_;
   std::string hidden_, newest_, published_, save_error_;
   int failures_ = 0;
   double write_seconds_ = 0;  // of the slowest rank

@@ -20,15 +20,23 @@ int Trainer::run() {
     const Verdict verdict = coordinator_->after_step(before, images_, tally_, watchdog_.get());
     saver_->poll();
     coordinator_->note_saved(saver_->newest());
+    follow_evaluators();
     if (verdict.validate) validate();
     if (verdict.evaluate) evaluate();
     if (verdict.preview) show_preview();
-    if (verdict.save || verdict.leave) save();
+    if (verdict.save || verdict.leave) save(verdict.evaluate);
     if (verdict.leave) break;
   }
-  const Watchdog::Phase phase("last checkpoint", 3600);
-  saver_->finish();
-  return coordinator_->end(images_, saver_->newest());
+  {
+    const Watchdog::Phase phase("last checkpoint", 3600);
+    saver_->finish();
+  }
+  follow_evaluators();
+  const Watchdog::Phase phase("last evaluation");
+  const StopReason broken_off = evaluators_ ? evaluators_->wait() : StopReason::kNone;
+  const int status = coordinator_->end(images_, saver_->newest(), broken_off);
+  if (evaluators_ && world_.is_root()) evaluators_->end(status);
+  return status;
 }
 
 void Trainer::step() {
@@ -75,6 +83,10 @@ void Trainer::validate() {
 // Samples or reconstructions under the averaged weights, by the metrics that were asked for.
 void Trainer::evaluate() {
   const Watchdog::Phase phase("evaluation", 24 * 3600);
+  if (evaluators_) {  // they take it up from the checkpoint; at most one is waited for
+    evaluators_->wait();
+    return;
+  }
   const Ema::Swap averaged(step_->ema());
   EvaluationSubject subject;
   subject.model = &step_->model();
@@ -87,17 +99,27 @@ void Trainer::evaluate() {
   try {
     const std::vector<Result> results = evaluate_model(world_, config_.evaluation(), subject);
     if (!world_.is_root()) return;
-    publish_results(results, subject);
-    coordinator_->results(images_, results);
-    for (const Result& result : results) {
-      NamedNumber& number = numbers_.emplace_back();
-      number.set_name(result.metric);
-      number.set_value(result.value.value);
-    }
+    const EvaluationRecord record = record_of(results, images_);
+    publish_record(record, job_.run_folder);
+    coordinator_->results(record);
+    numbers_.insert(numbers_.end(), record.number().begin(), record.number().end());
   } catch (const Error& error) {  // all ranks leave it together; the checkpoint comes first
     if (error.code() != Code::kInterrupted) throw;
     if (world_.is_root()) LF_INFO("image ", images_, ": the evaluation was broken off");
   }
+}
+
+// What ranks of their own have found, on rank 0.
+void Trainer::publish(const std::string& checkpoint, const EvaluationRecord& record) {
+  publish_record(record, job_.run_folder);
+  coordinator_->results(record);
+  saver_->add_numbers(checkpoint, {record.number().begin(), record.number().end()});
+}
+
+void Trainer::follow_evaluators() {
+  if (!evaluators_ || !world_.is_root()) return;
+  evaluators_->submit(saver_->take_awaiting());
+  evaluators_->poll();
 }
 
 void Trainer::show_preview() {
@@ -118,11 +140,15 @@ void Trainer::show_preview() {
   world_.barrier();
 }
 
-void Trainer::save() {
+void Trainer::save(bool to_be_evaluated) {
   const Watchdog::Phase phase("checkpoint", 3600);
   const auto begin = std::chrono::steady_clock::now();
   step_->check_replicas(str("at image ", images_));
-  saver_->begin(images_, step_->state(), numbers_);
+  std::vector<std::string> awaits;
+  if (evaluators_ && to_be_evaluated) {
+    awaits.assign(config_.evaluation().metrics().begin(), config_.evaluation().metrics().end());
+  }
+  saver_->begin(images_, step_->state(), numbers_, awaits);
   tally_.checkpoint_stall +=
       std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }

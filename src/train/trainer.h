@@ -14,6 +14,7 @@
 #include "data/loader.h"
 #include "train/accelerator.h"
 #include "train/coordinator.h"
+#include "train/evaluators.h"
 #include "train/saver.h"
 #include "train/step.h"
 
@@ -30,7 +31,8 @@ struct TrainJob {
 class Trainer {
  public:
   // Collective. Opens the store, builds the model and takes up the newest checkpoint of the run.
-  Trainer(World& world, const Config& config, const TrainJob& job);
+  // `everyone` is given if there are other ranks behind those that train, who evaluate.
+  Trainer(World& world, const Config& config, const TrainJob& job, World* everyone = nullptr);
   ~Trainer();
 
   // Collective. Trains until the run or the slice is finished, or something asks it to stop, with a
@@ -41,8 +43,10 @@ class Trainer {
   void step();
   void validate();
   void evaluate();
+  void publish(const std::string& checkpoint, const EvaluationRecord& record);
+  void follow_evaluators();
   void show_preview();
-  void save();
+  void save(bool to_be_evaluated);
 
   void open_stores();
   void build_step();
@@ -58,6 +62,7 @@ class Trainer {
   std::unique_ptr<Coordinator> coordinator_;
   std::unique_ptr<Saver> saver_;
   std::unique_ptr<Watchdog> watchdog_;
+  std::unique_ptr<Evaluators> evaluators_;  // null: all ranks evaluate
   int64_t images_ = 0, end_ = 0;
   StepTally tally_;                   // since the last report
   std::vector<NamedNumber> numbers_;  // what validation and evaluation found at images_

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "checkpoint/retention.h"
 #include "comm/threads.h"
 #include "data/build.h"
 #include "eval/clips.h"
@@ -14,7 +15,21 @@
 #include "train/trainer.h"
 
 namespace lf {
-Trainer::Trainer(World& world, const Config& config, const TrainJob& job)
+
+// Checkpoints up to `images` whose evaluation was cut off, the oldest first.
+static std::vector<std::string> unevaluated(const std::string& run_folder, int64_t images) {
+  FileSystem& files = real_file_system();
+  std::vector<std::string> folders;
+  for (const Candidate& candidate : list_checkpoints(files, run_folder, Depth::kQuick)) {
+    if (candidate.valid() && candidate.images <= images &&
+        awaits_numbers(candidate.manifest, read_metrics(files, candidate.folder))) {
+      folders.insert(folders.begin(), candidate.folder);
+    }
+  }
+  return folders;
+}
+
+Trainer::Trainer(World& world, const Config& config, const TrainJob& job, World* everyone)
     : world_(world), config_(config), job_(job) {
   check_batch(config, world.size());
   at::set_num_threads(threads_of_rank(world, config.train().threads()));
@@ -22,11 +37,19 @@ Trainer::Trainer(World& world, const Config& config, const TrainJob& job)
   open_log_file(job.run_folder + "/logs");
   end_ = job.until_images > 0 ? std::min<int64_t>(job.until_images, config.train().images())
                               : config.train().images();
-  watchdog_ = std::make_unique<Watchdog>(world, config.comm());
+  watchdog_ = std::make_unique<Watchdog>(everyone != nullptr ? *everyone : world, config.comm());
+  if (everyone != nullptr) {
+    evaluators_ = std::make_unique<Evaluators>(
+        *everyone, world, [this](const std::string& checkpoint, const EvaluationRecord& record) {
+          publish(checkpoint, record);
+        });
+  }
   device_ = choose_device(world, config.train(), job.accelerator);
   open_stores();
-  if (config.evaluation().every_images() > 0) check_evaluation(config.evaluation(), *store_);
   build_step();
+  if (config.evaluation().every_images() > 0) {
+    check_evaluation(config.evaluation(), *store_, step_->model());
+  }
   saver_ = std::make_unique<Saver>(world, config_,
                                    RunIdentity{job.run_folder, store_->index().store_id(),
                                                job.code_version, shape_of_clips(*store_)},
@@ -101,6 +124,7 @@ void Trainer::resume() {
     LF_INFO("resumed from ", saver_->newest(), " at image ",
             human_count(static_cast<uint64_t>(images_)));
   }
+  if (evaluators_ && world_.is_root()) evaluators_->submit(unevaluated(job_.run_folder, images_));
 }
 
 }  // namespace lf

@@ -3,11 +3,14 @@ Arguments: the program, tests/fixtures/metrics."""
 
 import atexit
 import json
+import math
 import pathlib
+import pickle
 import shutil
 import struct
 import sys
 import tempfile
+import zipfile
 
 from trial import expect, finish, is_one_sentence, run
 
@@ -120,6 +123,55 @@ refused(2, "48", "--real", fixtures / "statistics.npz", "--fake", image_b, "--ex
 refused(2, "--extractor", "--real", image_a, "--fake", image_b, "--metrics", "fid")
 refused(2, "preprocessing", "--real", image_a, "--fake", image_b, "--extractor", "pixels",
         "--preprocessing", "torhc", "--metrics", "fd_pixels")
+one_image = array("one-image.npy", (1, 16, 20, 3), [9, 8, 7] * 320, "B")
+for real, fake in ((image_a, one_image), (one_image, image_a)):
+    refused(2, "1 sample of", "--real", real, "--fake", fake, "--extractor", "pixels", "--metrics",
+            "fd_pixels")
+
+# Weights that are none, of another network, cut off, or a pickle that would run something.
+ran = here / "ran"
+
+
+class Evil:
+    def __reduce__(self):
+        return pathlib.Path.touch, (ran,)
+
+
+def weights(name, tensors):
+    """A safetensors file of zeros."""
+    header, at = {}, 0
+    for tensor, shape in tensors.items():
+        size = 4 * math.prod(shape)
+        header[tensor] = {"dtype": "F32", "shape": shape, "data_offsets": [at, at + size]}
+        at += size
+    text = json.dumps(header).encode()
+    path = here / name
+    path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(at))
+    return path
+
+
+other = weights("other.safetensors", {"layer.weight": [4, 4]})
+half = weights("half.safetensors", {"Conv2d_1a_3x3.weight": [32, 3, 3, 3]})
+cut = here / "cut.safetensors"
+cut.write_bytes(half.read_bytes()[:-100])
+evil = here / "evil.pth"
+evil.write_bytes(pickle.dumps({"Conv2d_1a_3x3.weight": Evil()}))
+evil_zip = here / "evil-zip.pt"
+with zipfile.ZipFile(evil_zip, "w") as archive:
+    for member in ("data.pkl", "constants.pkl"):
+        archive.writestr(f"archive/{member}", pickle.dumps({"weight": Evil()}, protocol=2))
+    archive.writestr("archive/version", "3\n")
+for file, status, part in ((other, 4, "weights of no extractor we know"), (half, 4, "Conv2d_1a_3x3"),
+                           (cut, 4, "cut.safetensors"), (evil, 4, "evil.pth"),
+                           (evil_zip, 4, "evil-zip.pt"), (a, 4, "regular-a.npy"),
+                           (here, 2, "is a folder"), (here / "absent", 2, "no file")):
+    refused(status, part, "--real", image_a, "--fake", image_b, "--extractor", file, "--metrics", "fid")
+    if file != here and file.exists():
+        refused(4, file.name, "--pairs", image_a, image_b, "--lpips", file, "--metrics", "lpips")
+expect(not ran.exists(), "a pickle's code was run")
+pickle.loads(evil.read_bytes())
+expect(ran.exists(), "the pickle is harmless, so that the test shows nothing")
+
 refused(3, "codebook of 3", "--codes", codes, "--codebook", "3", "--metrics", "code_usage")
 refused(2, "--codebook", "--codes", codes, "--metrics", "code_usage")
 

@@ -50,6 +50,13 @@ class Holder {
   pid_t pid_;
 };
 
+NamedNumber named(const std::string& name, double value) {
+  NamedNumber number;
+  number.set_name(name);
+  number.set_value(value);
+  return number;
+}
+
 TEST(RunLock, ASecondJobIsRefusedAndToldWhoIsThere) {
   const std::string run = fresh_folder();
   const Holder holder(run, {"slurm-7", 0});
@@ -196,9 +203,14 @@ TEST(Retention, KeepsTheLastThoseOfTheGridAndTheBest) {
   using Names = std::vector<std::string>;
   EXPECT_EQ(prunable(config, candidates, metrics),
             (Names{"2700", "2400", "1800", "1500", "900", "300"}));
-  metrics[8].emplace_back();  // 900, evaluated later
-  metrics[8][0].set_name("fid");
-  metrics[8][0].set_value(1.0);
+  metrics[8] = {named("fid", 1.0)};  // 900, evaluated later
+  EXPECT_EQ(prunable(config, candidates, metrics),
+            (Names{"2700", "2400", "1800", "1500", "600", "300"}));
+  candidates[6].manifest.add_awaits("fid");  // 1500, whose evaluation is still to come
+  candidates[6].manifest.add_awaits("fvd");
+  metrics[6] = {named("fid", 9.0)};
+  EXPECT_EQ(prunable(config, candidates, metrics), (Names{"2700", "2400", "1800", "600", "300"}));
+  metrics[6].push_back(named("fvd", 9.0));
   EXPECT_EQ(prunable(config, candidates, metrics),
             (Names{"2700", "2400", "1800", "1500", "600", "300"}));
   config.set_best_is_highest(true);
@@ -237,10 +249,11 @@ TEST(Retention, NumbersFoundLaterDecideWhichIsBest) {
   const std::string run = fresh_folder();
   const Life life = Life::claim(disk(), run, {});
   for (const int64_t images : {100, 200, 300}) {
-    add_metrics(disk(), save(disk(), run, images, life), "fid", static_cast<double>(images));
+    add_metrics(disk(), save(disk(), run, images, life),
+                {named("fid", static_cast<double>(images))});
   }
-  add_metrics(disk(), run + "/checkpoints/img-000000000200", "fid", 1);
-  add_metrics(disk(), run + "/checkpoints/img-000000000200", "fvd", 2);
+  add_metrics(disk(), run + "/checkpoints/img-000000000200", {named("fid", 1)});
+  add_metrics(disk(), run + "/checkpoints/img-000000000200", {named("fvd", 2)});
   EXPECT_EQ(read_metrics(disk(), run + "/checkpoints/img-000000000200").size(), 2U);
   CheckpointConfig config;
   config.set_keep_last(1);

@@ -96,21 +96,21 @@ TEST(Pairs, CrpsIsErrorLessHalfTheSpread) {
 
 TEST(Codes, EvenUseHasFullPerplexity) {
   const at::Tensor even = at::arange(64, at::kLong).remainder(8).reshape({4, 4, 4});
-  const CodeUse use = code_use(even, 16);
+  const CodeUse use = code_use(count_codes(even, 16));
   EXPECT_DOUBLE_EQ(use.usage, 0.5);
   EXPECT_NEAR(use.perplexity, 8, 1e-12);
   EXPECT_NEAR(use.bits_per_image, 16 * 3, 1e-9);
-  const CodeUse one = code_use(at::zeros({3, 5}, at::kInt), 16);
+  const CodeUse one = code_use(count_codes(at::zeros({3, 5}, at::kInt), 16));
   EXPECT_NEAR(one.perplexity, 1, 1e-12);
   EXPECT_NEAR(one.bits_per_image, 0, 1e-9);
 }
 
 TEST(Codes, CodesOutsideTheBookAreNamed) {
   const at::Tensor codes = at::full({2, 3}, 9, at::kLong);
-  EXPECT_TRUE(contains(error_of(Code::kData, [&] { code_use(codes, 9); }), "expected 0 to 8"));
-  EXPECT_TRUE(contains(error_of(Code::kData, [&] { code_use(codes - 10, 9); }), "from -1"));
+  EXPECT_TRUE(contains(error_of(Code::kData, [&] { count_codes(codes, 9); }), "expected 0 to 8"));
+  EXPECT_TRUE(contains(error_of(Code::kData, [&] { count_codes(codes - 10, 9); }), "from -1"));
   EXPECT_TRUE(
-      contains(error_of(Code::kData, [&] { code_use(codes.to(at::kFloat), 9); }), "fractions"));
+      contains(error_of(Code::kData, [&] { count_codes(codes.to(at::kFloat), 9); }), "fractions"));
 }
 
 }  // namespace

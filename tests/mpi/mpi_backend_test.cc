@@ -60,7 +60,7 @@ void all_reduce(MpiBackend& backend, const at::Tensor& tensor, ReduceOp::RedOpTy
 }
 
 TEST(MpiBackend, AllReduceIsExactForEveryTypeAndSize) {
-  MpiBackend backend(kTimeout);
+  MpiBackend backend(World::join(), kTimeout);
   for (const at::ScalarType type : kTypes) {
     for (const int64_t size : kSizes) {
       for (const auto op : {ReduceOp::SUM, ReduceOp::MAX, ReduceOp::MIN, ReduceOp::PRODUCT}) {
@@ -76,7 +76,7 @@ TEST(MpiBackend, AllReduceIsExactForEveryTypeAndSize) {
 }
 
 TEST(MpiBackend, AverageIsRoundedOnceInLowPrecision) {
-  MpiBackend backend(kTimeout);
+  MpiBackend backend(World::join(), kTimeout);
   for (const at::ScalarType type : {at::kFloat, at::kDouble, at::kHalf, at::kBFloat16}) {
     const at::Tensor tensor = values_of(World::join().rank(), 1000, type).clone();
     all_reduce(backend, tensor, ReduceOp::AVG);
@@ -92,7 +92,7 @@ TEST(MpiBackend, AverageIsRoundedOnceInLowPrecision) {
 }
 
 TEST(MpiBackend, StridedTensorsKeepTheirLayout) {
-  MpiBackend backend(kTimeout);
+  MpiBackend backend(World::join(), kTimeout);
   for (const at::ScalarType type : {at::kFloat, at::kBFloat16, at::kLong}) {
     const at::Tensor base = values_of(World::join().rank(), 33 * 17, type).view({33, 17});
     const at::Tensor tensor = base.t().contiguous().t();
@@ -104,7 +104,7 @@ TEST(MpiBackend, StridedTensorsKeepTheirLayout) {
 }
 
 TEST(MpiBackend, BroadcastGivesEveryRootsValues) {
-  MpiBackend backend(kTimeout);
+  MpiBackend backend(World::join(), kTimeout);
   for (const at::ScalarType type : kTypes) {
     for (const int64_t size : kSizes) {
       for (int root = 0; root < backend.getSize(); ++root) {
@@ -128,7 +128,7 @@ TEST(MpiBackend, BroadcastGivesEveryRootsValues) {
 }
 
 TEST(MpiBackend, AllGatherOrdersByRank) {
-  MpiBackend backend(kTimeout);
+  MpiBackend backend(World::join(), kTimeout);
   const int ranks = backend.getSize();
   for (const at::ScalarType type : kTypes) {
     for (const int64_t size : kSizes) {
@@ -151,7 +151,7 @@ TEST(MpiBackend, AllGatherOrdersByRank) {
 }
 
 TEST(MpiBackend, QueuedCallsRunInOrderAndFuturesComplete) {
-  MpiBackend backend(kTimeout);
+  MpiBackend backend(World::join(), kTimeout);
   std::mutex mutex;
   std::vector<uint64_t> order;
   backend.set_trace([&](const CollectiveSpan& span) {
@@ -181,7 +181,7 @@ TEST(MpiBackend, QueuedCallsRunInOrderAndFuturesComplete) {
 }
 
 TEST(MpiBackend, ForeignTensorsAreRefusedAndHurtNobody) {
-  MpiBackend backend(kTimeout);
+  MpiBackend backend(World::join(), kTimeout);
   error_of(Code::kBug,
            [&] { all_reduce(backend, at::ones({3}, at::kComplexFloat), ReduceOp::SUM); });
   error_of(Code::kBug, [&] { all_reduce(backend, at::ones({3}, at::kInt), ReduceOp::BXOR); });
@@ -203,7 +203,7 @@ TEST(MpiBackend, ForeignTensorsAreRefusedAndHurtNobody) {
 template <typename Usual, typename Odd>
 void expect_mismatch(Usual&& usual, Odd&& odd) {
   World& world = World::join();
-  MpiBackend backend(kTimeout);
+  MpiBackend backend(World::join(), kTimeout);
   const bool is_odd = world.rank() == world.size() - 1;
   c10::intrusive_ptr<c10d::Work> work;
   const std::string message = error_of(Code::kBug, [&] {
@@ -247,7 +247,7 @@ TEST(MpiBackend, MismatchedCallsAreAnErrorOnEveryRank) {
 TEST(MpiBackend, ALateRankFailsTheWorkAndTheFutureOfTheOthers) {
   World& world = World::join();
   if (world.size() == 1) GTEST_SKIP() << "one rank waits for nobody";
-  MpiBackend backend(kTimeout);
+  MpiBackend backend(World::join(), kTimeout);
   c10d::BarrierOptions options;
   options.timeout = milliseconds(400);
   if (world.rank() == world.size() - 1) {
@@ -282,7 +282,7 @@ class StoreProbe : public DeviceBackend {
       EXPECT_EQ(store->get(std::to_string(other)), bytes(str("here is ", other)));
     }
     World::join().barrier();  // rank 0 serves the store until all have read
-    return c10::make_intrusive<MpiBackend>(timeout);
+    return c10::make_intrusive<MpiBackend>(World::join(), timeout);
   }
 };
 

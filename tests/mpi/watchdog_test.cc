@@ -67,6 +67,20 @@ TEST(Watchdog, ASilentRankIsBlamedUnlessItHasLeft) {
   EXPECT_EQ(judge(beats, {0, 11, 0}, 10), "");
 }
 
+TEST(Watchdog, RanksAreKeptWaitingByThoseOfTheirPartOnly) {
+  // Ranks 0 and 1 train and wait for each other at #90; rank 2 evaluates, at its own #4.
+  std::vector<Beat> beats = {beat_of(0, 11, 1, 90), beat_of(1, 11, 1, 89), beat_of(2, 1, 0, 4)};
+  beats[2].activity.part = 1;
+  EXPECT_TRUE(contains(judge(beats, kHeard, 10), "rank 1 has made no progress"));
+  beats[0].stalled_seconds = beats[1].stalled_seconds = 1;
+  EXPECT_EQ(judge(beats, kHeard, 10), "");
+  beats[2].stalled_seconds = 11;
+  EXPECT_TRUE(contains(judge(beats, kHeard, 10), "rank 2 has made no progress"));
+  beats[2].activity.limit_seconds = 100;
+  EXPECT_EQ(judge(beats, kHeard, 10), "");
+  EXPECT_TRUE(contains(judge(beats, {0, 0, 11}, 10), "rank 2 has not been heard"));
+}
+
 TEST(Watchdog, TheSlowestRankIsKnownByItsOwnTime) {
   std::vector<Beat> beats = {beat_of(0, 0, 0, 1), beat_of(1, 0, 0, 1), beat_of(2, 0, 0, 1)};
   EXPECT_FALSE(find_straggler(beats).has_value());
@@ -77,6 +91,10 @@ TEST(Watchdog, TheSlowestRankIsKnownByItsOwnTime) {
   ASSERT_TRUE(slowest.has_value());
   EXPECT_EQ(slowest->rank, 1);
   EXPECT_DOUBLE_EQ(slowest->ratio, 2.0);
+  beats[2].activity.part = 1;
+  beats[2].step_seconds = 0;  // a rank that does not train has no steps
+  ASSERT_TRUE(find_straggler(beats).has_value());
+  EXPECT_DOUBLE_EQ(find_straggler(beats)->ratio, 2.5);
 }
 
 TEST(Watchdog, NamesARankThatHangsAndSparesALongPhase) {
@@ -119,7 +137,7 @@ TEST(Watchdog, MeasuresTheRanksWithoutTheirWaiting) {
   CommConfig config;
   config.set_timeout_seconds(30);
   Watchdog watchdog(world, config);
-  MpiBackend backend(std::chrono::milliseconds(30000));
+  MpiBackend backend(World::join(), std::chrono::milliseconds(30000));
   const int slow = world.size() - 1;
   for (int step = 0; step < 8; ++step) {
     watchdog.begin_step(step);

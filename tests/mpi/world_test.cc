@@ -48,6 +48,52 @@ TEST(World, BytesOfAnySizeTravel) {
   }
 }
 
+TEST(World, APartIsAWorldOfItsOwn) {
+  World& world = World::join();
+  const int last = world.size() - 1;
+  const bool alone = world.rank() == last;
+  World& part = world.part(alone ? 1 : 0);
+  EXPECT_EQ(part.size(), alone ? 1 : last);
+  EXPECT_EQ(part.rank(), alone ? 0 : world.rank());
+  EXPECT_EQ(part.local_size(), world.local_size()) << "the parts share the machine";
+  EXPECT_EQ(part.local_rank(), world.local_rank());
+  EXPECT_TRUE(part.on_one_machine());
+  // As often as they like, without the others.
+  for (int i = 0; i < (alone ? 5 : 2); ++i) {
+    EXPECT_EQ(part.sum(int64_t{1}), part.size());
+    EXPECT_EQ(part.broadcast(part.is_root() ? str("from ", world.rank()) : ""),
+              str("from ", alone ? last : 0));
+  }
+  EXPECT_EQ(world.sum(int64_t{1}), world.size());
+}
+
+TEST(World, AMessageWaitsUntilItIsTaken) {
+  World& world = World::join();
+  if (world.size() == 1) GTEST_SKIP() << "there is nobody to write to";
+  const int last = world.size() - 1;
+  const std::vector<std::string> sent = {"one", "", std::string(3000000, 'x'), "four"};
+  const bool writes = world.is_root(), reads = world.rank() == last;
+  for (const std::string& text : sent) {
+    if (writes) world.post(last, text);
+  }
+  EXPECT_EQ(world.sum(int64_t{1}), world.size()) << "collectives go on meanwhile";
+  std::vector<std::string> got;
+  bool all = false;
+  while (!all) {
+    if (reads) {
+      if (std::optional<std::string> text = world.take(0)) got.push_back(std::move(*text));
+    } else if (writes) {
+      EXPECT_FALSE(world.take(last).has_value()) << "nobody wrote to rank 0";
+    }
+    all = world.max(static_cast<int64_t>(reads && got.size() < sent.size())) == 0;
+  }
+  if (reads) {
+    EXPECT_EQ(got, sent);
+    EXPECT_FALSE(world.take(0).has_value());
+  }
+  world.barrier();
+}
+
 TEST(World, AgreementNamesTheRanksThatDiffer) {
   World& world = World::join();
   world.agree("config", "batch: 64\nseed: 1\n");

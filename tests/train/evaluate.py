@@ -48,6 +48,7 @@ for images, results in found.items():
     result = results["fd_pixels"]
     check(result["n"] == 40 and result["extractor"] == "pixels" and result["extractor_hash"]
           and result["preprocessing"] == "torch" and result["reference_n"] == 40
+          and result["reference_hash"] == result["reference"]
           and result["images"] == images and result["weights"] == "ema"
           and result["subject"] == "reconstructions", f"provenance: {result}")
     written = list((run / "evaluations").glob(f"img-{images:012}-*.json"))
@@ -122,6 +123,8 @@ third = evaluate(run, "--extractor", "pixels", "--metrics", "fd_pixels", "--refe
                  here / "real.npz", "--samples", "50")
 check(third["fd_pixels"]["reference"] == str(here / "real.npz")
       and third["fd_pixels"]["reference_n"] == 100, f"{third}")
+check(third["fd_pixels"]["reference_hash"] == second["fd_pixels"]["reference_hash"]
+      != first["fd_pixels"]["reference_hash"], f"{first} {second} {third}")
 
 # ---- what cannot be answered is refused, by name
 for words, status, contains in (

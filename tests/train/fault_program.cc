@@ -2,12 +2,14 @@
 // what happens, where, on which rank and at which step in the variable LF_FAULT, "WHAT WHERE RANK
 // STEP".
 //   WHAT   loss-nan, gradient-nan    a number that is not finite, at this step only
+//          output-nan                the same, in what is reconstructed
 //          loss-nan-on               from this step on
 //          throw, exit, kill         the rank ends: by an exception, _exit(9), SIGKILL
 //          usr1, term, term-twice    the rank gets these signals
 //          sleep, sleep-on, hang     a wait of eight seconds; of 0.2 seconds in each step; for ever
 //   WHERE  build, resume, forward, second-forward (of a step), reduce (backward has shared the
-//          gradients of all weights but the first), checkpoint, validation, preview
+//          gradients of all weights but the first), checkpoint, validation, preview, reconstruct
+//          (in evaluations; ranks that only evaluate are at step -1)
 #include <ATen/TensorOperators.h>
 #include <signal.h>
 #include <unistd.h>
@@ -77,6 +79,14 @@ class FaultyModel : public Model {
     strike("preview");
     return sound_->preview(clips);
   }
+  at::Tensor reconstruct(const Clips& clips) override {
+    const at::Tensor made = sound_->reconstruct(clips);
+    if (g_fault.what == "output-nan" && g_fault.strikes("reconstruct")) {
+      return made * std::numeric_limits<float>::quiet_NaN();
+    }
+    strike("reconstruct");
+    return made;
+  }
   Loss loss(const Clips& clips, size_t phase, bool training) override {
     Loss out = sound_->loss(clips, phase, training);
     const int64_t step = current_activity().step;
@@ -122,11 +132,7 @@ int train(const std::vector<std::string>& words) {
   catch_stop_signals();
   World& world = World::join();
   start_log("fault_program", world.rank());
-  int status = 0;
-  {
-    Trainer trainer(world, config, job);
-    status = trainer.run();
-  }
+  const int status = run_training(world, config, job);
   world.barrier();
   return status;
 }

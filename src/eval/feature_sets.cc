@@ -1,0 +1,126 @@
+#include "eval/feature_sets.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "eval/arrays.h"
+#include "eval/chunks.h"
+
+namespace lf {
+namespace {
+
+// What an earlier evaluation kept of a reference; empty if a layer is missing or damaged.
+std::vector<FeatureSet> kept_statistics(const std::string& folder, const Features& features,
+                                        const ImageSet& images) {
+  std::vector<FeatureSet> sets;
+  for (const std::string& layer : features.layers) {
+    const std::string path = folder + "/" + layer + ".npz";
+    if (!real_file_system().exists(path)) return {};
+    try {
+      Statistics known = load_statistics(path);
+      sets.push_back({images.name(), known.n, std::move(known.moments), {}, images.hash()});
+    } catch (const Error& error) {
+      LF_WARN("made again: ", error.what());
+      return {};
+    }
+  }
+  return sets;
+}
+
+}  // namespace
+
+void require_same_size(const Extractor& extractor, FrameShape real, const std::string& real_name,
+                       FrameShape fake, const std::string& fake_name) {
+  if (extractor.frames() == 1) real.frames = fake.frames = 1;
+  if (real == fake) return;
+  const auto text = [](const FrameShape& shape) {
+    return str(shape.frames, " x ", shape.width, "x", shape.height, " with ", shape.channels,
+               " channels");
+  };
+  fail(Code::kUsage, printable(real_name), " is of ", text(real), ", ", printable(fake_name),
+       " of ", text(fake), "; a distance needs a reference of the same resolution");
+}
+
+Features::Features(const std::vector<ChosenMetric>& chosen, Extractor* from, std::string id)
+    : extractor(from), preprocessing(std::move(id)) {
+  for (const ChosenMetric& metric : chosen) {
+    if (metric.layer.empty()) continue;
+    if (std::find(layers.begin(), layers.end(), metric.layer) == layers.end()) {
+      layers.push_back(metric.layer);
+    }
+    pad_to = std::max(pad_to, metric.pad_to);
+    every_sample = every_sample || metric.row->needs != Evidence::kMoments;
+  }
+  std::sort(layers.begin(), layers.end());
+}
+
+std::string Features::text() const {
+  return str("extractor ", extractor->name(), " ", extractor->hash(), "\npreprocessing ",
+             preprocessing, "\nlayers ", join(layers, " "), "\npadded to ", pad_to, "\n");
+}
+
+std::vector<FeatureSet> features_of(World& world, const Features& features, const ImageSet& images,
+                                    int64_t count, const std::string& cache,
+                                    const std::function<bool()>& break_off) {
+  const Chunks chunks = Chunks::of(count, static_cast<int64_t>(images.shape().bytes()));
+  Extraction what{.title = "features of " + printable(images.name(), 40),
+                  .name = images.name(),
+                  .chunks = chunks,
+                  .make = [&](int64_t first, int64_t n) { return images.read(first, n); },
+                  .layers = features.layers,
+                  .pad_to = features.pad_to,
+                  .keep_features = features.every_sample,
+                  .cache = {},
+                  .break_off = break_off};
+  if (!cache.empty()) {
+    what.cache = ChunkCache(
+        world, cache, "reference",
+        str("images ", images.name(), "\nchunks of ", chunks.size, "\n", features.text()));
+  }
+  std::vector<FeatureSet> sets = extract_features(world, *features.extractor, what);
+  for (FeatureSet& set : sets) set.hash = images.hash();
+  return sets;
+}
+
+std::vector<FeatureSet> reference_of(World& world, const Features& features, const ImageSet& images,
+                                     int64_t count, const std::string& cache,
+                                     const std::function<bool()>& break_off) {
+  const bool keep = !cache.empty() && !features.every_sample;
+  std::string folder;
+  if (keep) {
+    folder = ChunkCache(world, cache, "statistics",
+                        str("images ", images.name(), "\ncount ", count, "\n", features.text()))
+                 .folder();
+    std::vector<FeatureSet> sets;
+    if (world.is_root()) sets = kept_statistics(folder, features, images);
+    if (world.max(static_cast<int64_t>(!sets.empty())) == 1) {
+      sets.resize(features.layers.size());
+      return sets;
+    }
+  }
+  std::vector<FeatureSet> sets = features_of(world, features, images, count, cache, break_off);
+  for (size_t i = 0; world.is_root() && keep && i < sets.size(); ++i) {
+    save_statistics(sets[i].moments, folder + "/" + features.layers[i] + ".npz");
+  }
+  return sets;
+}
+
+std::vector<FeatureSet> statistics_as_reference(const Features& features, const std::string& path) {
+  if (features.layers.size() != 1) {
+    fail(Code::kUsage, printable(path), " holds the statistics of one layer, the metrics look at ",
+         join(features.layers, ", "), "; evaluate them one after the other");
+  }
+  Statistics statistics = load_statistics(path);
+  for (const ExtractorLayer& layer : features.extractor->layers()) {
+    if (layer.name == features.layers[0] && layer.dim != statistics.moments.dim()) {
+      fail(Code::kUsage, printable(path), " holds statistics of ", statistics.moments.dim(),
+           " features, layer ", layer.name, " of ", features.extractor->name(), " has ", layer.dim,
+           "; give those of the same layer");
+    }
+  }
+  return {{path, statistics.n, std::move(statistics.moments), {}, hash_of_file(path)}};
+}
+
+}  // namespace lf

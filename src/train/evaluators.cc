@@ -1,0 +1,201 @@
+#include "train/evaluators.h"
+
+#include <ATen/Parallel.h>
+
+#include <chrono>
+#include <optional>
+#include <thread>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "comm/activity.h"
+#include "comm/threads.h"
+#include "comm/watchdog.h"
+#include "eval/evaluate.h"
+#include "eval/report.h"
+#include "eval/run_model.h"
+#include "train/trainer.h"
+
+namespace lf {
+namespace {
+
+// The first letter of a message. To the evaluating ranks:
+constexpr char kEvaluate = 'e', kEnd = 'x';  // a checkpoint's folder; the exit status
+// and to rank 0:
+constexpr char kFound = 'f', kBrokenOff = 'b', kStop = 's';  // a record; nothing; nothing
+
+void pause(int milliseconds) {
+  std::this_thread::sleep_for(std::chrono::milliseconds(milliseconds));
+}
+
+// The evaluating ranks' side. The first of them speaks with rank 0.
+class Evaluating {
+ public:
+  Evaluating(World& everyone, World& part, const Config& config, const TrainJob& job)
+      : everyone_(everyone),
+        part_(part),
+        config_(config),
+        job_(job),
+        watchdog_(everyone, config.comm()),
+        device_(choose_device(part, config.train(), job.accelerator)) {}
+
+  int run() {
+    while (true) {
+      const std::string order = part_.broadcast(part_.is_root() ? next_order() : std::string());
+      if (order.front() == kEnd) return std::stoi(order.substr(1));
+      const Watchdog::Phase phase("evaluation", 24 * 3600);
+      evaluate(order.substr(1));
+    }
+  }
+
+ private:
+  std::string next_order() {
+    const Watchdog::Phase phase("waiting for a checkpoint");
+    while (!hears()) {
+      tell_of_stop();
+      note_progress();
+      pause(20);
+    }
+    std::string order = std::move(*order_);
+    order_.reset();
+    return order;
+  }
+
+  // Whether rank 0 has said something that is not yet followed.
+  bool hears() {
+    if (!order_) order_ = everyone_.take(0);
+    return order_.has_value();
+  }
+
+  void tell_of_stop() {
+    if (told_ || stop_requested() == StopReason::kNone) return;
+    everyone_.post(0, {kStop});
+    told_ = true;
+  }
+
+  void evaluate(const std::string& folder) {
+    std::string answer = {kBrokenOff};
+    try {
+      const std::vector<Result> results = results_of(folder);
+      if (!part_.is_root()) return;
+      answer = kFound + record_of(results, images_).SerializeAsString();
+    } catch (const Error& error) {  // all ranks leave it together
+      if (error.code() != Code::kInterrupted) throw;
+    }
+    if (!part_.is_root()) return;
+    everyone_.post(0, answer);
+    tell_of_stop();
+  }
+
+  std::vector<Result> results_of(const std::string& folder) {
+    const RunModel run = open_run_model(folder, device_, {}, job_.make);
+    images_ = run.manifest.images();
+    EvaluationSubject subject;
+    subject.model = run.model.get();
+    subject.device = device_;
+    subject.store = open_store(run.manifest);
+    subject.validation = config_.train().validation_store().empty()
+                             ? subject.store
+                             : Store::open(config_.train().validation_store());
+    subject.run_folder = job_.run_folder;
+    subject.images = images_;
+    subject.weights = run.weights;
+    subject.break_off = [this] { return part_.is_root() && hears(); };
+    return evaluate_model(part_, config_.evaluation(), subject);
+  }
+
+  std::shared_ptr<const Store> open_store(const CheckpointManifest& manifest) const {
+    const std::string folder =
+        config_.train().store().empty() ? job_.run_folder + "/store" : config_.train().store();
+    std::shared_ptr<const Store> store = Store::open(folder);
+    if (store->index().store_id() != manifest.store_id()) {
+      fail(Code::kUsage, printable(folder), " is store ", store->index().store_id(),
+           ", the checkpoint was trained on store ", manifest.store_id(),
+           "; was the store replaced while the run went on?");
+    }
+    return store;
+  }
+
+  World& everyone_;
+  World& part_;
+  const Config& config_;
+  const TrainJob& job_;
+  const Watchdog watchdog_;
+  const at::Device device_;
+  std::optional<std::string> order_;
+  bool told_ = false;
+  int64_t images_ = 0;  // of the checkpoint being evaluated
+};
+
+int evaluate_apart(World& everyone, World& part, const Config& config, const TrainJob& job) {
+  at::set_num_threads(threads_of_rank(part, config.train().threads()));
+  real_file_system().make_folders(job.run_folder);
+  open_log_file(job.run_folder + "/logs");
+  watch_for_stop(config, job.run_folder);
+  note_part(1);
+  return Evaluating(everyone, part, config, job).run();
+}
+
+}  // namespace
+
+Evaluators::Evaluators(World& everyone, World& training, Found found)
+    : everyone_(everyone), training_(training), found_(std::move(found)), first_(training.size()) {}
+
+void Evaluators::submit(const std::vector<std::string>& folders) {
+  queue_.insert(queue_.end(), folders.begin(), folders.end());
+}
+
+void Evaluators::poll() {
+  while (const std::optional<std::string> message = everyone_.take(first_)) {
+    if (message->front() == kStop) {
+      request_stop();
+      continue;
+    }
+    const std::string folder = std::exchange(current_, "");
+    if (message->front() == kBrokenOff) {
+      LF_INFO("the evaluation of ", folder, " was broken off");
+      continue;
+    }
+    EvaluationRecord record;
+    LF_CHECK(record.ParseFromString(message->substr(1)), "an evaluation's record");
+    found_(folder, record);
+  }
+  if (!current_.empty() || queue_.empty() || stop_requested() != StopReason::kNone) return;
+  current_ = queue_.front();
+  queue_.pop_front();
+  everyone_.post(first_, kEvaluate + current_);
+}
+
+StopReason Evaluators::wait() {
+  while (true) {
+    if (training_.is_root()) poll();
+    const bool busy = !current_.empty() || !queue_.empty();  // nowhere but on rank 0
+    if (training_.max(static_cast<int64_t>(busy)) == 0) return StopReason::kNone;
+    const int64_t reason = training_.max(static_cast<int64_t>(stop_requested()));
+    if (reason != 0) return static_cast<StopReason>(reason);
+    pause(50);
+  }
+}
+
+void Evaluators::end(int status) { everyone_.post(first_, kEnd + std::to_string(status)); }
+
+int run_training(World& world, const Config& config, const TrainJob& job) {
+  const int apart = config.evaluation().ranks();
+  if (apart == 0) return Trainer(world, config, job).run();
+  if (config.evaluation().every_images() == 0) {
+    fail(Code::kUsage, "evaluation.ranks is ", apart, " but evaluation.every_images is 0: ",
+         "those ranks would have nothing to do; set both, or neither");
+  }
+  if (apart >= world.size()) {
+    fail(Code::kUsage, "evaluation.ranks is ", apart, " of ", world.size(),
+         world.size() == 1 ? " rank" : " ranks", ", which leaves none to train; start with more, ",
+         "such as mpirun -n ", apart + 1);
+  }
+  const bool evaluates = world.rank() >= world.size() - apart;
+  World& part = world.part(evaluates ? 1 : 0);
+  if (evaluates) return evaluate_apart(world, part, config, job);
+  return Trainer(part, config, job, &world).run();
+}
+
+}  // namespace lf
