@@ -71,7 +71,7 @@ std::vector<Result> evaluate_run(World& world, const RunRequest& request) {
   subject.run_folder = request.folder;
   subject.images = manifest.images();
   subject.weights = run.weights;
-  subject.weights_text = weights_of(manifest, run.config);
+  subject.weights_text = weights_of(manifest, config);
   if (world.is_root()) {
     LF_INFO("evaluating ", folder, " (", subject.weights, ") on ", world.size(), " ranks of ",
             at::get_num_threads(), " threads");
