@@ -20,6 +20,7 @@ class Tokenizer : public Model {
 };
 
 std::unique_ptr<Tokenizer> make_tokenizer(const Config& config, const ClipShape& shape,
-                                          at::Device device, const SumOverRanks& sum = {});
+                                          at::Device device, const SumOverRanks& sum = {},
+                                          const OpenExport& open = {});
 
 }  // namespace lf
