@@ -109,6 +109,7 @@ constexpr Option kTrainOptions[] = {
     {"--until-images", "N", "ends cleanly once N images are seen, with a checkpoint and status 0"},
     {"--dry-run", "", "prints the resolved config, parameters, memory and steps; trains nothing"},
     {"--ranks", "N", "ranks the memory of --dry-run is worked out for (default: 1)"},
+    {"--no-memory", "", "with --dry-run: leaves out the memory, for which small steps are made"},
     {"--json", "", "with --dry-run: one JSON object alone on stdout"},
 };
 

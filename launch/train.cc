@@ -1,5 +1,8 @@
 // `lastframe train`: starts or resumes a run, or with --dry-run says what it would be.
+#include <array>
+#include <cmath>
 #include <cstdio>
+#include <optional>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -13,47 +16,75 @@
 #include "launch/commands.h"
 #include "launch/plugin.h"
 #include "launch/version.h"
+#include "model/tokenizer.h"
 #include "train/estimate.h"
 #include "train/trainer.h"
 
 namespace lf {
 namespace {
 
-int dry_run(const Config& config, int ranks, bool as_json) {
-  const ClipShape shape = shape_of_config(config);
-  const std::unique_ptr<Model> model = make_model(config, shape, at::kCPU, {}, open_export);
-  const MemoryEstimate memory = estimate_memory(*model, config, shape, ranks);
-  const int64_t parameters = model->parameters().count();
-  int64_t trained = 0;
-  for (const NamedTensor& weight : model->parameters().weights()) trained += weight.tensor.numel();
-  const int64_t steps =
-      (config.train().images() + config.train().batch() - 1) / config.train().batch();
-  if (as_json) {
-    Json json;
-    json.object([&] {
-      json.field("parameters", parameters).field("trained_parameters", trained);
-      json.field("memory_bytes", memory.total);
-      json.field("memory_bytes_weights", memory.weights);
-      json.field("memory_bytes_per_clip", memory.per_clip);
-      json.field("ranks", ranks).field("steps", steps);
-      json.array("clip_shape", [&] {
-        for (const int side : {shape.frames, shape.height, shape.width, shape.channels})
-          json.value(side);
-      });
-      json.key("config").raw(config_json(config));
+// Of the codes of a clip, if the model makes any: what comparisons at equal size go by.
+double bits_of(const Model& model, int frames) {
+  const auto* tokenizer = dynamic_cast<const Tokenizer*>(&model);
+  if (tokenizer == nullptr) return 0;
+  const std::array<int64_t, 3> grid = tokenizer->grid(frames);
+  return static_cast<double>(grid[0] * grid[1] * grid[2]) *
+         std::log2(static_cast<double>(tokenizer->codes()));
+}
+
+struct Outlook {
+  ClipShape shape;
+  int64_t parameters, trained, steps;
+  double bits;
+  int ranks;
+  std::optional<MemoryEstimate> memory;
+};
+
+Outlook outlook_of(const Config& config, int ranks, bool with_memory) {
+  Outlook out{shape_of_config(config), 0, 0, 0, 0, ranks, {}};
+  const std::unique_ptr<Model> model = make_model(config, out.shape, at::kCPU, {}, open_export);
+  if (with_memory) out.memory = estimate_memory(*model, config, out.shape, ranks);
+  out.parameters = model->parameters().count();
+  for (const NamedTensor& weight : model->parameters().weights())
+    out.trained += weight.tensor.numel();
+  out.steps = (config.train().images() + config.train().batch() - 1) / config.train().batch();
+  out.bits = bits_of(*model, out.shape.frames);
+  return out;
+}
+
+void print_json(const Config& config, const Outlook& outlook) {
+  const ClipShape& shape = outlook.shape;
+  Json json;
+  json.object([&] {
+    json.field("parameters", outlook.parameters).field("trained_parameters", outlook.trained);
+    if (outlook.memory) {
+      json.field("memory_bytes", outlook.memory->total);
+      json.field("memory_bytes_weights", outlook.memory->weights);
+      json.field("memory_bytes_per_clip", outlook.memory->per_clip);
+    }
+    json.field("ranks", outlook.ranks).field("steps", outlook.steps);
+    if (outlook.bits > 0) json.field("bits_per_clip", outlook.bits);
+    json.array("clip_shape", [&] {
+      for (const int side : {shape.frames, shape.height, shape.width, shape.channels})
+        json.value(side);
     });
-    std::puts(json.text().c_str());
-    return 0;
-  }
+    json.key("config").raw(config_json(config));
+  });
+  std::puts(json.text().c_str());
+}
+
+void print_text(const Config& config, const Outlook& outlook) {
+  const ClipShape& shape = outlook.shape;
+  std::printf("%s\n# clips %d x %dx%dx%d, parameters %s, steps %s of %d clips\n",
+              print_config(config).c_str(), shape.frames, shape.height, shape.width, shape.channels,
+              human_count(static_cast<uint64_t>(outlook.parameters)).c_str(),
+              human_count(static_cast<uint64_t>(outlook.steps)).c_str(), config.train().batch());
+  if (outlook.bits > 0) std::printf("# codes of a clip: %.0f bits\n", outlook.bits);
+  if (!outlook.memory) return;
   std::printf(
-      "%s\n# clips %d x %dx%dx%d, parameters %s, steps %s of %d clips\n"
       "# memory per rank on %d ranks: about %s (weights, moments and averages %s, %s a clip)\n",
-      print_config(config).c_str(), shape.frames, shape.height, shape.width, shape.channels,
-      human_count(static_cast<uint64_t>(parameters)).c_str(),
-      human_count(static_cast<uint64_t>(steps)).c_str(), config.train().batch(), ranks,
-      human_bytes(memory.total).c_str(), human_bytes(memory.weights).c_str(),
-      human_bytes(memory.per_clip).c_str());
-  return 0;
+      outlook.ranks, human_bytes(outlook.memory->total).c_str(),
+      human_bytes(outlook.memory->weights).c_str(), human_bytes(outlook.memory->per_clip).c_str());
 }
 
 }  // namespace
@@ -61,8 +92,11 @@ int dry_run(const Config& config, int ranks, bool as_json) {
 int run_train(const Arguments& arguments) {
   const Config config = load_config(arguments.get("--config"), arguments.all("--set"));
   if (arguments.has("--dry-run")) {
-    return dry_run(config, static_cast<int>(arguments.number("--ranks", 1, 1, 1 << 20)),
-                   arguments.has("--json"));
+    const Outlook outlook =
+        outlook_of(config, static_cast<int>(arguments.number("--ranks", 1, 1, 1 << 20)),
+                   !arguments.has("--no-memory"));
+    (arguments.has("--json") ? print_json : print_text)(config, outlook);
+    return 0;
   }
   TrainJob job;
   job.run_folder = arguments.required("--run");

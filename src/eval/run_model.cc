@@ -41,7 +41,7 @@ RunModel open_run_model(const std::string& checkpoint, at::Device device,
   run.shape = {manifest.clip_shape(0), manifest.clip_shape(1), manifest.clip_shape(2),
                manifest.clip_shape(3)};
   run.manifest = manifest;
-  run.model = make(run.config, run.shape, device, {}, open_export);
+  run.model = make(without_judge(run.config), run.shape, device, {}, open_export);
   const ParameterTable& table = run.model->parameters();
   std::vector<StateTensor> all, weights;
   append(weights, table.weights());
@@ -60,11 +60,10 @@ ExportedModel open_export(const std::string& path) {
   }
   const SafetensorsFile file(real_file_system(), path);
   const auto config = file.metadata().find("config");
-  if (config == file.metadata().end()) {
-    fail(Code::kCheckpoint, printable(path),
-         " carries no config; give a file that `lastframe export RUN --out FILE` wrote");
+  ExportedModel model;
+  if (config != file.metadata().end()) {
+    model.config = parse_config(config->second, "the config in " + printable(path));
   }
-  ExportedModel model{parse_config(config->second, "the config in " + printable(path)), {}};
   for (const TensorEntry& entry : file.tensors())
     model.tensors.push_back({entry.layout.name, read_tensor(file, entry)});
   return model;

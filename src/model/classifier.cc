@@ -4,6 +4,7 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/cross_entropy_loss.h>
+#include <ATen/ops/full.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/relu.h>
 #include <ATen/ops/where.h>
@@ -61,11 +62,17 @@ struct Network {
     head = (scope / "head").weight("weight", {shape.classes, in}, Init::kFanIn);
     head_bias = (scope / "head").weight("bias", {shape.classes}, Init::kZeros);
   }
+  // [B * T, C, H, W] in [-1, 1] -> [B * T, channels, h, w] after every stage.
+  std::vector<at::Tensor> maps(const at::Tensor& images, int64_t frames) const {
+    std::vector<at::Tensor> maps;
+    at::Tensor h = at::relu(stem_norm(stem(images)));
+    for (const Stage& stage : stages) maps.push_back(h = stage(h, frames));
+    return maps;
+  }
   // [B, T, H, W, C] in [-1, 1] -> [B, channels]: the mean over places and frames.
   at::Tensor features(const at::Tensor& x_BTHWC) const {
     const int64_t frames = x_BTHWC.size(1);
-    at::Tensor h = at::relu(stem_norm(stem(frames_as_images(x_BTHWC))));
-    for (const Stage& stage : stages) h = stage(h, frames);
+    const at::Tensor h = maps(frames_as_images(x_BTHWC), frames).back();
     return h.to(at::kFloat).mean({2, 3}).unflatten(0, {-1, frames}).mean(1);
   }
   at::Tensor logits(const at::Tensor& features) const {
@@ -160,18 +167,42 @@ class Classifier : public Model {
   Network network_;
 };
 
-class OwnExtractor : public CheckedExtractor {
- public:
-  OwnExtractor(Weights& weights, const Shape& shape)
-      : CheckedExtractor(weights.hash(), kFramesAtOnce),
-        shape_(shape),
-        table_(0, weights.device()),
-        network_(Scope(table_, kRoot), shape) {
-    for (const NamedTensor& weight : table_.weights()) {
+// What was exported, built again from its tensors alone.
+struct Exported {
+  Shape shape;
+  ParameterTable table;
+  Network network;
+
+  explicit Exported(Weights& weights)
+      : shape(shape_of(weights)), table(0, weights.device()), network(Scope(table, kRoot), shape) {
+    for (const NamedTensor& weight : table.weights()) {
       weight.tensor.detach().copy_(weights.take(weight.name, weight.tensor.sizes()));
+      weight.tensor.set_requires_grad(false);
     }
     weights.require_all_taken();
   }
+
+  static Shape shape_of(const Weights& weights) {
+    const std::string root = str(kRoot, ".");
+    Shape shape{weights.extent(root + "stem.weight", 1), weights.extent(root + "stem.weight", 0), 0,
+                weights.extent(root + "head.weight", 0),
+                weights.has_any(root + "stage0.temporal.")};
+    while (weights.has_any(str(root, "stage", shape.stages, "."))) ++shape.stages;
+    if (shape.channels < 1 || shape.width < 4 || shape.stages < 1 || shape.classes < 2) {
+      fail(Code::kCheckpoint, printable(weights.file()),
+           " is not a whole classifier; export it from its run again");
+    }
+    return shape;
+  }
+};
+
+class OwnExtractor : public CheckedExtractor {
+ public:
+  explicit OwnExtractor(Weights& weights)
+      : CheckedExtractor(weights.hash(), kFramesAtOnce),
+        exported_(weights),
+        shape_(exported_.shape),
+        network_(exported_.network) {}
 
   std::string name() const override { return "own"; }
   std::vector<ExtractorLayer> layers() const override {
@@ -200,9 +231,9 @@ class OwnExtractor : public CheckedExtractor {
   }
 
  private:
-  Shape shape_;
-  ParameterTable table_;
-  Network network_;
+  Exported exported_;
+  const Shape& shape_;
+  const Network& network_;
 };
 
 }  // namespace
@@ -215,15 +246,25 @@ std::unique_ptr<Model> make_classifier(const ClassifierConfig& config, const Cli
 bool is_classifier(const Weights& weights) { return weights.has_any(str(kRoot, ".stem.")); }
 
 std::unique_ptr<Extractor> make_own_extractor(Weights& weights) {
-  const std::string root = str(kRoot, ".");
-  Shape shape{weights.extent(root + "stem.weight", 1), weights.extent(root + "stem.weight", 0), 0,
-              weights.extent(root + "head.weight", 0), weights.has_any(root + "stage0.temporal.")};
-  while (weights.has_any(str(root, "stage", shape.stages, "."))) ++shape.stages;
-  if (shape.channels < 1 || shape.width < 4 || shape.stages < 1 || shape.classes < 2) {
-    fail(Code::kCheckpoint, printable(weights.file()),
-         " is not a whole classifier; export it from its run again");
+  return std::make_unique<OwnExtractor>(weights);
+}
+
+FeatureMaps classifier_maps(Weights& weights) {
+  const auto exported = std::make_shared<Exported>(weights);
+  if (exported->shape.clips) {
+    fail(Code::kUsage, printable(weights.file()),
+         " is a classifier of clips, and frames are to be compared one by one; give one that was "
+         "trained on images (recipe.frames=1)");
   }
-  return std::make_unique<OwnExtractor>(weights, shape);
+  FeatureMaps maps;
+  maps.name = "own";
+  maps.channels = exported->shape.channels;
+  maps.smallest = int64_t{1} << (exported->shape.stages - 1);
+  const auto depths = static_cast<size_t>(exported->shape.stages);
+  maps.heads.assign(depths, at::full({1, 1, 1, 1}, 1.0 / static_cast<double>(depths),
+                                     exported->network.head.options()));
+  maps.of = [exported](const at::Tensor& images) { return exported->network.maps(images, 1); };
+  return maps;
 }
 
 }  // namespace lf

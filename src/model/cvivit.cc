@@ -170,7 +170,8 @@ class CvivitNetwork : public TokenNetwork {
 }  // namespace
 
 std::unique_ptr<Tokenizer> make_cvivit(const Config& config, const ClipShape& shape,
-                                       at::Device device, const SumOverRanks& sum) {
+                                       at::Device device, const SumOverRanks& sum,
+                                       const OpenExport& open) {
   const CvivitConfig& own = config.model().cvivit();
   TokenParts parts;
   parts.network = [&](const Scope& root) {
@@ -178,8 +179,9 @@ std::unique_ptr<Tokenizer> make_cvivit(const Config& config, const ClipShape& sh
   };
   parts.quantiser = own.quantiser();
   parts.reconstruction = own.reconstruction();
+  parts.perceptual = own.perceptual();
   parts.gan = own.gan();
-  return make_token_autoencoder(parts, config, shape, device, sum);
+  return make_token_autoencoder(parts, config, shape, device, sum, open);
 }
 
 }  // namespace lf

@@ -10,6 +10,7 @@ namespace lf {
 
 // Code::kUsage, naming legal values, if patches do not fit into clips of this shape.
 std::unique_ptr<Tokenizer> make_cvivit(const Config& config, const ClipShape& shape,
-                                       at::Device device, const SumOverRanks& sum);
+                                       at::Device device, const SumOverRanks& sum,
+                                       const OpenExport& open);
 
 }  // namespace lf

@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
@@ -101,29 +102,17 @@ Chain fire_of(Weights& weights, const std::string& name, const Module& module) {
   };
 }
 
+at::Tensor of_channels(const std::vector<float>& numbers, const Weights& weights) {
+  return at::tensor(numbers, at::TensorOptions(weights.device()).dtype(at::kFloat))
+      .view({1, -1, 1, 1});
+}
+
 class Lpips : public PairDistance {
  public:
   explicit Lpips(Weights& weights)
-      : trunk_(trunk_of(weights)), hash_(weights.hash()), device_(weights.device()) {
-    for (const Module& module : trunk_.modules) {
-      const std::string name = str("features.", module.index);
-      const bool is_fire = module.kind == Module::kFire;
-      if (module.kind == Module::kPool) {
-        steps_.push_back(
-            [kernel = module.kernel, over = trunk_.pool_at_edges](const at::Tensor& x) {
-              return at::max_pool2d(x, kernel, 2, 0, 1, over);
-            });
-      } else {
-        steps_.push_back(is_fire ? fire_of(weights, name, module) : conv_of(weights, name, module));
-      }
-      if (!module.tapped) continue;
-      const int64_t channels = is_fire ? 8 * module.out : module.out;
-      heads_.push_back(weights.take(str("lin", heads_.size(), ".weight"), {1, channels, 1, 1}));
-    }
-    weights.require_all_taken();
-  }
+      : network_(lpips_maps(weights)), hash_(weights.hash()), device_(weights.device()) {}
 
-  std::string name() const override { return str("lpips-", trunk_.name); }
+  std::string name() const override { return network_.name; }
   std::string hash() const override { return hash_; }
 
   at::Tensor distance(const at::Tensor& a, const at::Tensor& b) const override {
@@ -131,9 +120,11 @@ class Lpips : public PairDistance {
     const at::NoGradGuard no_grad;
     std::vector<at::Tensor> parts = {at::zeros({0}, at::kFloat)};
     for (int64_t from = 0; from < a.size(0); from += kPairsAtOnce) {
-      parts.push_back(part(a.slice(0, from, from + kPairsAtOnce).to(device_),
-                           b.slice(0, from, from + kPairsAtOnce).to(device_))
-                          .to(at::kCPU));
+      const auto maps_of = [&](const at::Tensor& images) {
+        return network_.of(
+            rgb_images(images.slice(0, from, from + kPairsAtOnce).to(device_)) / 127.5 - 1);
+      };
+      parts.push_back(feature_distance(network_, maps_of(a), maps_of(b)).to(at::kCPU));
     }
     return at::cat(parts);
   }
@@ -150,51 +141,59 @@ class Lpips : public PairDistance {
       fail(Code::kUsage, "the images have ", a.size(3), " channels, ", name(),
            " takes 1 or 3; convert them to grey or RGB");
     }
-    if (std::min(a.size(1), a.size(2)) < trunk_.smallest) {
+    if (std::min(a.size(1), a.size(2)) < network_.smallest) {
       fail(Code::kUsage, "the images have ", a.size(2), "x", a.size(1), " pixels, ", name(),
-           " needs at least ", trunk_.smallest, "x", trunk_.smallest,
+           " needs at least ", network_.smallest, "x", network_.smallest,
            "; use weights of another network");
     }
   }
 
-  static at::Tensor prepared(const at::Tensor& images) {
-    const at::Tensor shift =
-                         at::tensor({-.030F, -.088F, -.188F}, images.options().dtype(at::kFloat)),
-                     scale = at::tensor({.458F, .448F, .450F}, images.options().dtype(at::kFloat));
-    const at::Tensor x = rgb_images(images) / 127.5 - 1;
-    return (x - shift.view({1, 3, 1, 1})) / scale.view({1, 3, 1, 1});
-  }
-
-  static at::Tensor unit(const at::Tensor& x) {
-    return x / (x.square().sum(1, /*keepdim=*/true).sqrt() + 1e-10);
-  }
-
-  at::Tensor part(const at::Tensor& a, const at::Tensor& b) const {
-    const int64_t count = a.size(0);
-    at::Tensor x = at::cat({prepared(a), prepared(b)});
-    at::Tensor sum = at::zeros({count}, x.options());
-    size_t head = 0;
-    for (size_t i = 0; i < steps_.size(); ++i) {
-      x = steps_[i](x);
-      if (!trunk_.modules[i].tapped) continue;
-      const at::Tensor u = unit(x);
-      const at::Tensor apart = (u.slice(0, 0, count) - u.slice(0, count)).square();
-      sum += (apart * heads_[head++]).sum(1).mean({1, 2});
-    }
-    return sum;
-  }
-
-  Trunk trunk_;
+  FeatureMaps network_;
   std::string hash_;
   at::Device device_;
-  std::vector<Chain> steps_;
-  std::vector<at::Tensor> heads_;
 };
 
 }  // namespace
 
 bool is_lpips(const Weights& weights) {
   return weights.has("features.0.weight") && weights.has("lin0.weight");
+}
+
+FeatureMaps lpips_maps(Weights& weights) {
+  const Trunk trunk = trunk_of(weights);
+  FeatureMaps maps;
+  maps.name = str("lpips-", trunk.name);
+  maps.smallest = trunk.smallest;
+  std::vector<std::pair<Chain, bool>> steps;  // and whether what comes out is compared
+  for (const Module& module : trunk.modules) {
+    const std::string name = str("features.", module.index);
+    const bool is_fire = module.kind == Module::kFire;
+    Chain step;
+    if (module.kind == Module::kPool) {
+      step = [kernel = module.kernel, over = trunk.pool_at_edges](const at::Tensor& x) {
+        return at::max_pool2d(x, kernel, 2, 0, 1, over);
+      };
+    } else {
+      step = is_fire ? fire_of(weights, name, module) : conv_of(weights, name, module);
+    }
+    steps.emplace_back(std::move(step), module.tapped);
+    if (!module.tapped) continue;
+    const int64_t channels = is_fire ? 8 * module.out : module.out;
+    maps.heads.push_back(
+        weights.take(str("lin", maps.heads.size(), ".weight"), {1, channels, 1, 1}));
+  }
+  weights.require_all_taken();
+  maps.of = [steps = std::move(steps), shift = of_channels({-.030F, -.088F, -.188F}, weights),
+             scale = of_channels({.458F, .448F, .450F}, weights)](const at::Tensor& images) {
+    std::vector<at::Tensor> tapped;
+    at::Tensor x = (images - shift) / scale;
+    for (const auto& [step, compared] : steps) {
+      x = step(x);
+      if (compared) tapped.push_back(x);
+    }
+    return tapped;
+  };
+  return maps;
 }
 
 std::unique_ptr<PairDistance> make_lpips(Weights& weights) {

@@ -1,6 +1,6 @@
 // LPIPS 0.1: how different two images look, as the weighted distance of their features in AlexNet,
-// VGG16 or SqueezeNet 1.1, whichever the weights are of. For measuring; the training loss of the
-// tokenizers has weights and gradients of its own. Called by eval.
+// VGG16 or SqueezeNet 1.1, whichever the weights are of. PairDistance measures; the loss by the
+// same features is perceptual.h's. Called by eval and PerceptualLoss.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -8,6 +8,7 @@
 #include <memory>
 #include <string>
 
+#include "model/perceptual.h"
 #include "model/weights.h"
 
 namespace lf {
@@ -25,6 +26,7 @@ class PairDistance {
 
 bool is_lpips(const Weights& weights);
 // Tensors: features.N.weight and .bias of torchvision's network, linK.weight of the heads.
+FeatureMaps lpips_maps(Weights& weights);
 std::unique_ptr<PairDistance> make_lpips(Weights& weights);
 
 }  // namespace lf

@@ -69,6 +69,13 @@ at::Tensor Model::sample(const SampleRequest& /*request*/) {
   fail(Code::kUsage, "this model makes no clips from nothing; it can only reconstruct them");
 }
 
+Config without_judge(Config config) {
+  ModelConfig& model = *config.mutable_model();
+  if (model.has_vqvae()) model.mutable_vqvae()->clear_perceptual();
+  if (model.has_cvivit()) model.mutable_cvivit()->clear_perceptual();
+  return config;
+}
+
 std::unique_ptr<Model> make_model(const Config& config, const ClipShape& shape, at::Device device,
                                   const SumOverRanks& sum, const OpenExport& open) {
   const uint64_t seed = config.train().seed();
@@ -86,7 +93,7 @@ std::unique_ptr<Model> make_model(const Config& config, const ClipShape& shape, 
                               config.train().recompute());
     case ModelConfig::kVqvae:
     case ModelConfig::kCvivit:
-      return make_tokenizer(config, shape, device, sum);
+      return make_tokenizer(config, shape, device, sum, open);
     case ModelConfig::kCodePrior:
       return make_code_prior(config, shape, device, open);
     case ModelConfig::kUnet:
@@ -107,9 +114,10 @@ std::unique_ptr<Model> make_model(const Config& config, const ClipShape& shape, 
 }
 
 std::unique_ptr<Tokenizer> make_tokenizer(const Config& config, const ClipShape& shape,
-                                          at::Device device, const SumOverRanks& sum) {
-  if (config.model().has_vqvae()) return make_vqvae(config, shape, device, sum);
-  if (config.model().has_cvivit()) return make_cvivit(config, shape, device, sum);
+                                          at::Device device, const SumOverRanks& sum,
+                                          const OpenExport& open) {
+  if (config.model().has_vqvae()) return make_vqvae(config, shape, device, sum, open);
+  if (config.model().has_cvivit()) return make_cvivit(config, shape, device, sum, open);
   fail(Code::kUsage, "a prior needs the codes of model.vqvae or model.cvivit, and this is neither");
 }
 

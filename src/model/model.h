@@ -100,9 +100,10 @@ at::Tensor keyed_uniform(const Clips& clips, Purpose purpose, uint32_t layer,
                          at::IntArrayRef shape);
 at::Tensor keyed_normal(const Clips& clips, Purpose purpose, uint32_t layer, at::IntArrayRef shape);
 
-// What `lastframe export` wrote of another model: models do not read files themselves.
+// What `lastframe export` wrote of another model, or the weights of a network that others trained,
+// which have no config: models do not read files themselves.
 struct ExportedModel {
-  Config config;
+  Config config;  // chooses no model where there is none
   std::vector<NamedTensor> tensors;
 };
 using OpenExport = std::function<ExportedModel(const std::string& file)>;
@@ -110,6 +111,9 @@ using OpenExport = std::function<ExportedModel(const std::string& file)>;
 // What makes a model for a run: make_model(), or in tests a model of their own.
 using ModelMaker = std::function<std::unique_ptr<Model>(const Config&, const ClipShape&, at::Device,
                                                         const SumOverRanks&, const OpenExport&)>;
+
+// The same for a model that is used, not trained: without the file of its perceptual loss.
+Config without_judge(Config config);
 
 // Code::kUsage if the config chooses no model, or one that cannot take clips of this shape. Without
 // `sum` the model is this process's alone; one that is built on another needs `open`.

@@ -34,6 +34,11 @@ std::unique_ptr<Tokenizer> open_tokenizer(const std::string& file, const char* o
   }
   LF_CHECK(open != nullptr, "a model over a tokenizer is made where exports can be opened");
   ExportedModel exported = open(file);
+  if (exported.config.model().kind_case() == ModelConfig::KIND_NOT_SET) {
+    fail(Code::kUsage, option, ": ", printable(file),
+         " carries no config; give a file that `lastframe export RUN --out FILE` wrote");
+  }
+  exported.config = without_judge(exported.config);
   ModelConfig& model = *exported.config.mutable_model();
   if (model.has_vqvae()) model.mutable_vqvae()->mutable_gan()->set_weight(0);
   if (model.has_cvivit()) model.mutable_cvivit()->mutable_gan()->set_weight(0);

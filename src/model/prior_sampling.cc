@@ -57,7 +57,8 @@ class Maker {
     const int64_t all_open = open;
     for (int round = 0; round < config_.rounds() && open > 0; ++round) {
       const at::Tensor chance = luck(first_round + static_cast<uint32_t>(round), {total, 2});
-      const at::Tensor known = ids != network_.mask(), logits = look(ids);
+      const at::Tensor known = ids != network_.mask();
+      const at::Tensor logits = without_smoothing(look(ids), config_.label_smoothing());
       const at::Tensor made =
           at::where(known, ids, draw_codes(logits, chance.select(2, 0), config_));
       open = open_after_round(all_open, open, round, config_.rounds());
@@ -127,6 +128,12 @@ at::Tensor frame_by_frame(const PriorNetwork& network, const CodePriorConfig& co
 }
 
 }  // namespace
+
+at::Tensor without_smoothing(const at::Tensor& logits, double smoothing) {
+  if (smoothing == 0) return logits;
+  const double spread = smoothing / static_cast<double>(logits.size(-1));
+  return (logits.softmax(-1) - spread).clamp_min(0).log();
+}
 
 at::Tensor draw_codes(const at::Tensor& logits, const at::Tensor& luck,
                       const CodePriorConfig& config) {

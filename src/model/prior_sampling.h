@@ -12,6 +12,11 @@ namespace lf {
 at::Tensor draw_codes(const at::Tensor& logits, const at::Tensor& luck,
                       const CodePriorConfig& config);
 
+// Logits [..., codes] of the probabilities that a network was meant to learn, from those it learnt
+// with label smoothing: what that spread over all codes is taken away again. MaskGIT draws from the
+// smoothed ones, in which every tenth code is any code at all.
+at::Tensor without_smoothing(const at::Tensor& logits, double smoothing);
+
 // How many of `total` codes are still open after round `round` of `rounds`, of `open` before it.
 int64_t open_after_round(int64_t total, int64_t open, int64_t round, int64_t rounds);
 

@@ -11,11 +11,15 @@
 
 #include "base/error.h"
 #include "model/discriminator.h"
+#include "model/perceptual.h"
 #include "model/quantiser.h"
 #include "model/transformer.h"
 
 namespace lf {
 namespace {
+
+// Streams of the choice of frames.
+constexpr uint32_t kAdversarialFrame = 0, kPerceptualFrame = 1;
 
 // How many codes it would take to be as varied, were all used alike: exp of the entropy.
 at::Tensor perplexity(const at::Tensor& ids, int64_t codes) {
@@ -27,18 +31,24 @@ at::Tensor perplexity(const at::Tensor& ids, int64_t codes) {
 class TokenAutoencoder : public Tokenizer {
  public:
   TokenAutoencoder(const TokenParts& parts, const Config& config, const ClipShape& shape,
-                   at::Device device, const SumOverRanks& sum)
+                   at::Device device, const SumOverRanks& sum, const OpenExport& open)
       : table_(config.train().seed(), device),
         plan_{config.train().batch(), config.train().accumulation(), sum},
+        groups_(parts.quantiser.groups()),
         reconstruction_(parts.reconstruction),
+        seen_(parts.perceptual),
         gan_(parts.gan) {
     const Scope root(table_);
     network_ = parts.network(root);
     quantiser_ = make_quantiser(parts.quantiser, root / "quantiser", plan_);
-    if (parts.always_project || network_->width() != quantiser_->dim() ||
-        network_->width() != quantiser_->given_dim()) {
-      project_in_.emplace(root / "quantiser.in", network_->width(), quantiser_->given_dim());
-      project_out_.emplace(root / "quantiser.out", quantiser_->dim(), network_->width());
+    const int64_t width = network_->width(), given = groups_ * quantiser_->given_dim(),
+                  inner = groups_ * quantiser_->dim();
+    if (parts.always_project || width != inner || width != given) {
+      project_in_.emplace(root / "quantiser.in", width, given);
+      project_out_.emplace(root / "quantiser.out", inner, width);
+    }
+    if (!seen_.network().empty()) {
+      perceptual_.emplace(seen_.network(), shape, device, open);
     }
     generator_count_ = table_.weights().size();
     if (gan_.weight() > 0) discriminator_.emplace(root / "discriminator", gan_, shape);
@@ -67,7 +77,11 @@ class TokenAutoencoder : public Tokenizer {
   }
 
   int64_t codes() const override { return quantiser_->codes(); }
-  std::array<int64_t, 3> grid(int64_t frames) const override { return network_->grid(frames); }
+  std::array<int64_t, 3> grid(int64_t frames) const override {
+    std::array<int64_t, 3> grid = network_->grid(frames);
+    grid[2] *= groups_;
+    return grid;
+  }
   int64_t frames(int64_t steps) const override { return network_->frames(steps); }
 
   at::Tensor encode(const at::Tensor& x_BTHWC) override {
@@ -96,13 +110,17 @@ class TokenAutoencoder : public Tokenizer {
   }
 
  private:
+  // [B, t, h, w * groups, dim]
   at::Tensor vectors(const at::Tensor& x_BTHWC) const {
     const at::Tensor features = network_->encode(x_BTHWC);
-    return (project_in_ ? (*project_in_)(features) : features).to(at::kFloat);
+    const at::Tensor inner = (project_in_ ? (*project_in_)(features) : features).to(at::kFloat);
+    return groups_ == 1 ? inner : inner.unflatten(-1, {groups_, -1}).flatten(3, 4);
   }
 
   at::Tensor clips_of(const at::Tensor& vectors) const {
-    return network_->decode(project_out_ ? (*project_out_)(vectors) : vectors).to(at::kFloat);
+    const at::Tensor inner =
+        groups_ == 1 ? vectors : vectors.unflatten(3, {-1, groups_}).flatten(-2);
+    return network_->decode(project_out_ ? (*project_out_)(inner) : inner).to(at::kFloat);
   }
 
   Loss generator_loss(const Clips& clips, bool training) {
@@ -114,9 +132,26 @@ class TokenAutoencoder : public Tokenizer {
     if (codes.ids.defined()) {
       out.terms.push_back({"perplexity", perplexity(codes.ids, quantiser_->codes())});
     }
-    // Validation compares over a run, so it leaves out what changes with the discriminator.
-    if (discriminator_ && training) add_adversarial(clips, made, reconstruction, out);
+    // Validation compares over a run, so it leaves out what sets in later, or changes with the
+    // discriminator.
+    if (!training) return out;
+    const at::Tensor judged =
+        perceptual_ ? reconstruction + add_perceptual(clips, made, out) : reconstruction;
+    if (discriminator_) add_adversarial(clips, made, judged, out);
     return out;
+  }
+
+  // What was added to the loss.
+  at::Tensor add_perceptual(const Clips& clips, const at::Tensor& made, Loss& out) const {
+    at::Tensor part = at::zeros({}, made.options());
+    if (seen_.weight() > 0 && plan_.first(clips.first_position) >= seen_.start_images()) {
+      const at::Tensor real = one_frame(clips, clips.x_BTHWC, seen_.last_frame(), kPerceptualFrame);
+      part = seen_.weight() *
+             (*perceptual_)(real, one_frame(clips, made, seen_.last_frame(), kPerceptualFrame));
+      out.total = out.total + part;
+    }
+    out.terms.push_back({"perceptual", part.detach()});
+    return part;
   }
 
   at::Tensor difference(const at::Tensor& made, const at::Tensor& given) const {
@@ -139,17 +174,17 @@ class TokenAutoencoder : public Tokenizer {
     return gan_.weight() * (ramp > 0 ? std::min(1.0, past / ramp) : 1.0);
   }
 
-  void add_adversarial(const Clips& clips, const at::Tensor& made, const at::Tensor& reconstruction,
+  // `judged` is the rest of what a reconstruction is judged by.
+  void add_adversarial(const Clips& clips, const at::Tensor& made, const at::Tensor& judged,
                        Loss& out) {
     const double weight = adversarial_weight(clips);
     at::Tensor fooled = at::zeros({}), ratio = at::ones({});
     if (weight > 0) {
-      fooled = -(*discriminator_)(one_frame(clips, made)).mean();
+      fooled = -(*discriminator_)(shown(clips, made)).mean();
       ratio = ratio.to(fooled.device());
       if (gan_.adaptive_limit() > 0) {
-        ratio =
-            adaptive_weight(reconstruction, fooled, network_->last_weights(clips.x_BTHWC.size(1)),
-                            gan_.adaptive_limit(), plan_.sum);
+        ratio = adaptive_weight(judged, fooled, network_->last_weights(clips.x_BTHWC.size(1)),
+                                gan_.adaptive_limit(), plan_.sum);
       }
       out.total = out.total + weight * ratio * fooled;
     }
@@ -163,7 +198,7 @@ class TokenAutoencoder : public Tokenizer {
       const at::NoGradGuard no_grad;
       made = clips_of(quantiser_->quantise(vectors(clips.x_BTHWC), clips, false).z);
     }
-    const at::Tensor real = one_frame(clips, clips.x_BTHWC), fake = one_frame(clips, made);
+    const at::Tensor real = shown(clips, clips.x_BTHWC), fake = shown(clips, made);
     const at::Tensor hinge = hinge_loss((*discriminator_)(real), (*discriminator_)(fake));
     Loss out{hinge, {{"discriminator", hinge.detach()}}};
     if (gan_.r1() == 0) return out;
@@ -176,13 +211,19 @@ class TokenAutoencoder : public Tokenizer {
     return out;
   }
 
-  // The frame of each clip that the discriminator sees in this step, [B, C, H, W].
-  at::Tensor one_frame(const Clips& clips, const at::Tensor& x_BTHWC) const {
+  // What the discriminator sees of these clips in this step.
+  at::Tensor shown(const Clips& clips, const at::Tensor& x_BTHWC) const {
+    return one_frame(clips, x_BTHWC, gan_.last_frame(), kAdversarialFrame);
+  }
+
+  // One frame of each clip, [B, C, H, W]: with probability `last` the last, else any.
+  static at::Tensor one_frame(const Clips& clips, const at::Tensor& x_BTHWC, double last,
+                              uint32_t stream) {
     const int64_t frames = x_BTHWC.size(1);
     if (frames == 1) return frames_as_images(x_BTHWC);
-    const at::Tensor luck = keyed_uniform(clips, Purpose::kFrameChoice, 0, {2});
+    const at::Tensor luck = keyed_uniform(clips, Purpose::kFrameChoice, stream, {2});
     const at::Tensor any = (luck.select(1, 1) * static_cast<double>(frames)).to(at::kLong);
-    const at::Tensor frame = at::where(luck.select(1, 0) < gan_.last_frame(), frames - 1, any);
+    const at::Tensor frame = at::where(luck.select(1, 0) < last, frames - 1, any);
     const at::Tensor which =
         frame.view({-1, 1, 1, 1, 1})
             .expand({-1, 1, x_BTHWC.size(2), x_BTHWC.size(3), x_BTHWC.size(4)});
@@ -191,11 +232,14 @@ class TokenAutoencoder : public Tokenizer {
 
   ParameterTable table_;
   BatchPlan plan_;
+  int64_t groups_;  // codes of a place
   ReconstructionConfig reconstruction_;
+  PerceptualConfig seen_;
   GanConfig gan_;
   std::unique_ptr<TokenNetwork> network_;
   std::unique_ptr<Quantiser> quantiser_;
   std::optional<Linear> project_in_, project_out_;
+  std::optional<PerceptualLoss> perceptual_;
   std::optional<Discriminator> discriminator_;
   size_t generator_count_ = 0;
 };
@@ -204,8 +248,8 @@ class TokenAutoencoder : public Tokenizer {
 
 std::unique_ptr<Tokenizer> make_token_autoencoder(const TokenParts& parts, const Config& config,
                                                   const ClipShape& shape, at::Device device,
-                                                  const SumOverRanks& sum) {
-  return std::make_unique<TokenAutoencoder>(parts, config, shape, device, sum);
+                                                  const SumOverRanks& sum, const OpenExport& open) {
+  return std::make_unique<TokenAutoencoder>(parts, config, shape, device, sum, open);
 }
 
 }  // namespace lf

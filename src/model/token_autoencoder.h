@@ -25,11 +25,12 @@ struct TokenParts {
   QuantiserConfig quantiser;
   bool always_project = false;  // between features and vectors, even where both are as wide
   ReconstructionConfig reconstruction;
+  PerceptualConfig perceptual;
   GanConfig gan;
 };
 
 std::unique_ptr<Tokenizer> make_token_autoencoder(const TokenParts& parts, const Config& config,
                                                   const ClipShape& shape, at::Device device,
-                                                  const SumOverRanks& sum);
+                                                  const SumOverRanks& sum, const OpenExport& open);
 
 }  // namespace lf

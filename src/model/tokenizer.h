@@ -26,7 +26,8 @@ class Tokenizer : public Model {
 };
 
 std::unique_ptr<Tokenizer> make_tokenizer(const Config& config, const ClipShape& shape,
-                                          at::Device device, const SumOverRanks& sum = {});
+                                          at::Device device, const SumOverRanks& sum = {},
+                                          const OpenExport& open = {});
 
 // The one that `file` holds, as `lastframe export` wrote it, without its discriminator; its weights
 // take no gradient. `option` is what named the file. Code::kUsage if it does not fit the clips.

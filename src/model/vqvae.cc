@@ -174,7 +174,8 @@ class VqVaeNetwork : public TokenNetwork {
 }  // namespace
 
 std::unique_ptr<Tokenizer> make_vqvae(const Config& config, const ClipShape& shape,
-                                      at::Device device, const SumOverRanks& sum) {
+                                      at::Device device, const SumOverRanks& sum,
+                                      const OpenExport& open) {
   const VqVaeConfig& own = config.model().vqvae();
   TokenParts parts;
   parts.network = [&](const Scope& root) {
@@ -183,8 +184,9 @@ std::unique_ptr<Tokenizer> make_vqvae(const Config& config, const ClipShape& sha
   parts.quantiser = own.quantiser();
   parts.always_project = true;
   parts.reconstruction = own.reconstruction();
+  parts.perceptual = own.perceptual();
   parts.gan = own.gan();
-  return make_token_autoencoder(parts, config, shape, device, sum);
+  return make_token_autoencoder(parts, config, shape, device, sum, open);
 }
 
 }  // namespace lf

@@ -9,6 +9,7 @@ namespace lf {
 
 // Code::kUsage if the levels do not divide the frames of this shape.
 std::unique_ptr<Tokenizer> make_vqvae(const Config& config, const ClipShape& shape,
-                                      at::Device device, const SumOverRanks& sum);
+                                      at::Device device, const SumOverRanks& sum,
+                                      const OpenExport& open);
 
 }  // namespace lf

@@ -42,6 +42,31 @@ TEST(VqVae, StoredCodesDecodeToTheReconstruction) {
       at::allclose(model->decode(ids.slice(1, 1)), model->decode(ids).slice(1, 1), 1e-4, 1e-5));
 }
 
+TEST(VqVae, SeveralCodesOfAPlaceMakeTheGridWider) {
+  const Config config =
+      config_of({"model.vqvae={width: 16 multipliers: [1, 2] blocks: 1 latent: 16 attention: 4 "
+                 "quantiser { groups: 3 ema { codes: 8 dim: 2 } } }",
+                 "train.batch=4"});
+  const auto model = make_tokenizer(config, {2, 8, 8, 3}, at::kCPU);
+  EXPECT_EQ(model->grid(2), (std::array<int64_t, 3>{2, 4, 12}));
+  const at::Tensor x = squares(4, 2, 8);
+  model->loss(clips_of(x), 0, true);  // starts the codebook
+  const at::Tensor ids = model->encode(x);
+  EXPECT_EQ(ids.sizes(), (std::vector<int64_t>{4, 2, 4, 12}));
+  const at::Tensor made = model->decode(ids);
+  EXPECT_TRUE(at::equal(made, model->reconstruct(clips_of(x))));
+  // Training decodes the same, but for what is cut off beyond black and white.
+  const at::Tensor gap = made - x;
+  EXPECT_NEAR(named(model->loss(clips_of(x), 0, false).terms, "reconstruction").item<double>(),
+              (0.5 * gap.abs().mean() + 0.5 * gap.square().mean()).item<double>(), 5e-4);
+  // Every one of the three has a say at its own place.
+  for (int64_t group = 0; group < 3; ++group) {
+    at::Tensor other = ids.clone();
+    other.select(3, group).add_(1).remainder_(8);
+    EXPECT_FALSE(at::allclose(model->decode(other), made, 1e-4, 1e-4)) << group;
+  }
+}
+
 TEST(VqVae, PsnrRisesByFiveDecibelsOnAFewImages) {
   const Config config = config_of({kTiny, "train.batch=32", "train.optimizer.lr=0.002"});
   const auto model = make_model(config, {1, 16, 16, 3}, at::kCPU);

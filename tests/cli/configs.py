@@ -1,0 +1,110 @@
+"""Every config of the tree is one: `train --dry-run` takes it with data of the kind it asks for, made
+here, and the options that its own first lines leave to people (store, path, tokenizer). Parts of
+configs that choose no model get a small one. Arguments: the program, the sources.
+"""
+
+import json
+import pathlib
+import re
+import shutil
+import sys
+import tempfile
+
+from trial import expect, finish, run
+
+program, sources = sys.argv[1], pathlib.Path(sys.argv[2])
+configs = sources / "configs"
+PHOTOGRAPHS = [sources / "tests" / "fixtures" / "images" / name for name in ("exif1.jpg", "alpha.png")]
+# What a prior's tokenizer would be, as small as can be and of the same grid; by folder.
+TOKENIZERS = {
+    "cifar10": "cvivit={ width: 16 patch: 4",
+    "celeba64": "cvivit={ width: 16 patch: 8",
+    "imagenet64": "cvivit={ width: 16 patch: 8",
+    "imagenet256": "vqvae={ width: 4 multipliers: [1, 1, 1, 1, 1] blocks: 1",
+    "videos64": "cvivit={ width: 16 patch: 8 temporal_patch: 2",
+}
+
+
+def paths_of(here):
+    """The option that names the data of each kind of source."""
+    (here / "cifar").mkdir()
+    (here / "cifar" / "data_batch_1.bin").write_bytes((b"\3" + bytes(3072)) * 4)
+    for kind in ("folder", "frames"):
+        for name in ("one", "two"):
+            (here / kind / name).mkdir(parents=True)
+            for i in range(18):
+                image = PHOTOGRAPHS[i % 2 if kind == "folder" else 0]
+                shutil.copy(image, here / kind / name / f"{i:05d}{image.suffix}")
+    return {kind: f"source.{kind}.path={here / kind}" for kind in ("cifar", "folder", "frames")}
+
+
+def dry_run(config, sets):
+    words = [program, "train", "--config", config, "--dry-run", "--no-memory", "--json"]
+    for line in sets:
+        words += ["--set", line]
+    done = run(*words)
+    expect(done.returncode == 0, f"{config} {sets}: status {done.returncode}\n{done.stderr}")
+    return json.loads(done.stdout) if done.returncode == 0 else None
+
+
+def tokenizer(here, config, sets):
+    """A file of `lastframe export`, of a tokenizer that made one step on the config's own data."""
+    name = config.parent.name
+    made, store = here / name, here / f"{name}-store"
+    small = f"model.{TOKENIZERS[name]} quantiser {{ ema {{ codes: 16 kmeans: 0 }} }} }}"
+    for words in (["build", "--config", config, "--set", sets[0], "--out", store],
+                  ["train", "--config", config, "--set", small, "--set", "train.batch=1", "--set",
+                   "train.images=1", "--set", f"train.store={store}", "--run", made, "--set",
+                   "train.preview_images=0"],
+                  ["export", made, "--out", f"{made}.safetensors"]):
+        done = run(program, *words)
+        expect(done.returncode == 0, f"{words}: status {done.returncode}\n{done.stderr}")
+    return f"{made}.safetensors"
+
+
+def check(here, config, paths):
+    text = config.read_text()
+    header = text.split("\n\n")[0].split("\n")[0]
+    expect(header.startswith("# ") and header[2].isupper(), f"{config} begins with no comment: {header!r}")
+    whole, base = text, config
+    while found := re.search(r'^base: "(.*)"', base.read_text(), re.M):
+        base = base.parent / found[1]
+        whole += base.read_text()
+    # The kind that this file chooses, or else its base.
+    kinds = re.findall(r"(?:source \{ |^  )(cifar|folder|frames|generated) \{", whole, re.M)
+    sets = [paths[kinds[0]]] if kinds and kinds[0] in paths else []
+    if not kinds:
+        sets.append("source.generated={}")
+    if not re.search(r"^model \{", whole, re.M):
+        sets.append("model.autoencoder={ width: 4 }")
+    if "code_prior" in whole:
+        sets.append(f"model.code_prior.tokenizer={tokenizer(here, config, sets)}")
+    outlook = dry_run(config, sets)
+    if outlook is None:
+        return {}
+    if "vqvae {" in whole or "cvivit {" in whole:
+        said = re.search(r"([\d,]+)\s*(?:#\s*)?bits\s+(?:#\s*)?an\s+(?:#\s*)?image", text)
+        told = outlook.get("bits_per_clip", 0)
+        expect(told > 0, f"{config}: no bits_per_clip in {outlook.keys()}")
+        if said:
+            expect(int(said[1].replace(",", "")) == told, f"{config} says {said[0]!r}, has {told} bits")
+    return outlook
+
+
+with tempfile.TemporaryDirectory(prefix="lf-configs-") as folder:
+    here = pathlib.Path(folder)
+    paths = paths_of(here)
+    found = {}
+    for config in sorted(configs.rglob("*.pbtxt")):
+        found[str(config.relative_to(configs))] = check(here, config, paths)
+    expect(len(found) > 40, f"only {len(found)} configs below {configs}")
+    # Controls are controls: what they are to have in common they have.
+    bits = {name: outlook.get("bits_per_clip") for name, outlook in found.items()}
+    for group, video, same in (("cifar10", "cvivit", "controls/equal-codes"),
+                               ("cifar10", "cvivit", "controls/static"),
+                               ("experiments/1", "video", "equal-codes"), ("experiments/1", "video", "static")):
+        expect(bits[f"{group}/{video}.pbtxt"] == bits[f"{group}/{same}.pbtxt"], f"{group}/{same}: {bits}")
+    # The paper's 18 frames are one option away.
+    long = dry_run(configs / "cifar10" / "cvivit.pbtxt", [paths["cifar"], "recipe.frames=18"])
+    expect(long and long["clip_shape"] == [18, 32, 32, 3], f"{long and long['clip_shape']}")
+finish()
