@@ -6,15 +6,15 @@ configs that choose no model get a small one. Arguments: the program, the source
 import json
 import pathlib
 import re
-import shutil
+import struct
 import sys
 import tempfile
+import zlib
 
 from trial import expect, finish, run
 
 program, sources = sys.argv[1], pathlib.Path(sys.argv[2])
 configs = sources / "configs"
-PHOTOGRAPHS = [sources / "tests" / "fixtures" / "images" / name for name in ("exif1.jpg", "alpha.png")]
 # What a prior's tokenizer would be, as small as can be and of the same grid; by folder.
 TOKENIZERS = {
     "cifar10": "cvivit={ width: 16 patch: 4",
@@ -25,16 +25,26 @@ TOKENIZERS = {
 }
 
 
+def grey_png(width, height):
+    """A picture large enough for every crop."""
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = b"".join(b"\0" + bytes((x + y) % 256 for x in range(width)) for y in range(height))
+    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">2I5B", width, height, 8, 0, 0, 0, 0)) +
+            chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+
+
 def paths_of(here):
     """The option that names the data of each kind of source."""
+    picture = grey_png(178, 218)
     (here / "cifar").mkdir()
     (here / "cifar" / "data_batch_1.bin").write_bytes((b"\3" + bytes(3072)) * 4)
     for kind in ("folder", "frames"):
         for name in ("one", "two"):
             (here / kind / name).mkdir(parents=True)
             for i in range(18):
-                image = PHOTOGRAPHS[i % 2 if kind == "folder" else 0]
-                shutil.copy(image, here / kind / name / f"{i:05d}{image.suffix}")
+                (here / kind / name / f"{i:05d}.png").write_bytes(picture)
     return {kind: f"source.{kind}.path={here / kind}" for kind in ("cifar", "folder", "frames")}
 
 
