@@ -12,6 +12,7 @@
 #include "data/corruption.h"
 #include "data/source.h"
 #include "eval/metrics.h"
+#include "kernels/dispatch.h"
 #include "launch/command.h"
 #include "launch/commands.h"
 
@@ -52,6 +53,17 @@ std::vector<Row> rows_of(const Table& table) {
 
 std::vector<Row> corruption_rows() { return rows_of(corruption_kinds()); }
 std::vector<Row> source_rows() { return rows_of(source_kinds()); }
+std::vector<Row> kernel_rows() {
+  std::vector<Row> rows;
+  for (const OperationRow& row : operation_table()) {
+    rows.push_back({row.name,
+                    {{"fused on", row.cuda  ? "CPU, GPU"
+                                  : row.cpu ? "CPU"
+                                            : "nothing"}},
+                    row.help});
+  }
+  return rows;
+}
 std::vector<Row> metric_rows() { return rows_of(metric_table()); }
 
 struct Listing {
@@ -63,6 +75,7 @@ struct Listing {
 constexpr Listing kTables[] = {
     {"commands", "what the program can do", command_rows},
     {"corruptions", "what one step of a recipe can do to an image", corruption_rows},
+    {"kernels", "fused operations (train.kernels); elsewhere their plain form runs", kernel_rows},
     {"metrics", "what lastframe evaluate and evaluation.metrics can measure", metric_rows},
     {"options", "every option a config file or --set may hold", option_rows},
     {"sources", "where images and videos come from; source.NAME holds a source's options",

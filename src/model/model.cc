@@ -3,6 +3,7 @@
 #include <ATen/ops/empty.h>
 
 #include "base/error.h"
+#include "kernels/dispatch.h"
 #include "model/autoencoder.h"
 #include "model/classifier.h"
 #include "model/code_prior.h"
@@ -62,6 +63,7 @@ at::Tensor Model::sample(const SampleRequest& /*request*/) {
 std::unique_ptr<Model> make_model(const Config& config, const ClipShape& shape, at::Device device,
                                   const SumOverRanks& sum, const OpenExport& open) {
   const uint64_t seed = config.train().seed();
+  choose_form(config.train().kernels() == REFERENCE ? Form::kReference : Form::kFused);
   switch (config.model().kind_case()) {
     case ModelConfig::kAutoencoder:
       return make_autoencoder(config.model().autoencoder(), shape, seed, device,
