@@ -19,6 +19,7 @@
 #include "comm/world.h"
 #include "config/config.h"
 #include "eval/clips.h"
+#include "launch/bench_breakdown.h"
 #include "launch/commands.h"
 #include "launch/plugin.h"
 #include "launch/synthetic_clips.h"
@@ -51,28 +52,88 @@ struct StepSpeed {
   }
 };
 
-StepSpeed measure(World& world, Step& step, const Config& config, Clips clips, double limit) {
-  const int64_t batch = config.train().batch();
-  int64_t images = 0;
-  const auto one = [&](StepTally& tally) {
+// Steps of a run on the same clips.
+class Steps {
+ public:
+  Steps(Step& step, const Config& config, Clips clips)
+      : step_(step), batch_(config.train().batch()), clips_(std::move(clips)) {}
+  double one(StepTally& tally) {  // its seconds
     const Clock::time_point begin = Clock::now();
-    step.run(clips, images, tally);
-    images += batch;
-    clips.first_position += batch;  // other dropout masks and noise in each step
+    step_.run(clips_, images_, tally);
+    images_ += batch_;
+    clips_.first_position += batch_;  // other dropout masks and noise in each step
     return seconds_since(begin);
-  };
+  }
+
+ private:
+  Step& step_;
+  int64_t batch_, images_ = 0;
+  Clips clips_;
+};
+
+StepSpeed measure(World& world, Steps& steps_of_run, double limit) {
   StepSpeed speed;
   StepTally unused;
   double last = 0;
-  for (int i = 0; i < kWarmUp; ++i) last = one(unused);
+  for (int i = 0; i < kWarmUp; ++i) last = steps_of_run.one(unused);
   // All ranks make the same number of steps.
   const int64_t steps = world.max(std::clamp<int64_t>(std::llround(limit / last), kFewest, kMost));
   const std::clock_t cpu = std::clock();
-  for (int64_t i = 0; i < steps; ++i) speed.seconds.push_back(one(speed.tally));
+  for (int64_t i = 0; i < steps; ++i) speed.seconds.push_back(steps_of_run.one(speed.tally));
   speed.cpu_seconds =
       static_cast<double>(std::clock() - cpu) / CLOCKS_PER_SEC / static_cast<double>(steps);
   std::sort(speed.seconds.begin(), speed.seconds.end());
   return speed;
+}
+
+// Where a step's time goes; its `median` is without an observer, the operations' own times are with
+// one, which makes small ones longer.
+struct Breakdown {
+  std::vector<OperationCost> operations;  // of one step
+  double observed = 0, flops = 0, peak = 0;
+};
+
+Breakdown break_down(Steps& steps, bool bfloat16) {
+  constexpr int kObserved = 5;
+  StepTally unused;
+  Breakdown out;
+  out.operations = observe_operations([&] {
+    for (int i = 0; i < kObserved; ++i) out.observed += steps.one(unused) / kObserved;
+  });
+  for (OperationCost& cost : out.operations) {
+    cost.calls /= kObserved;
+    cost.flops /= kObserved;
+    cost.seconds /= kObserved;
+    out.flops += static_cast<double>(cost.flops);
+  }
+  out.peak = product_peak(bfloat16);
+  return out;
+}
+
+void print(const Breakdown& breakdown, double median) {
+  constexpr size_t kLines = 20;
+  constexpr double kGiga = 1e9;
+  double outside = breakdown.observed, rest = 0;
+  std::printf("\n%-58s%8s%10s%8s%10s\n", "operation", "calls", "ms", "share", "GFLOP/s");
+  const auto line = [&](const std::string& name, int64_t calls, double seconds, double flops) {
+    std::printf("%-58s%8lld%10.3f%7.1f%%", name.c_str(), static_cast<long long>(calls),
+                1e3 * seconds, 100 * seconds / breakdown.observed);
+    flops > 0 ? std::printf("%10.0f\n", flops / seconds / kGiga) : std::printf("\n");
+  };
+  for (size_t i = 0; i < breakdown.operations.size(); ++i) {
+    const OperationCost& cost = breakdown.operations[i];
+    outside -= cost.seconds;
+    i < kLines ? line(cost.name, cost.calls, cost.seconds, static_cast<double>(cost.flops))
+               : static_cast<void>(rest += cost.seconds);
+  }
+  line("other operations", 0, rest, 0);
+  line("outside of operations", 0, outside, 0);
+  std::printf(
+      "%.2f GFLOP of products and convolutions a step, %.1f GFLOP/s; products alone reach %.1f "
+      "here: "
+      "%.1f %% of that\n",
+      breakdown.flops / kGiga, breakdown.flops / median / kGiga, breakdown.peak / kGiga,
+      100 * breakdown.flops / median / breakdown.peak);
 }
 
 struct Report {
@@ -87,8 +148,23 @@ Report over_ranks(World& world, const StepSpeed& speed) {
           world.max(static_cast<int64_t>(peak_memory_bytes()))};
 }
 
+void add(const Breakdown& breakdown, double median, Json& json) {
+  json.field("flops_per_step", breakdown.flops).field("peak_flops_per_s", breakdown.peak);
+  json.field("peak_share", breakdown.flops / median / breakdown.peak);
+  json.field("observed_ms_per_step", 1e3 * breakdown.observed);
+  json.array("operations", [&] {
+    for (const OperationCost& cost : breakdown.operations) {
+      json.object([&] {
+        json.field("name", cost.name).field("calls", cost.calls);
+        json.field("ms", 1e3 * cost.seconds).field("flops", cost.flops);
+      });
+    }
+  });
+}
+
 std::string as_json(const Report& report, const StepSpeed& speed, const Config& config,
-                    const ClipShape& shape, int64_t parameters, int ranks) {
+                    const ClipShape& shape, int64_t parameters, int ranks,
+                    const Breakdown* breakdown) {
   Json json;
   json.object([&] {
     json.field("ms_per_step", 1e3 * report.median);
@@ -108,6 +184,7 @@ std::string as_json(const Report& report, const StepSpeed& speed, const Config& 
     });
     json.field("precision", Precision_Name(config.train().precision()));
     json.field("ranks", ranks).field("threads", at::get_num_threads());
+    if (breakdown != nullptr) add(*breakdown, report.median, json);
   });
   return json.text();
 }
@@ -127,20 +204,28 @@ int bench_step(const Arguments& arguments) {
   check_batch(config, world.size());
   at::set_num_threads(threads_of_rank(world, threads));
   const ClipShape shape = shape_of_config(config);
+  const bool breakdown_wanted = arguments.has("--breakdown");
+  if (breakdown_wanted && !device.is_cpu()) {
+    fail(Code::kUsage, "--breakdown times operations as the CPU ends them; set train.device=CPU");
+  }
   StepSpeed speed;
+  Breakdown breakdown;
   int64_t parameters = 0;
   {
     Step step(world, config, shape, device, accelerator.backend);
     parameters = step.model().parameters().count();
-    speed = measure(world, step, config,
-                    synthetic_clips(config, shape, config.train().batch(),
-                                    step.model().images_per_clip(), world, device),
-                    seconds);
+    Steps steps(step, config,
+                synthetic_clips(config, shape, config.train().batch(),
+                                step.model().images_per_clip(), world, device));
+    speed = measure(world, steps, seconds);
+    if (breakdown_wanted) breakdown = break_down(steps, config.train().precision() == BF16);
   }
   const Report report = over_ranks(world, speed);
   if (!world.is_root()) return 0;
   if (arguments.has("--json")) {
-    std::puts(as_json(report, speed, config, shape, parameters, world.size()).c_str());
+    std::puts(as_json(report, speed, config, shape, parameters, world.size(),
+                      breakdown_wanted ? &breakdown : nullptr)
+                  .c_str());
     return 0;
   }
   std::printf(
@@ -154,6 +239,7 @@ int bench_step(const Arguments& arguments) {
       Precision_Name(config.train().precision()).c_str(), world.size(), at::get_num_threads(),
       human_bytes(static_cast<uint64_t>(report.peak_bytes)).c_str(),
       100 * (report.model - report.communication), 100 * report.communication);
+  if (breakdown_wanted) print(breakdown, report.median);
   return 0;
 }
 

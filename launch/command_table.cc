@@ -213,6 +213,9 @@ constexpr Option kBenchStepOptions[] = {
     {"--set", "PATH=VALUE", "sets one option, such as train.precision=BF16"},
     {"--threads", "N", "CPU threads of each rank, 0 to 4096 (default: train.threads)"},
     {"--seconds", "N", "how long to measure, 1 to 3600; at least 5 steps are made (default: 10)"},
+    {"--breakdown", "",
+     "also which operations take the time, their arithmetic, and what part of the\n"
+     "speed of products alone a step reaches; on CPU"},
     {"--json", "", "one JSON object alone on stdout"},
 };
 

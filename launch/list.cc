@@ -14,6 +14,7 @@
 #include "diffusion/noise_schedule.h"
 #include "diffusion/sampler.h"
 #include "eval/metrics.h"
+#include "kernels/dispatch.h"
 #include "launch/command.h"
 #include "launch/commands.h"
 
@@ -56,6 +57,17 @@ std::vector<Row> corruption_rows() { return rows_of(corruption_kinds()); }
 std::vector<Row> sampler_rows() { return rows_of(sampler_kinds()); }
 std::vector<Row> schedule_rows() { return rows_of(schedule_kinds()); }
 std::vector<Row> source_rows() { return rows_of(source_kinds()); }
+std::vector<Row> kernel_rows() {
+  std::vector<Row> rows;
+  for (const OperationRow& row : operation_table()) {
+    rows.push_back({row.name,
+                    {{"fused on", row.cuda  ? "CPU, GPU"
+                                  : row.cpu ? "CPU"
+                                            : "nothing"}},
+                    row.help});
+  }
+  return rows;
+}
 std::vector<Row> metric_rows() { return rows_of(metric_table()); }
 
 struct Listing {
@@ -67,6 +79,7 @@ struct Listing {
 constexpr Listing kTables[] = {
     {"commands", "what the program can do", command_rows},
     {"corruptions", "what one step of a recipe can do to an image", corruption_rows},
+    {"kernels", "fused operations (train.kernels); elsewhere their plain form runs", kernel_rows},
     {"metrics", "what lastframe evaluate and evaluation.metrics can measure", metric_rows},
     {"options", "every option a config file or --set may hold", option_rows},
     {"samplers", "how a diffusion model steps from noise to clips", sampler_rows},

@@ -3,6 +3,7 @@
 #include <ATen/ops/empty.h>
 
 #include "base/error.h"
+#include "kernels/dispatch.h"
 #include "model/autoencoder.h"
 #include "model/classifier.h"
 #include "model/code_prior.h"
@@ -79,6 +80,7 @@ Config without_judge(Config config) {
 std::unique_ptr<Model> make_model(const Config& config, const ClipShape& shape, at::Device device,
                                   const SumOverRanks& sum, const OpenExport& open) {
   const uint64_t seed = config.train().seed();
+  choose_form(config.train().kernels() == REFERENCE ? Form::kReference : Form::kFused);
   const auto kind = config.model().kind_case();
   if (config.model().has_diffusion() && kind != ModelConfig::kUnet &&
       kind != ModelConfig::kUnet3D && kind != ModelConfig::kDit &&

@@ -3,8 +3,6 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/autocast_mode.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/addmm.h>
-#include <ATen/ops/argmin.h>
 #include <ATen/ops/bincount.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/embedding.h>
@@ -21,6 +19,7 @@
 
 #include "base/error.h"
 #include "base/random.h"
+#include "kernels/nearest_code.h"
 #include "model/quantiser.h"
 #include "model/transformer.h"
 
@@ -31,19 +30,6 @@ at::Tensor straight_through(const at::Tensor& z, const at::Tensor& codes) {
 }
 
 namespace {
-
-// Rows at a time, so that the table of distances stays small.
-constexpr int64_t kRows = 8192;
-
-// The ids [N] of the codes nearest to z [N, D].
-at::Tensor nearest(const at::Tensor& z, const at::Tensor& codebook) {
-  const at::Tensor squares = codebook.square().sum(1), across = codebook.t();
-  std::vector<at::Tensor> ids;
-  for (const at::Tensor& rows : z.split(kRows)) {
-    ids.push_back(at::addmm(squares, rows, across, 1, -2).argmin(1));  // without |z|^2: no choice
-  }
-  return at::cat(ids);
-}
 
 // Of each code the sum of its vectors, and in a last column their number: [K, D + 1].
 at::Tensor tally(const at::Tensor& z, const at::Tensor& ids, int64_t codes) {
@@ -92,7 +78,7 @@ at::Tensor k_means(const at::Tensor& z, const at::Tensor& fallback, const Clips&
   at::Tensor centres = at::where(numbers_of(drawn) > 0, vectors_of(drawn), fallback);
   at::Tensor numbers = at::zeros_like(numbers_of(drawn));
   for (int round = 0; round < rounds; ++round) {
-    at::Tensor sums = tally(z, nearest(z, centres), centres.size(0));
+    at::Tensor sums = tally(z, nearest_code(z, centres), centres.size(0));
     plan.add_up(sums);
     numbers = numbers_of(sums);
     centres = at::where(numbers > 0, vectors_of(sums) / numbers.clamp_min(1), centres);
@@ -121,7 +107,7 @@ class EmaQuantiser : public Quantiser {
     const at::Tensor given = config_.cosine() ? directions(z) : z;
     const at::Tensor rows = given.detach().reshape({-1, dim()});
     if (learn && started_.item<float>() == 0) start(rows, clips);
-    const at::Tensor ids = nearest(rows, codebook_);
+    const at::Tensor ids = nearest_code(rows, codebook_);
     if (learn) remember(rows, ids, clips);
     const at::Tensor found = at::embedding(codebook_, ids).view(z.sizes());
     return {straight_through(given, found), ids.view(z.sizes().slice(0, z.dim() - 1)),
@@ -214,7 +200,7 @@ class LearntQuantiser : public Quantiser {
         started_.fill_(1);
       }
     }
-    const at::Tensor ids = nearest(rows, codebook_.detach());
+    const at::Tensor ids = nearest_code(rows, codebook_.detach());
     const at::Tensor found = at::embedding(codebook_, ids).view(z.sizes());
     return {
         straight_through(z, found), ids.view(z.sizes().slice(0, z.dim() - 1)),

@@ -2,16 +2,15 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
-#include <ATen/ops/cat.h>
-#include <ATen/ops/conv2d.h>
-#include <ATen/ops/gelu.h>
 #include <ATen/ops/leaky_relu.h>
 #include <ATen/ops/linalg_vector_norm.h>
 #include <ATen/ops/pow.h>
-#include <ATen/ops/scaled_dot_product_attention.h>
 #include <ATen/ops/stack.h>
 
 #include <limits>
+
+#include "kernels/depthwise.h"
+#include "kernels/feed_forward.h"
 
 namespace lf {
 
@@ -30,19 +29,19 @@ at::Tensor directions(const at::Tensor& x) {
   return x / at::linalg_vector_norm(x, 2, at::IntArrayRef{-1}, true).clamp_min(1e-12);
 }
 
-at::Tensor CosineAttention::operator()(const at::Tensor& x, const at::Tensor& bias) const {
-  constexpr double kScale = 8;
-  const auto split = [&](const at::Tensor& flat) {
-    return flat.view({x.size(0), x.size(1), heads, head_width}).transpose(1, 2);
-  };
-  const at::Tensor h = norm(x);
-  const std::vector<at::Tensor> kv = key_value(h).chunk(2, -1);
-  const at::Tensor v = split(kv[1]);
-  const at::Tensor q = (directions(split(query(h))) * query_scale).to(v.scalar_type());
-  const at::Tensor k = (directions(split(kv[0])) * key_scale).to(v.scalar_type());
-  const at::Tensor mixed = at::scaled_dot_product_attention(
-      q, k, v, bias.to(v.scalar_type()).unsqueeze(0), 0.0, false, kScale);
-  return out(mixed.transpose(1, 2).flatten(2));
+at::Tensor CosineAttention::operator()(const at::Tensor& x, const Sequences& sequences,
+                                       const at::Tensor& bias) const {
+  AttentionWeights weights;
+  weights.norm_weight = norm.weight;
+  weights.query = query.weight;
+  weights.key_value = key_value.weight;
+  weights.out = out.weight;
+  weights.query_scale = query_scale;
+  weights.key_scale = key_scale;
+  weights.bias = bias;
+  weights.heads = heads;
+  weights.scale = 8;
+  return lf::attention(x, sequences, weights);
 }
 
 GatedFeedForward::GatedFeedForward(const Scope& scope, int64_t width)
@@ -51,8 +50,7 @@ GatedFeedForward::GatedFeedForward(const Scope& scope, int64_t width)
       out(scope / "out", 8 * width / 3, width, false) {}
 
 at::Tensor GatedFeedForward::operator()(const at::Tensor& x) const {
-  const std::vector<at::Tensor> halves = in(norm(x)).chunk(2, -1);
-  return out(halves[0] * at::gelu(halves[1]));
+  return feed_forward(x, {norm.weight, norm.bias, in.weight, {}, out.weight, {}, /*gated=*/true});
 }
 
 CausalDepthwiseConv::CausalDepthwiseConv(const Scope& scope, int64_t width)
@@ -60,17 +58,7 @@ CausalDepthwiseConv::CausalDepthwiseConv(const Scope& scope, int64_t width)
       bias(scope.weight("bias", {width}, Init::kFanIn, 27)) {}
 
 at::Tensor CausalDepthwiseConv::operator()(const at::Tensor& x_BTHWD) const {
-  const int64_t steps = x_BTHWD.size(1), channels = x_BTHWD.size(4);
-  at::Tensor sum;
-  for (int64_t back = 0; back < 3 && back < steps; ++back) {
-    // What lies `back` steps before the steps from `back` on.
-    const at::Tensor images = x_BTHWD.slice(1, 0, steps - back).flatten(0, 1).permute({0, 3, 1, 2});
-    const at::Tensor seen = at::conv2d(images, weight.select(2, 2 - back), {}, 1, 1, 1, channels)
-                                .permute({0, 2, 3, 1})
-                                .unflatten(0, {x_BTHWD.size(0), steps - back});
-    sum = back == 0 ? seen + bias : at::cat({sum.slice(1, 0, back), sum.slice(1, back) + seen}, 1);
-  }
-  return sum;
+  return causal_depthwise(x_BTHWD, weight, bias);
 }
 
 OffsetBias::OffsetBias(const Scope& scope, int64_t width, int64_t heads)
@@ -114,24 +102,16 @@ GridTransformer::GridTransformer(const Scope& scope, int64_t width, int64_t head
 }
 
 at::Tensor GridTransformer::operator()(at::Tensor x_BTHWD, const at::Tensor& bias) const {
-  const int64_t steps = x_BTHWD.size(1), height = x_BTHWD.size(2), width = x_BTHWD.size(3);
-  if (!temporal) {
-    at::Tensor x = x_BTHWD.flatten(2, 3).flatten(0, 1);
-    for (const GridLayer& layer : layers) {
-      x = x + layer.attention(x, bias);
-      x = x + layer.feed_forward(x);
-    }
-    return norm(x).view(x_BTHWD.sizes());
-  }
-  const at::Tensor distances =
-      causal_distance_bias(heads, steps, x_BTHWD.options().dtype(at::kFloat));
+  const int64_t clips = x_BTHWD.size(0), steps = x_BTHWD.size(1);
+  const int64_t places = x_BTHWD.size(2) * x_BTHWD.size(3);
+  const Sequences sequences =
+      temporal ? Sequences{clips, steps, places} : Sequences{clips * steps, places, 1};
+  const at::Tensor added =
+      temporal ? causal_distance_bias(heads, steps, x_BTHWD.options().dtype(at::kFloat)) : bias;
   at::Tensor x = std::move(x_BTHWD);
   for (const GridLayer& layer : layers) {
-    x = x + (*layer.position)(x);
-    at::Tensor places = x.permute({0, 2, 3, 1, 4}).flatten(0, 2);
-    places = places + layer.attention(places, distances);
-    places = places + layer.feed_forward(places);
-    x = places.view({x.size(0), height, width, steps, -1}).permute({0, 3, 1, 2, 4});
+    if (layer.position) x = (*layer.position)(x);
+    x = layer.feed_forward(layer.attention(x, sequences, added));
   }
   return norm(x);
 }

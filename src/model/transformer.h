@@ -1,6 +1,7 @@
 // The layers of transformers: the attention and feed-forward of C-ViViT, which knows where a token
 // lies by a learned bias over offsets in space and, in time, by ALiBi and a depthwise convolution
-// over the volume. Structs of tensors, as layers.h. Called by cvivit.cc and prior_network.cc.
+// over the volume. Structs of tensors, as layers.h; the halves of layers are operations of
+// src/kernels. Called by cvivit.cc and prior_network.cc.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -8,24 +9,26 @@
 #include <optional>
 #include <vector>
 
+#include "kernels/attention.h"
 #include "model/layers.h"
 
 namespace lf {
 
 at::Tensor directions(const at::Tensor& x);  // rows (the last dimension) of length one
 
-// Attention whose queries and keys are compared by direction, over [N, tokens, width].
+// x and attention whose queries and keys are compared by direction.
 struct CosineAttention {
   CosineAttention(const Scope& scope, int64_t width, int64_t heads, int64_t head_width);
   // `bias` is added to the logits: [heads, tokens, tokens], -inf where a token may not look.
-  at::Tensor operator()(const at::Tensor& x, const at::Tensor& bias) const;
+  at::Tensor operator()(const at::Tensor& x, const Sequences& sequences,
+                        const at::Tensor& bias) const;
   LayerNorm norm;
   Linear query, key_value, out;
   at::Tensor query_scale, key_scale;
   int64_t heads, head_width;
 };
 
-// norm - linear - GELU gate - linear, 8/3 as wide inside.
+// x and norm - linear - GELU gate - linear of it, 8/3 as wide inside.
 struct GatedFeedForward {
   GatedFeedForward(const Scope& scope, int64_t width);
   at::Tensor operator()(const at::Tensor& x) const;
@@ -33,8 +36,8 @@ struct GatedFeedForward {
   Linear in, out;
 };
 
-// A 3x3x3 convolution of every channel by itself over [B, t, h, w, width] that sees no later time
-// step: a position generator. As 2-D convolutions of the three time slices, which are fast on CPU.
+// x and a 3x3x3 convolution of every channel by itself over [B, t, h, w, width] that sees no later
+// time step: a position generator.
 struct CausalDepthwiseConv {
   CausalDepthwiseConv(const Scope& scope, int64_t width);
   at::Tensor operator()(const at::Tensor& x_BTHWD) const;
@@ -49,7 +52,7 @@ struct OffsetBias {
   Linear first, second, third;
 };
 
-// A layer's two halves on residual paths, after the position generator if there is one.
+// A layer's two halves, after the position generator if there is one.
 struct GridLayer {
   GridLayer(const Scope& scope, int64_t width, int64_t heads, int64_t head_width, bool temporal);
   std::optional<CausalDepthwiseConv> position;

@@ -28,6 +28,23 @@ many = bench("--set", ADVERSARIAL[0], "--set", "train.accumulation=2", "--set", 
 check(many["parameters"] > dry["parameters"] and many["precision"] == "BF16", str(many))
 check(bench("--set", f"train.store={store()}")["clip_shape"] == dry["clip_shape"], "the store's clips")
 
+# Where the time goes: fused operations by their names with their arithmetic, and none of them when they
+# are turned off, for the same arithmetic but what attention's plain form counts.
+CVIVIT = ("model.cvivit={ width: 16 patch: 4 spatial_layers: 1 temporal_layers: 1 heads: 2 head_width: 8 "
+          "quantiser { ema { codes: 16 dim: 4 } } }")
+whole = bench("--breakdown", "--set", CVIVIT)
+plain = bench("--breakdown", "--set", CVIVIT, "--set", "train.kernels=REFERENCE")
+names = {row["name"]: row for row in whole["operations"]}
+for name in ("attention", "feed_forward", "depthwise"):
+    for ending in ("", "_backward"):
+        row = names.get(f"lf::{name}{ending}")
+        check(row and row["flops"] > 0 and row["ms"] > 0 and row["calls"] > 0, f"{name}{ending}: {row}")
+check(not [row for row in plain["operations"] if row["name"].startswith("lf::")], "REFERENCE runs a kernel")
+check(0.5 < whole["flops_per_step"] / plain["flops_per_step"] < 2 and 0 < whole["peak_share"] < 1.5 and
+      sum(row["ms"] for row in whole["operations"]) <= whole["observed_ms_per_step"], str(whole)[:500])
+text = execute([program, "bench", "step", "--config", here / "config.pbtxt", "--seconds", "1", "--breakdown"])
+check("GFLOP of products and convolutions a step" in text and "outside of operations" in text, text)
+
 words = [program, "bench", "step", "--config", here / "config.pbtxt", "--seconds", "1"]
 execute([*words, "--set", "train.accumulation=7"], 2, "do not divide; change train.accumulation")
 execute([program, "bench", "step"], 2, "the config names no source")

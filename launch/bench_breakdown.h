@@ -1,0 +1,28 @@
+// Where the time of a piece of work goes: the operations of LibTorch and of src/kernels that this
+// thread runs, each with its own time (without that of the operations within it) and its
+// arithmetic, and the most arithmetic this machine does. Called by `lastframe bench step
+// --breakdown`.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace lf {
+
+struct OperationCost {
+  std::string name;
+  int64_t calls = 0, flops = 0;
+  double seconds = 0;
+};
+
+// Of all operations while `work` runs on this thread, the longest first. Only products and
+// convolutions count as arithmetic.
+std::vector<OperationCost> observe_operations(const std::function<void()>& work);
+
+// Floating-point operations a second of the best of our and LibTorch's matrix products at sizes
+// that lie in the cache, on at::get_num_threads() threads.
+double product_peak(bool bfloat16);
+
+}  // namespace lf

@@ -1,0 +1,289 @@
+#include "kernels/attention.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/layer_norm.h>
+#include <ATen/ops/linalg_vector_norm.h>
+#include <ATen/ops/linear.h>
+#include <ATen/ops/scaled_dot_product_attention.h>
+#include <ATen/ops/stack.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include "base/error.h"
+#include "kernels/attention_tiles.h"
+#include "kernels/chunk_sums.h"
+#include "kernels/dispatch.h"
+#include "kernels/work.h"
+
+namespace lf {
+namespace {
+
+using at::Tensor;
+using Maybe = std::optional<Tensor>;  // a weight that a layer may do without
+using Tensors = std::vector<Tensor>;
+
+// Larger ones are computed again in backward.
+constexpr int64_t kMostKept = int64_t{64} << 20;  // floats
+
+// Keeping queries, keys and values costs their way through memory, computing them again the
+// products; from this width on the products cost more.
+constexpr int64_t kKeptWidth = 64;
+
+// A task over tensors, which it keeps alive.
+struct Call {
+  Call(const Tensor& x, const Sequences& sequences, const AttentionWeights& weights,
+       Operands operands)
+      : norm_weight(plain_weight(weights.norm_weight)),
+        norm_bias(plain_weight(weights.norm_bias)),
+        query(plain_weight(weights.query)),
+        query_bias(plain_weight(weights.query_bias)),
+        key_value(plain_weight(weights.key_value)),
+        key_value_bias(plain_weight(weights.key_value_bias)),
+        out(plain_weight(weights.out)),
+        out_bias(plain_weight(weights.out_bias)),
+        query_scale(plain_weight(weights.query_scale)),
+        key_scale(plain_weight(weights.key_scale)),
+        bias(plain_weight(weights.bias)),
+        mask(plain_weight(weights.mask)),
+        rotary(plain_weight(weights.rotary)) {
+    task.outer = sequences.outer;
+    task.tokens = sequences.tokens;
+    task.inner = sequences.inner;
+    task.width = x.size(-1);
+    task.heads = weights.heads;
+    task.head_width = query.size(0) / weights.heads;
+    task.half_rows = x.scalar_type() == at::kBFloat16;
+    task.operands = operands;
+    task.norm = {norm_weight.const_data_ptr<float>(), data_or_null(norm_bias),
+                 static_cast<float>(weights.epsilon)};
+    task.query = left_of(query, operands, copies);
+    task.key = left_of(key_value.slice(0, 0, task.wide()), operands, copies);
+    task.value = left_of(key_value.slice(0, task.wide()), operands, copies);
+    task.out = left_of(out, operands, copies);
+    task.query_bias = data_or_null(query_bias);
+    task.key_value_bias = data_or_null(key_value_bias);
+    task.out_bias = data_or_null(out_bias);
+    task.query_scale = data_or_null(query_scale);
+    task.key_scale = data_or_null(key_scale);
+    task.bias = data_or_null(bias);
+    task.mask = data_or_null(mask);
+    task.rotary = data_or_null(rotary);
+    task.pairs = rotary.defined() ? rotary.size(1) : 0;
+    task.scale = static_cast<float>(weights.scale);
+    task.x = x.const_data_ptr();
+  }
+
+  void prepare_back() {
+    task.query_back = turned_left_of(query, task.operands, copies);
+    task.key_back = turned_left_of(key_value.slice(0, 0, task.wide()), task.operands, copies);
+    task.value_back = turned_left_of(key_value.slice(0, task.wide()), task.operands, copies);
+    task.out_back = turned_left_of(out, task.operands, copies);
+  }
+
+  Tensor norm_weight, norm_bias, query, query_bias, key_value, key_value_bias, out, out_bias,
+      query_scale, key_scale, bias, mask, rotary;
+  Tensors copies;
+  AttentionTask task{};
+};
+
+Tensor forward_of(Call& call, const Tensor& x, const Tensor& kept) {
+  Tensor y = at::empty_like(x);
+  AttentionTask& task = call.task;
+  task.y = y.mutable_data_ptr();
+  task.kept = kept.defined() ? kept.mutable_data_ptr<float>() : nullptr;
+  LF_RECORD_WORK("attention", task.flops());
+  over_threads(task.tiles(), task.operands, [&](int64_t tile) { attention_tile(task, tile); });
+  return y;
+}
+
+// What backward needs besides tensors.
+struct Kept : torch::CustomClassHolder {
+  Sequences sequences{};
+  int64_t heads = 1;
+  double scale = 1, epsilon = 0;
+  Operands operands = Operands::kSingle;
+  bool bias_gradient = false;
+};
+
+// The tensors of a layer in the order of apply(), after x.
+AttentionWeights weights_of(const Tensors& saved, const Kept& kept) {
+  return {saved[1],  saved[2],   saved[3],   saved[4],    saved[5],  saved[6],
+          saved[7],  saved[8],   saved[9],   saved[10],   saved[11], saved[12],
+          saved[13], kept.heads, kept.scale, kept.epsilon};
+}
+
+class Attention : public torch::autograd::Function<Attention> {
+ public:
+  static Tensor forward(torch::autograd::AutogradContext* context,
+                        const c10::intrusive_ptr<Kept>& kept, const Tensor& x,
+                        const Tensor& norm_weight, const Maybe& norm_bias, const Tensor& query,
+                        const Maybe& query_bias, const Tensor& key_value,
+                        const Maybe& key_value_bias, const Tensor& out, const Maybe& out_bias,
+                        const Maybe& query_scale, const Maybe& key_scale, const Maybe& bias,
+                        const Maybe& mask, const Maybe& rotary) {
+    const auto given = [](const Maybe& maybe) { return maybe.value_or(Tensor()); };
+    Tensors saved = {x,
+                     norm_weight,
+                     given(norm_bias),
+                     query,
+                     given(query_bias),
+                     key_value,
+                     given(key_value_bias),
+                     out,
+                     given(out_bias),
+                     given(query_scale),
+                     given(key_scale),
+                     given(bias),
+                     given(mask),
+                     given(rotary)};
+    Call call(x, kept->sequences, weights_of(saved, *kept), kept->operands);
+    Tensor mapped;
+    if (call.task.width >= kKeptWidth && call.task.kept_size() <= kMostKept) {
+      mapped = at::empty({call.task.kept_size()}, at::kFloat);
+    }
+    saved.push_back(mapped);
+    context->saved_data["kept"] = c10::IValue::make_capsule(kept);
+    context->save_for_backward(saved);
+    return forward_of(call, x, mapped);
+  }
+
+  static Tensors backward(torch::autograd::AutogradContext* context, const Tensors& gradients) {
+    const Tensors saved = context->get_saved_variables();
+    const auto capsule = context->saved_data["kept"].toCapsule();
+    const auto& kept = dynamic_cast<const Kept&>(*capsule);
+    Call call(saved[0], kept.sequences, weights_of(saved, kept), kept.operands);
+    call.prepare_back();
+    AttentionTask& task = call.task;
+    const Tensor dy = gradients[0].to(saved[0].scalar_type()).contiguous();
+    const Tensor dx = at::empty_like(saved[0]);
+    task.bias_gradient = kept.bias_gradient;
+    task.dy = dy.const_data_ptr();
+    task.dx = dx.mutable_data_ptr();
+    task.kept = saved[14].defined() ? saved[14].mutable_data_ptr<float>() : nullptr;
+    LF_RECORD_WORK("attention_backward", 2 * task.flops());
+    const ChunkSums sums(task.chunks(), task.sums_size());
+    task.sums = sums.data();
+    over_threads(task.chunks(), task.operands,
+                 [&](int64_t chunk) { attention_chunk_back(task, chunk); });
+    return gradients_of(task, saved, dx, sums);
+  }
+
+ private:
+  static Tensors gradients_of(const AttentionTask& task, const Tensors& saved, const Tensor& dx,
+                              const ChunkSums& sums) {
+    const auto lanes = [&](size_t which, int64_t at) {
+      return saved[which].defined() ? sums.lanes(at, saved[which].numel()) : Tensor();
+    };
+    const int64_t wide = task.wide();
+    Tensor bias;
+    if (task.bias_gradient) {
+      bias = sums.plain(task.bias_sums(), task.heads * task.tokens * task.tokens)
+                 .view({task.heads, task.tokens, task.tokens});
+    }
+    return {{},
+            dx,
+            lanes(1, task.norm_sums()),
+            lanes(2, task.norm_bias_sums()),
+            sums.matrix(task.map_sums(), wide, task.width),
+            lanes(4, task.map_bias_sums()),
+            sums.matrix(task.map_sums() + wide * padded(task.width), 2 * wide, task.width),
+            lanes(6, task.map_bias_sums() + wide * kLanes),
+            sums.turned(task.out_sums(), wide, task.width),
+            lanes(8, task.out_bias_sums()),
+            lanes(9, task.query_scale_sums()),
+            lanes(10, task.key_scale_sums()),
+            bias,
+            {},
+            {}};
+  }
+};
+
+Tensor linear(const Tensor& rows, const Tensor& weight, const Tensor& bias) {
+  return bias.defined() ? at::linear(rows, weight, bias) : at::linear(rows, weight);
+}
+
+Tensor direct(const Tensor& x, const Tensor& scale) {
+  return x / at::linalg_vector_norm(x, 2, at::IntArrayRef{-1}, true).clamp_min(1e-12) * scale;
+}
+
+// [..., tokens, head width], its first pairs of neighbours turned.
+Tensor rotate(const Tensor& x, const Tensor& rotary) {
+  const int64_t turned = 2 * rotary.size(1);
+  const Tensor pairs = x.slice(-1, 0, turned).unflatten(-1, {-1, 2});
+  const Tensor cosine = rotary.select(2, 0), sine = rotary.select(2, 1);
+  const Tensor a = pairs.select(-1, 0), b = pairs.select(-1, 1);
+  const Tensor out = at::stack({a * cosine - b * sine, b * cosine + a * sine}, -1).flatten(-2);
+  return turned == x.size(-1) ? out : at::cat({out, x.slice(-1, turned)}, -1);
+}
+
+}  // namespace
+
+Tensor attention_reference(const Tensor& x, const Sequences& sequences,
+                           const AttentionWeights& weights) {
+  const Tensor rows = x.reshape({sequences.outer, sequences.tokens, sequences.inner, x.size(-1)})
+                          .transpose(1, 2)
+                          .flatten(0, 1);
+  const auto split = [&](const Tensor& flat) {
+    return flat.view({rows.size(0), rows.size(1), weights.heads, -1}).transpose(1, 2);
+  };
+  const Tensor h = at::layer_norm(rows, {rows.size(-1)}, weights.norm_weight, weights.norm_bias,
+                                  weights.epsilon);
+  const std::vector<Tensor> kv = linear(h, weights.key_value, weights.key_value_bias).chunk(2, -1);
+  const Tensor v = split(kv[1]);
+  Tensor q = split(linear(h, weights.query, weights.query_bias)), k = split(kv[0]);
+  if (weights.query_scale.defined()) {
+    q = direct(q, weights.query_scale);
+    k = direct(k, weights.key_scale);
+  }
+  if (weights.rotary.defined()) {
+    q = rotate(q, weights.rotary);
+    k = rotate(k, weights.rotary);
+  }
+  std::optional<Tensor> added;
+  if (weights.bias.defined()) added = weights.bias.unsqueeze(0);
+  if (weights.mask.defined()) {
+    const Tensor mask = weights.mask.repeat_interleave(sequences.inner, 0).unsqueeze(1);
+    added = added ? *added + mask : mask;
+  }
+  if (added) added = added->to(v.scalar_type());
+  const Tensor mixed =
+      at::scaled_dot_product_attention(q.to(v.scalar_type()), k.to(v.scalar_type()), v, added, 0.0,
+                                       false, weights.scale)
+          .transpose(1, 2)
+          .flatten(2);
+  const Tensor y = linear(mixed, weights.out, weights.out_bias)
+                       .view({sequences.outer, sequences.inner, sequences.tokens, -1})
+                       .transpose(1, 2)
+                       .reshape(x.sizes());
+  return x + y;
+}
+
+Tensor attention(const Tensor& x, const Sequences& sequences, const AttentionWeights& weights) {
+  LF_CHECK(sequences.outer * sequences.tokens * sequences.inner * x.size(-1) == x.numel(),
+           "sequences that do not add up to the rows of x");
+  if (!fused(Operation::kAttention, x) || x.numel() == 0 || sequences.tokens > kMostTokens) {
+    return attention_reference(x, sequences, weights);
+  }
+  const Tensor rows = x.contiguous();
+  const AttentionWeights& w = weights;
+  const auto kept = c10::make_intrusive<Kept>();
+  kept->sequences = sequences;
+  kept->heads = w.heads;
+  kept->scale = w.scale;
+  kept->epsilon = w.epsilon;
+  kept->operands = operands_for(rows);
+  kept->bias_gradient = w.bias.defined() && w.bias.requires_grad();
+  if (wants_gradient({x, w.norm_weight, w.norm_bias, w.query, w.query_bias, w.key_value,
+                      w.key_value_bias, w.out, w.out_bias, w.query_scale, w.key_scale, w.bias})) {
+    return Attention::apply(kept, rows, w.norm_weight, Maybe(w.norm_bias), w.query,
+                            Maybe(w.query_bias), w.key_value, Maybe(w.key_value_bias), w.out,
+                            Maybe(w.out_bias), Maybe(w.query_scale), Maybe(w.key_scale),
+                            Maybe(w.bias), Maybe(w.mask), Maybe(w.rotary));
+  }
+  Call call(rows, sequences, weights, kept->operands);
+  return forward_of(call, rows, {});
+}
+
+}  // namespace lf

@@ -1,0 +1,42 @@
+// The attention half of a transformer's layer with its norm and residual, as one operation:
+//   x + out(attention(query, key, value of norm(x)))
+// over sequences that lie anywhere in x: within each image, or along time at each place. Queries
+// and keys may be compared by direction, or turned by their place (rotary). Called by the
+// transformers and temporal layers of src/model.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+namespace lf {
+
+// x seen as [outer, tokens, inner, width]: a sequence for every outer and inner index. Attention
+// within images has inner 1; along time of [B, T, H*W, C], tokens are T and inner is H*W.
+struct Sequences {
+  int64_t outer, tokens, inner;
+};
+
+struct AttentionWeights {
+  at::Tensor norm_weight, norm_bias;     // [width]; biases may be undefined, here and below
+  at::Tensor query, query_bias;          // [heads * head width, width]
+  at::Tensor key_value, key_value_bias;  // [2 * heads * head width, width]
+  at::Tensor out, out_bias;              // [width, heads * head width]
+  at::Tensor query_scale, key_scale;     // [head width]; defined: rows are made of length one
+                                         // and multiplied by these
+  at::Tensor bias;                       // [heads, tokens, tokens], added to the logits
+  // Constants, may be undefined: [outer, tokens, tokens], added to the logits of all heads (0 or
+  // -inf; every query must see a key), and [tokens, pairs, 2], the cosines and sines by which the
+  // first pairs of neighbouring numbers of a query and key are turned.
+  at::Tensor mask, rotary;
+  int64_t heads = 1;
+  double scale = 1;  // of the logits
+  double epsilon = 1e-5;
+};
+
+constexpr int64_t kMostTokens = 64;  // of a sequence, for the fused form
+
+at::Tensor attention(const at::Tensor& x, const Sequences& sequences,
+                     const AttentionWeights& weights);
+at::Tensor attention_reference(const at::Tensor& x, const Sequences& sequences,
+                               const AttentionWeights& weights);
+
+}  // namespace lf

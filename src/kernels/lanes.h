@@ -1,0 +1,153 @@
+// Sixteen floats at a time, in the compiler's own vector type: AVX-512, AVX2, SSE2 or NEON code
+// comes out of the same source, for the width that base/isa.h chooses at run time, without
+// intrinsics. Everything here is inlined into a kernel; nothing of torch. Sums may be contracted
+// (fma), so the bits depend on the CPU, not on the number of threads. Called by the kernels.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <utility>
+
+#include "base/isa.h"
+
+namespace lf {
+
+constexpr int64_t kLanes = 16;
+
+using Lanes = float __attribute__((vector_size(64)));
+using Ints = int32_t __attribute__((vector_size(64)));
+using Words = uint32_t __attribute__((vector_size(64)));
+using Shorts = uint16_t __attribute__((vector_size(32)));
+// The same in memory, wherever it begins.
+using LooseLanes = float __attribute__((vector_size(64), aligned(4), may_alias));
+using LooseWords = uint32_t __attribute__((vector_size(64), aligned(2), may_alias));
+using LooseShorts = uint16_t __attribute__((vector_size(32), aligned(2), may_alias));
+
+// A bfloat16 as memory holds it.
+struct Half {
+  uint16_t bits;
+};
+
+LF_INLINE Lanes all(float x) { return Lanes{} + x; }
+LF_INLINE Words bits_of(Lanes x) { return reinterpret_cast<Words>(x); }
+LF_INLINE Lanes lanes_of(Words x) { return reinterpret_cast<Lanes>(x); }
+
+// To the nearest bfloat16, ties to even, in the upper halves; what is no number stays none.
+LF_INLINE Words rounded(Lanes x) {
+  const Words bits = bits_of(x);
+  const Words near = bits + 0x7fffu + ((bits >> 16) & 1u);
+  return reinterpret_cast<Words>(x == x ? near : Words{} + 0x7fc00000u) & 0xffff0000u;
+}
+
+LF_INLINE Lanes load(const float* from) { return *reinterpret_cast<const LooseLanes*>(from); }
+LF_INLINE Lanes load(const Half* from) {
+  const Shorts bits = *reinterpret_cast<const LooseShorts*>(from);
+  return lanes_of(__builtin_convertvector(bits, Words) << 16);
+}
+LF_INLINE void store(float* to, Lanes x) { *reinterpret_cast<LooseLanes*>(to) = x; }
+LF_INLINE void store(Half* to, Lanes x) {
+  *reinterpret_cast<LooseShorts*>(to) = __builtin_convertvector(rounded(x) >> 16, Shorts);
+}
+
+// Of the first `count` lanes only; the others are 0, or left alone.
+template <typename X>
+LF_INLINE Lanes load(const X* from, int64_t count) {
+  if (count >= kLanes) return load(from);
+  X part[kLanes] = {};
+  std::memcpy(part, from, static_cast<size_t>(count) * sizeof(X));
+  return load(part);
+}
+template <typename X>
+LF_INLINE void store(X* to, Lanes x, int64_t count) {
+  if (count >= kLanes) return store(to, x);
+  X part[kLanes];
+  store(part, x);
+  std::memcpy(to, part, static_cast<size_t>(count) * sizeof(X));
+}
+
+LF_INLINE Lanes larger(Lanes a, Lanes b) { return a < b ? b : a; }  // NaN in `a` stays
+LF_INLINE Lanes smaller(Lanes a, Lanes b) { return b < a ? b : a; }
+
+LF_INLINE float sum_of(Lanes x) {
+  float part[kLanes];
+  store(part, x);
+  for (int width = 8; width > 0; width /= 2) {
+    for (int i = 0; i < width; ++i) part[i] += part[i + width];
+  }
+  return part[0];
+}
+
+LF_INLINE Lanes root(Lanes x) {
+  Lanes out;
+  for (int i = 0; i < kLanes; ++i) out[i] = __builtin_sqrtf(x[i]);
+  return out;
+}
+
+// e^x within 2e-7 of it; 0 below -87, where floats end.
+LF_INLINE Lanes exponential(Lanes x) {
+  constexpr float kRound = 12582912.0F;  // 1.5 * 2^23: adding it leaves an integer in the low bits
+  const Lanes within = larger(smaller(x, all(88.0F)), all(-87.3F));
+  const Lanes shifted = within * 1.44269504F + kRound;
+  const Lanes n = shifted - kRound;
+  const Lanes r = (within - n * 0.693359375F) - n * -2.12194440e-4F;  // log 2 in two parts
+  Lanes p = all(1.0F / 5040);
+  p = p * r + 1.0F / 720;
+  p = p * r + 1.0F / 120;
+  p = p * r + 1.0F / 24;
+  p = p * r + 1.0F / 6;
+  p = p * r + 0.5F;
+  p = p * r + 1.0F;
+  p = p * r + 1.0F;
+  const Lanes power = lanes_of((bits_of(shifted) - bits_of(all(kRound)) + 127u) << 23);
+  return x < all(-87.3F) ? Lanes{} : p * power;
+}
+
+LF_INLINE Lanes sigmoid(Lanes x) { return 1.0F / (1.0F + exponential(-x)); }
+
+// The exact GELU, x * Phi(x), and its slope. Phi through the error function as Abramowitz and
+// Stegun 7.1.26 gives it, which is within 1.5e-7.
+struct Gelu {
+  Lanes value, slope;
+};
+LF_INLINE Gelu gelu(Lanes x) {
+  const Lanes z = (x < Lanes{} ? -x : x) * 0.707106781F;
+  const Lanes t = 1.0F / (1.0F + 0.3275911F * z);
+  Lanes p = all(1.061405429F);
+  p = p * t - 1.453152027F;
+  p = p * t + 1.421413741F;
+  p = p * t - 0.284496736F;
+  p = p * t + 0.254829592F;
+  const Lanes bell = exponential(-0.5F * x * x);
+  const Lanes tail = 0.5F * p * t * bell;  // 1 - Phi(|x|)
+  const Lanes phi = x < Lanes{} ? tail : 1.0F - tail;
+  return {x * phi, phi + x * bell * 0.398942280F};
+}
+
+template <int kStep, size_t... kLane>
+LF_INLINE void exchange(Lanes& a, Lanes& b, std::index_sequence<kLane...> /*lanes*/) {
+  const Lanes low = __builtin_shufflevector(
+      a, b,
+      ((kLane & kStep) != 0 ? 16 + static_cast<int>(kLane) - kStep : static_cast<int>(kLane))...);
+  b = __builtin_shufflevector(
+      a, b,
+      ((kLane & kStep) != 0 ? 16 + static_cast<int>(kLane) : static_cast<int>(kLane) + kStep)...);
+  a = low;
+}
+
+template <int kStep>
+LF_INLINE void exchange_all(Lanes* rows) {
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; ++i) {
+    if ((i & kStep) == 0) exchange<kStep>(rows[i], rows[i + kStep], std::make_index_sequence<16>());
+  }
+}
+
+// 16 x 16, in place.
+LF_INLINE void transpose(Lanes* rows) {
+  exchange_all<8>(rows);
+  exchange_all<4>(rows);
+  exchange_all<2>(rows);
+  exchange_all<1>(rows);
+}
+
+}  // namespace lf

@@ -1,0 +1,177 @@
+// What codebooks and U-Nets use.
+#include <ATen/ops/arange.h>
+#include <ATen/ops/cat.h>
+
+#include "base/error.h"
+#include "kernel_fixture.h"
+#include "kernels/linear_attention.h"
+#include "kernels/nearest_code.h"
+#include "kernels/norm_silu.h"
+#include "kernels/products.h"
+
+namespace lf {
+namespace {
+
+Case norm_case(std::mt19937& luck, bool fixed) {
+  const int64_t groups = coin(luck) ? 0 : between(luck, 1, 4);
+  const int64_t channels = groups > 0 ? groups * between(luck, 1, 17) : between(luck, 2, 70);
+  const int64_t clips = between(luck, 1, 3), frames = between(luck, 1, 3),
+                side = between(luck, 2, 9);
+  const int64_t rows = coin(luck) ? clips : 1;
+  const at::Tensor x = weight({clips * frames, side * side, channels});
+  const at::Tensor gain = weight({rows, channels}), shift = weight({rows, channels});
+  const NormKind kind{groups, 1e-5, fixed || coin(luck)};
+  Case one{str("norm ", clips, "x", frames, ", ", side, "x", side, "x", channels, ", groups ",
+               groups, kind.silu ? ", silu" : ""),
+           {x, gain, shift},
+           {}};
+  at::Tensor residual;
+  if (fixed || coin(luck)) {
+    residual = weight(x.sizes());
+    one.inputs.push_back(residual);
+  }
+  one.run = [=] { return norm_silu(x, kind, gain, shift, residual); };
+  return one;
+}
+Case any_norm(std::mt19937& luck) { return norm_case(luck, false); }
+
+TEST(NormSiluKernel, EqualsItsReference) { expect_equals_reference(any_norm, 25); }
+TEST(NormSiluKernel, HasTheSameBitsOnAnyNumberOfThreads) { expect_equal_bits(any_norm); }
+TEST(NormSiluKernel, KeepsWhatIsNotFinite) { expect_keeps_what_is_not_finite(any_norm); }
+
+TEST(NormSiluKernel, TakesBfloat16) {
+  std::mt19937 luck(2);
+  for (int i = 0; i < 10; ++i) {
+    const int64_t groups = i % 2 == 0 ? 0 : 2, channels = 2 * between(luck, 4, 30);
+    const at::Tensor x = at::randn({4, 30, channels}).to(at::kBFloat16).requires_grad_();
+    const at::Tensor same = x.detach().to(at::kFloat).requires_grad_();
+    const at::Tensor gain = weight({2, channels}), shift = weight({2, channels});
+    const auto of = [&](const at::Tensor& rows) {
+      return Case{"norm", {rows, gain, shift}, [&, rows] {
+                    return norm_silu(rows, {groups}, gain, shift);
+                  }};
+    };
+    const Tensors found = results(of(x), Form::kFused), truth = results(of(same), Form::kReference);
+    EXPECT_EQ(found[0].scalar_type(), at::kBFloat16);
+    for (size_t k = 0; k < truth.size(); ++k) EXPECT_LT(gap(found[k], truth[k]), 0.02) << k;
+  }
+}
+
+Case linear_attention_case(std::mt19937& luck, bool fixed) {
+  const int64_t heads = between(luck, 1, 3), head = between(luck, 2, 20),
+                width = between(luck, 3, 70);
+  const int64_t frames = between(luck, 1, 6), places = between(luck, 1, 90);
+  LinearAttentionWeights w;
+  w.heads = heads;
+  w.scale = 0.4;
+  w.norm_weight = weight({width});
+  w.query_key_value = weight({3 * heads * head, width}, 0.3);
+  w.out = weight({width, heads * head}, 0.3);
+  const at::Tensor x = weight({frames, places, width});
+  Case one{
+      str("linear attention ", frames, "x", places, "x", width, ", ", heads, " heads of ", head),
+      {x, w.norm_weight, w.query_key_value, w.out},
+      {}};
+  if (fixed || coin(luck)) {
+    w.norm_bias = weight({width});
+    w.out_bias = weight({width});
+    one.inputs.push_back(w.norm_bias);
+    one.inputs.push_back(w.out_bias);
+  }
+  one.run = [=] { return linear_attention(x, w); };
+  return one;
+}
+Case any_linear_attention(std::mt19937& luck) { return linear_attention_case(luck, false); }
+Case full_linear_attention(std::mt19937& luck) { return linear_attention_case(luck, true); }
+
+TEST(LinearAttentionKernel, EqualsItsReference) {
+  expect_equals_reference(any_linear_attention, 25);
+}
+TEST(LinearAttentionKernel, HasTheSameBitsOnAnyNumberOfThreads) {
+  expect_equal_bits(any_linear_attention);
+}
+TEST(LinearAttentionKernel, IsNoWorseThanAutocast) {
+  expect_no_worse_than_autocast(full_linear_attention, 20);
+}
+TEST(LinearAttentionKernel, KeepsWhatIsNotFinite) {
+  expect_keeps_what_is_not_finite(any_linear_attention);
+}
+
+TEST(NearestCodeKernel, FindsTheNearest) {
+  std::mt19937 luck(4);
+  for (const Isa width : {Isa::kBaseline, Isa::kAvx2, Isa::kAvx512}) {
+    if (width > best_isa()) continue;
+    const ForcedIsa forced(width);
+    for (int i = 0; i < 30; ++i) {
+      const int64_t count = between(luck, 1, 300), dim = between(luck, 1, 40);
+      const at::Tensor rows = at::randn({count, dim}),
+                       codes = at::randn({between(luck, 1, 700), dim});
+      const at::Tensor ids = nearest_code(rows, codes);
+      const at::Tensor squares = (rows.unsqueeze(1) - codes).square().sum(2);
+      const at::Tensor least = std::get<0>(squares.min(1));
+      const at::Tensor mine = squares.gather(1, ids.unsqueeze(1)).squeeze(1);
+      EXPECT_LT((mine - least).max().item<double>(), 1e-4 * dim) << count << " " << dim;
+    }
+  }
+}
+
+TEST(NearestCodeKernel, TakesTheFirstOfEquals) {
+  const at::Tensor codes = at::randn({40, 8});
+  const at::Tensor twice = at::cat({codes, codes});
+  EXPECT_TRUE(at::equal(nearest_code(codes, twice), at::arange(40)));
+}
+
+TEST(NearestCodeKernel, HasTheSameBitsOnAnyNumberOfThreads) {
+  const at::Tensor rows = at::randn({1000, 16}), codes = at::randn({513, 16});
+  const int before = at::get_num_threads();
+  at::set_num_threads(1);
+  const at::Tensor alone = nearest_code(rows, codes);
+  at::set_num_threads(2);
+  EXPECT_TRUE(at::equal(alone, nearest_code(rows, codes)));
+  at::set_num_threads(before);
+}
+
+// Against LibTorch's, any strides, every width of vectors.
+TEST(Products, EqualMatrixProducts) {
+  std::mt19937 luck(3);
+  for (const Isa width : {Isa::kBaseline, Isa::kAvx2, Isa::kAvx512}) {
+    if (width > best_isa()) continue;
+    const ForcedIsa forced(width);
+    for (int i = 0; i < 60; ++i) {
+      const int64_t rows = between(luck, 1, 40), depth = between(luck, 1, 50);
+      const int64_t columns = 16 * between(luck, 1, 7);
+      const bool turned = coin(luck), add = coin(luck);
+      const at::Tensor a = turned ? at::randn({depth, rows}).t() : at::randn({rows, depth});
+      const at::Tensor b = at::randn({depth, columns});
+      at::Tensor c = at::randn({rows, columns});
+      const at::Tensor expected = add ? c + a.matmul(b) : a.matmul(b);
+      Left left{a.const_data_ptr<float>(), a.stride(0), a.stride(1)};
+      Right right{b.const_data_ptr<float>(), columns};
+      const Product product{rows, columns, depth, c.mutable_data_ptr<float>(), columns, add};
+      const at::Tensor before = c.clone();
+      multiply(Operands::kSingle, left, right, product);
+      EXPECT_LT(gap(c, expected), 1e-6) << rows << " " << columns << " " << depth;
+      if (operands_here(Operands::kBfloat16) != Operands::kBfloat16) continue;
+      std::vector<Half> first(half_left_size(rows, depth)), second(half_right_size(depth, columns));
+      left.half = half_left(left, rows, depth, first.data());
+      right.half = half_right(right, depth, columns, second.data());
+      c.copy_(before);
+      multiply(Operands::kBfloat16, left, right, product);
+      EXPECT_LT(gap(c, expected), 1e-2) << rows << " " << columns << " " << depth;
+    }
+  }
+}
+
+TEST(Dispatch, ReferenceTurnsEveryKernelOff) {
+  const at::Tensor x = at::randn({2, 3});
+  for (size_t i = 0; i < operation_table().size(); ++i) {
+    const auto operation = static_cast<Operation>(i);
+    EXPECT_TRUE(fused(operation, x)) << operation_table()[i].name;
+    EXPECT_FALSE(fused(operation, x.to(at::kDouble))) << operation_table()[i].name;
+    const ForcedForm plain(Form::kReference);
+    EXPECT_FALSE(fused(operation, x)) << operation_table()[i].name;
+  }
+}
+
+}  // namespace
+}  // namespace lf

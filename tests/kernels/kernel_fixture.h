@@ -1,0 +1,148 @@
+// What the tests of all fused operations share: cases of random shapes, and what must hold for
+// each.
+#pragma once
+
+#include <ATen/Parallel.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/autocast_mode.h>
+#include <ATen/ops/equal.h>
+#include <ATen/ops/randn.h>
+#include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include <functional>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "base/isa.h"
+#include "kernels/dispatch.h"
+
+namespace lf {
+
+using Tensors = std::vector<at::Tensor>;
+
+// One operation at one shape. The first input is x.
+struct Case {
+  std::string shape;
+  Tensors inputs;  // that take gradients
+  std::function<at::Tensor()> run;
+};
+using MakeCase = std::function<Case(std::mt19937&)>;
+
+inline int64_t between(std::mt19937& luck, int64_t low, int64_t high) {
+  return std::uniform_int_distribution<int64_t>(low, high)(luck);
+}
+inline bool coin(std::mt19937& luck) { return between(luck, 0, 1) == 1; }
+
+inline at::Tensor weight(at::IntArrayRef shape, double size = 1) {
+  return (at::randn(shape) * size).requires_grad_();
+}
+
+// The output and the gradients of all inputs.
+inline Tensors results(const Case& one, Form form) {
+  const ForcedForm forced(form);
+  const at::Tensor y = one.run();
+  // Not around zero, where sums over rows would be nothing but rounding.
+  const at::Tensor slope = ((at::arange(y.numel(), at::kFloat) * 0.7).sin() + 0.5).view(y.sizes());
+  Tensors all = {y.detach()};
+  for (const at::Tensor& gradient :
+       torch::autograd::grad({y}, one.inputs, {slope.to(y.scalar_type())})) {
+    all.push_back(gradient);
+  }
+  return all;
+}
+
+inline double gap(const at::Tensor& a, const at::Tensor& b) {
+  return ((a.to(at::kFloat) - b.to(at::kFloat)).norm() / (b.to(at::kFloat).norm() + 1e-12))
+      .item<double>();
+}
+
+inline void expect_equals_reference(const MakeCase& make, int cases) {
+  std::mt19937 luck(5);
+  for (const Isa width : {Isa::kBaseline, Isa::kAvx2, Isa::kAvx512}) {
+    if (width > best_isa()) continue;
+    const ForcedIsa forced(width);
+    for (int i = 0; i < cases; ++i) {
+      const Case one = make(luck);
+      const Tensors truth = results(one, Form::kReference), found = results(one, Form::kFused);
+      ASSERT_EQ(truth.size(), found.size());
+      EXPECT_LT(gap(found[0], truth[0]), 1e-5) << one.shape << " " << name_of(width);
+      EXPECT_LT((found[0] - truth[0]).abs().max().item<double>(),
+                1e-5 * (1 + truth[0].abs().max().item<double>()))
+          << one.shape;
+      for (size_t g = 1; g < truth.size(); ++g) {
+        EXPECT_LT(gap(found[g], truth[g]), 1e-4)
+            << one.shape << " gradient of input " << g - 1 << " " << name_of(width);
+      }
+    }
+  }
+}
+
+// What comes out must not depend on who computes it, nor on whether a gradient will be asked for.
+inline void expect_equal_bits(const MakeCase& make, int cases = 100) {
+  std::mt19937 luck(6);
+  const int before = at::get_num_threads();
+  for (int i = 0; i < cases; ++i) {
+    const Case one = make(luck);
+    at::set_num_threads(1);
+    const Tensors alone = results(one, Form::kFused);
+    at::set_num_threads(2);
+    const Tensors shared = results(one, Form::kFused);
+    at::set_num_threads(3);
+    const Tensors thirds = results(one, Form::kFused);
+    for (size_t k = 0; k < alone.size(); ++k) {
+      EXPECT_TRUE(at::equal(alone[k], shared[k])) << one.shape << " result " << k;
+      EXPECT_TRUE(at::equal(alone[k], thirds[k])) << one.shape << " result " << k;
+    }
+    const at::NoGradGuard no_grad;
+    EXPECT_TRUE(at::equal(alone[0], one.run())) << one.shape << " without gradients";
+  }
+  at::set_num_threads(before);
+}
+
+class Bfloat16Autocast {
+ public:
+  Bfloat16Autocast() {
+    at::autocast::set_autocast_enabled(at::kCPU, true);
+    at::autocast::set_autocast_dtype(at::kCPU, at::kBFloat16);
+    at::autocast::increment_nesting();
+  }
+  ~Bfloat16Autocast() {
+    if (at::autocast::decrement_nesting() == 0) at::autocast::clear_cache();
+    at::autocast::set_autocast_enabled(at::kCPU, false);
+  }
+};
+
+// Under autocast the fused form is as near to single precision as the plain one, summed over cases.
+inline void expect_no_worse_than_autocast(const MakeCase& make, int cases) {
+  std::mt19937 luck(7);
+  std::vector<double> plain, fused;
+  for (int i = 0; i < cases; ++i) {
+    const Case one = make(luck);
+    const Tensors truth = results(one, Form::kReference);
+    const Bfloat16Autocast autocast;
+    const Tensors theirs = results(one, Form::kReference), ours = results(one, Form::kFused);
+    plain.resize(truth.size());
+    fused.resize(truth.size());
+    for (size_t k = 0; k < truth.size(); ++k) {
+      plain[k] += gap(theirs[k], truth[k]);
+      fused[k] += gap(ours[k], truth[k]);
+    }
+  }
+  for (size_t k = 0; k < plain.size(); ++k) {
+    EXPECT_LE(fused[k], plain[k] + 1e-3 * cases) << "result " << k;
+    EXPECT_LT(fused[k], 0.05 * cases) << "result " << k;
+  }
+}
+
+// A number that is none must not get lost on the way: the trainer looks for it.
+inline void expect_keeps_what_is_not_finite(const MakeCase& make) {
+  std::mt19937 luck(8);
+  const Case one = make(luck);
+  const at::NoGradGuard no_grad;
+  one.inputs[0].detach().view({-1})[0] = std::numeric_limits<float>::quiet_NaN();
+  EXPECT_FALSE(one.run().isfinite().all().item<bool>()) << one.shape;
+}
+
+}  // namespace lf
