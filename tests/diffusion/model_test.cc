@@ -200,7 +200,8 @@ TEST(DiffusionModel, AutoregressiveLossDoesNotSeeBeyondItsHistory) {
 
 const Sets kSamplings[] = {
     {},
-    {"model.diffusion.sampler.kind=DPM", "model.diffusion.sampler.spacing=LOG_SNR"},
+    {"model.diffusion.prediction=V", "model.diffusion.sampler.kind=DPM",
+     "model.diffusion.sampler.spacing=LOG_SNR"},
     {"model.diffusion.learned_variance=true"},
     {"model.diffusion.frames=AUTOREGRESSIVE", "model.diffusion.history=2"},
     {"model.diffusion.classes=3", "model.diffusion.sampler.guidance=2"},
