@@ -14,6 +14,7 @@
 
 #include <cmath>
 
+#include "base/text.h"
 #include "diffusion/variational.h"
 #include "model/tokenizer.h"
 #include "training_fixture.h"

@@ -28,7 +28,9 @@ inline double train(Model& model, const ClipsAt& clips_at, int64_t steps, int64_
     loss.total.backward();
     const double left = static_cast<double>(steps - step) / static_cast<double>(steps);
     optimizer.step(optimizer.gradient_norm(), lr * std::min(1.0, 4 * left));
-    optimizer.zero_gradients();
+    for (const NamedTensor& weight : optimizer.phase().weights) {
+      weight.tensor.mutable_grad().reset();
+    }
     if (step >= steps - steps / 5) sum += loss.total.item<double>();
   }
   return sum / static_cast<double>(steps / 5);
