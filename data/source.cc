@@ -81,6 +81,9 @@ std::unique_ptr<Source> open_source(const SourceConfig& config) {
                                   [&](const SourceKind& k) { return k.name == chosen->name(); });
   LF_CHECK(kind != kKinds.end(), "no row in the table of sources for ", chosen->name());
   std::unique_ptr<Source> source = kind->open(config);
+  if (!config.embeddings().empty()) {
+    source = with_embeddings(std::move(source), config.embeddings());
+  }
   if (split.part() == SplitConfig::ALL) return source;
   return std::make_unique<Part>(std::move(source), split);
 }

@@ -9,6 +9,7 @@
 
 #include "base/file.h"
 #include "data/image.h"
+#include "data/npy.h"
 #include "data/resize.h"
 #include "data/source.h"
 
@@ -22,6 +23,18 @@ std::unique_ptr<Source> open_frames(const SourceConfig& config);
 std::unique_ptr<Source> open_generated(const SourceConfig& config);
 std::unique_ptr<Source> open_shapes(const SourceConfig& config);
 std::unique_ptr<Source> open_moving_digits(const SourceConfig& config);
+
+// The same source with a side column `embedding`: the rows of a .npy file of floats.
+std::unique_ptr<Source> with_embeddings(std::unique_ptr<Source> source, const std::string& path);
+
+// A .npy file, opened, to be read by position. Damage is Code::kData.
+struct NpyFile {
+  explicit NpyFile(const std::string& path);
+  std::string name;
+  std::unique_ptr<InFile> file;
+  NpyHeader header;
+};
+std::string shape_text(const std::vector<uint64_t>& shape);
 
 // A path option that must be given.
 const std::string& required_path(const std::string& path, const char* option);

@@ -4,31 +4,26 @@
 #include <optional>
 
 #include "base/error.h"
-#include "data/npy.h"
 #include "data/source_kinds.h"
 
 namespace lf {
-namespace {
 
-struct NpyFile {
-  explicit NpyFile(const std::string& path)
-      : name(printable(path)), file(real_file_system().open_read(path)) {
-    std::vector<uint8_t> begin(std::min<uint64_t>(file->size(), kNpyHeaderBytes));
-    file->read(0, begin.data(), begin.size());
-    header = parse_npy_header(begin, file->size(), name);
-  }
-  std::string name;
-  std::unique_ptr<InFile> file;
-  NpyHeader header;
-};
-
-bool is_channels(uint64_t size) { return size == 1 || size == 3; }
+NpyFile::NpyFile(const std::string& path)
+    : name(printable(path)), file(real_file_system().open_read(path)) {
+  std::vector<uint8_t> begin(std::min<uint64_t>(file->size(), kNpyHeaderBytes));
+  file->read(0, begin.data(), begin.size());
+  header = parse_npy_header(begin, file->size(), name);
+}
 
 std::string shape_text(const std::vector<uint64_t>& shape) {
   std::vector<std::string> sizes;
   for (const uint64_t size : shape) sizes.push_back(std::to_string(size));
   return str("[", join(sizes, ", "), "]");
 }
+
+namespace {
+
+bool is_channels(uint64_t size) { return size == 1 || size == 3; }
 
 NpySource::Layout recognise(const NpyFile& array) {
   const std::vector<uint64_t>& s = array.header.shape;

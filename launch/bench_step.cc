@@ -3,8 +3,6 @@
 // averages. No store, loader, log or checkpoint. What the same network takes in PyTorch is told by
 // tools/peers/engine, which runs this.
 #include <ATen/Parallel.h>
-#include <ATen/ops/empty.h>
-#include <ATen/ops/zeros.h>
 
 #include <algorithm>
 #include <chrono>
@@ -17,13 +15,13 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/memory.h"
-#include "base/random.h"
 #include "comm/threads.h"
 #include "comm/world.h"
 #include "config/config.h"
 #include "eval/clips.h"
 #include "launch/commands.h"
 #include "launch/plugin.h"
+#include "launch/synthetic_clips.h"
 #include "train/accelerator.h"
 #include "train/step.h"
 
@@ -37,23 +35,6 @@ constexpr int kFewest = 5, kMost = 100000;
 
 double seconds_since(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
-}
-
-// What the loader would have brought this rank, as noise.
-Clips synthetic_clips(const Config& config, const ClipShape& shape, const World& world,
-                      at::Device device) {
-  const int64_t share = config.train().batch() / world.size();
-  Clips clips;
-  clips.seed = config.train().seed();
-  clips.first_position = share * world.rank();
-  clips.x_BTHWC = at::empty({share, shape.frames, shape.height, shape.width, shape.channels});
-  uniform({clips.seed, Purpose::kGenerated, static_cast<uint64_t>(world.rank())}, 0,
-          static_cast<size_t>(clips.x_BTHWC.numel()), clips.x_BTHWC.mutable_data_ptr<float>());
-  clips.x_BTHWC.mul_(2).sub_(1);
-  clips.x_BTHWC = clips.x_BTHWC.to(device);
-  // A class that every labelled set has.
-  clips.labels_B = at::zeros({share}, at::TensorOptions().dtype(at::kLong).device(device));
-  return clips;
 }
 
 struct StepSpeed {
@@ -151,7 +132,10 @@ int bench_step(const Arguments& arguments) {
   {
     Step step(world, config, shape, device, accelerator.backend);
     parameters = step.model().parameters().count();
-    speed = measure(world, step, config, synthetic_clips(config, shape, world, device), seconds);
+    speed = measure(world, step, config,
+                    synthetic_clips(config, shape, config.train().batch(),
+                                    step.model().images_per_clip(), world, device),
+                    seconds);
   }
   const Report report = over_ranks(world, speed);
   if (!world.is_root()) return 0;

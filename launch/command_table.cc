@@ -166,9 +166,18 @@ constexpr Option kSampleOptions[] = {
     {"--seed", "S", "clip i is a function of this and i (default: 0)"},
     {"--class", "N", "the class of all clips (default: each draws its own, if the model has any)"},
     {"--frames", "N", "frames of a clip, 1 to 1000000 (default: as trained)"},
+    {"--set", "PATH=VALUE",
+     "an option over the run's config, such as model.diffusion.sampler.kind=DPM"},
     {"--store", "DIR",
-     "reconstructs the first clips of this store; with --given goes on with them"},
-    {"--given", "N", "of each of the store's clips the first N frames are kept, 1 to 4096"},
+     "reconstructs the first clips of this store, or makes them from the part that the model is\n"
+     "given; with --given or --observe goes on from these frames of them"},
+    {"--from", "NPY",
+     "clips that were made, bytes [n, T, H, W, C], in place of a store's: small ones for a model\n"
+     "that makes clips larger, else frames to go on from"},
+    {"--given", "N", "of each given clip the first N frames are kept, 1 to 4096"},
+    {"--observe", "LIST", "of each given clip these frames are kept, such as 0,4,8"},
+    {"--text", "NPY",
+     "floats [n, width] that say what to show, a row for each clip or one for all"},
     {"--threads", "N", "of each rank, 1 to 4096 (default: 1); another number may round otherwise"},
     {"--json", "", "one JSON object alone on stdout"},
 };
@@ -203,6 +212,15 @@ constexpr Option kBenchStepOptions[] = {
     {"--set", "PATH=VALUE", "sets one option, such as train.precision=BF16"},
     {"--threads", "N", "CPU threads of each rank, 0 to 4096 (default: train.threads)"},
     {"--seconds", "N", "how long to measure, 1 to 3600; at least 5 steps are made (default: 10)"},
+    {"--json", "", "one JSON object alone on stdout"},
+};
+
+constexpr Option kBenchSampleOptions[] = {
+    {"--config", "FILE", "the config whose model is measured"},
+    {"--set", "PATH=VALUE", "sets one option, such as model.diffusion.sampler.steps=20"},
+    {"--count", "N", "clips that each rank makes at a time, 1 to 65536 (default: 16)"},
+    {"--threads", "N", "CPU threads of each rank, 0 to 4096 (default: train.threads)"},
+    {"--seconds", "N", "how long to measure, 1 to 3600; at least 3 times (default: 10)"},
     {"--json", "", "one JSON object alone on stdout"},
 };
 
@@ -273,8 +291,9 @@ constexpr Command kCommands[] = {
     {"sample", "", "makes images and videos with the model of a run",
      "The averaged weights of the newest whole checkpoint are used. A prior makes clips from "
      "nothing,\n"
-     "or goes on with given frames; an autoencoder reconstructs. Under mpirun each rank makes its\n"
-     "share, and a clip has the same bits for any number of ranks.",
+     "or goes on with given frames, and so does diffusion; an autoencoder reconstructs. Under "
+     "mpirun\n"
+     "each rank makes its share, and a clip has the same bits for any number of ranks.",
      "lastframe sample --run runs/prior --count 64 --out samples.png\n"
      "mpirun -n 2 --bind-to none lastframe sample --run runs/prior --count 10000 --out fake.npy\n"
      "lastframe sample --run runs/cvivit --store stores/cifar10 --count 8 --out seen.png",
@@ -340,6 +359,15 @@ constexpr Command kCommands[] = {
      "lastframe bench step --config configs/quickstart.pbtxt --threads 1 --json\n"
      "mpirun -n 2 --bind-to none lastframe bench step --config configs/quickstart.pbtxt",
      kBenchStepOptions, bench_step},
+    {"bench sample", "", "how long the making of clips takes",
+     "Makes clips as `train` does for its previews, with the weights that a run starts from, which "
+     "take\n"
+     "as long as trained ones. Of models that are given frames or small clips, those are noise. "
+     "The\n"
+     "median after one that warms up is told. Under mpirun every rank makes as many.",
+     "lastframe bench sample --config configs/peers/unet3d.pbtxt --count 4 --threads 1 --json\n"
+     "mpirun -n 2 --bind-to none lastframe bench sample --config configs/quickstart.pbtxt",
+     kBenchSampleOptions, bench_sample},
     {"bench comm", "", "times our all-reduce on host memory against MPI_Allreduce",
      "Both take turns on the same floats, at 4 bytes and each four times as many up to 64 MiB. "
      "The\n"

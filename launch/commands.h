@@ -39,6 +39,9 @@ int bench_load(const Arguments& arguments);
 int bench_recipe(const Arguments& arguments);
 // bench_step.cc
 int bench_step(const Arguments& arguments);
+
+// bench_sample.cc
+int bench_sample(const Arguments& arguments);
 // plan.cc
 int run_plan(const Arguments& arguments);
 

@@ -68,7 +68,8 @@ std::vector<Result> evaluate_run(World& world, const RunRequest& request) {
   subject.run_folder = request.folder;
   subject.images = manifest.images();
   subject.weights = run.weights;
-  subject.weights_text = weights_of(manifest);
+  // How a model samples is part of what it makes.
+  subject.weights_text = str(weights_of(manifest), "\n", config.model().ShortDebugString());
   if (world.is_root()) {
     LF_INFO("evaluating ", folder, " (", subject.weights, ") on ", world.size(), " ranks of ",
             at::get_num_threads(), " threads");

@@ -11,6 +11,8 @@
 #include "config/config.h"
 #include "data/corruption.h"
 #include "data/source.h"
+#include "diffusion/noise_schedule.h"
+#include "diffusion/sampler.h"
 #include "eval/metrics.h"
 #include "launch/command.h"
 #include "launch/commands.h"
@@ -51,6 +53,8 @@ std::vector<Row> rows_of(const Table& table) {
 }
 
 std::vector<Row> corruption_rows() { return rows_of(corruption_kinds()); }
+std::vector<Row> sampler_rows() { return rows_of(sampler_kinds()); }
+std::vector<Row> schedule_rows() { return rows_of(schedule_kinds()); }
 std::vector<Row> source_rows() { return rows_of(source_kinds()); }
 std::vector<Row> metric_rows() { return rows_of(metric_table()); }
 
@@ -65,6 +69,8 @@ constexpr Listing kTables[] = {
     {"corruptions", "what one step of a recipe can do to an image", corruption_rows},
     {"metrics", "what lastframe evaluate and evaluation.metrics can measure", metric_rows},
     {"options", "every option a config file or --set may hold", option_rows},
+    {"samplers", "how a diffusion model steps from noise to clips", sampler_rows},
+    {"schedules", "how noise grows with diffusion time", schedule_rows},
     {"sources", "where images and videos come from; source.NAME holds a source's options",
      source_rows},
 };

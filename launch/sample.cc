@@ -2,9 +2,12 @@
 // pictures or as an array. Clips are made in groups of a fixed size that are dealt over the ranks,
 // so that a clip has the same bits for any number of them.
 #include <ATen/Parallel.h>
+#include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/arange.h>
 #include <ATen/ops/full.h>
+#include <ATen/ops/tensor.h>
 
 #include <algorithm>
 #include <chrono>
@@ -20,6 +23,7 @@
 #include "data/image.h"
 #include "data/loader.h"
 #include "data/npy.h"
+#include "eval/arrays.h"
 #include "eval/clips.h"
 #include "eval/run_model.h"
 #include "launch/commands.h"
@@ -33,10 +37,25 @@ bool ends_with(const std::string& text, const std::string& end) {
   return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
 }
 
-// Clips of a store in the order of their ids, a group at a time.
+// Clips to start from, a group at a time: those of a store in the order of their ids, or of an
+// array.
 class GivenClips {
  public:
-  GivenClips(const std::string& folder, const ClipShape& shape, int64_t count) {
+  virtual ~GivenClips() = default;
+  // The last group may go beyond the last clip, and then begins again with the first.
+  virtual Clips group(int64_t first) = 0;
+};
+
+void check_count(const std::string& from, uint64_t there, int64_t count) {
+  if (static_cast<uint64_t>(count) <= there) return;
+  fail(Code::kUsage, printable(from), " holds ", there, " clips, and --count asks for ", count,
+       "; ask for no more than there are");
+}
+
+class StoreClips : public GivenClips {
+ public:
+  StoreClips(const std::string& folder, const RunModel& run, int64_t count) {
+    const ClipShape& shape = run.shape;
     const std::shared_ptr<const Store> store = Store::open(folder);
     const ClipShape found = shape_of_clips(*store);
     if (found.height != shape.height || found.width != shape.width ||
@@ -45,31 +64,66 @@ class GivenClips {
            "x", found.width, "x", found.channels, ", the run was trained on ", shape.frames, "x",
            shape.height, "x", shape.width, "x", shape.channels, "; give a store of that shape");
     }
-    if (static_cast<uint64_t>(count) > store->clips()) {
-      fail(Code::kUsage, printable(folder), " holds ", store->clips(),
-           " clips, and --count asks for ", count, "; ask for no more than there are");
-    }
+    check_count(folder, store->clips(), count);
     LoaderConfig in_order;
     in_order.set_threads(0);
     in_order.set_shuffle(false);
+    *in_order.mutable_side() = run.config.loader().side();
     loader_ = std::make_unique<Loader>(store, in_order, LoaderShare{0, 0, 1, kGroup});
   }
 
-  // The last group may go beyond the last clip, and then begins again with the first.
-  at::Tensor group(int64_t first) {
+  Clips group(int64_t first) override {
     loader_->seek(static_cast<uint64_t>(first));
-    return clips_from_batch(loader_->next(), 0, at::kCPU).x_BTHWC;
+    return clips_from_batch(loader_->next(), 0, at::kCPU);
   }
 
  private:
   std::unique_ptr<Loader> loader_;
 };
 
+class ArrayClips : public GivenClips {
+ public:
+  ArrayClips(const std::string& path, int64_t count) : bytes_(load_npy(path)) {
+    if (bytes_.dim() != 5 || bytes_.scalar_type() != at::kByte || bytes_.numel() == 0) {
+      fail(Code::kUsage, printable(path), " is ", bytes_.sizes(), " of ", bytes_.dtype(),
+           ", expected bytes [n, T, H, W, C], as `lastframe sample --out FILE.npy` writes them");
+    }
+    check_count(path, static_cast<uint64_t>(bytes_.size(0)), count);
+  }
+
+  Clips group(int64_t first) override {
+    const at::Tensor rows = at::arange(first, first + kGroup) % bytes_.size(0);
+    Clips clips;
+    clips.x_BTHWC = bytes_.index_select(0, rows).to(at::kFloat) / 127.5 - 1;
+    return clips;
+  }
+
+ private:
+  at::Tensor bytes_;
+};
+
 struct Wish {
   int64_t count, given, frames, label;
   uint64_t seed;
-  std::string store;
+  std::string store, from, text;
+  std::vector<int64_t> observed;
+
+  bool keeps_some() const { return given > 0 || !observed.empty() || !from.empty(); }
 };
+
+std::vector<int64_t> observed_frames(const std::string& list) {
+  std::vector<int64_t> frames;
+  for (const std::string& word : split(list, ',')) {
+    int64_t frame = 0;
+    if (list.empty()) break;
+    if (!parse(word, &frame) || frame < 0 || (!frames.empty() && frame <= frames.back())) {
+      fail(Code::kUsage, "--observe is ", printable(list),
+           ", expected rising numbers of frames from 0, such as 0,4,8");
+    }
+    frames.push_back(frame);
+  }
+  return frames;
+}
 
 Wish wish_of(const Arguments& arguments) {
   Wish wish;
@@ -79,22 +133,85 @@ Wish wish_of(const Arguments& arguments) {
   wish.label = arguments.number("--class", -1, 0, 1'000'000);
   wish.seed = static_cast<uint64_t>(arguments.number("--seed", 0, 0, INT64_MAX));
   wish.store = arguments.get("--store");
-  if (wish.given > 0 && wish.store.empty()) {
-    fail(Code::kUsage, "--given takes frames of a store's clips; give --store DIR too");
+  wish.from = arguments.get("--from");
+  wish.text = arguments.get("--text");
+  wish.observed = observed_frames(arguments.get("--observe"));
+  if (!wish.store.empty() && !wish.from.empty()) {
+    fail(Code::kUsage, "--store and --from both bring clips; give one of them");
   }
-  if (!wish.store.empty() && wish.given == 0 && (wish.frames > 0 || wish.label >= 0)) {
+  if (wish.given > 0 && !wish.observed.empty()) {
+    fail(Code::kUsage, "--given and --observe both say which frames are kept; give one of them");
+  }
+  if ((wish.given > 0 || !wish.observed.empty()) && wish.store.empty() && wish.from.empty()) {
     fail(Code::kUsage,
-         "--store without --given reconstructs its clips, which --frames and --class "
-         "do not change; leave them out, or give --given N");
+         "--given and --observe take frames of a store's or an array's clips; give "
+         "--store DIR or --from NPY too");
+  }
+  if (!wish.store.empty() && !wish.keeps_some() &&
+      (wish.frames > 0 || wish.label >= 0 || !wish.text.empty())) {
+    fail(Code::kUsage,
+         "--store without --given or --observe reconstructs its clips, which --frames, --class and "
+         "--text do not change; leave them out, or give --given N");
   }
   return wish;
+}
+
+// Texts for a group of clips: a row for each, or one for all.
+class Texts {
+ public:
+  Texts(const std::string& path, int64_t count) {
+    if (path.empty()) return;
+    rows_ = load_npy(path);
+    if (rows_.dim() == 1) rows_ = rows_.unsqueeze(0);
+    if (rows_.dim() != 2 || !rows_.is_floating_point() ||
+        (rows_.size(0) != 1 && rows_.size(0) < count)) {
+      fail(Code::kUsage, printable(path), " is ", rows_.sizes(), " of ", rows_.dtype(),
+           ", expected floats [n, width] with a row for each of ", count, " clips, or one for all");
+    }
+    rows_ = rows_.to(at::kFloat);
+  }
+  at::Tensor group(int64_t first) const {
+    if (!rows_.defined()) return {};
+    return rows_.index_select(0, at::arange(first, first + kGroup) % rows_.size(0));
+  }
+
+ private:
+  at::Tensor rows_;
+};
+
+// What is kept of the clips that are given.
+void give(const Clips& clips, const Wish& wish, const Config& config, SampleRequest& request) {
+  const DiffusionConfig& diffusion = config.model().diffusion();
+  for (const NamedTensor& column : clips.side) {
+    if (column.name == diffusion.text() && !request.text_BE.defined()) {
+      request.text_BE = column.tensor;
+    }
+  }
+  const at::Tensor& x = clips.x_BTHWC;
+  if (diffusion.upscale() > 1 && !wish.from.empty()) {
+    request.small_BTHWC = x;
+    return;
+  }
+  const std::vector<int64_t>& kept = wish.observed;
+  if (kept.empty()) {
+    request.given_BTHWC = wish.given > 0 ? x.slice(1, 0, wish.given) : x;
+    return;
+  }
+  if (kept.back() >= x.size(1)) {
+    fail(Code::kUsage, "--observe asks for frame ", kept.back(), ", and the clips have ", x.size(1),
+         "; expected numbers from 0 to ", x.size(1) - 1);
+  }
+  request.given_BTHWC = x.index_select(1, at::tensor(kept, at::kLong));
+  request.given_frames = kept;
 }
 
 // Bytes of the clips of this rank's groups, [T, H, W, C] each, and T.
 std::string make_share(World& world, RunModel& run, const Wish& wish, int64_t* frames) {
   const at::NoGradGuard no_grad;
   std::unique_ptr<GivenClips> given;
-  if (!wish.store.empty()) given = std::make_unique<GivenClips>(wish.store, run.shape, wish.count);
+  if (!wish.store.empty()) given = std::make_unique<StoreClips>(wish.store, run, wish.count);
+  if (!wish.from.empty()) given = std::make_unique<ArrayClips>(wish.from, wish.count);
+  const Texts texts(wish.text, wish.count);
   const int64_t groups = (wish.count + kGroup - 1) / kGroup;
   std::string bytes;
   for (int64_t g = groups * world.rank() / world.size();
@@ -105,11 +222,15 @@ std::string make_share(World& world, RunModel& run, const Wish& wish, int64_t* f
     request.count = kGroup;
     request.frames = wish.frames;
     if (wish.label >= 0) request.labels_B = at::full({kGroup}, wish.label, at::kLong);
+    request.text_BE = texts.group(g * kGroup);
     at::Tensor made;
-    if (given && wish.given == 0) {
-      made = run.model->reconstruct({given->group(g * kGroup), {}, wish.seed, g * kGroup});
+    if (given && !wish.keeps_some()) {
+      Clips clips = given->group(g * kGroup);
+      clips.seed = wish.seed;
+      clips.first_position = g * kGroup;
+      made = run.model->reconstruct(clips);
     } else {
-      if (given) request.given_BTHWC = given->group(g * kGroup).slice(1, 0, wish.given);
+      if (given) give(given->group(g * kGroup), wish, run.config, request);
       made = run.model->sample(request);
     }
     const at::Tensor kept = bytes_of(made.slice(0, 0, std::min(kGroup, wish.count - g * kGroup)));
@@ -202,7 +323,7 @@ int run_sample(const Arguments& arguments) {
   // Rank 0 chooses: the run may be training, and save another meanwhile.
   const std::string checkpoint =
       world.broadcast(world.is_root() ? newest_checkpoint(folder) : std::string());
-  RunModel run = open_run_model(checkpoint, at::kCPU);
+  RunModel run = open_run_model(checkpoint, at::kCPU, arguments.all("--set"));
   const auto begin = std::chrono::steady_clock::now();
   int64_t frames = 0;
   const std::string share = make_share(world, run, wish, &frames);

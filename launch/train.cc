@@ -24,12 +24,15 @@ int dry_run(const Config& config, int ranks, bool as_json) {
   const std::unique_ptr<Model> model = make_model(config, shape, at::kCPU, {}, open_export);
   const MemoryEstimate memory = estimate_memory(*model, config, shape, ranks);
   const int64_t parameters = model->parameters().count();
+  int64_t trained = 0;
+  for (const NamedTensor& weight : model->parameters().weights()) trained += weight.tensor.numel();
   const int64_t steps =
       (config.train().images() + config.train().batch() - 1) / config.train().batch();
   if (as_json) {
     Json json;
     json.object([&] {
-      json.field("parameters", parameters).field("memory_bytes", memory.total);
+      json.field("parameters", parameters).field("trained_parameters", trained);
+      json.field("memory_bytes", memory.total);
       json.field("memory_bytes_weights", memory.weights);
       json.field("memory_bytes_per_clip", memory.per_clip);
       json.field("ranks", ranks).field("steps", steps);

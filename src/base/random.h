@@ -25,6 +25,7 @@ enum class Purpose : uint32_t {
   kCodebook = 11,
   kFrameChoice = 16,  // which frame of a clip a discriminator sees, a masked prior learns
   kMasking = 17,
+  kLatent = 18,  // of a variational autoencoder
 };
 
 // Four 32-bit words from a 64-bit key and a 128-bit counter.

@@ -3,6 +3,7 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/from_blob.h>
+#include <ATen/ops/tensor.h>
 
 #include "data/source.h"
 #include "data/store.h"
@@ -40,6 +41,12 @@ Clips clips_from_batch(const Batch& batch, uint64_t seed, at::Device device) {
   }
   std::vector<int64_t> labels(batch.labels.begin(), batch.labels.end());
   out.labels_B = wrap(labels.data(), {clips}, {1}, at::kLong).clone().to(device);
+  for (const SideBatch& side : batch.side) {
+    if (side.floats.empty()) continue;
+    const auto width = static_cast<int64_t>(side.floats.size()) / clips;
+    out.side.push_back(
+        {side.column.name, at::tensor(side.floats).reshape({clips, width}).to(device)});
+  }
   out.seed = seed;
   out.first_position = static_cast<int64_t>(batch.position);
   return out;
@@ -57,6 +64,9 @@ Clips clips_in_order(const Store& store, int64_t first, int64_t count, at::Devic
   LoaderConfig in_order;
   in_order.set_threads(0);
   in_order.set_shuffle(false);
+  for (const StoreColumn& column : store.index().columns()) {
+    if (column.kind() == StoreColumn::FLOAT) in_order.add_side(column.name());
+  }
   // Borrowed for the length of this call.
   const std::shared_ptr<const Store> borrowed(&store, [](const Store*) {});
   Loader loader(borrowed, in_order, {0, 0, 1, static_cast<uint64_t>(count)});

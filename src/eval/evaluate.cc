@@ -4,6 +4,7 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/isfinite.h>
+#include <ATen/ops/tensor.h>
 
 #include <algorithm>
 
@@ -352,6 +353,8 @@ class Evaluation {
       Result& result = results.emplace_back();
       result.metric = chosen_[i].name;
       result.value = summarise_frames(values_NT);
+      const size_t given = subject_.model->frames_to_give().size();
+      if (given > 0) result.value.more.emplace_back("given_frames", static_cast<double>(given));
       result.reference = real->name();
       result.reference_n = chunks.count;
       if (chosen_[i].row->needs == Evidence::kLooks) {
@@ -363,12 +366,22 @@ class Evaluation {
     return results;
   }
 
+  // From 0 to 1, without the frames that the model was given and only gives back.
+  at::Tensor judged(const at::Tensor& bytes_NTHWC) const {
+    const std::vector<int64_t> given = subject_.model->frames_to_give();
+    std::vector<int64_t> made;
+    for (int64_t frame = 0; frame < bytes_NTHWC.size(1); ++frame) {
+      if (std::find(given.begin(), given.end(), frame) == given.end()) made.push_back(frame);
+    }
+    return bytes_NTHWC.index_select(1, at::tensor(made, at::kLong)).to(at::kDouble) / 255;
+  }
+
   void compare(const at::Tensor& real, const at::Tensor& made,
                std::vector<std::vector<at::Tensor>>& values) const {
     const int64_t at_once = std::max<int64_t>(1, kNumbersAtOnce / (real.numel() / real.size(0)));
     for (int64_t from = 0; from < real.size(0); from += at_once) {
-      const at::Tensor a = real.slice(0, from, from + at_once).to(at::kDouble) / 255;
-      const at::Tensor b = made.slice(0, from, from + at_once).to(at::kDouble) / 255;
+      const at::Tensor a = judged(real.slice(0, from, from + at_once));
+      const at::Tensor b = judged(made.slice(0, from, from + at_once));
       for (size_t i = 0; i < chosen_.size(); ++i) {
         if (is_of_pairs(chosen_[i])) {
           values[i].push_back(compute_of_pairs(chosen_[i], a, b, looks_.get()).contiguous());

@@ -12,7 +12,6 @@
 #include <ATen/ops/where.h>
 
 #include <algorithm>
-#include <map>
 #include <numbers>
 
 #include "base/error.h"
@@ -22,35 +21,15 @@
 namespace lf {
 namespace {
 
-// The tokenizer in `file`, without its discriminator.
-std::unique_ptr<Tokenizer> open_tokenizer(const std::string& file, const ClipShape& shape,
-                                          at::Device device, const OpenExport& open) {
-  if (file.empty()) {
-    fail(Code::kUsage,
-         "model.code_prior.tokenizer is not set; give the file that `lastframe "
-         "export RUN --out FILE` made of a trained vqvae or cvivit");
-  }
-  LF_CHECK(open != nullptr, "a prior is made where exports can be opened");
-  ExportedModel exported = open(file);
-  ModelConfig& model = *exported.config.mutable_model();
-  if (model.has_vqvae()) model.mutable_vqvae()->mutable_gan()->set_weight(0);
-  if (model.has_cvivit()) model.mutable_cvivit()->mutable_gan()->set_weight(0);
-  std::unique_ptr<Tokenizer> tokenizer = make_tokenizer(exported.config, shape, device);
-  std::map<std::string, at::Tensor> found;
-  for (const NamedTensor& named : exported.tensors) found[named.name] = named.tensor;
-  for (const auto* list :
-       {&tokenizer->parameters().weights(), &tokenizer->parameters().buffers()}) {
-    for (const NamedTensor& named : *list) {
-      const auto match = found.find(named.name);
-      if (match == found.end() || match->second.sizes() != named.tensor.sizes()) {
-        fail(Code::kUsage, printable(file), ": the tokenizer's ", named.name, " is ",
-             match == found.end() ? std::string("not there") : lf::str(match->second.sizes()),
-             ", but clips of this store need ", named.tensor.sizes(),
-             "; give a tokenizer that was trained on clips of the same shape");
-      }
-      named.tensor.detach().copy_(match->second);
-      named.tensor.set_requires_grad(false);
-    }
+// A tokenizer that has codes.
+std::unique_ptr<Tokenizer> open_coder(const std::string& file, const ClipShape& shape,
+                                      at::Device device, const OpenExport& open) {
+  std::unique_ptr<Tokenizer> tokenizer =
+      open_tokenizer(file, "model.code_prior.tokenizer", shape, device, open);
+  if (tokenizer->codes() == 0) {
+    fail(Code::kUsage, printable(file),
+         " makes vectors and no codes (quantiser.variational); a prior needs a tokenizer with "
+         "codes, diffusion (model.diffusion.tokenizer) takes this one");
   }
   return tokenizer;
 }
@@ -61,7 +40,7 @@ class CodePrior : public Model {
       : config_(config.model().code_prior()),
         frames_(shape.frames),
         table_(config.train().seed(), device),
-        tokenizer_(open_tokenizer(config_.tokenizer(), shape, device, open)),
+        tokenizer_(open_coder(config_.tokenizer(), shape, device, open)),
         network_(Scope(table_), config_, tokenizer_->grid(frames_), tokenizer_->codes()) {
     const ParameterTable& fixed = tokenizer_->parameters();
     for (const auto* list : {&fixed.weights(), &fixed.buffers()}) {

@@ -2,6 +2,8 @@
 
 #include <ATen/ops/conv2d.h>
 #include <ATen/ops/group_norm.h>
+#include <ATen/ops/layer_norm.h>
+#include <ATen/ops/linear.h>
 #include <ATen/ops/upsample_nearest2d.h>
 
 #include <algorithm>
@@ -18,6 +20,26 @@ Conv2d::Conv2d(const Scope& scope, int64_t in, int64_t out, int64_t kernel, int6
 
 at::Tensor Conv2d::operator()(const at::Tensor& x) const {
   return at::conv2d(x, weight, bias, stride, padding);
+}
+
+Linear::Linear(const Scope& scope, int64_t in, int64_t out, bool with_bias, Init init)
+    : weight(scope.weight("weight", {out, in}, init)) {
+  if (with_bias) {
+    bias = scope.weight("bias", {out}, init == Init::kFanIn ? Init::kFanIn : Init::kZeros, in);
+  }
+}
+
+at::Tensor Linear::operator()(const at::Tensor& x) const {
+  return bias.defined() ? at::linear(x, weight, bias) : at::linear(x, weight);
+}
+
+LayerNorm::LayerNorm(const Scope& scope, int64_t width, bool with_bias)
+    : weight(scope.weight("weight", {width}, Init::kOnes)) {
+  if (with_bias) bias = scope.weight("bias", {width}, Init::kZeros);
+}
+
+at::Tensor LayerNorm::operator()(const at::Tensor& x) const {
+  return at::layer_norm(x, {x.size(-1)}, weight, bias);
 }
 
 TemporalConv::TemporalConv(const Scope& scope, int64_t channels, Init init)
@@ -53,6 +75,12 @@ at::Tensor GroupNorm::operator()(const at::Tensor& x) const {
 
 at::Tensor twice_as_large(const at::Tensor& images) {
   return at::upsample_nearest2d(images, {images.size(2) * 2, images.size(3) * 2});
+}
+
+at::Tensor as_rows(const at::Tensor& images) { return images.permute({0, 2, 3, 1}).flatten(1, 2); }
+
+at::Tensor as_images(const at::Tensor& rows, int64_t height) {
+  return rows.unflatten(1, {height, rows.size(1) / height}).permute({0, 3, 1, 2});
 }
 
 }  // namespace lf

@@ -17,6 +17,21 @@ struct Conv2d {
   int64_t stride, padding;
 };
 
+// Over the last dimension.
+struct Linear {
+  Linear(const Scope& scope, int64_t in, int64_t out, bool with_bias = true,
+         Init init = Init::kFanIn);
+  at::Tensor operator()(const at::Tensor& x) const;
+  at::Tensor weight, bias;  // undefined without
+};
+
+// Over the last dimension.
+struct LayerNorm {
+  LayerNorm(const Scope& scope, int64_t width, bool with_bias = true);
+  at::Tensor operator()(const at::Tensor& x) const;
+  at::Tensor weight, bias;
+};
+
 // A convolution of width 3 along time, written as a 2-D one over [B, C, T, H*W]: on CPU the 3-D
 // form of it is three times slower.
 struct TemporalConv {
@@ -35,5 +50,9 @@ struct GroupNorm {
 };
 
 at::Tensor twice_as_large(const at::Tensor& images);  // nearest neighbour
+
+// Images in channels-last memory as rows of channels, [N, H*W, C], and back: views, no copies.
+at::Tensor as_rows(const at::Tensor& images);
+at::Tensor as_images(const at::Tensor& rows, int64_t height);
 
 }  // namespace lf

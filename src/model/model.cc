@@ -7,9 +7,19 @@
 #include "model/classifier.h"
 #include "model/code_prior.h"
 #include "model/cvivit.h"
+#include "model/diffusion_model.h"
 #include "model/vqvae.h"
 
 namespace lf {
+
+Clips Clips::slice(int64_t from, int64_t to) const {
+  Clips part{x_BTHWC.slice(0, from, to), labels_B.slice(0, from, to), seed, first_position + from};
+  if (images_BNHWC.defined()) part.images_BNHWC = images_BNHWC.slice(0, from, to);
+  for (const NamedTensor& column : side) {
+    part.side.push_back({column.name, column.tensor.slice(0, from, to)});
+  }
+  return part;
+}
 
 at::Tensor frames_as_images(const at::Tensor& x_BTHWC) {
   return x_BTHWC.flatten(0, 1).permute({0, 3, 1, 2});
@@ -62,7 +72,15 @@ at::Tensor Model::sample(const SampleRequest& /*request*/) {
 std::unique_ptr<Model> make_model(const Config& config, const ClipShape& shape, at::Device device,
                                   const SumOverRanks& sum, const OpenExport& open) {
   const uint64_t seed = config.train().seed();
-  switch (config.model().kind_case()) {
+  const auto kind = config.model().kind_case();
+  if (config.model().has_diffusion() && kind != ModelConfig::kUnet &&
+      kind != ModelConfig::kUnet3D && kind != ModelConfig::kDit &&
+      kind != ModelConfig::KIND_NOT_SET) {
+    fail(Code::kUsage,
+         "model.diffusion is for model.unet, model.unet3d and model.dit, and the config chooses "
+         "another model; leave it out");
+  }
+  switch (kind) {
     case ModelConfig::kAutoencoder:
       return make_autoencoder(config.model().autoencoder(), shape, seed, device,
                               config.train().recompute());
@@ -71,6 +89,10 @@ std::unique_ptr<Model> make_model(const Config& config, const ClipShape& shape, 
       return make_tokenizer(config, shape, device, sum);
     case ModelConfig::kCodePrior:
       return make_code_prior(config, shape, device, open);
+    case ModelConfig::kUnet:
+    case ModelConfig::kUnet3D:
+    case ModelConfig::kDit:
+      return std::make_unique<DiffusionModel>(config, shape, device, sum, open);
     case ModelConfig::kClassifier:
       return make_classifier(config.model().classifier(), shape, seed, device);
     case ModelConfig::KIND_NOT_SET:

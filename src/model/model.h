@@ -28,11 +28,11 @@ struct Clips {
   at::Tensor labels_B;  // int64, -1 where there is none
   uint64_t seed = 0;
   int64_t first_position = 0;
+  at::Tensor images_BNHWC = {};        // independent images beside each clip; undefined: none
+  std::vector<NamedTensor> side = {};  // columns of numbers that come with the clips, [B, width]
 
   int64_t size() const { return x_BTHWC.size(0); }
-  Clips slice(int64_t from, int64_t to) const {
-    return {x_BTHWC.slice(0, from, to), labels_B.slice(0, from, to), seed, first_position + from};
-  }
+  Clips slice(int64_t from, int64_t to) const;
 };
 
 // The frames as a batch of images [B*T, C, H, W] in channels-last memory: a view, no copy.
@@ -56,9 +56,15 @@ struct Phase {
 struct SampleRequest {
   uint64_t seed = 0;
   int64_t first = 0, count = 1;
-  at::Tensor labels_B;     // int64 classes to make; undefined: the model draws them, or has none
-  at::Tensor given_BTHWC;  // the first frames of each clip, which are kept; undefined: none
-  int64_t frames = 0;      // of a clip; 0: as many as the model was trained on
+  at::Tensor labels_B;      // int64 classes to make; undefined: the model draws them, or has none
+  at::Tensor given_BTHWC;   // frames of each clip, which are kept; undefined: none
+  int64_t frames = 0;       // of a clip; 0: as many as the model was trained on
+  at::Tensor text_BE = {};  // what to show, for a model that reads text embeddings
+  // The given frames' numbers in the video, rising; empty: those that the model was trained to be
+  // given, else the first ones.
+  std::vector<int64_t> given_frames = {};
+  at::Tensor small_BTHWC =
+      {};  // the clips at the size that a model of super-resolution starts from
 };
 
 // Adds a tensor up over all ranks, in place. Codebooks and adaptive loss weights need it; a model
@@ -72,14 +78,18 @@ class Model {
   virtual std::vector<Phase> phases() const = 0;
   // The loss of `phase` (an index into phases()) in training, or without dropout if not `training`.
   virtual Loss loss(const Clips& clips, size_t phase, bool training) = 0;
+  // Independent images (Clips::images_BNHWC) that training wants beside each clip.
+  virtual int64_t images_per_clip() const { return 0; }
   // Called by all ranks after a step of `images` clips in which every phase's weights moved; not
   // after one that was skipped. For state that is not moved by gradients, such as codebooks.
   virtual void after_update(int64_t /*images*/) {}
   // What the model makes of these clips, [-1, 1] and of their shape: a reconstruction, or samples.
   virtual at::Tensor preview(const Clips& clips) = 0;
-  // The clips after encoding and decoding, [-1, 1] and of their shape. Code::kUsage from a model
-  // that has no such thing.
+  // The clips after encoding and decoding, or made from the part of them that the model is given,
+  // [-1, 1] and of their shape. Code::kUsage from a model that has no such thing.
   virtual at::Tensor reconstruct(const Clips& clips);
+  // The frames of a clip that it is given in reconstruct() and that come back as they are.
+  virtual std::vector<int64_t> frames_to_give() const { return {}; }
   // New clips, [count, T, H, W, C] in [-1, 1]. Code::kUsage from a model that cannot make any.
   virtual at::Tensor sample(const SampleRequest& request);
 };

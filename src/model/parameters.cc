@@ -71,8 +71,13 @@ at::Tensor ParameterTable::buffer(const std::string& name, at::IntArrayRef shape
   return buffer(name, initial_value(seed_, name, shape, init, 0));
 }
 
+at::Tensor ParameterTable::constant(const std::string& name, const at::Tensor& value) {
+  constants_ += value.numel();
+  return buffer(name, value);
+}
+
 int64_t ParameterTable::count() const {
-  int64_t numbers = 0;
+  int64_t numbers = constants_;
   for (const NamedTensor& weight : weights_) numbers += weight.tensor.numel();
   return numbers;
 }

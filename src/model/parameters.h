@@ -33,15 +33,18 @@ class ParameterTable {
   // State that is saved and loaded but not trained.
   at::Tensor buffer(const std::string& name, const at::Tensor& value);
   at::Tensor buffer(const std::string& name, at::IntArrayRef shape, Init init);
+  // A buffer that never changes and that the field counts among a network's parameters.
+  at::Tensor constant(const std::string& name, const at::Tensor& value);
 
   const std::vector<NamedTensor>& weights() const { return weights_; }
   const std::vector<NamedTensor>& buffers() const { return buffers_; }
-  int64_t count() const;  // numbers in all weights
+  int64_t count() const;  // numbers in all weights and constants
 
  private:
   uint64_t seed_;
   at::Device device_;
   std::vector<NamedTensor> weights_, buffers_;
+  int64_t constants_ = 0;
 };
 
 // A place in the table: Scope("decoder") / "conv1" makes names like decoder.conv1.weight.
@@ -61,6 +64,9 @@ class Scope {
   }
   at::Tensor buffer(const std::string& name, at::IntArrayRef shape, Init init) const {
     return table_->buffer((*this / name).prefix_, shape, init);
+  }
+  at::Tensor constant(const std::string& name, const at::Tensor& value) const {
+    return table_->constant((*this / name).prefix_, value);
   }
   const std::string& prefix() const { return prefix_; }
   // The weights made below this place so far, for recompute().

@@ -253,6 +253,8 @@ std::unique_ptr<Quantiser> make_quantiser(const QuantiserConfig& config, const S
       return make_fsq_quantiser(config.fsq());
     case QuantiserConfig::kLfq:
       return make_lfq_quantiser(config.lfq(), plan);
+    case QuantiserConfig::kVariational:
+      return make_variational_bottleneck(config.variational());
   }
   LF_CHECK(false, "a quantiser without a case");
 }

@@ -35,8 +35,9 @@ class TokenAutoencoder : public Tokenizer {
     const Scope root(table_);
     network_ = parts.network(root);
     quantiser_ = make_quantiser(parts.quantiser, root / "quantiser", plan_);
-    if (parts.always_project || network_->width() != quantiser_->dim()) {
-      project_in_.emplace(root / "quantiser.in", network_->width(), quantiser_->dim());
+    if (parts.always_project || network_->width() != quantiser_->dim() ||
+        network_->width() != quantiser_->given_dim()) {
+      project_in_.emplace(root / "quantiser.in", network_->width(), quantiser_->given_dim());
       project_out_.emplace(root / "quantiser.out", quantiser_->dim(), network_->width());
     }
     generator_count_ = table_.weights().size();
@@ -61,7 +62,9 @@ class TokenAutoencoder : public Tokenizer {
 
   at::Tensor preview(const Clips& clips) override { return reconstruct(clips); }
 
-  at::Tensor reconstruct(const Clips& clips) override { return decode(encode(clips.x_BTHWC)); }
+  at::Tensor reconstruct(const Clips& clips) override {
+    return clips_of_latents(latents(clips.x_BTHWC));
+  }
 
   int64_t codes() const override { return quantiser_->codes(); }
   std::array<int64_t, 3> grid(int64_t frames) const override { return network_->grid(frames); }
@@ -69,12 +72,27 @@ class TokenAutoencoder : public Tokenizer {
 
   at::Tensor encode(const at::Tensor& x_BTHWC) override {
     const at::NoGradGuard no_grad;
-    return quantiser_->quantise(vectors(x_BTHWC), {x_BTHWC, {}}, false).ids;
+    const at::Tensor ids = quantiser_->quantise(vectors(x_BTHWC), {x_BTHWC, {}}, false).ids;
+    LF_CHECK(ids.defined(), "codes of an autoencoder that has none");
+    return ids;
   }
 
   at::Tensor decode(const at::Tensor& ids_BTHW) override {
     const at::NoGradGuard no_grad;
     return clips_of(quantiser_->lookup(ids_BTHW)).clamp(-1, 1);
+  }
+
+  int64_t latent_width() const override { return quantiser_->dim(); }
+
+  at::Tensor latents(const at::Tensor& x_BTHWC) override {
+    const at::NoGradGuard no_grad;
+    return vectors(x_BTHWC).slice(-1, 0, quantiser_->dim());
+  }
+
+  at::Tensor clips_of_latents(const at::Tensor& z_BTHWD) override {
+    const at::NoGradGuard no_grad;
+    if (quantiser_->codes() == 0) return clips_of(z_BTHWD).clamp(-1, 1);
+    return decode(quantiser_->quantise(z_BTHWD, {z_BTHWD, {}}, false).ids);
   }
 
  private:
@@ -92,9 +110,10 @@ class TokenAutoencoder : public Tokenizer {
     const at::Tensor made = clips_of(codes.z);
     const at::Tensor reconstruction = difference(made, clips.x_BTHWC);
     Loss out{reconstruction + codes.loss,
-             {{"reconstruction", reconstruction.detach()},
-              {"quantiser", codes.loss.detach()},
-              {"perplexity", perplexity(codes.ids, quantiser_->codes())}}};
+             {{"reconstruction", reconstruction.detach()}, {"quantiser", codes.loss.detach()}}};
+    if (codes.ids.defined()) {
+      out.terms.push_back({"perplexity", perplexity(codes.ids, quantiser_->codes())});
+    }
     // Validation compares over a run, so it leaves out what changes with the discriminator.
     if (discriminator_ && training) add_adversarial(clips, made, reconstruction, out);
     return out;

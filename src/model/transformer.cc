@@ -5,10 +5,8 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/conv2d.h>
 #include <ATen/ops/gelu.h>
-#include <ATen/ops/layer_norm.h>
 #include <ATen/ops/leaky_relu.h>
 #include <ATen/ops/linalg_vector_norm.h>
-#include <ATen/ops/linear.h>
 #include <ATen/ops/pow.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
 #include <ATen/ops/stack.h>
@@ -16,26 +14,6 @@
 #include <limits>
 
 namespace lf {
-
-Linear::Linear(const Scope& scope, int64_t in, int64_t out, bool with_bias, Init init)
-    : weight(scope.weight("weight", {out, in}, init)) {
-  if (with_bias) {
-    bias = scope.weight("bias", {out}, init == Init::kFanIn ? Init::kFanIn : Init::kZeros, in);
-  }
-}
-
-at::Tensor Linear::operator()(const at::Tensor& x) const {
-  return bias.defined() ? at::linear(x, weight, bias) : at::linear(x, weight);
-}
-
-LayerNorm::LayerNorm(const Scope& scope, int64_t width, bool with_bias)
-    : weight(scope.weight("weight", {width}, Init::kOnes)) {
-  if (with_bias) bias = scope.weight("bias", {width}, Init::kZeros);
-}
-
-at::Tensor LayerNorm::operator()(const at::Tensor& x) const {
-  return at::layer_norm(x, {x.size(-1)}, weight, bias);
-}
 
 CosineAttention::CosineAttention(const Scope& scope, int64_t width, int64_t heads_,
                                  int64_t head_width_)

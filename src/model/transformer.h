@@ -1,7 +1,6 @@
-// The layers of transformers: linear maps, layer norms, and the attention and feed-forward of
-// C-ViViT, which knows where a token lies by a learned bias over offsets in space and, in time, by
-// ALiBi and a depthwise convolution over the volume. Structs of tensors, as layers.h. Called by
-// cvivit.cc and prior_network.cc, some of it by the quantisers.
+// The layers of transformers: the attention and feed-forward of C-ViViT, which knows where a token
+// lies by a learned bias over offsets in space and, in time, by ALiBi and a depthwise convolution
+// over the volume. Structs of tensors, as layers.h. Called by cvivit.cc and prior_network.cc.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -9,22 +8,9 @@
 #include <optional>
 #include <vector>
 
-#include "model/parameters.h"
+#include "model/layers.h"
 
 namespace lf {
-
-struct Linear {
-  Linear(const Scope& scope, int64_t in, int64_t out, bool with_bias = true,
-         Init init = Init::kFanIn);
-  at::Tensor operator()(const at::Tensor& x) const;
-  at::Tensor weight, bias;  // undefined without
-};
-
-struct LayerNorm {
-  LayerNorm(const Scope& scope, int64_t width, bool with_bias = true);
-  at::Tensor operator()(const at::Tensor& x) const;
-  at::Tensor weight, bias;
-};
 
 at::Tensor directions(const at::Tensor& x);  // rows (the last dimension) of length one
 

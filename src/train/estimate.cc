@@ -32,6 +32,10 @@ int64_t peak_of_step(Model& model, const ClipShape& shape, int64_t clips) {
   Clips batch{
       at::zeros({clips, shape.frames, shape.height, shape.width, shape.channels}, at::kFloat),
       at::zeros({clips}, at::kLong), 0, 0};
+  if (const int64_t images = model.images_per_clip(); images > 0) {
+    batch.images_BNHWC =
+        at::zeros({clips, images, shape.height, shape.width, shape.channels}, at::kFloat);
+  }
   model.loss(batch, 0, true).total.backward();
   for (const NamedTensor& weight : model.parameters().weights())
     weight.tensor.mutable_grad().reset();

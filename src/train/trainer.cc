@@ -33,12 +33,25 @@ int Trainer::run() {
 
 void Trainer::step() {
   watchdog_->begin_step(images_ / config_.train().batch());
-  const double waited = loader_->counts().wait_seconds;
-  const Clips clips = clips_from_batch(loader_->next(), config_.train().seed(), device_);
-  tally_.data_wait += loader_->counts().wait_seconds - waited;
+  const Clips clips = next_clips();
   numbers_.clear();
   step_->run(clips, images_, tally_);
   images_ += config_.train().batch();
+}
+
+Clips Trainer::next_clips() {
+  const auto waited = [&] {
+    return loader_->counts().wait_seconds +
+           (image_loader_ ? image_loader_->counts().wait_seconds : 0);
+  };
+  const double before = waited();
+  Clips clips = clips_from_batch(loader_->next(), config_.train().seed(), device_);
+  if (image_loader_) {
+    const Clips others = clips_from_batch(image_loader_->next(), config_.train().seed(), device_);
+    clips.images_BNHWC = others.x_BTHWC.select(1, -1).unflatten(0, {clips.size(), -1});
+  }
+  tally_.data_wait += waited() - before;
+  return clips;
 }
 
 // The loss without dropout, under the averaged weights, on clips and keys that never change: curves

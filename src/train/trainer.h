@@ -39,6 +39,7 @@ class Trainer {
 
  private:
   void step();
+  Clips next_clips();
   void validate();
   void evaluate();
   void show_preview();
@@ -55,6 +56,7 @@ class Trainer {
   std::shared_ptr<const Store> store_, validation_store_;
   std::unique_ptr<Step> step_;
   std::unique_ptr<Loader> loader_;
+  std::unique_ptr<Loader> image_loader_;  // of clips whose last frames are images beside others
   std::unique_ptr<Coordinator> coordinator_;
   std::unique_ptr<Saver> saver_;
   std::unique_ptr<Watchdog> watchdog_;

@@ -41,6 +41,7 @@ Trainer::Trainer(World& world, const Config& config, const TrainJob& job)
 Trainer::~Trainer() {
   saver_.reset();
   loader_.reset();
+  image_loader_.reset();
   watchdog_.reset();  // the step's end is a matter of all ranks, so it comes last
 }
 
@@ -81,6 +82,14 @@ void Trainer::build_step() {
   const Watchdog::Phase phase("build the model", 3600);
   step_ = std::make_unique<Step>(world_, config_, shape_of_clips(*store_), device_,
                                  job_.accelerator.backend, job_.make);
+  if (const int64_t images = step_->model().images_per_clip(); images > 0) {
+    constexpr uint64_t kImages = 0x1ace;  // another order than the clips'
+    image_loader_ = std::make_unique<Loader>(
+        store_, config_.loader(),
+        LoaderShare{config_.train().seed() ^ kImages, world_.rank(), world_.size(),
+                    static_cast<uint64_t>(config_.train().batch() * images)},
+        batch_memory(device_, job_.accelerator));
+  }
   if (world_.is_root()) {
     LF_INFO("model: ", human_count(static_cast<uint64_t>(step_->model().parameters().count())),
             " parameters; ", world_.size(), " ranks of ", at::get_num_threads(), " threads; store ",
@@ -97,6 +106,9 @@ void Trainer::resume() {
          " does not divide; resume with the batch it was trained with");
   }
   loader_->seek(static_cast<uint64_t>(images_));
+  if (image_loader_) {
+    image_loader_->seek(static_cast<uint64_t>(images_ * step_->model().images_per_clip()));
+  }
   if (world_.is_root() && images_ > 0) {
     LF_INFO("resumed from ", saver_->newest(), " at image ",
             human_count(static_cast<uint64_t>(images_)));

@@ -253,6 +253,22 @@ TEST_F(Npy, WindowsCutVideosIntoClips) {
       "2:");
 }
 
+TEST_F(Npy, EmbeddingsAreASideColumnOfEveryKindOfSource) {
+  put(at("a.npy"), npy("|u1", {2, 1, 1}, counting(2)));
+  const float rows[] = {0.5F, -1, 2, 0.25F, 8, -0.125F};
+  put(at("e.npy"),
+      npy("<f4", {2, 3}, std::string(reinterpret_cast<const char*>(rows), sizeof(rows))));
+  const auto source = open({"npy.path=" + at("a.npy"), "embeddings=" + at("e.npy")});
+  ASSERT_EQ(source->side_columns().size(), 1U);
+  EXPECT_EQ(source->side_columns()[0].name, "embedding");
+  EXPECT_EQ(source->side_columns()[0].width, 3);
+  EXPECT_EQ(source->load(1).side.at(0).floats, (std::vector<float>{0.25F, 8, -0.125F}));
+  EXPECT_NE(refusal({"generated.count=3", "embeddings=" + at("e.npy")}).find("expected [3, width]"),
+            std::string::npos);
+  const auto drawn = open({"generated.count=2", "embeddings=" + at("e.npy")});
+  EXPECT_EQ(drawn->load(0).side.back().floats, (std::vector<float>{0.5F, -1, 2}));
+}
+
 TEST_F(Npy, LabelsAreReadWithTheirSign) {
   put(at("a.npy"), npy("|u1", {2, 1, 1}, counting(2)));
   put(at("l.npy"), npy("<i2", {2}, std::string("\xfe\xff\x02\x01", 4)));

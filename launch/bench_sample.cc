@@ -1,0 +1,108 @@
+// `lastframe bench sample`: how long a config's model takes to make clips, with the weights it
+// starts from: how good they are makes no difference to the time. No store or checkpoint.
+#include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <vector>
+
+#include "base/json.h"
+#include "base/log.h"
+#include "base/memory.h"
+#include "comm/threads.h"
+#include "config/config.h"
+#include "diffusion/sampler.h"
+#include "eval/clips.h"
+#include "eval/run_model.h"
+#include "launch/commands.h"
+#include "launch/plugin.h"
+#include "launch/synthetic_clips.h"
+#include "train/accelerator.h"
+
+namespace lf {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// Noise levels that a diffusion model goes through; 0 for other models.
+int64_t levels_of(const Config& config, const ClipShape& shape) {
+  const bool diffusion =
+      config.model().has_unet() || config.model().has_unet3d() || config.model().has_dit();
+  if (!diffusion) return 0;
+  const DiffusionConfig& options = config.model().diffusion();
+  return static_cast<int64_t>(
+      sampling_levels(options.sampler(), NoiseSchedule(options, shape.height)).size());
+}
+
+// Seconds of each making, ascending. All ranks make the same number.
+std::vector<double> measure(World& world, Model& model, Clips clips, double limit) {
+  const at::NoGradGuard no_grad;
+  const auto one = [&] {
+    const Clock::time_point begin = Clock::now();
+    // Read back, so that a device is waited for.
+    model.preview(clips).sum().item<float>();
+    clips.first_position += clips.size() * world.size();
+    return std::chrono::duration<double>(Clock::now() - begin).count();
+  };
+  const double first = one();
+  const int64_t times = world.max(std::clamp<int64_t>(std::llround(limit / first), 3, 100000));
+  std::vector<double> seconds;
+  for (int64_t i = 0; i < times; ++i) seconds.push_back(one());
+  std::sort(seconds.begin(), seconds.end());
+  return seconds;
+}
+
+}  // namespace
+
+int bench_sample(const Arguments& arguments) {
+  const Config config = load_config(arguments.get("--config"), arguments.all("--set"));
+  const auto limit = static_cast<double>(arguments.number("--seconds", 10, 1, 3600));
+  const int64_t count = arguments.number("--count", 16, 1, 65536);
+  const auto threads =
+      static_cast<int32_t>(arguments.number("--threads", config.train().threads(), 0, 4096));
+  const Accelerator accelerator = accelerator_of_machine();
+  World& world = World::join();
+  start_log("lastframe", world.rank());
+  world.agree("config", print_config(config));
+  const at::Device device = choose_device(world, config.train(), accelerator);
+  at::set_num_threads(threads_of_rank(world, threads));
+  const ClipShape shape = shape_of_config(config);
+  const std::unique_ptr<Model> model = make_model(config, shape, device, {}, open_export);
+  const std::vector<double> seconds = measure(
+      world, *model, synthetic_clips(config, shape, count * world.size(), 0, world, device), limit);
+  const double median = world.max(seconds[seconds.size() / 2]);
+  const int64_t levels = levels_of(config, shape), made = count * world.size();
+  const auto peak = static_cast<uint64_t>(world.max(static_cast<int64_t>(peak_memory_bytes())));
+  if (!world.is_root()) return 0;
+  if (arguments.has("--json")) {
+    Json json;
+    json.object([&] {
+      json.field("ms_per_batch", 1e3 * median).field("clips_per_s", made / median);
+      if (levels > 0) json.field("levels", levels).field("ms_per_level", 1e3 * median / levels);
+      json.field("peak_bytes", peak).field("batches", seconds.size());
+      json.field("clips", made).field("parameters", model->parameters().count());
+      json.array("clip_shape", [&] {
+        for (const int side : {shape.frames, shape.height, shape.width, shape.channels})
+          json.value(side);
+      });
+      json.field("ranks", world.size()).field("threads", at::get_num_threads());
+    });
+    std::puts(json.text().c_str());
+    return 0;
+  }
+  std::printf("%.2f ms for %lld clips %dx%dx%dx%d, %.2f clips/s", 1e3 * median,
+              static_cast<long long>(made), shape.frames, shape.height, shape.width, shape.channels,
+              made / median);
+  if (levels > 0) {
+    std::printf(", %.2f ms for each of %lld noise levels", 1e3 * median / levels,
+                static_cast<long long>(levels));
+  }
+  std::printf("; %d ranks of %d threads, %s at most\n", world.size(), at::get_num_threads(),
+              human_bytes(peak).c_str());
+  return 0;
+}
+
+}  // namespace lf

@@ -1,0 +1,221 @@
+#include "diffusion/frame_plan.h"
+
+#include <algorithm>
+#include <numeric>
+#include <set>
+
+#include "base/error.h"
+
+namespace lf {
+namespace {
+
+using Frames = std::set<int64_t>;
+
+// `size` places from frame `first` on: those that are there observed, the others to be made.
+FrameWindow window_from(int64_t first, int64_t size, const Frames& there) {
+  FrameWindow window;
+  for (int64_t frame = first; frame < first + size; ++frame) {
+    window.index.push_back(frame);
+    window.role.push_back(frame < 0                 ? FrameRole::kAbsent
+                          : there.count(frame) != 0 ? FrameRole::kObserved
+                                                    : FrameRole::kLatent);
+  }
+  return window;
+}
+
+// Frames 0 .. count - 1.
+Frames first_frames(int64_t count) {
+  Frames frames;
+  for (int64_t frame = 0; frame < count; ++frame) frames.insert(frame);
+  return frames;
+}
+
+Frames as_set(const std::vector<int64_t>& frames) { return {frames.begin(), frames.end()}; }
+
+std::string text_of(const std::vector<int64_t>& frames) {
+  std::vector<std::string> words;
+  for (const int64_t frame : frames) words.push_back(std::to_string(frame));
+  return words.empty() ? "none" : join(words, ", ");
+}
+
+// Windows from left to right, each beginning with `overlap` frames that are there.
+std::vector<FrameWindow> sliding_windows(int64_t frames, int64_t overlap, Frames there,
+                                         int64_t wanted) {
+  std::vector<FrameWindow> windows;
+  const int64_t size = std::min(frames, wanted);
+  for (int64_t next = 0; next < wanted; ++next) {
+    if (there.count(next) != 0) continue;
+    const bool opening = windows.empty() && next < size;
+    const int64_t first = opening ? 0 : next - std::min(next, overlap);
+    // The last window reaches back rather than beyond the end.
+    const int64_t begin = std::min(first, std::max<int64_t>(0, wanted - size));
+    windows.push_back(window_from(begin, size, there));
+    for (int64_t frame = begin; frame < begin + size; ++frame) there.insert(frame);
+  }
+  return windows;
+}
+
+std::vector<FrameWindow> joint_windows(const DiffusionConfig& config, int64_t frames,
+                                       const Frames& given, int64_t wanted) {
+  if (frames == 1 && wanted > 1) {
+    fail(Code::kUsage, "this model makes single images, and ", wanted,
+         " frames are wanted; train it on videos");
+  }
+  const int64_t asked = config.sampler().overlap_frames();
+  if (asked >= frames && wanted > frames) {
+    fail(Code::kUsage, "model.diffusion.sampler.overlap_frames is ", asked,
+         ", expected less than the model's ", frames, " frames, so that a window makes some");
+  }
+  return sliding_windows(frames, asked > 0 ? asked : frames / 2, given, wanted);
+}
+
+std::vector<FrameWindow> next_windows(int64_t size, Frames there, int64_t wanted) {
+  std::vector<FrameWindow> windows;
+  for (int64_t frame = 0; frame < wanted; ++frame) {
+    if (there.count(frame) != 0) continue;
+    windows.push_back(window_from(frame + 1 - size, size, there));
+    there.insert(frame);
+  }
+  return windows;
+}
+
+std::vector<FrameWindow> predicting_windows(const DiffusionConfig& config, int64_t size,
+                                            const std::vector<int64_t>& given, int64_t wanted) {
+  const auto count = static_cast<int64_t>(given.size());
+  if (count < config.given()) {
+    fail(Code::kUsage, "this model predicts from ", config.given(),
+         " frames, and the request gives ", count, "; give it as many");
+  }
+  if (given.back() != count - 1) {
+    fail(Code::kUsage, "this model goes on from the first frames, and the request gives frames ",
+         text_of(given), "; give frames 0 to ", count - 1);
+  }
+  std::vector<FrameWindow> windows;
+  for (int64_t made = count; made < wanted; made += size - config.given()) {
+    windows.push_back(window_from(made - config.given(), size, first_frames(made)));
+  }
+  return windows;
+}
+
+std::vector<FrameWindow> between_windows(const DiffusionConfig& config, int64_t size,
+                                         const std::vector<int64_t>& given, int64_t wanted) {
+  std::vector<int64_t> expected;
+  for (int64_t frame = 0; frame < wanted; frame += config.stride()) expected.push_back(frame);
+  if (given != expected || wanted < size || (wanted - 1) % config.stride() != 0) {
+    fail(Code::kUsage, "this model makes the frames between every ", config.stride(),
+         "th of at least ", size, "; expected frames 0, ", config.stride(), ", ... to the last of ",
+         "the ", wanted, " wanted, got ", text_of(given));
+  }
+  return sliding_windows(size, 1, as_set(given), wanted);
+}
+
+}  // namespace
+
+std::vector<int64_t> FrameWindow::places(FrameRole wanted) const {
+  std::vector<int64_t> found;
+  for (size_t i = 0; i < role.size(); ++i) {
+    if (role[i] == wanted) found.push_back(static_cast<int64_t>(i));
+  }
+  return found;
+}
+
+std::vector<int64_t> FrameWindow::frames(FrameRole wanted) const {
+  std::vector<int64_t> found;
+  for (const int64_t place : places(wanted)) found.push_back(index[static_cast<size_t>(place)]);
+  return found;
+}
+
+int64_t window_frames(const DiffusionConfig& config, int64_t frames) {
+  switch (config.frames()) {
+    case DiffusionConfig::JOINT:
+      return frames;
+    case DiffusionConfig::AUTOREGRESSIVE:
+    case DiffusionConfig::LAST:
+      if (config.history() >= frames) {
+        fail(Code::kUsage, "model.diffusion.history is ", config.history(),
+             ", expected less than the ", frames, " frames of a clip");
+      }
+      return config.history() + 1;
+    case DiffusionConfig::PREDICT:
+      if (config.given() >= frames) {
+        fail(Code::kUsage, "model.diffusion.given is ", config.given(), ", expected less than the ",
+             frames, " frames of a clip, so that some are left to predict");
+      }
+      return frames;
+    case DiffusionConfig::BETWEEN:
+      if (frames <= config.stride() || (frames - 1) % config.stride() != 0) {
+        fail(Code::kUsage, "model.diffusion.stride is ", config.stride(),
+             ", which does not divide the ", frames, " frames of a clip less one; clips of ",
+             config.stride() + 1, ", ", 2 * config.stride() + 1, ", ... frames serve");
+      }
+      return frames;
+  }
+  LF_CHECK(false, "no such mode");
+}
+
+std::vector<int64_t> frames_to_give(const DiffusionConfig& config, int64_t frames) {
+  std::vector<int64_t> given;
+  switch (config.frames()) {
+    case DiffusionConfig::JOINT:
+    case DiffusionConfig::AUTOREGRESSIVE:
+      break;
+    case DiffusionConfig::LAST:
+      given.resize(static_cast<size_t>(frames - 1));
+      break;
+    case DiffusionConfig::PREDICT:
+      given.resize(static_cast<size_t>(config.given()));
+      break;
+    case DiffusionConfig::BETWEEN:
+      for (int64_t frame = 0; frame < frames; frame += config.stride()) given.push_back(frame);
+      return given;
+  }
+  std::iota(given.begin(), given.end(), 0);
+  return given;
+}
+
+FrameWindow training_window(const DiffusionConfig& config, int64_t frames, double uniform) {
+  const int64_t size = window_frames(config, frames);
+  switch (config.frames()) {
+    case DiffusionConfig::AUTOREGRESSIVE: {
+      const auto frame =
+          std::min(frames - 1, static_cast<int64_t>(uniform * static_cast<double>(frames)));
+      return window_from(frame + 1 - size, size, first_frames(frame));
+    }
+    case DiffusionConfig::LAST:
+      return window_from(frames - size, size, first_frames(frames - 1));
+    case DiffusionConfig::JOINT:
+    case DiffusionConfig::PREDICT:
+    case DiffusionConfig::BETWEEN:
+      return window_from(0, size, as_set(frames_to_give(config, frames)));
+  }
+  LF_CHECK(false, "no such mode");
+}
+
+std::vector<FrameWindow> sampling_windows(const DiffusionConfig& config, int64_t frames,
+                                          const std::vector<int64_t>& given, int64_t wanted) {
+  const int64_t size = window_frames(config, frames);
+  if (!given.empty() && given.back() >= wanted) {
+    fail(Code::kUsage, "frame ", given.back(), " is given, and frames 0 to ", wanted - 1,
+         " are wanted, the given ones included; ask for more");
+  }
+  switch (config.frames()) {
+    case DiffusionConfig::JOINT:
+      return joint_windows(config, frames, as_set(given), wanted);
+    case DiffusionConfig::AUTOREGRESSIVE:
+      return next_windows(size, as_set(given), wanted);
+    case DiffusionConfig::LAST:
+      if (given != frames_to_give(config, frames) || wanted != frames) {
+        fail(Code::kUsage, "this model makes the last of ", frames, " frames from those before it;",
+             " expected frames 0 to ", frames - 2, " given and ", frames, " wanted, got ",
+             text_of(given), " and ", wanted);
+      }
+      return {window_from(frames - size, size, first_frames(frames - 1))};
+    case DiffusionConfig::PREDICT:
+      return predicting_windows(config, size, given, wanted);
+    case DiffusionConfig::BETWEEN:
+      return between_windows(config, size, given, wanted);
+  }
+  LF_CHECK(false, "no such mode");
+}
+
+}  // namespace lf

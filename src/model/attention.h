@@ -1,0 +1,74 @@
+// Attention within frames and over frames for the diffusion networks, with what a frame may see and
+// what it knows of another's distance. Softmax attention itself is LibTorch's. Called by unet and
+// unet3d.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <functional>
+#include <optional>
+
+#include "model/denoiser.h"
+#include "model/layers.h"
+#include "model/recompute.h"
+
+namespace lf {
+
+// softmax(q k^T / sqrt(width) + bias) v over [..., heads, tokens, width]; `bias` broadcasts to the
+// logits, undefined for none.
+at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                  const at::Tensor& bias);
+
+// A learned bias for each of 32 ranges of the distance between two frames (T5).
+struct DistanceBias {
+  DistanceBias(const Scope& scope, int64_t heads);
+  at::Tensor operator()(const at::Tensor& index_BT) const;  // [B, 1, heads, T, T]
+  at::Tensor weight;
+};
+
+// Turns pairs of the first `width` numbers of queries and keys by angles that grow with the frame.
+struct Rotary {
+  Rotary(const Scope& scope, int64_t width);
+  at::Tensor angles(const at::Tensor& index_BT) const;  // [B, 1, 1, T, width / 2]
+  at::Tensor frequencies;
+};
+at::Tensor rotated(const at::Tensor& x, const at::Tensor& angles);
+
+// What all attention over frames of one call of the network needs.
+struct FrameContext {
+  int64_t frames = 1;
+  at::Tensor bias;    // [B, 1, heads, T, T]: distances, and -inf where a frame does not look
+  at::Tensor angles;  // of Rotary; undefined for none
+};
+// `position` false: frames are a set.
+FrameContext frame_context(const NoisyClips& clips, const std::optional<DistanceBias>& distances,
+                           const std::optional<Rotary>& rotary);
+
+// What every block of one call of a network gets beside its input.
+struct BlockCall {
+  at::Tensor embedding;  // [B*T, width]: noise levels and what is to be shown, activated
+  FrameContext frames;
+  std::optional<Clips> keys;  // of dropout
+};
+
+// block(x, call), computed again in backward if `again`. `weights` are all that the block uses.
+using NetworkBlock = std::function<at::Tensor(const at::Tensor& x, const BlockCall& call)>;
+at::Tensor run_block(const NetworkBlock& block, const Tensors& weights, const at::Tensor& x,
+                     const BlockCall& call, bool again);
+
+// Attention of rows [N, H*W, 3 heads width] (queries, keys, values) within each image, or with all
+// frames of the clip at the same place. Gives [N, H*W, heads width].
+at::Tensor attend_in_images(const at::Tensor& qkv, int64_t heads);
+at::Tensor attend_over_frames(const at::Tensor& qkv, int64_t heads, const FrameContext& context);
+
+// norm - attention - projection on a residual path that starts as the identity.
+struct ResidualAttention {
+  ResidualAttention(const Scope& scope, int64_t channels, int64_t heads);
+  at::Tensor in_images(const at::Tensor& images) const;
+  at::Tensor over_frames(const at::Tensor& images, const FrameContext& context) const;
+  GroupNorm norm;
+  Linear qkv, out;
+  int64_t heads;
+};
+
+}  // namespace lf

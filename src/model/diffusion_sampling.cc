@@ -1,0 +1,301 @@
+// The making of clips by a DiffusionModel: window by window, each by the sampler, with what is
+// given kept as it is.
+#include <ATen/TensorOperators.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/tensor.h>
+#include <ATen/ops/zeros.h>
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "diffusion/guidance.h"
+#include "model/diffusion_model.h"
+
+namespace lf {
+
+// Layers of Purpose::kSampling beside the sampler's own draws, which count from 0.
+constexpr uint32_t kLabelDraw = UINT32_MAX, kSmallDraw = UINT32_MAX - 1;
+
+struct DiffusionModel::Making {
+  Clips keys;  // seed and positions of the clips
+  Shown shown;
+  at::Tensor video;             // [B, T, H, W, C] of what is diffused
+  at::Tensor small;             // the small clips as they are shown, of all frames; or undefined
+  FrameWindow window;           // of the video, the one being made
+  at::Tensor observed, latent;  // places of the window, int64
+  at::Tensor given;             // the frames at the observed places
+  uint32_t draws = 0;           // of noise so far
+
+  at::Tensor noise(int64_t frames) {
+    std::vector<int64_t> shape = video.sizes().slice(1).vec();
+    shape[0] = frames;
+    return keyed_normal(keys, Purpose::kSampling, draws++, shape);
+  }
+};
+
+namespace {
+
+std::string shape_text(const ClipShape& shape) {
+  return str(shape.height, "x", shape.width, "x", shape.channels);
+}
+
+void check_size(const at::Tensor& clips_BTHWC, const ClipShape& expected, const char* what) {
+  const at::IntArrayRef sizes = clips_BTHWC.sizes();
+  if (sizes[2] == expected.height && sizes[3] == expected.width && sizes[4] == expected.channels) {
+    return;
+  }
+  fail(Code::kUsage, what, " are of ", sizes[2], "x", sizes[3], "x", sizes[4],
+       ", this model takes ", shape_text(expected));
+}
+
+void check_shown(const SampleRequest& request, const DiffusionConfig& config) {
+  if (request.labels_B.defined() && request.labels_B.numel() > 0 && config.classes() > 0) {
+    const auto largest = request.labels_B.max().item<int64_t>();
+    if (largest >= config.classes()) {
+      fail(Code::kUsage, "class ", largest, " is asked for, and the model knows ", config.classes(),
+           "; expected 0 to ", config.classes() - 1);
+    }
+  }
+  if (!request.text_BE.defined()) return;
+  if (config.text().empty()) {
+    fail(Code::kUsage,
+         "a text is asked for, and the model was trained without any (model.diffusion.text)");
+  }
+  if (request.text_BE.size(1) != config.text_width() || request.text_BE.size(0) != request.count) {
+    fail(Code::kUsage, "texts for ", request.text_BE.size(0), " clips of ", request.text_BE.size(1),
+         " numbers are given, expected ", request.count, " of ", config.text_width());
+  }
+}
+
+// The classes asked for, or drawn by the clips' keys; undefined for a model without classes.
+at::Tensor labels_of(const SampleRequest& request, const Clips& keys, int64_t classes) {
+  if (classes == 0) return {};
+  if (request.labels_B.defined()) return request.labels_B.to(keys.x_BTHWC.device());
+  const at::Tensor luck = keyed_uniform(keys, Purpose::kSampling, kLabelDraw, {1});
+  return (luck.squeeze(1) * static_cast<double>(classes)).to(at::kLong).clamp_max(classes - 1);
+}
+
+// The numbers of the request's given frames.
+std::vector<int64_t> given_frames(const SampleRequest& request, const DiffusionConfig& config) {
+  const int64_t count = request.given_BTHWC.defined() ? request.given_BTHWC.size(1) : 0;
+  std::vector<int64_t> frames = request.given_frames;
+  if (frames.empty()) {
+    const int64_t apart = config.frames() == DiffusionConfig::BETWEEN ? config.stride() : 1;
+    for (int64_t i = 0; i < count; ++i) frames.push_back(i * apart);
+  }
+  const bool rising =
+      std::adjacent_find(frames.begin(), frames.end(), std::greater_equal<>()) == frames.end();
+  if (static_cast<int64_t>(frames.size()) == count && rising &&
+      (frames.empty() || frames.front() >= 0)) {
+    return frames;
+  }
+  fail(Code::kUsage, count, " frames are given and ", frames.size(),
+       " numbers of them; expected as many, rising from 0 or more");
+}
+
+int64_t wanted_frames(const SampleRequest& request, const std::vector<int64_t>& given,
+                      const DiffusionConfig& config, int64_t trained) {
+  if (request.frames > 0) return request.frames;
+  if (request.small_BTHWC.defined()) return request.small_BTHWC.size(1);
+  if (config.frames() == DiffusionConfig::BETWEEN && !given.empty()) return given.back() + 1;
+  return trained;
+}
+
+at::Tensor numbers_on(const std::vector<int64_t>& numbers, at::Device device) {
+  return at::tensor(numbers, at::kLong).to(device);
+}
+
+}  // namespace
+
+// What does not depend on frames.
+void DiffusionModel::check(const SampleRequest& request) const {
+  check_shown(request, config_);
+  if (request.given_BTHWC.defined()) check_size(request.given_BTHWC, clip_, "given frames");
+  ClipShape small = clip_;
+  small.height /= config_.upscale();
+  small.width /= config_.upscale();
+  if (config_.upscale() == 1) {
+    if (!request.small_BTHWC.defined()) return;
+    fail(Code::kUsage,
+         "small clips are given to a model that does not make clips larger; train one with "
+         "model.diffusion.upscale");
+  }
+  if (!request.small_BTHWC.defined()) {
+    fail(Code::kUsage, "this model makes small clips ", config_.upscale(),
+         " times larger, and nothing from nothing; give it small clips of ", shape_text(small));
+  }
+  check_size(request.small_BTHWC, small, "small clips");
+}
+
+at::Tensor DiffusionModel::sample(const SampleRequest& request) {
+  const at::NoGradGuard no_grad;
+  check(request);
+  const std::vector<int64_t> given = given_frames(request, config_);
+  const int64_t wanted = wanted_frames(request, given, config_, clip_.frames);
+  std::vector<int64_t> there = given;
+  if (latents_ && !given.empty()) {
+    if (given.back() != static_cast<int64_t>(given.size()) - 1) {
+      fail(Code::kUsage,
+           "this model works in latents, of which only the first frames can be given");
+    }
+    there.resize(static_cast<size_t>(latents_->steps(static_cast<int64_t>(given.size()))));
+  }
+  const int64_t steps = latents_ ? latents_->steps(wanted) : wanted;
+  const std::vector<FrameWindow> windows = sampling_windows(config_, shape_.frames, there, steps);
+  if (request.small_BTHWC.defined() && request.small_BTHWC.size(1) != wanted) {
+    fail(Code::kUsage, "small clips have ", request.small_BTHWC.size(1), " frames, and ", wanted,
+         " are wanted; expected as many");
+  }
+  int64_t frames = steps;
+  for (const FrameWindow& window : windows) frames = std::max(frames, window.index.back() + 1);
+
+  Making making = making_of(request, frames);
+  if (!there.empty()) {
+    const at::Tensor frames_given = request.given_BTHWC.to(device_);
+    making.video.index_copy_(1, numbers_on(there, device_),
+                             latents_ ? latents_->encode(frames_given) : frames_given);
+  }
+  for (const FrameWindow& window : windows) {
+    making.window = window;
+    make_window(making);
+  }
+  at::Tensor made = making.video.slice(1, 0, steps);
+  made = latents_ ? latents_->decode(made) : made.clamp(-1, 1);
+  if (!given.empty()) {
+    made.index_copy_(1, numbers_on(given, device_), request.given_BTHWC.to(device_));
+  }
+  return made;
+}
+
+DiffusionModel::Making DiffusionModel::making_of(const SampleRequest& request,
+                                                 int64_t frames) const {
+  const at::TensorOptions options(device_);
+  Making making;
+  making.keys.x_BTHWC = at::zeros({request.count}, options);
+  making.keys.seed = request.seed;
+  making.keys.first_position = request.first;
+  making.shown.labels_B = labels_of(request, making.keys, config_.classes());
+  if (request.text_BE.defined()) making.shown.text_BE = request.text_BE.to(device_);
+  making.video =
+      at::zeros({request.count, frames, shape_.height, shape_.width, shape_.channels}, options);
+  if (!request.small_BTHWC.defined()) return making;
+  at::Tensor small = request.small_BTHWC.to(device_);
+  if (frames > small.size(1)) {  // the last window reaches beyond
+    small =
+        at::cat({small, small.slice(1, -1).expand({-1, frames - small.size(1), -1, -1, -1})}, 1);
+  }
+  making.small = as_shown(
+      small, config_.upscale_noise() > 0
+                 ? keyed_normal(making.keys, Purpose::kSampling, kSmallDraw, small.sizes().slice(1))
+                 : at::Tensor());
+  return making;
+}
+
+void DiffusionModel::make_window(Making& making) const {
+  const FrameWindow& window = making.window;
+  making.observed = numbers_on(window.places(FrameRole::kObserved), device_);
+  making.latent = numbers_on(window.places(FrameRole::kLatent), device_);
+  making.given =
+      making.video.index_select(1, numbers_on(window.frames(FrameRole::kObserved), device_));
+  if (making.small.defined()) {
+    making.shown.small_BTHWC =
+        making.small.index_select(1, numbers_on(window.index, device_).clamp_min(0));
+  }
+  SamplerParts parts;
+  parts.estimate = [&](const at::Tensor& z, const NoiseLevel& level) {
+    return estimate_given(making, z, level);
+  };
+  parts.noise = [&] { return making.noise(making.latent.numel()); };
+  const at::Tensor made = sample_from_noise(config_.sampler(), schedule_, parts);
+  making.video.index_copy_(1, numbers_on(window.frames(FrameRole::kLatent), device_), made);
+}
+
+// The estimate of all frames of the window, towards what is to be shown and away from nothing.
+Estimate DiffusionModel::guided_estimate(const Making& making, const at::Tensor& z,
+                                         const std::vector<NoiseLevel>& levels) const {
+  const double scale = config_.sampler().guidance();
+  if (scale == 1) return estimate(z, making.window, levels, making.shown);
+  const Estimate without = estimate(z, making.window, levels, {{}, {}, making.shown.small_BTHWC});
+  if (scale == 0) return without;
+  const Estimate with = estimate(z, making.window, levels, making.shown);
+  return {guided(with.image, without.image, scale), with.variance};
+}
+
+// The estimate of the latent frames z, the others being given.
+Estimate DiffusionModel::estimate_given(Making& making, const at::Tensor& z,
+                                        const NoiseLevel& level) const {
+  // A network that has met frames without noise among noisy ones is shown the given frames as they
+  // are; another meets them at the level of the rest.
+  const bool taught = config_.frames() != DiffusionConfig::JOINT || config_.level_per_frame();
+  const bool any = making.observed.numel() > 0;
+  const bool reconstruct =
+      any && !taught && config_.sampler().given() == SamplerConfig::RECONSTRUCT;
+  const at::AutoGradMode gradients(reconstruct);
+  const at::Tensor latent = reconstruct ? z.detach().clone().set_requires_grad(true) : z;
+
+  std::vector<NoiseLevel> levels(making.window.index.size());
+  for (const int64_t place : making.window.places(FrameRole::kLatent)) {
+    levels[static_cast<size_t>(place)] = level;
+  }
+  at::Tensor shown = making.given;
+  if (any && !taught) {
+    shown = level.alpha * making.given + level.sigma * making.noise(making.observed.numel());
+    std::fill(levels.begin(), levels.end(), level);
+  }
+  std::vector<int64_t> shape = making.video.sizes().vec();
+  shape[1] = static_cast<int64_t>(levels.size());
+  at::Tensor all = at::zeros(shape, z.options()).index_copy(1, making.latent, latent);
+  if (any) all = all.index_copy(1, making.observed, shown);
+
+  const Estimate whole = guided_estimate(making, all, levels);
+  Estimate out{whole.image.index_select(1, making.latent), {}};
+  if (whole.variance.defined()) out.variance = whole.variance.index_select(1, making.latent);
+  if (reconstruct) {
+    const at::Tensor made = whole.image.index_select(1, making.observed);
+    out.image = towards_given(out.image, made, making.given, latent, level.alpha,
+                              config_.sampler().given_weight());
+    if (out.variance.defined()) out.variance = out.variance.detach();
+  }
+  return kept_in_range(making, out);
+}
+
+// Latents have no range. Of a pseudo video that carries noise the image alone has one; it stands
+// last.
+Estimate DiffusionModel::kept_in_range(const Making& making, Estimate estimate) const {
+  if (latents_) return estimate;
+  if (!last_frame_only_) {
+    estimate.image = within_range(estimate.image, config_.sampler());
+  } else if (making.window.frames(FrameRole::kLatent).back() == shape_.frames - 1) {
+    const at::Tensor image = within_range(estimate.image.slice(1, -1), config_.sampler());
+    estimate.image = at::cat({estimate.image.slice(1, 0, -1), image}, 1);
+  }
+  return estimate;
+}
+
+// What is made of the part of these clips that the model is given.
+SampleRequest DiffusionModel::request_for(const Clips& clips) const {
+  const Shown shown = shown_of(clips, false);
+  SampleRequest request;
+  request.seed = clips.seed;
+  request.first = clips.first_position;
+  request.count = clips.size();
+  request.labels_B = shown.labels_B;
+  request.text_BE = shown.text_BE;
+  request.given_frames = frames_to_give();
+  if (!request.given_frames.empty()) {
+    request.given_BTHWC =
+        clips.x_BTHWC.index_select(1, numbers_on(request.given_frames, clips.x_BTHWC.device()));
+  }
+  if (config_.upscale() > 1) request.small_BTHWC = smaller(clips.x_BTHWC);
+  return request;
+}
+
+at::Tensor DiffusionModel::preview(const Clips& clips) { return sample(request_for(clips)); }
+
+at::Tensor DiffusionModel::reconstruct(const Clips& clips) {
+  if (frames_to_give().empty() && config_.upscale() == 1) return Model::reconstruct(clips);
+  return sample(request_for(clips));
+}
+
+}  // namespace lf

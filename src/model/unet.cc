@@ -1,0 +1,222 @@
+#include "model/unet.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/silu.h>
+
+#include <algorithm>
+#include <numbers>
+
+#include "base/error.h"
+#include "model/attention.h"
+
+namespace lf {
+namespace {
+
+// norm - SiLU - convolution, twice; the noise level comes in before or (scale_shift) in the second
+// norm.
+struct ResidualBlock {
+  ResidualBlock(const Scope& scope, const UnetConfig& config, int64_t in, int64_t out,
+                uint32_t layer_)
+      : norm1(scope / "norm1", in),
+        conv1(scope / "conv1", in, out, 3),
+        level(scope / "level", 4 * config.width(), config.scale_shift() ? 2 * out : out),
+        norm2(scope / "norm2", out),
+        conv2(scope / "conv2", out, out, 3, 1, Init::kZeros),
+        scale_shift(config.scale_shift()),
+        scaled_sum(config.scaled_sums()),
+        dropout(config.dropout()),
+        layer(layer_) {
+    if (in != out) skip.emplace(scope / "skip", in, out, 1);
+  }
+
+  at::Tensor operator()(const at::Tensor& x, const BlockCall& call) const {
+    at::Tensor h = conv1(at::silu(norm1(x)));
+    const at::Tensor said = level(call.embedding).unsqueeze(-1).unsqueeze(-1);
+    if (scale_shift) {
+      const std::vector<at::Tensor> halves = said.chunk(2, 1);
+      h = norm2(h) * (1 + halves[0]) + halves[1];
+    } else {
+      h = norm2(h + said);
+    }
+    h = at::silu(h);
+    if (call.keys && dropout > 0) h = dropped(h, dropout, *call.keys, layer);
+    h = (skip ? (*skip)(x) : x) + conv2(h);
+    return scaled_sum ? h * (1 / std::numbers::sqrt2) : h;
+  }
+
+  GroupNorm norm1;
+  Conv2d conv1;
+  Linear level;
+  GroupNorm norm2;
+  Conv2d conv2;
+  std::optional<Conv2d> skip;
+  bool scale_shift, scaled_sum;
+  double dropout;
+  uint32_t layer;
+};
+
+struct AttentionPair {
+  AttentionPair(const Scope& scope, int64_t channels, int64_t heads, bool over_frames)
+      : spatial(scope / "spatial", channels, heads) {
+    if (over_frames) temporal.emplace(scope / "temporal", channels, heads);
+  }
+  at::Tensor operator()(const at::Tensor& x, const BlockCall& call) const {
+    const at::Tensor h = spatial.in_images(x);
+    return temporal ? temporal->over_frames(h, call.frames) : h;
+  }
+  ResidualAttention spatial;
+  std::optional<ResidualAttention> temporal;
+};
+
+struct Stage {
+  ResidualBlock block;
+  std::optional<AttentionPair> attention;
+  Tensors weights;  // of both
+  at::Tensor operator()(const at::Tensor& x, const BlockCall& call) const {
+    const at::Tensor h = block(x, call);
+    return attention ? (*attention)(h, call) : h;
+  }
+};
+
+struct Level {
+  std::vector<Stage> stages;
+  std::optional<Conv2d> resample;  // to the next level
+};
+
+class Unet : public Denoiser {
+ public:
+  Unet(const UnetConfig& config, const DenoiserShape& shape, const Scope& scope)
+      : config_(config),
+        shape_(shape),
+        widths_(widths_of(config)),
+        level1_(scope / "level" / "first", config.width(), 4 * config.width()),
+        level2_(scope / "level" / "second", 4 * config.width(), 4 * config.width()),
+        first_(scope / "first", shape.clip.channels, config.width(), 3),
+        last_norm_(scope / "last" / "norm", widths_.front()),
+        last_(scope / "last" / "conv", widths_.front(), shape.out_channels, 3, 1, Init::kZeros),
+        conditioning_(scope, shape, 4 * config.width()) {
+    check_levels(shape.clip, widths_.size(), "model.unet.multipliers");
+    if (shape.clip.frames > 1 && config.temporal_position()) {
+      distances_.emplace(scope / "distances", config.heads());
+      place_.emplace(scope / "place", config.width(), 4 * config.width(), true, Init::kZeros);
+    }
+    build(scope);
+  }
+
+  at::Tensor operator()(const NoisyClips& clips) const override {
+    BlockCall call{embedding(clips), frame_context(clips, distances_, {}), {}};
+    if (clips.keys != nullptr) call.keys = *clips.keys;
+    at::Tensor h = first_(frames_as_images(clips.z_BTHWC));
+    std::vector<at::Tensor> kept = {h};
+    for (const Level& level : down_) {
+      for (const Stage& stage : level.stages) kept.push_back(h = run(stage, h, call));
+      if (level.resample) kept.push_back(h = (*level.resample)(h));
+    }
+    for (const Stage& stage : middle_) h = run(stage, h, call);
+    for (const Level& level : up_) {
+      for (const Stage& stage : level.stages) {
+        h = run(stage, at::cat({h, kept.back()}, 1), call);
+        kept.pop_back();
+      }
+      if (level.resample) h = (*level.resample)(twice_as_large(h));
+    }
+    return images_as_frames(last_(at::silu(last_norm_(h))), clips.frames());
+  }
+
+ private:
+  static std::vector<int64_t> widths_of(const UnetConfig& config) {
+    std::vector<int64_t> widths(config.multipliers().begin(), config.multipliers().end());
+    if (widths.empty()) widths = {1, 2, 2, 2};
+    for (int64_t& width : widths) width *= config.width();
+    return widths;
+  }
+
+  at::Tensor run(const Stage& stage, const at::Tensor& x, const BlockCall& call) const {
+    return run_block([&stage](const at::Tensor& in, const BlockCall& c) { return stage(in, c); },
+                     stage.weights, x, call, shape_.recompute);
+  }
+
+  at::Tensor embedding(const NoisyClips& clips) const {
+    const at::Tensor signal = sinusoid(clips.signal_BT, config_.width(), Sinusoid::kCosineFirst);
+    at::Tensor e = conditioning_(level2_(at::silu(level1_(signal))), clips);  // [B, T, width]
+    if (place_) {
+      e = e + (*place_)(sinusoid(clips.index_BT, config_.width(), Sinusoid::kCosineFirst));
+    }
+    return at::silu(e).flatten(0, 1);
+  }
+
+  Stage stage(const Scope& scope, int64_t in, int64_t out, bool attends) {
+    Stage made{ResidualBlock(scope / "block", config_, in, out, layers_++), {}, {}};
+    if (attends) {
+      if (out % config_.heads() != 0) {
+        fail(Code::kUsage, "model.unet.heads is ", config_.heads(), ", which does not divide the ",
+             out, " channels of an attention; choose another number of heads or width");
+      }
+      made.attention.emplace(scope / "attention", out, config_.heads(), shape_.clip.frames > 1);
+    }
+    made.weights = scope.weights();
+    return made;
+  }
+
+  bool attends_at(size_t level) const {
+    const int height = shape_.clip.height >> level;
+    const auto& heights = config_.attention();
+    return heights.empty() ? height == 16
+                           : std::find(heights.begin(), heights.end(), height) != heights.end();
+  }
+
+  void build(const Scope& scope) {
+    int64_t width = config_.width();
+    std::vector<int64_t> kept = {width};
+    for (size_t i = 0; i < widths_.size(); ++i) {
+      const Scope here = scope / "down" / std::to_string(i);
+      Level& level = down_.emplace_back();
+      for (int k = 0; k < config_.blocks(); ++k) {
+        level.stages.push_back(stage(here / std::to_string(k), width, widths_[i], attends_at(i)));
+        kept.push_back(width = widths_[i]);
+      }
+      if (i + 1 < widths_.size()) {
+        level.resample.emplace(here / "resample", width, width, 3, 2);
+        kept.push_back(width);
+      }
+    }
+    middle_.push_back(stage(scope / "middle" / "0", width, width, true));
+    middle_.push_back(stage(scope / "middle" / "1", width, width, false));
+    for (size_t i = widths_.size(); i-- > 0;) {
+      const Scope here = scope / "up" / std::to_string(i);
+      Level& level = up_.emplace_back();
+      for (int k = 0; k <= config_.blocks(); ++k) {
+        level.stages.push_back(
+            stage(here / std::to_string(k), width + kept.back(), widths_[i], attends_at(i)));
+        kept.pop_back();
+        width = widths_[i];
+      }
+      if (i > 0) level.resample.emplace(here / "resample", width, width, 3);
+    }
+    LF_CHECK(kept.empty(), "as many ways up as down");
+  }
+
+  UnetConfig config_;
+  DenoiserShape shape_;
+  std::vector<int64_t> widths_;
+  uint32_t layers_ = 0;
+  Linear level1_, level2_;
+  Conv2d first_;
+  GroupNorm last_norm_;
+  Conv2d last_;
+  Conditioning conditioning_;
+  std::optional<DistanceBias> distances_;
+  std::optional<Linear> place_;
+  std::vector<Level> down_, up_;
+  std::vector<Stage> middle_;
+};
+
+}  // namespace
+
+std::unique_ptr<Denoiser> make_unet(const UnetConfig& config, const DenoiserShape& shape,
+                                    const Scope& scope) {
+  return std::make_unique<Unet>(config, shape, scope);
+}
+
+}  // namespace lf

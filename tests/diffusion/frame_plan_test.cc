@@ -1,0 +1,133 @@
+#include "diffusion/frame_plan.h"
+
+#include <gtest/gtest.h>
+
+#include <set>
+#include <vector>
+
+#include "error_of.h"
+
+namespace lf {
+namespace {
+
+DiffusionConfig with(DiffusionConfig::Frames frames, int history = 1, int given = 5) {
+  DiffusionConfig config;
+  config.set_frames(frames);
+  config.set_history(history);
+  config.set_given(given);
+  return config;
+}
+
+std::vector<int64_t> first(int64_t count) {
+  std::vector<int64_t> frames;
+  for (int64_t frame = 0; frame < count; ++frame) frames.push_back(frame);
+  return frames;
+}
+
+constexpr auto O = FrameRole::kObserved;
+constexpr auto L = FrameRole::kLatent;
+constexpr auto A = FrameRole::kAbsent;
+
+TEST(FramePlan, TrainingWindowsAreTheModes) {
+  EXPECT_EQ(training_window(with(DiffusionConfig::JOINT), 3, 0.9),
+            (FrameWindow{{0, 1, 2}, {L, L, L}}));
+  EXPECT_EQ(training_window(with(DiffusionConfig::PREDICT, 1, 2), 4, 0.9),
+            (FrameWindow{{0, 1, 2, 3}, {O, O, L, L}}));
+  EXPECT_EQ(training_window(with(DiffusionConfig::LAST, 2), 4, 0.1),
+            (FrameWindow{{1, 2, 3}, {O, O, L}}));
+  DiffusionConfig between = with(DiffusionConfig::BETWEEN);
+  between.set_stride(3);
+  EXPECT_EQ(training_window(between, 7, 0.1),
+            (FrameWindow{{0, 1, 2, 3, 4, 5, 6}, {O, L, L, O, L, L, O}}));
+  const DiffusionConfig ar = with(DiffusionConfig::AUTOREGRESSIVE, 2);
+  EXPECT_EQ(training_window(ar, 4, 0), (FrameWindow{{-2, -1, 0}, {A, A, L}}));
+  EXPECT_EQ(training_window(ar, 4, 0.26), (FrameWindow{{-1, 0, 1}, {A, O, L}}));
+  EXPECT_EQ(training_window(ar, 4, 0.99999994), (FrameWindow{{1, 2, 3}, {O, O, L}}));
+}
+
+TEST(FramePlan, JointWindowsOverlapAndEndWithTheVideo) {
+  DiffusionConfig config = with(DiffusionConfig::JOINT);
+  EXPECT_EQ(sampling_windows(config, 4, {}, 4).size(), 1U);
+  EXPECT_EQ(sampling_windows(config, 4, {0}, 4)[0], (FrameWindow{{0, 1, 2, 3}, {O, L, L, L}}));
+  EXPECT_EQ(sampling_windows(config, 4, {}, 3)[0], (FrameWindow{{0, 1, 2}, {L, L, L}}));
+  const auto longer = sampling_windows(config, 4, {}, 7);
+  ASSERT_EQ(longer.size(), 3U);
+  EXPECT_EQ(longer[1], (FrameWindow{{2, 3, 4, 5}, {O, O, L, L}}));
+  EXPECT_EQ(longer[2], (FrameWindow{{3, 4, 5, 6}, {O, O, O, L}}));
+  config.mutable_sampler()->set_overlap_frames(4);
+  EXPECT_TRUE(contains(error_of(Code::kUsage, [&] { sampling_windows(config, 4, {}, 7); }),
+                       "overlap_frames is 4"));
+}
+
+TEST(FramePlan, GivenFramesMayLieAnywhereInAJointVideo) {
+  const DiffusionConfig config = with(DiffusionConfig::JOINT);
+  EXPECT_EQ(sampling_windows(config, 4, {0, 3}, 4)[0], (FrameWindow{{0, 1, 2, 3}, {O, L, L, O}}));
+  const auto windows = sampling_windows(config, 4, {5}, 6);
+  ASSERT_EQ(windows.size(), 2U);
+  EXPECT_EQ(windows[1], (FrameWindow{{2, 3, 4, 5}, {O, O, L, O}}));
+}
+
+TEST(FramePlan, FramesBetweenAreMadeFromWindowToWindow) {
+  DiffusionConfig config = with(DiffusionConfig::BETWEEN);
+  config.set_stride(2);
+  EXPECT_EQ(frames_to_give(config, 5), (std::vector<int64_t>{0, 2, 4}));
+  const auto windows = sampling_windows(config, 5, {0, 2, 4, 6, 8, 10}, 11);
+  ASSERT_EQ(windows.size(), 3U);
+  EXPECT_EQ(windows[1], (FrameWindow{{4, 5, 6, 7, 8}, {O, L, O, L, O}}));
+  EXPECT_EQ(windows[2], (FrameWindow{{6, 7, 8, 9, 10}, {O, O, O, L, O}}));
+}
+
+TEST(FramePlan, FramesToGiveAreThoseObservedInTraining) {
+  for (const DiffusionConfig& config :
+       {with(DiffusionConfig::JOINT), with(DiffusionConfig::PREDICT, 1, 2),
+        with(DiffusionConfig::BETWEEN), with(DiffusionConfig::LAST, 6)}) {
+    EXPECT_EQ(training_window(config, 7, 0.5).frames(O), frames_to_give(config, 7));
+  }
+}
+
+TEST(FramePlan, EveryFrameIsMadeOnceAndFromFramesThatAreThere) {
+  for (const DiffusionConfig& config :
+       {with(DiffusionConfig::JOINT), with(DiffusionConfig::AUTOREGRESSIVE, 2),
+        with(DiffusionConfig::PREDICT, 1, 2)}) {
+    for (const int64_t given : {2, 3, 5, 9}) {
+      for (const int64_t wanted : {given, given + 1, int64_t{16}, int64_t{23}}) {
+        std::set<int64_t> there;
+        for (int64_t frame = 0; frame < given; ++frame) there.insert(frame);
+        for (const FrameWindow& window : sampling_windows(config, 6, first(given), wanted)) {
+          EXPECT_LE(window.index.size(), 6U);
+          for (const int64_t frame : window.frames(O)) {
+            EXPECT_TRUE(there.count(frame));
+          }
+          for (const int64_t frame : window.frames(L)) {
+            EXPECT_TRUE(there.insert(frame).second);
+          }
+        }
+        for (int64_t frame = 0; frame < wanted; ++frame) EXPECT_TRUE(there.count(frame));
+      }
+    }
+  }
+}
+
+TEST(FramePlan, WhatAModelCannotMakeIsRefused) {
+  const auto refused = [](const DiffusionConfig& config, int64_t frames, int64_t given,
+                          int64_t wanted) {
+    return error_of(Code::kUsage, [&] { sampling_windows(config, frames, first(given), wanted); });
+  };
+  EXPECT_TRUE(contains(refused(with(DiffusionConfig::PREDICT, 1, 5), 10, 2, 10), "gives 2"));
+  EXPECT_TRUE(contains(refused(with(DiffusionConfig::PREDICT, 1, 5), 5, 5, 10), "given is 5"));
+  EXPECT_TRUE(contains(refused(with(DiffusionConfig::LAST), 4, 0, 4), "the last of 4"));
+  EXPECT_TRUE(contains(refused(with(DiffusionConfig::AUTOREGRESSIVE, 4), 4, 0, 4), "history is 4"));
+  EXPECT_TRUE(contains(refused(with(DiffusionConfig::JOINT), 1, 0, 2), "single images"));
+  EXPECT_TRUE(contains(refused(with(DiffusionConfig::JOINT), 4, 5, 4), "frame 4 is given"));
+  EXPECT_TRUE(contains(refused(with(DiffusionConfig::BETWEEN), 5, 3, 5), "got 0, 1, 2"));
+  EXPECT_TRUE(contains(refused(with(DiffusionConfig::BETWEEN), 4, 0, 4), "stride is 2"));
+  EXPECT_TRUE(
+      contains(error_of(Code::kUsage,
+                        [] {
+                          sampling_windows(with(DiffusionConfig::PREDICT, 1, 2), 5, {1, 3}, 9);
+                        }),
+               "frames 1, 3"));
+}
+
+}  // namespace
+}  // namespace lf
