@@ -4,14 +4,9 @@
 // Called by the diffusion models; the fixed tasks of other models are frame_plan's.
 #pragma once
 
-#include <functional>
-
 #include "diffusion/frame_plan.h"
 
 namespace lf {
-
-// The next of a stream of uniform numbers in [0, 1).
-using Uniforms = std::function<double()>;
 
 // A random group of evenly spaced frames of a video, ascending: at most `most` of them, whose
 // spacing is log-uniform between 1 and what the video holds.
