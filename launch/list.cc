@@ -16,6 +16,7 @@
 #include "eval/metrics.h"
 #include "launch/command.h"
 #include "launch/commands.h"
+#include "launch/sample_task.h"
 
 namespace lf {
 namespace {
@@ -56,6 +57,7 @@ std::vector<Row> corruption_rows() { return rows_of(corruption_kinds()); }
 std::vector<Row> sampler_rows() { return rows_of(sampler_kinds()); }
 std::vector<Row> schedule_rows() { return rows_of(schedule_kinds()); }
 std::vector<Row> source_rows() { return rows_of(source_kinds()); }
+std::vector<Row> task_rows() { return rows_of(task_kinds()); }
 std::vector<Row> metric_rows() { return rows_of(metric_table()); }
 
 struct Listing {
@@ -73,6 +75,7 @@ constexpr Listing kTables[] = {
     {"schedules", "how noise grows with diffusion time", schedule_rows},
     {"sources", "where images and videos come from; source.NAME holds a source's options",
      source_rows},
+    {"tasks", "what lastframe sample --task can ask of a model", task_rows},
 };
 
 std::vector<Row> rows_with_prefix(const Listing& table, const std::string& prefix) {
