@@ -39,9 +39,9 @@ void check_evaluation(const EvaluationConfig& config, const Store& store);
 // RUN/evaluations/img-...json, for good. On rank 0. Returns the path.
 std::string publish_results(const std::vector<Result>& results, const EvaluationSubject& subject);
 
-// "pixels", or a file of weights.
+// "pixels" or "track" for clips of this shape, or a file of weights.
 std::unique_ptr<Extractor> extractor_for(const EvaluationConfig& config, at::Device device,
-                                         int64_t channels);
+                                         const FrameShape& shape);
 
 // Collective. Two folders, arrays or stores, or statistics (.npz) in place of `real`. With
 // `save_as`, the made set's statistics go to that .npz file.
