@@ -131,7 +131,9 @@ constexpr Option kEvaluateOptions[] = {
      "the real images: a folder, a .npy array of bytes, a store, or .npz statistics in\n"
      "pytorch-fid's layout"},
     {"--fake", "PATH", "the made images: a folder, a .npy array of bytes or a store"},
-    {"--extractor", "FILE", "its weights, or the word pixels for fd_pixels, which needs none"},
+    {"--extractor", "FILE",
+     "its weights, or one of the words pixels (for fd_pixels) and track (for track_outliers and\n"
+     "track_wasserstein), which need none"},
     {"--preprocessing", "ID", "torch, tf1 or clean (default: torch)"},
     {"--save-statistics", "FILE", "with --fake: writes its mean and covariance as .npz"},
     {"--features", "A B",
@@ -161,8 +163,8 @@ constexpr Option kBenchFrechetOptions[] = {
 constexpr Option kSampleOptions[] = {
     {"--run", "DIR", "the folder of a run, or of one of its checkpoints"},
     {"--out", "FILE|DIR",
-     ".png: every frame, a clip a row; .apng: moving; .npy: bytes [n, T, H, W, C];\n"
-     "anything else: a folder with all of these"},
+     ".png: every frame, a clip a row, observed ones in green; .apng: moving; .npy: bytes\n"
+     "[n, T, H, W, C]; anything else: a folder with all of these"},
     {"--count", "N", "clips to make, 1 to 100000000 (default: 16)"},
     {"--seed", "S", "clip i is a function of this and i (default: 0)"},
     {"--class", "N", "the class of all clips (default: each draws its own, if the model has any)"},
@@ -177,6 +179,16 @@ constexpr Option kSampleOptions[] = {
      "that makes clips larger, else frames to go on from"},
     {"--given", "N", "of each given clip the first N frames are kept, 1 to 4096"},
     {"--observe", "LIST", "of each given clip these frames are kept, such as 0,4,8"},
+    {"--task", "NAME",
+     "what is to be done: generate, predict, extend, infill, upsample or complete (see\n"
+     "`lastframe list tasks`); says which frames of the given clips are kept, where --given and\n"
+     "--observe do not"},
+    {"--scheme", "NAME",
+     "in which order models with frames=FLEXIBLE make a video: autoregressive, long-range or\n"
+     "hierarchy-2 (or more levels), after adaptive- by what the frames look like"},
+    {"--lpips", "FILE",
+     "adaptive schemes compare frames by LPIPS with these weights, not by pixels"},
+    {"--dry-run", "", "prints the stages in which a clip would be made, and makes none"},
     {"--text", "NPY",
      "floats [n, width] that say what to show, a row for each clip or one for all"},
     {"--threads", "N", "of each rank, 1 to 4096 (default: 1); another number may round otherwise"},
@@ -300,7 +312,9 @@ constexpr Command kCommands[] = {
      "each rank makes its share, and a clip has the same bits for any number of ranks.",
      "lastframe sample --run runs/prior --count 64 --out samples.png\n"
      "mpirun -n 2 --bind-to none lastframe sample --run runs/prior --count 10000 --out fake.npy\n"
-     "lastframe sample --run runs/cvivit --store stores/cifar10 --count 8 --out seen.png",
+     "lastframe sample --run runs/cvivit --store stores/cifar10 --count 8 --out seen.png\n"
+     "lastframe sample --run runs/fdm --task infill --store stores/moving --observe 0,1,15 "
+     "--frames 40 \\\n  --scheme hierarchy-2 --out between",
      kSampleOptions, run_sample},
     {"features", "", "writes what a feature extractor sees in images, as a NumPy array",
      "Rows are in the order of the files' paths, or of the array. The preprocessing belongs to\n"

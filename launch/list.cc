@@ -17,6 +17,7 @@
 #include "kernels/dispatch.h"
 #include "launch/command.h"
 #include "launch/commands.h"
+#include "launch/sample_task.h"
 
 namespace lf {
 namespace {
@@ -68,6 +69,7 @@ std::vector<Row> kernel_rows() {
   }
   return rows;
 }
+std::vector<Row> task_rows() { return rows_of(task_kinds()); }
 std::vector<Row> metric_rows() { return rows_of(metric_table()); }
 
 struct Listing {
@@ -86,6 +88,7 @@ constexpr Listing kTables[] = {
     {"schedules", "how noise grows with diffusion time", schedule_rows},
     {"sources", "where images and videos come from; source.NAME holds a source's options",
      source_rows},
+    {"tasks", "what lastframe sample --task can ask of a model", task_rows},
 };
 
 std::vector<Row> rows_with_prefix(const Listing& table, const std::string& prefix) {

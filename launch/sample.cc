@@ -10,6 +10,7 @@
 #include <ATen/ops/tensor.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
@@ -25,8 +26,10 @@
 #include "data/npy.h"
 #include "eval/arrays.h"
 #include "eval/clips.h"
+#include "eval/open_extractor.h"
 #include "eval/run_model.h"
 #include "launch/commands.h"
+#include "launch/sample_task.h"
 
 namespace lf {
 namespace {
@@ -105,7 +108,7 @@ class ArrayClips : public GivenClips {
 struct Wish {
   int64_t count, given, frames, label;
   uint64_t seed;
-  std::string store, from, text;
+  std::string store, from, text, task, scheme, lpips;
   std::vector<int64_t> observed;
 
   bool keeps_some() const { return given > 0 || !observed.empty() || !from.empty(); }
@@ -135,6 +138,9 @@ Wish wish_of(const Arguments& arguments) {
   wish.store = arguments.get("--store");
   wish.from = arguments.get("--from");
   wish.text = arguments.get("--text");
+  wish.task = arguments.get("--task");
+  wish.scheme = arguments.get("--scheme");
+  wish.lpips = arguments.get("--lpips");
   wish.observed = observed_frames(arguments.get("--observe"));
   if (!wish.store.empty() && !wish.from.empty()) {
     fail(Code::kUsage, "--store and --from both bring clips; give one of them");
@@ -147,7 +153,7 @@ Wish wish_of(const Arguments& arguments) {
          "--given and --observe take frames of a store's or an array's clips; give "
          "--store DIR or --from NPY too");
   }
-  if (!wish.store.empty() && !wish.keeps_some() &&
+  if (!wish.store.empty() && !wish.keeps_some() && wish.task.empty() &&
       (wish.frames > 0 || wish.label >= 0 || !wish.text.empty())) {
     fail(Code::kUsage,
          "--store without --given or --observe reconstructs its clips, which --frames, --class and "
@@ -205,6 +211,34 @@ void give(const Clips& clips, const Wish& wish, const Config& config, SampleRequ
   request.given_frames = kept;
 }
 
+// What --task asks for becomes what is observed and how many frames there are to be.
+void apply_task(const RunModel& run, Wish& wish) {
+  if (wish.task.empty()) return;
+  FrameTask task{wish.task, wish.observed, wish.frames, 0};
+  if (!wish.store.empty()) task.there = run.shape.frames;
+  if (!wish.from.empty()) task.there = load_npy(wish.from).size(1);
+  for (int64_t frame = 0; frame < wish.given; ++frame) task.observed.push_back(frame);
+  task = resolved(std::move(task), run.config, *run.model, run.shape);
+  wish.observed = task.observed;
+  wish.given = 0;
+  wish.frames = task.frames;
+}
+
+// LPIPS as a distance between two frames, for adaptive schemes; none without its weights.
+ImageDistance distance_of(const Wish& wish, const Config& config) {
+  if (wish.lpips.empty()) return {};
+  if (!config.model().diffusion().sampler().adaptive()) {
+    fail(Code::kUsage,
+         "--lpips is for schemes that choose what is shown, such as --scheme adaptive-hierarchy-2; "
+         "leave it out, or choose one");
+  }
+  const std::shared_ptr<PairDistance> looks = open_pair_distance(wish.lpips, at::kCPU);
+  return [looks](const at::Tensor& a_HWC, const at::Tensor& b_HWC) {
+    const auto image = [](const at::Tensor& x) { return bytes_of(x).unsqueeze(0); };
+    return looks->distance(image(a_HWC), image(b_HWC)).item<double>();
+  };
+}
+
 // Bytes of the clips of this rank's groups, [T, H, W, C] each, and T.
 std::string make_share(World& world, RunModel& run, const Wish& wish, int64_t* frames) {
   const at::NoGradGuard no_grad;
@@ -212,6 +246,7 @@ std::string make_share(World& world, RunModel& run, const Wish& wish, int64_t* f
   if (!wish.store.empty()) given = std::make_unique<StoreClips>(wish.store, run, wish.count);
   if (!wish.from.empty()) given = std::make_unique<ArrayClips>(wish.from, wish.count);
   const Texts texts(wish.text, wish.count);
+  const ImageDistance distance = distance_of(wish, run.config);
   const int64_t groups = (wish.count + kGroup - 1) / kGroup;
   std::string bytes;
   for (int64_t g = groups * world.rank() / world.size();
@@ -223,6 +258,7 @@ std::string make_share(World& world, RunModel& run, const Wish& wish, int64_t* f
     request.frames = wish.frames;
     if (wish.label >= 0) request.labels_B = at::full({kGroup}, wish.label, at::kLong);
     request.text_BE = texts.group(g * kGroup);
+    request.distance = distance;
     at::Tensor made;
     if (given && !wish.keeps_some()) {
       Clips clips = given->group(g * kGroup);
@@ -241,9 +277,28 @@ std::string make_share(World& world, RunModel& run, const Wish& wish, int64_t* f
   return bytes;
 }
 
+// The image in a thin frame, green for one that was observed: pictures show what was given.
+Image framed(const Image& image, bool observed) {
+  const Image inner = with_channels(image, 3);
+  Image out{inner.height + 2, inner.width + 2, 3, {}};
+  const std::array<uint8_t, 3> colour =
+      observed ? std::array<uint8_t, 3>{0, 200, 0} : std::array<uint8_t, 3>{255, 255, 255};
+  for (int i = 0; i < out.height * out.width; ++i) {
+    out.pixels.insert(out.pixels.end(), colour.begin(), colour.end());
+  }
+  for (int y = 0; y < inner.height; ++y) {
+    const auto row = inner.pixels.begin() + static_cast<ptrdiff_t>(y) * inner.width * 3;
+    std::copy(row, row + inner.width * 3,
+              out.pixels.begin() + static_cast<ptrdiff_t>((y + 1) * out.width + 1) * 3);
+  }
+  return out;
+}
+
 class Writer {
  public:
-  Writer(const std::string& bytes, const ClipShape& shape) : bytes_(bytes), shape_(shape) {
+  // Of the clips' frames `observed` were given.
+  Writer(const std::string& bytes, const ClipShape& shape, std::vector<int64_t> observed)
+      : bytes_(bytes), shape_(shape), observed_(std::move(observed)) {
     clip_bytes_ = static_cast<size_t>(shape.frames) * shape.height * shape.width * shape.channels;
     clips_ = bytes.size() / clip_bytes_;
     zoom_ = shape.height <= 64 ? 2 : 1;
@@ -286,8 +341,14 @@ class Writer {
  private:
   std::vector<Image> clip(size_t i) const {
     const auto* data = reinterpret_cast<const uint8_t*>(bytes_.data()) + i * clip_bytes_;
-    return frames_of({data, clip_bytes_}, shape_.frames, shape_.height, shape_.width,
-                     shape_.channels);
+    std::vector<Image> frames =
+        frames_of({data, clip_bytes_}, shape_.frames, shape_.height, shape_.width, shape_.channels);
+    if (observed_.empty()) return frames;
+    for (size_t t = 0; t < frames.size(); ++t) {
+      frames[t] = framed(frames[t], std::binary_search(observed_.begin(), observed_.end(),
+                                                       static_cast<int64_t>(t)));
+    }
+    return frames;
   }
   int columns() const {
     return static_cast<int>(std::ceil(std::sqrt(static_cast<double>(clips_))));
@@ -295,6 +356,7 @@ class Writer {
 
   const std::string& bytes_;
   ClipShape shape_;
+  std::vector<int64_t> observed_;
   size_t clip_bytes_ = 0, clips_ = 0;
   int zoom_ = 1;
 };
@@ -314,16 +376,49 @@ void write_out(const Writer& clips, bool videos, const std::string& out) {
 
 }  // namespace
 
+// The stages in which the clips would be made, and nothing else.
+static void print_stages(const Wish& wish, const RunModel& run, bool as_json) {
+  std::vector<int64_t> observed = wish.observed;
+  for (int64_t frame = 0; frame < wish.given; ++frame) observed.push_back(frame);
+  const std::vector<std::string> stages =
+      stages_of({wish.task, observed, wish.frames, 0}, run.config, run.shape);
+  if (!as_json) {
+    std::printf("%zu stages, observed frames -> frames that are made\n", stages.size());
+    for (const std::string& stage : stages) std::puts(stage.c_str());
+    return;
+  }
+  Json json;
+  json.object([&] {
+    json.array("stages", [&] {
+      for (const std::string& stage : stages) json.value(stage);
+    });
+  });
+  std::puts(json.text().c_str());
+}
+
 int run_sample(const Arguments& arguments) {
-  const Wish wish = wish_of(arguments);
-  const std::string folder = arguments.required("--run"), out = arguments.required("--out");
+  Wish wish = wish_of(arguments);
+  const bool dry = arguments.has("--dry-run");
+  const std::string folder = arguments.required("--run");
+  const std::string out = dry ? "" : arguments.required("--out");
   World& world = World::join();
   start_log("lastframe", world.rank());
   at::set_num_threads(static_cast<int>(arguments.number("--threads", 1, 1, 4096)));
   // Rank 0 chooses: the run may be training, and save another meanwhile.
   const std::string checkpoint =
       world.broadcast(world.is_root() ? newest_checkpoint(folder) : std::string());
-  RunModel run = open_run_model(checkpoint, at::kCPU, arguments.all("--set"));
+  std::vector<std::string> sets = arguments.all("--set");
+  if (!wish.scheme.empty()) {
+    const Config config = open_run_model(checkpoint, at::kCPU, sets).config;
+    for (std::string& set : scheme_options_of(wish.scheme, config)) sets.push_back(std::move(set));
+  }
+  RunModel run = open_run_model(checkpoint, at::kCPU, sets);
+  apply_task(run, wish);
+  if (dry) {
+    if (world.is_root()) print_stages(wish, run, arguments.has("--json"));
+    world.barrier();
+    return 0;
+  }
   const auto begin = std::chrono::steady_clock::now();
   int64_t frames = 0;
   const std::string share = make_share(world, run, wish, &frames);
@@ -334,7 +429,9 @@ int run_sample(const Arguments& arguments) {
     const std::string all = join(shares, "");
     ClipShape shape = run.shape;
     shape.frames = static_cast<int>(frames);
-    write_out(Writer(all, shape), frames > 1, out);
+    std::vector<int64_t> observed = wish.observed;
+    for (int64_t frame = 0; frame < wish.given; ++frame) observed.push_back(frame);
+    write_out(Writer(all, shape, std::move(observed)), frames > 1, out);
     if (arguments.has("--json")) {
       Json json;
       json.object([&] {

@@ -1,10 +1,13 @@
 #include "diffusion/frame_plan.h"
 
 #include <algorithm>
+#include <functional>
+#include <map>
 #include <numeric>
 #include <set>
 
 #include "base/error.h"
+#include "diffusion/frame_tasks.h"
 
 namespace lf {
 namespace {
@@ -38,17 +41,17 @@ std::string text_of(const std::vector<int64_t>& frames) {
   return words.empty() ? "none" : join(words, ", ");
 }
 
-// Windows from left to right, each beginning with `overlap` frames that are there.
+// Windows from left to right, each beginning with `overlap` frames that are there. The last one
+// shows more of them, or else reaches beyond the end.
 std::vector<FrameWindow> sliding_windows(int64_t frames, int64_t overlap, Frames there,
-                                         int64_t wanted) {
+                                         int64_t wanted, bool beyond = false) {
   std::vector<FrameWindow> windows;
   const int64_t size = std::min(frames, wanted);
   for (int64_t next = 0; next < wanted; ++next) {
     if (there.count(next) != 0) continue;
     const bool opening = windows.empty() && next < size;
     const int64_t first = opening ? 0 : next - std::min(next, overlap);
-    // The last window reaches back rather than beyond the end.
-    const int64_t begin = std::min(first, std::max<int64_t>(0, wanted - size));
+    const int64_t begin = beyond ? first : std::min(first, std::max<int64_t>(0, wanted - size));
     windows.push_back(window_from(begin, size, there));
     for (int64_t frame = begin; frame < begin + size; ++frame) there.insert(frame);
   }
@@ -66,7 +69,10 @@ std::vector<FrameWindow> joint_windows(const DiffusionConfig& config, int64_t fr
     fail(Code::kUsage, "model.diffusion.sampler.overlap_frames is ", asked,
          ", expected less than the model's ", frames, " frames, so that a window makes some");
   }
-  return sliding_windows(frames, asked > 0 ? asked : frames / 2, given, wanted);
+  int64_t overlap = asked > 0 ? asked : frames / 2;
+  const bool random = config.frames() == DiffusionConfig::RANDOM;
+  if (asked == 0 && random) overlap = std::min<int64_t>(overlap, config.most_given());
+  return sliding_windows(frames, overlap, given, wanted, random);  // has not met more given ones
 }
 
 std::vector<FrameWindow> next_windows(int64_t size, Frames there, int64_t wanted) {
@@ -109,6 +115,28 @@ std::vector<FrameWindow> between_windows(const DiffusionConfig& config, int64_t 
   return sliding_windows(size, 1, as_set(given), wanted);
 }
 
+std::vector<FrameWindow> flexible_windows(const DiffusionConfig& config,
+                                          const std::vector<int64_t>& given, int64_t wanted) {
+  std::vector<FrameWindow> windows;
+  for (const SchemeStage& stage : scheme_stages(scheme_options(config), wanted, given)) {
+    windows.push_back(window_of(stage));
+  }
+  return windows;
+}
+
+// What model.diffusion.observe names of a clip.
+std::vector<int64_t> shown_by_config(const DiffusionConfig& config, int64_t frames) {
+  std::vector<int64_t> given(config.observe().begin(), config.observe().end());
+  const bool rising =
+      std::adjacent_find(given.begin(), given.end(), std::greater_equal<>()) == given.end();
+  if (!rising || (!given.empty() && given.back() >= frames) ||
+      static_cast<int64_t>(given.size()) == frames) {
+    fail(Code::kUsage, "model.diffusion.observe is ", text_of(given),
+         "; expected some of the frames 0 to ", frames - 1, " of a clip, in rising order");
+  }
+  return given;
+}
+
 }  // namespace
 
 std::vector<int64_t> FrameWindow::places(FrameRole wanted) const {
@@ -123,6 +151,38 @@ std::vector<int64_t> FrameWindow::frames(FrameRole wanted) const {
   std::vector<int64_t> found;
   for (const int64_t place : places(wanted)) found.push_back(index[static_cast<size_t>(place)]);
   return found;
+}
+
+FrameWindow window_of(const SchemeStage& stage) {
+  std::map<int64_t, FrameRole> roles;
+  for (const int64_t frame : stage.observed) roles[frame] = FrameRole::kObserved;
+  for (const int64_t frame : stage.latent) roles[frame] = FrameRole::kLatent;
+  FrameWindow window;
+  for (const auto& [frame, role] : roles) {
+    window.index.push_back(frame);
+    window.role.push_back(role);
+  }
+  return window;
+}
+
+SchemeOptions scheme_options(const DiffusionConfig& config) {
+  const SamplerConfig& sampler = config.sampler();
+  SchemeOptions options;
+  switch (sampler.scheme()) {
+    case SamplerConfig::NEXT:
+      options.kind = SchemeKind::kAutoregressive;
+      break;
+    case SamplerConfig::LONG_RANGE:
+      options.kind = SchemeKind::kLongRange;
+      break;
+    case SamplerConfig::HIERARCHY:
+      options.kind = SchemeKind::kHierarchy;
+      break;
+  }
+  options.window = config.window();
+  options.step = sampler.step() > 0 ? sampler.step() : config.window() / 2;
+  options.levels = sampler.levels();
+  return options;
 }
 
 int64_t window_frames(const DiffusionConfig& config, int64_t frames) {
@@ -149,6 +209,19 @@ int64_t window_frames(const DiffusionConfig& config, int64_t frames) {
              config.stride() + 1, ", ", 2 * config.stride() + 1, ", ... frames serve");
       }
       return frames;
+    case DiffusionConfig::FLEXIBLE:
+      if (config.window() > frames) {
+        fail(Code::kUsage, "model.diffusion.window is ", config.window(),
+             ", expected no more than the ", frames, " frames of a clip");
+      }
+      return config.window();
+    case DiffusionConfig::RANDOM:
+      if (config.most_given() >= frames) {
+        fail(Code::kUsage, "model.diffusion.most_given is ", config.most_given(),
+             ", expected less than the ", frames,
+             " frames of a clip, so that some are left to make");
+      }
+      return frames;
   }
   LF_CHECK(false, "no such mode");
 }
@@ -168,17 +241,21 @@ std::vector<int64_t> frames_to_give(const DiffusionConfig& config, int64_t frame
     case DiffusionConfig::BETWEEN:
       for (int64_t frame = 0; frame < frames; frame += config.stride()) given.push_back(frame);
       return given;
+    case DiffusionConfig::FLEXIBLE:
+    case DiffusionConfig::RANDOM:
+      return shown_by_config(config, frames);
   }
   std::iota(given.begin(), given.end(), 0);
   return given;
 }
 
-FrameWindow training_window(const DiffusionConfig& config, int64_t frames, double uniform) {
+FrameWindow training_window(const DiffusionConfig& config, int64_t frames,
+                            const Uniforms& uniform) {
   const int64_t size = window_frames(config, frames);
   switch (config.frames()) {
     case DiffusionConfig::AUTOREGRESSIVE: {
       const auto frame =
-          std::min(frames - 1, static_cast<int64_t>(uniform * static_cast<double>(frames)));
+          std::min(frames - 1, static_cast<int64_t>(uniform() * static_cast<double>(frames)));
       return window_from(frame + 1 - size, size, first_frames(frame));
     }
     case DiffusionConfig::LAST:
@@ -187,6 +264,10 @@ FrameWindow training_window(const DiffusionConfig& config, int64_t frames, doubl
     case DiffusionConfig::PREDICT:
     case DiffusionConfig::BETWEEN:
       return window_from(0, size, as_set(frames_to_give(config, frames)));
+    case DiffusionConfig::FLEXIBLE:
+      return grouped_task(frames, size, config.observed(), uniform);
+    case DiffusionConfig::RANDOM:
+      return masked_task(frames, config.most_given(), config.unconditional(), uniform);
   }
   LF_CHECK(false, "no such mode");
 }
@@ -200,7 +281,10 @@ std::vector<FrameWindow> sampling_windows(const DiffusionConfig& config, int64_t
   }
   switch (config.frames()) {
     case DiffusionConfig::JOINT:
+    case DiffusionConfig::RANDOM:
       return joint_windows(config, frames, as_set(given), wanted);
+    case DiffusionConfig::FLEXIBLE:
+      return flexible_windows(config, given, wanted);
     case DiffusionConfig::AUTOREGRESSIVE:
       return next_windows(size, as_set(given), wanted);
     case DiffusionConfig::LAST:

@@ -4,8 +4,10 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <vector>
 
+#include "diffusion/frame_scheme.h"
 #include "run.pb.h"
 
 namespace lf {
@@ -31,8 +33,11 @@ struct FrameWindow {
 // not fit that number.
 int64_t window_frames(const DiffusionConfig& config, int64_t frames);
 
-// The window a clip is trained with, chosen by a uniform number in [0, 1).
-FrameWindow training_window(const DiffusionConfig& config, int64_t frames, double uniform);
+// The next of a stream of uniform numbers in [0, 1).
+using Uniforms = std::function<double()>;
+
+// The window a clip is trained with, chosen by these numbers.
+FrameWindow training_window(const DiffusionConfig& config, int64_t frames, const Uniforms& uniform);
 
 // The frames of a video of `frames` from which such a model makes the others; none if it makes all.
 std::vector<int64_t> frames_to_give(const DiffusionConfig& config, int64_t frames);
@@ -42,5 +47,10 @@ std::vector<int64_t> frames_to_give(const DiffusionConfig& config, int64_t frame
 // model cannot do this.
 std::vector<FrameWindow> sampling_windows(const DiffusionConfig& config, int64_t frames,
                                           const std::vector<int64_t>& given, int64_t wanted);
+
+// FLEXIBLE: the scheme of those windows, for who chooses what is shown (FrameDistance).
+SchemeOptions scheme_options(const DiffusionConfig& config);
+// A stage's frames in order.
+FrameWindow window_of(const SchemeStage& stage);
 
 }  // namespace lf

@@ -37,23 +37,39 @@ at::Tensor correct(const SamplerConfig& config, const SamplerParts& parts, const
   return z;
 }
 
+// One step of the chain, from t back to s.
+at::Tensor step_back(const SamplerConfig& config, const SamplerParts& parts, const NoiseLevel& t,
+                     const NoiseLevel& s, const at::Tensor& z) {
+  const Estimate estimate = parts.estimate(z, t);
+  if (s.clean()) return estimate.image;
+  ReverseStep step = reverse_step(t, s);
+  if (config.as_printed()) step.from_z *= t.alpha / s.alpha;
+  const at::Tensor mean = step.from_z * z + step.from_x * estimate.image;
+  if (estimate.variance.defined()) {
+    return mean + at::pow(step.most / step.least, estimate.variance / 2) *
+                      (std::sqrt(step.least) * parts.noise());
+  }
+  return mean + std::pow(step.least, (1 - config.gamma()) / 2) *
+                    std::pow(step.most, config.gamma() / 2) * parts.noise();
+}
+
+// The chain's own step, from s forward to t.
+at::Tensor step_forward(const SamplerParts& parts, const NoiseLevel& s, const NoiseLevel& t,
+                        const at::Tensor& z) {
+  const double kept = t.alpha / s.alpha;
+  const double fresh = t.sigma * t.sigma - kept * kept * s.sigma * s.sigma;
+  return kept * z + std::sqrt(std::max(0.0, fresh)) * parts.noise();
+}
+
 at::Tensor ancestral(const SamplerConfig& config, const NoiseSchedule& /*schedule*/,
                      const Levels& levels, const SamplerParts& parts, at::Tensor z) {
   for (size_t i = 0; i < levels.size(); ++i) {
     const NoiseLevel &t = levels[i], &s = after(levels, i);
-    const Estimate estimate = parts.estimate(z, t);
-    if (s.clean()) return estimate.image;
-    ReverseStep step = reverse_step(t, s);
-    if (config.as_printed()) step.from_z *= t.alpha / s.alpha;
-    z = step.from_z * z + step.from_x * estimate.image;
-    if (estimate.variance.defined()) {
-      z = z + at::pow(step.most / step.least, estimate.variance / 2) *
-                  (std::sqrt(step.least) * parts.noise());
-    } else {
-      z = z + std::pow(step.least, (1 - config.gamma()) / 2) *
-                  std::pow(step.most, config.gamma() / 2) * parts.noise();
+    for (int again = config.resampling(); again > 0; --again) {
+      at::Tensor back = step_back(config, parts, t, s, z);
+      if (s.clean()) return back;
+      z = again > 1 ? step_forward(parts, s, t, back) : correct(config, parts, s, std::move(back));
     }
-    z = correct(config, parts, s, z);
   }
   return z;
 }

@@ -20,6 +20,7 @@
 #include "eval/images.h"
 #include "eval/open_extractor.h"
 #include "eval/pixel_extractor.h"
+#include "eval/track.h"
 #include "model/tokenizer.h"
 
 namespace lf {
@@ -96,7 +97,7 @@ class Evaluation {
     if (!subject.weights_text.empty()) cache_ = subject.run_folder + "/evaluations/cache";
     const FrameShape shape = subject.store->clip_shape();
     if (wants_features(config)) {
-      extractor_ = extractor_for(config, subject.device, shape.channels);
+      extractor_ = extractor_for(config, subject.device, shape);
     }
     chosen_ = choose_metrics(names_of(config), extractor_.get(), shape.frames);
     tokenizer_ = dynamic_cast<Tokenizer*>(subject.model);
@@ -366,12 +367,18 @@ class Evaluation {
 }  // namespace
 
 std::unique_ptr<Extractor> extractor_for(const EvaluationConfig& config, at::Device device,
-                                         int64_t channels) {
+                                         const FrameShape& shape) {
   const Preprocessing id = parse_preprocessing(config.preprocessing());
-  if (config.extractor() == "pixels") return make_pixel_extractor(channels);
+  if (config.extractor() == "pixels") return make_pixel_extractor(shape.channels);
+  if (config.extractor() == "track") {
+    if (shape.frames < 2)
+      fail(Code::kUsage, "extractor track follows things through clips, and these are images");
+    return make_track_extractor(shape.frames);
+  }
   if (config.extractor().empty()) {
     fail(Code::kUsage, "these metrics need an extractor; give a file of weights with --extractor ",
-         "FILE (or evaluation.extractor), or --extractor pixels for fd_pixels, which needs none");
+         "FILE (or evaluation.extractor), or --extractor pixels for fd_pixels, or track for "
+         "track_outliers, which need none");
   }
   return open_extractor(config.extractor(), id, device);
 }
@@ -379,7 +386,7 @@ std::unique_ptr<Extractor> extractor_for(const EvaluationConfig& config, at::Dev
 void check_evaluation(const EvaluationConfig& config, const Store& store, const Model& model) {
   std::unique_ptr<Extractor> extractor;
   const FrameShape shape = store.clip_shape();
-  if (wants_features(config)) extractor = extractor_for(config, at::kCPU, shape.channels);
+  if (wants_features(config)) extractor = extractor_for(config, at::kCPU, shape);
   require_codes(choose_metrics(names_of(config), extractor.get(), shape.frames),
                 dynamic_cast<const Tokenizer*>(&model));
 }
@@ -396,7 +403,7 @@ std::vector<Result> evaluate_files(World& world, const EvaluationConfig& config,
   const at::NoGradGuard no_grad;
   const std::unique_ptr<ImageSet> fakes = open_images(fake);
   const FrameShape shape = fakes->shape();
-  const std::unique_ptr<Extractor> extractor = extractor_for(config, device, shape.channels);
+  const std::unique_ptr<Extractor> extractor = extractor_for(config, device, shape);
   const std::vector<ChosenMetric> chosen =
       choose_metrics(names_of(config), extractor.get(), shape.frames);
   refuse_pairs_and_codes(chosen);

@@ -40,9 +40,9 @@ std::vector<Result> evaluate_model(World& world, const EvaluationConfig& config,
 // Code::kUsage, before anything long begins, if this model of this store could not be judged so.
 void check_evaluation(const EvaluationConfig& config, const Store& store, const Model& model);
 
-// "pixels", or a file of weights.
+// "pixels" or "track" for clips of this shape, or a file of weights.
 std::unique_ptr<Extractor> extractor_for(const EvaluationConfig& config, at::Device device,
-                                         int64_t channels);
+                                         const FrameShape& shape);
 
 // Collective. Two folders, arrays or stores, or statistics (.npz) in place of `real`. With
 // `save_as`, the made set's statistics go to that .npz file.

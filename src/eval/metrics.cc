@@ -9,6 +9,7 @@
 #include "eval/distribution.h"
 #include "eval/frechet.h"
 #include "eval/pairs.h"
+#include "eval/track.h"
 
 namespace lf {
 namespace {
@@ -48,6 +49,11 @@ MetricValue neighbour_metric(const FeatureSet& real, const FeatureSet& fake,
           fake.n,
           {{"neighbours", static_cast<double>(k)}},
           {}};
+}
+
+template <double function(const at::Tensor&, const at::Tensor&)>
+MetricValue track_metric(const FeatureSet& real, const FeatureSet& fake, const MetricOptions&) {
+  return {function(real.features_ND, fake.features_ND), fake.n, {}, {}};
 }
 
 at::Tensor crps(const at::Tensor& real, const at::Tensor& fake) {
@@ -110,6 +116,12 @@ constexpr Metric kMetrics[] = {
     of_sets("inception_score",
             "exp of the mean KL of class scores to their mean, 10 parts in order",
             Evidence::kScores, "", "logits_unbiased", false, score),
+    of_sets("track_wasserstein",
+            "Wasserstein distance between the places where something bright is, in pixels",
+            kFeatures, "track", "track", true, track_metric<track_distance>),
+    of_sets("track_outliers",
+            "percentage of made frames that are like none of the real ones in that", kFeatures,
+            "track", "track", true, track_metric<track_outliers>),
     of_pairs("psnr", "10 log10(peak^2 / MSE) in dB, the mean over frames; 100 at the most",
              psnr_of_frames),
     of_pairs("ssim", "structural similarity, scikit-image's Gaussian convention (11 px, sigma 1.5)",

@@ -159,6 +159,24 @@ at::Tensor attend_over_frames(const at::Tensor& qkv, int64_t heads, const FrameC
       .reshape({qkv.size(0), places, qkv.size(2) / 3});
 }
 
+LinearAttention::LinearAttention(const Scope& scope, int64_t channels, int64_t heads_,
+                                 int64_t width)
+    : norm(scope / "norm", channels, false),
+      qkv(scope / "qkv", channels, 3 * heads_ * width, false),
+      out(scope / "out", heads_ * width, channels),
+      heads(heads_) {}
+
+at::Tensor LinearAttention::operator()(const at::Tensor& images) const {
+  const at::Tensor rows = qkv(norm(as_rows(images)));
+  const at::Tensor split = rows.reshape({rows.size(0), rows.size(1), 3, heads, -1})
+                               .permute({2, 0, 3, 1, 4});  // [3, N, heads, H*W, width]
+  const double scale = 1 / std::sqrt(static_cast<double>(split.size(-1)));
+  const at::Tensor q = at::softmax(split[0], -1) * scale, k = at::softmax(split[1], -2);
+  const at::Tensor found = at::matmul(k.transpose(-2, -1), split[2]);
+  const at::Tensor mixed = at::matmul(q.to(found.scalar_type()), found);
+  return images + as_images(out(mixed.transpose(1, 2).flatten(2)), images.size(2));
+}
+
 ResidualAttention::ResidualAttention(const Scope& scope, int64_t channels, int64_t heads_)
     : norm(scope / "norm", channels),
       qkv(scope / "qkv", channels, 3 * channels),

@@ -39,6 +39,7 @@ struct FrameContext {
   int64_t frames = 1;
   at::Tensor bias;    // [B, 1, heads, T, T]: distances, and -inf where a frame does not look
   at::Tensor angles;  // of Rotary; undefined for none
+  at::Tensor apart;   // [B, T, T, 3], of RelativeAttention; undefined for none
 };
 // `position` false: frames are a set.
 FrameContext frame_context(const NoisyClips& clips, const std::optional<DistanceBias>& distances,
@@ -60,6 +61,16 @@ at::Tensor run_block(const NetworkBlock& block, const Tensors& weights, const at
 // frames of the clip at the same place. Gives [N, H*W, heads width].
 at::Tensor attend_in_images(const at::Tensor& qkv, int64_t heads);
 at::Tensor attend_over_frames(const at::Tensor& qkv, int64_t heads, const FrameContext& context);
+
+// Attention within images whose cost grows with their places, not with the square of them: queries
+// are softmax over channels, keys over places.
+struct LinearAttention {
+  LinearAttention(const Scope& scope, int64_t channels, int64_t heads, int64_t width);
+  at::Tensor operator()(const at::Tensor& images) const;
+  LayerNorm norm;
+  Linear qkv, out;
+  int64_t heads;
+};
 
 // norm - attention - projection on a residual path that starts as the identity.
 struct ResidualAttention {

@@ -39,10 +39,21 @@ std::vector<float> numbers_of(const Clips& clips, int64_t clip, Choice choice, i
   return numbers;
 }
 
+// A clip's keyed numbers that choose its window, as many as that takes.
+Uniforms choices_of(const Clips& clips, int64_t clip) {
+  const Stream stream{clips.seed, Purpose::kDiffusionTime,
+                      static_cast<uint64_t>(clips.first_position + clip), kWindow, 0};
+  return [stream, next = uint64_t{0}]() mutable {
+    float number = 0;
+    uniform(stream, next++, 1, &number);
+    return static_cast<double>(number);
+  };
+}
+
 // Adds the places of one clip with `images` beside it.
 void add_places(const DiffusionConfig& config, const NoiseSchedule& schedule, int64_t frames,
                 int64_t images, const Clips& clips, int64_t clip, Places& places) {
-  FrameWindow window = training_window(config, frames, numbers_of(clips, clip, kWindow, 1)[0]);
+  FrameWindow window = training_window(config, frames, choices_of(clips, clip));
   const size_t in_video = window.index.size();
   window.index.insert(window.index.end(), static_cast<size_t>(images), frames - 1);
   window.role.insert(window.role.end(), static_cast<size_t>(images), FrameRole::kImage);
@@ -61,6 +72,12 @@ void add_places(const DiffusionConfig& config, const NoiseSchedule& schedule, in
     place.scaling = preconditioning(config.prediction(), place.level, config.sigma_data());
     places.add(place);
   }
+}
+
+// The last place of every clip is its last frame, which is made.
+bool ends_with_last_frame(DiffusionConfig::Frames frames) {
+  return frames == DiffusionConfig::JOINT || frames == DiffusionConfig::LAST ||
+         frames == DiffusionConfig::PREDICT;
 }
 
 void check_labels(const at::Tensor& labels, int64_t classes) {
@@ -90,10 +107,11 @@ DiffusionModel::Lesson DiffusionModel::lesson_of(const Clips& clips) const {
   lesson.asked.signal_BT =
       places.numbers([&](const Place& place) { return schedule_.signal(place.level); });
   lesson.asked.index_BT = places.indices();
-  if (config_.frames() != DiffusionConfig::AUTOREGRESSIVE) {  // all clips' are alike
+  if (config_.frames() != DiffusionConfig::AUTOREGRESSIVE &&
+      config_.frames() != DiffusionConfig::FLEXIBLE) {  // all clips' are alike
     lesson.asked.index_BT = lesson.asked.index_BT.slice(0, 0, 1);
   }
-  if (places.any_beside()) lesson.asked.role_BT = places.roles();
+  if (places.any_beside() || marks_) lesson.asked.role_BT = places.roles();
   lesson.alpha = factors(
       [](const Place& place) { return place.role == FrameRole::kAbsent ? 0 : place.level.alpha; });
   lesson.sigma = factors([](const Place& place) { return place.level.sigma; });
@@ -116,7 +134,9 @@ DiffusionModel::Lesson DiffusionModel::lesson_of(const Clips& clips) const {
     lesson.steps.push_back(
         std::max(0, static_cast<int>(std::lround(place.level.time * schedule_.steps())) - 1));
   }
-  if (places_ != shape_.frames) lesson.frame_BT = at::tensor(frames, at::kLong).to(device_);
+  if (places_ != shape_.frames || config_.frames() == DiffusionConfig::FLEXIBLE) {
+    lesson.frame_BT = at::tensor(frames, at::kLong).to(device_);
+  }
   return lesson;
 }
 
@@ -180,8 +200,7 @@ Loss DiffusionModel::loss(const Clips& clips, size_t /*phase*/, bool training) {
   const at::Tensor shares = lesson.share.sum(1);
   Loss out{((error * lesson.weight).sum(1) / shares).mean(), {}};
   out.terms.push_back({"denoising", out.total.detach()});
-  if (shape_.frames > 1 && config_.frames() != DiffusionConfig::AUTOREGRESSIVE &&
-      config_.frames() != DiffusionConfig::BETWEEN) {
+  if (shape_.frames > 1 && ends_with_last_frame(config_.frames())) {
     out.terms.push_back({"last_frame", error.select(1, places_ - 1).mean().detach()});
   }
   if (config_.learned_variance()) {

@@ -57,6 +57,22 @@ void check_options(const DiffusionConfig& config, const NoiseSchedule& schedule)
   }
 }
 
+// Convolutions over time take the frames of a call as neighbours, all of them of one video.
+void check_volume(const ModelConfig& config) {
+  if (config.unet().temporal() != UnetConfig::VOLUME) return;
+  const DiffusionConfig& diffusion = config.diffusion();
+  const bool in_a_row = diffusion.frames() != DiffusionConfig::AUTOREGRESSIVE &&
+                        diffusion.frames() != DiffusionConfig::FLEXIBLE;
+  if (in_a_row && diffusion.images() == 0) return;
+  fail(
+      Code::kUsage, "model.unet.temporal=VOLUME takes the frames that it sees for neighbours, and ",
+      "model.diffusion.",
+      in_a_row
+          ? "images puts others beside them"
+          : "frames=" + DiffusionConfig::Frames_Name(diffusion.frames()) + " has gaps between them",
+      "; choose AFTER or RELATIVE");
+}
+
 void check_upscale(int factor, const ClipShape& shape) {
   if (shape.height % factor == 0 && shape.width % factor == 0) return;
   fail(Code::kUsage, "model.diffusion.upscale is ", factor, ", which does not divide clips of ",
@@ -85,12 +101,16 @@ DiffusionModel::DiffusionModel(const Config& config, const ClipShape& clip, at::
                                                    table_)),
       shape_(latents_ ? latents_->shape() : clip),
       places_(0),
+      marks_(config.model().unet().mark_observed()),
       last_frame_only_(carries_noise(config.recipe())),
       schedule_(config_, shape_.height) {
   check_options(config_, schedule_);
+  check_volume(config.model());
   check_upscale(config_.upscale(), clip);
   check_side_column(config);
-  window_frames(config_, clip.frames);  // what the options say of frames is of those in pixels
+  // What the options say of frames is of those in pixels.
+  window_frames(config_, clip.frames);
+  lf::frames_to_give(config_, clip.frames);
   if (latents_ && config_.frames() == DiffusionConfig::PREDICT) {
     config_.set_given(static_cast<int>(latents_->steps(config_.given())));
   }
@@ -148,7 +168,7 @@ Estimate DiffusionModel::estimate(const at::Tensor& z_BTHWC, const FrameWindow& 
       places.numbers([&](const Place& place) { return schedule_.signal(place.level); })
           .expand({z_BTHWC.size(0), -1});
   asked.index_BT = places.indices();
-  if (places.any_beside()) asked.role_BT = places.roles();
+  if (places.any_beside() || marks_) asked.role_BT = places.roles();
   asked.labels_B = shown.labels_B;
   asked.text_BE = shown.text_BE;
   const auto factors = [&](const auto& of) { return places.factors(of); };

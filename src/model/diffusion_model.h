@@ -64,6 +64,12 @@ class DiffusionModel : public Model {
                            const std::vector<NoiseLevel>& levels) const;
   Estimate kept_in_range(const Making& making, Estimate estimate) const;
   void make_window(Making& making) const;
+  bool adapts() const {
+    return config_.frames() == DiffusionConfig::FLEXIBLE && config_.sampler().adaptive();
+  }
+  at::Tensor sample_each(const SampleRequest& request);
+  void make_adaptively(Making& making, const std::vector<int64_t>& given, int64_t wanted,
+                       const ImageDistance& distance) const;
 
   ParameterTable table_;
   DiffusionConfig config_;
@@ -72,6 +78,7 @@ class DiffusionModel : public Model {
   std::unique_ptr<LatentSpace> latents_;  // none: diffusion is in pixels
   ClipShape shape_;                       // of what is diffused
   int64_t places_;                        // frames that the network sees at a time
+  bool marks_;                            // the network is told which frames are observed
   bool last_frame_only_;                  // is within the range of pixels: the others carry noise
   NoiseSchedule schedule_;
   std::unique_ptr<Denoiser> network_;

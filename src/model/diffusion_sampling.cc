@@ -7,6 +7,7 @@
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
+#include <map>
 
 #include "base/error.h"
 #include "diffusion/guidance.h"
@@ -20,7 +21,7 @@ constexpr uint32_t kLabelDraw = UINT32_MAX, kSmallDraw = UINT32_MAX - 1;
 struct DiffusionModel::Making {
   Clips keys;  // seed and positions of the clips
   Shown shown;
-  at::Tensor video;             // [B, T, H, W, C] of what is diffused
+  at::Tensor video;             // [B, T, H, W, C] of what is diffused, in host memory
   at::Tensor small;             // the small clips as they are shown, of all frames; or undefined
   FrameWindow window;           // of the video, the one being made
   at::Tensor observed, latent;  // places of the window, int64
@@ -131,6 +132,7 @@ void DiffusionModel::check(const SampleRequest& request) const {
 at::Tensor DiffusionModel::sample(const SampleRequest& request) {
   const at::NoGradGuard no_grad;
   check(request);
+  if (adapts() && request.count > 1) return sample_each(request);
   const std::vector<int64_t> given = given_frames(request, config_);
   const int64_t wanted = wanted_frames(request, given, config_, clip_.frames);
   std::vector<int64_t> there = given;
@@ -152,20 +154,58 @@ at::Tensor DiffusionModel::sample(const SampleRequest& request) {
 
   Making making = making_of(request, frames);
   if (!there.empty()) {
-    const at::Tensor frames_given = request.given_BTHWC.to(device_);
-    making.video.index_copy_(1, numbers_on(there, device_),
-                             latents_ ? latents_->encode(frames_given) : frames_given);
+    const at::Tensor& whole = request.given_BTHWC;
+    const at::Tensor kept = latents_ ? latents_->encode(whole.to(device_)) : whole;
+    making.video.index_copy_(1, at::tensor(there, at::kLong), kept.to(at::kCPU));
   }
-  for (const FrameWindow& window : windows) {
-    making.window = window;
-    make_window(making);
+  if (adapts()) {
+    make_adaptively(making, there, steps, request.distance);
+  } else {
+    for (const FrameWindow& window : windows) {
+      making.window = window;
+      make_window(making);
+    }
   }
   at::Tensor made = making.video.slice(1, 0, steps);
-  made = latents_ ? latents_->decode(made) : made.clamp(-1, 1);
+  made = latents_ ? latents_->decode(made.to(device_)).to(at::kCPU) : made.clamp_(-1, 1);
   if (!given.empty()) {
-    made.index_copy_(1, numbers_on(given, device_), request.given_BTHWC.to(device_));
+    made.index_copy_(1, at::tensor(given, at::kLong), request.given_BTHWC.to(at::kCPU));
   }
   return made;
+}
+
+// Every clip for itself: what is shown depends on what it looks like so far.
+at::Tensor DiffusionModel::sample_each(const SampleRequest& request) {
+  std::vector<at::Tensor> clips;
+  for (int64_t i = 0; i < request.count; ++i) {
+    SampleRequest one = request;
+    one.first = request.first + i;
+    one.count = 1;
+    for (at::Tensor* rows : {&one.labels_B, &one.given_BTHWC, &one.text_BE, &one.small_BTHWC}) {
+      if (rows->defined()) *rows = rows->slice(0, i, i + 1);
+    }
+    clips.push_back(sample(one));
+  }
+  return at::cat(clips);
+}
+
+void DiffusionModel::make_adaptively(Making& making, const std::vector<int64_t>& given,
+                                     int64_t wanted, const ImageDistance& distance) const {
+  FrameScheme scheme(scheme_options(config_), wanted, given);
+  const at::Tensor video = making.video[0];
+  std::map<std::pair<int64_t, int64_t>, double> known;  // frames that are there stay as they are
+  const FrameDistance between = [&](int64_t a, int64_t b) {
+    const auto [at, fresh] = known.try_emplace(std::minmax(a, b));
+    if (fresh) {
+      at->second = distance ? distance(video[a], video[b])
+                            : (video[a] - video[b]).square().mean().item<double>();
+    }
+    return at->second;
+  };
+  while (!scheme.finished()) {
+    making.window = window_of(scheme.next(between));
+    make_window(making);
+  }
 }
 
 DiffusionModel::Making DiffusionModel::making_of(const SampleRequest& request,
@@ -177,8 +217,7 @@ DiffusionModel::Making DiffusionModel::making_of(const SampleRequest& request,
   making.keys.first_position = request.first;
   making.shown.labels_B = labels_of(request, making.keys, config_.classes());
   if (request.text_BE.defined()) making.shown.text_BE = request.text_BE.to(device_);
-  making.video =
-      at::zeros({request.count, frames, shape_.height, shape_.width, shape_.channels}, options);
+  making.video = at::zeros({request.count, frames, shape_.height, shape_.width, shape_.channels});
   if (!request.small_BTHWC.defined()) return making;
   at::Tensor small = request.small_BTHWC.to(device_);
   if (frames > small.size(1)) {  // the last window reaches beyond
@@ -196,8 +235,8 @@ void DiffusionModel::make_window(Making& making) const {
   const FrameWindow& window = making.window;
   making.observed = numbers_on(window.places(FrameRole::kObserved), device_);
   making.latent = numbers_on(window.places(FrameRole::kLatent), device_);
-  making.given =
-      making.video.index_select(1, numbers_on(window.frames(FrameRole::kObserved), device_));
+  const auto frames = [&](FrameRole role) { return at::tensor(window.frames(role), at::kLong); };
+  making.given = making.video.index_select(1, frames(FrameRole::kObserved)).to(device_);
   if (making.small.defined()) {
     making.shown.small_BTHWC =
         making.small.index_select(1, numbers_on(window.index, device_).clamp_min(0));
@@ -208,7 +247,7 @@ void DiffusionModel::make_window(Making& making) const {
   };
   parts.noise = [&] { return making.noise(making.latent.numel()); };
   const at::Tensor made = sample_from_noise(config_.sampler(), schedule_, parts);
-  making.video.index_copy_(1, numbers_on(window.frames(FrameRole::kLatent), device_), made);
+  making.video.index_copy_(1, frames(FrameRole::kLatent), made.to(at::kCPU));
 }
 
 // The estimate of all frames of the window, towards what is to be shown and away from nothing.

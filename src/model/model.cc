@@ -9,6 +9,7 @@
 #include "model/code_prior.h"
 #include "model/cvivit.h"
 #include "model/diffusion_model.h"
+#include "model/rvd.h"
 #include "model/vqvae.h"
 
 namespace lf {
@@ -83,10 +84,11 @@ std::unique_ptr<Model> make_model(const Config& config, const ClipShape& shape, 
   choose_form(config.train().kernels() == REFERENCE ? Form::kReference : Form::kFused);
   const auto kind = config.model().kind_case();
   if (config.model().has_diffusion() && kind != ModelConfig::kUnet &&
-      kind != ModelConfig::kUnet3D && kind != ModelConfig::kDit &&
+      kind != ModelConfig::kUnet3D && kind != ModelConfig::kDit && kind != ModelConfig::kRvd &&
       kind != ModelConfig::KIND_NOT_SET) {
     fail(Code::kUsage,
-         "model.diffusion is for model.unet, model.unet3d and model.dit, and the config chooses "
+         "model.diffusion is for model.unet, model.unet3d, model.dit and model.rvd, and the config "
+         "chooses "
          "another model; leave it out");
   }
   switch (kind) {
@@ -102,6 +104,8 @@ std::unique_ptr<Model> make_model(const Config& config, const ClipShape& shape, 
     case ModelConfig::kUnet3D:
     case ModelConfig::kDit:
       return std::make_unique<DiffusionModel>(config, shape, device, sum, open);
+    case ModelConfig::kRvd:
+      return std::make_unique<Rvd>(config, shape, device, sum);
     case ModelConfig::kClassifier:
       return make_classifier(config.model().classifier(), shape, seed, device);
     case ModelConfig::KIND_NOT_SET:

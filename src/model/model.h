@@ -51,6 +51,9 @@ struct Phase {
   std::vector<NamedTensor> weights;
 };
 
+// How different two images [H, W, C] look.
+using ImageDistance = std::function<double(const at::Tensor& a_HWC, const at::Tensor& b_HWC)>;
+
 // Clips to make from nothing. Clip i of the request is keyed by `seed` and `first + i`, so that any
 // number of ranks, each taking its share, makes the same clips.
 struct SampleRequest {
@@ -65,6 +68,7 @@ struct SampleRequest {
   std::vector<int64_t> given_frames = {};
   at::Tensor small_BTHWC =
       {};  // the clips at the size that a model of super-resolution starts from
+  ImageDistance distance = {};  // for adaptive schemes; none: the mean square
 };
 
 // Adds a tensor up over all ranks, in place. Codebooks and adaptive loss weights need it; a model
@@ -90,7 +94,8 @@ class Model {
   virtual at::Tensor reconstruct(const Clips& clips);
   // The frames of a clip that it is given in reconstruct() and that come back as they are.
   virtual std::vector<int64_t> frames_to_give() const { return {}; }
-  // New clips, [count, T, H, W, C] in [-1, 1]. Code::kUsage from a model that cannot make any.
+  // New clips, [count, T, H, W, C] in [-1, 1]; long ones in host memory. Code::kUsage from a model
+  // that cannot make any.
   virtual at::Tensor sample(const SampleRequest& request);
 };
 

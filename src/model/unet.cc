@@ -3,26 +3,58 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/silu.h>
+#include <ATen/ops/zeros.h>
 
 #include <algorithm>
 #include <numbers>
 
 #include "base/error.h"
-#include "model/attention.h"
+#include "model/relative_attention.h"
 
 namespace lf {
 namespace {
 
+// The frames of a clip as one image, one below the other: for what looks at all of them at once.
+at::Tensor as_one_image(const at::Tensor& images, int64_t frames) {
+  return images_as_frames(images, frames).flatten(1, 2).permute({0, 3, 1, 2});
+}
+
+at::Tensor as_single_images(const at::Tensor& image, int64_t frames) {
+  return image.permute({0, 2, 3, 1}).unflatten(1, {frames, -1}).flatten(0, 1).permute({0, 3, 1, 2});
+}
+
+// A convolution within images or, of a volume, over space and time.
+struct Conv {
+  Conv(const Scope& scope, bool volume_, int64_t in, int64_t out, int64_t stride = 1,
+       Init init = Init::kFanIn)
+      : conv(scope, volume_ ? 3 * in : in, out, 3, stride, init), volume(volume_) {}
+  at::Tensor operator()(const at::Tensor& x, int64_t frames) const {
+    return conv(volume ? with_neighbours(x, frames) : x);
+  }
+  Conv2d conv;
+  bool volume;
+};
+
+struct Norm {
+  Norm(const Scope& scope, bool volume_, int64_t channels)
+      : norm(scope, channels), volume(volume_) {}
+  at::Tensor operator()(const at::Tensor& x, int64_t frames) const {
+    return volume ? as_single_images(norm(as_one_image(x, frames)), frames) : norm(x);
+  }
+  GroupNorm norm;
+  bool volume;
+};
+
 // norm - SiLU - convolution, twice; the noise level comes in before or (scale_shift) in the second
 // norm.
 struct ResidualBlock {
-  ResidualBlock(const Scope& scope, const UnetConfig& config, int64_t in, int64_t out,
+  ResidualBlock(const Scope& scope, const UnetConfig& config, bool volume, int64_t in, int64_t out,
                 uint32_t layer_)
-      : norm1(scope / "norm1", in),
-        conv1(scope / "conv1", in, out, 3),
+      : norm1(scope / "norm1", volume, in),
+        conv1(scope / "conv1", volume, in, out),
         level(scope / "level", 4 * config.width(), config.scale_shift() ? 2 * out : out),
-        norm2(scope / "norm2", out),
-        conv2(scope / "conv2", out, out, 3, 1, Init::kZeros),
+        norm2(scope / "norm2", volume, out),
+        conv2(scope / "conv2", volume, out, out, 1, Init::kZeros),
         scale_shift(config.scale_shift()),
         scaled_sum(config.scaled_sums()),
         dropout(config.dropout()),
@@ -31,42 +63,59 @@ struct ResidualBlock {
   }
 
   at::Tensor operator()(const at::Tensor& x, const BlockCall& call) const {
-    at::Tensor h = conv1(at::silu(norm1(x)));
+    const int64_t frames = call.frames.frames;
+    at::Tensor h = conv1(at::silu(norm1(x, frames)), frames);
     const at::Tensor said = level(call.embedding).unsqueeze(-1).unsqueeze(-1);
     if (scale_shift) {
       const std::vector<at::Tensor> halves = said.chunk(2, 1);
-      h = norm2(h) * (1 + halves[0]) + halves[1];
+      h = norm2(h, frames) * (1 + halves[0]) + halves[1];
     } else {
-      h = norm2(h + said);
+      h = norm2(h + said, frames);
     }
     h = at::silu(h);
     if (call.keys && dropout > 0) h = dropped(h, dropout, *call.keys, layer);
-    h = (skip ? (*skip)(x) : x) + conv2(h);
+    h = (skip ? (*skip)(x) : x) + conv2(h, frames);
     return scaled_sum ? h * (1 / std::numbers::sqrt2) : h;
   }
 
-  GroupNorm norm1;
-  Conv2d conv1;
+  Norm norm1;
+  Conv conv1;
   Linear level;
-  GroupNorm norm2;
-  Conv2d conv2;
+  Norm norm2;
+  Conv conv2;
   std::optional<Conv2d> skip;
   bool scale_shift, scaled_sum;
   double dropout;
   uint32_t layer;
 };
 
+// Attention within images and, of several frames, over them.
 struct AttentionPair {
-  AttentionPair(const Scope& scope, int64_t channels, int64_t heads, bool over_frames)
-      : spatial(scope / "spatial", channels, heads) {
-    if (over_frames) temporal.emplace(scope / "temporal", channels, heads);
+  AttentionPair(const Scope& scope, const UnetConfig& config, int64_t channels, bool over_frames)
+      : spatial(scope / "spatial", channels, config.heads()) {
+    if (!over_frames) return;
+    switch (config.temporal()) {
+      case UnetConfig::AFTER:
+        temporal.emplace(scope / "temporal", channels, config.heads());
+        break;
+      case UnetConfig::RELATIVE:
+        relative.emplace(scope / "temporal", channels, 4 * config.width(), config.heads());
+        break;
+      case UnetConfig::VOLUME:
+        volume = true;
+        break;
+    }
   }
   at::Tensor operator()(const at::Tensor& x, const BlockCall& call) const {
-    const at::Tensor h = spatial.in_images(x);
+    const int64_t frames = call.frames.frames;
+    if (volume) return as_single_images(spatial.in_images(as_one_image(x, frames)), frames);
+    const at::Tensor h = spatial.in_images(relative ? (*relative)(x, call) : x);
     return temporal ? temporal->over_frames(h, call.frames) : h;
   }
   ResidualAttention spatial;
   std::optional<ResidualAttention> temporal;
+  std::optional<RelativeAttention> relative;
+  bool volume = false;
 };
 
 struct Stage {
@@ -81,7 +130,7 @@ struct Stage {
 
 struct Level {
   std::vector<Stage> stages;
-  std::optional<Conv2d> resample;  // to the next level
+  std::optional<Conv> resample;  // to the next level
 };
 
 class Unet : public Denoiser {
@@ -90,14 +139,18 @@ class Unet : public Denoiser {
       : config_(config),
         shape_(shape),
         widths_(widths_of(config)),
+        volume_(shape.clip.frames > 1 && config.temporal() == UnetConfig::VOLUME),
         level1_(scope / "level" / "first", config.width(), 4 * config.width()),
         level2_(scope / "level" / "second", 4 * config.width(), 4 * config.width()),
-        first_(scope / "first", shape.clip.channels, config.width(), 3),
-        last_norm_(scope / "last" / "norm", widths_.front()),
-        last_(scope / "last" / "conv", widths_.front(), shape.out_channels, 3, 1, Init::kZeros),
+        first_(scope / "first", volume_, shape.clip.channels + (config.mark_observed() ? 1 : 0),
+               config.width()),
+        last_norm_(scope / "last" / "norm", volume_, widths_.front()),
+        last_(scope / "last" / "conv", volume_, widths_.front(), shape.out_channels, 1,
+              Init::kZeros),
         conditioning_(scope, shape, 4 * config.width()) {
     check_levels(shape.clip, widths_.size(), "model.unet.multipliers");
-    if (shape.clip.frames > 1 && config.temporal_position()) {
+    if (shape.clip.frames > 1 && config.temporal() == UnetConfig::AFTER &&
+        config.temporal_position()) {
       distances_.emplace(scope / "distances", config.heads());
       place_.emplace(scope / "place", config.width(), 4 * config.width(), true, Init::kZeros);
     }
@@ -107,11 +160,15 @@ class Unet : public Denoiser {
   at::Tensor operator()(const NoisyClips& clips) const override {
     BlockCall call{embedding(clips), frame_context(clips, distances_, {}), {}};
     if (clips.keys != nullptr) call.keys = *clips.keys;
-    at::Tensor h = first_(frames_as_images(clips.z_BTHWC));
+    if (config_.temporal() == UnetConfig::RELATIVE && shape_.clip.frames > 1) {
+      call.frames.apart = frames_apart(clips.index_BT);
+    }
+    const int64_t frames = clips.frames();
+    at::Tensor h = first_(frames_as_images(marked(clips)), frames);
     std::vector<at::Tensor> kept = {h};
     for (const Level& level : down_) {
       for (const Stage& stage : level.stages) kept.push_back(h = run(stage, h, call));
-      if (level.resample) kept.push_back(h = (*level.resample)(h));
+      if (level.resample) kept.push_back(h = (*level.resample)(h, frames));
     }
     for (const Stage& stage : middle_) h = run(stage, h, call);
     for (const Level& level : up_) {
@@ -119,9 +176,9 @@ class Unet : public Denoiser {
         h = run(stage, at::cat({h, kept.back()}, 1), call);
         kept.pop_back();
       }
-      if (level.resample) h = (*level.resample)(twice_as_large(h));
+      if (level.resample) h = (*level.resample)(twice_as_large(h), frames);
     }
-    return images_as_frames(last_(at::silu(last_norm_(h))), clips.frames());
+    return images_as_frames(last_(at::silu(last_norm_(h, frames)), frames), frames);
   }
 
  private:
@@ -130,6 +187,18 @@ class Unet : public Denoiser {
     if (widths.empty()) widths = {1, 2, 2, 2};
     for (int64_t& width : widths) width *= config.width();
     return widths;
+  }
+
+  // The noisy clips, with the channel that tells which frames are observed.
+  at::Tensor marked(const NoisyClips& clips) const {
+    const at::Tensor& z = clips.z_BTHWC;
+    if (!config_.mark_observed()) return z;
+    std::vector<int64_t> shape = z.sizes().vec();
+    shape.back() = 1;
+    if (!clips.role_BT.defined()) return at::cat({z, at::zeros(shape, z.options())}, -1);
+    const at::Tensor observed =
+        (clips.role_BT == static_cast<uint8_t>(FrameRole::kObserved)).to(z.scalar_type());
+    return at::cat({z, observed.reshape({-1, shape[1], 1, 1, 1}).expand(shape)}, -1);
   }
 
   at::Tensor run(const Stage& stage, const at::Tensor& x, const BlockCall& call) const {
@@ -147,13 +216,13 @@ class Unet : public Denoiser {
   }
 
   Stage stage(const Scope& scope, int64_t in, int64_t out, bool attends) {
-    Stage made{ResidualBlock(scope / "block", config_, in, out, layers_++), {}, {}};
+    Stage made{ResidualBlock(scope / "block", config_, volume_, in, out, layers_++), {}, {}};
     if (attends) {
       if (out % config_.heads() != 0) {
         fail(Code::kUsage, "model.unet.heads is ", config_.heads(), ", which does not divide the ",
              out, " channels of an attention; choose another number of heads or width");
       }
-      made.attention.emplace(scope / "attention", out, config_.heads(), shape_.clip.frames > 1);
+      made.attention.emplace(scope / "attention", config_, out, shape_.clip.frames > 1);
     }
     made.weights = scope.weights();
     return made;
@@ -177,7 +246,7 @@ class Unet : public Denoiser {
         kept.push_back(width = widths_[i]);
       }
       if (i + 1 < widths_.size()) {
-        level.resample.emplace(here / "resample", width, width, 3, 2);
+        level.resample.emplace(here / "resample", volume_, width, width, 2);
         kept.push_back(width);
       }
     }
@@ -192,7 +261,7 @@ class Unet : public Denoiser {
         kept.pop_back();
         width = widths_[i];
       }
-      if (i > 0) level.resample.emplace(here / "resample", width, width, 3);
+      if (i > 0) level.resample.emplace(here / "resample", volume_, width, width);
     }
     LF_CHECK(kept.empty(), "as many ways up as down");
   }
@@ -200,11 +269,12 @@ class Unet : public Denoiser {
   UnetConfig config_;
   DenoiserShape shape_;
   std::vector<int64_t> widths_;
+  bool volume_;
   uint32_t layers_ = 0;
   Linear level1_, level2_;
-  Conv2d first_;
-  GroupNorm last_norm_;
-  Conv2d last_;
+  Conv first_;
+  Norm last_norm_;
+  Conv last_;
   Conditioning conditioning_;
   std::optional<DistanceBias> distances_;
   std::optional<Linear> place_;

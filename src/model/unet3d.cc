@@ -7,9 +7,7 @@
 #include <ATen/ops/conv_transpose2d.h>
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/linalg_vector_norm.h>
-#include <ATen/ops/matmul.h>
 #include <ATen/ops/silu.h>
-#include <ATen/ops/softmax.h>
 
 #include <algorithm>
 #include <cmath>
@@ -56,29 +54,6 @@ struct ResnetBlock {
   Block block1, block2;
   std::optional<Linear> level;
   std::optional<Conv2d> skip;
-};
-
-// Attention whose cost grows with the number of places, not with its square: queries are
-// distributions over a head's width, keys over places.
-struct LinearAttention {
-  LinearAttention(const Scope& scope, int64_t channels, int64_t heads_, int64_t width)
-      : norm(scope / "norm", channels, false),
-        qkv(scope / "qkv", channels, 3 * heads_ * width, false),
-        out(scope / "out", heads_ * width, channels),
-        heads(heads_) {}
-  at::Tensor operator()(const at::Tensor& x) const {
-    const at::Tensor rows = qkv(norm(as_rows(x)));
-    const at::Tensor split = rows.reshape({rows.size(0), rows.size(1), 3, heads, -1})
-                                 .permute({2, 0, 3, 1, 4});  // [3, N, heads, H*W, width]
-    const double scale = 1 / std::sqrt(static_cast<double>(split.size(-1)));
-    const at::Tensor q = at::softmax(split[0], -1) * scale, k = at::softmax(split[1], -2);
-    const at::Tensor found = at::matmul(k.transpose(-2, -1), split[2]);
-    const at::Tensor mixed = at::matmul(q.to(found.scalar_type()), found);
-    return x + as_images(out(mixed.transpose(1, 2).flatten(2)), x.size(2));
-  }
-  LayerNorm norm;
-  Linear qkv, out;
-  int64_t heads;
 };
 
 struct FullAttention {

@@ -24,25 +24,29 @@ std::vector<int64_t> first(int64_t count) {
   return frames;
 }
 
+Uniforms always(double number) {
+  return [number] { return number; };
+}
+
 constexpr auto O = FrameRole::kObserved;
 constexpr auto L = FrameRole::kLatent;
 constexpr auto A = FrameRole::kAbsent;
 
 TEST(FramePlan, TrainingWindowsAreTheModes) {
-  EXPECT_EQ(training_window(with(DiffusionConfig::JOINT), 3, 0.9),
+  EXPECT_EQ(training_window(with(DiffusionConfig::JOINT), 3, always(0.9)),
             (FrameWindow{{0, 1, 2}, {L, L, L}}));
-  EXPECT_EQ(training_window(with(DiffusionConfig::PREDICT, 1, 2), 4, 0.9),
+  EXPECT_EQ(training_window(with(DiffusionConfig::PREDICT, 1, 2), 4, always(0.9)),
             (FrameWindow{{0, 1, 2, 3}, {O, O, L, L}}));
-  EXPECT_EQ(training_window(with(DiffusionConfig::LAST, 2), 4, 0.1),
+  EXPECT_EQ(training_window(with(DiffusionConfig::LAST, 2), 4, always(0.1)),
             (FrameWindow{{1, 2, 3}, {O, O, L}}));
   DiffusionConfig between = with(DiffusionConfig::BETWEEN);
   between.set_stride(3);
-  EXPECT_EQ(training_window(between, 7, 0.1),
+  EXPECT_EQ(training_window(between, 7, always(0.1)),
             (FrameWindow{{0, 1, 2, 3, 4, 5, 6}, {O, L, L, O, L, L, O}}));
   const DiffusionConfig ar = with(DiffusionConfig::AUTOREGRESSIVE, 2);
-  EXPECT_EQ(training_window(ar, 4, 0), (FrameWindow{{-2, -1, 0}, {A, A, L}}));
-  EXPECT_EQ(training_window(ar, 4, 0.26), (FrameWindow{{-1, 0, 1}, {A, O, L}}));
-  EXPECT_EQ(training_window(ar, 4, 0.99999994), (FrameWindow{{1, 2, 3}, {O, O, L}}));
+  EXPECT_EQ(training_window(ar, 4, always(0)), (FrameWindow{{-2, -1, 0}, {A, A, L}}));
+  EXPECT_EQ(training_window(ar, 4, always(0.26)), (FrameWindow{{-1, 0, 1}, {A, O, L}}));
+  EXPECT_EQ(training_window(ar, 4, always(0.99999994)), (FrameWindow{{1, 2, 3}, {O, O, L}}));
 }
 
 TEST(FramePlan, JointWindowsOverlapAndEndWithTheVideo) {
@@ -81,7 +85,7 @@ TEST(FramePlan, FramesToGiveAreThoseObservedInTraining) {
   for (const DiffusionConfig& config :
        {with(DiffusionConfig::JOINT), with(DiffusionConfig::PREDICT, 1, 2),
         with(DiffusionConfig::BETWEEN), with(DiffusionConfig::LAST, 6)}) {
-    EXPECT_EQ(training_window(config, 7, 0.5).frames(O), frames_to_give(config, 7));
+    EXPECT_EQ(training_window(config, 7, always(0.5)).frames(O), frames_to_give(config, 7));
   }
 }
 
