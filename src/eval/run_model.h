@@ -28,8 +28,8 @@ RunModel open_run_model(const std::string& checkpoint, at::Device device,
                         const std::vector<std::string>& sets = {},
                         const ModelMaker& make = make_model);
 
-// A file of `lastframe export RUN --out`, or of tools/convert_weights. Code::kUsage if there is none,
-// Code::kCheckpoint if it is damaged.
+// A file of `lastframe export RUN --out`, or of tools/convert_weights. Code::kUsage if there is
+// none, Code::kCheckpoint if it is damaged.
 ExportedModel open_export(const std::string& file);
 
 }  // namespace lf
