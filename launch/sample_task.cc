@@ -160,7 +160,7 @@ std::vector<std::string> scheme_options_of(const std::string& scheme, const Conf
   const bool adaptive = name.starts_with("adaptive-");
   if (adaptive) name = name.substr(9);
   std::vector<std::string> sets = {sampler + "adaptive=" + (adaptive ? "true" : "false")};
-  int levels = 0;
+  int64_t levels = 0;
   if (name == "autoregressive") {
     sets.push_back(sampler + "scheme=NEXT");
   } else if (name == "long-range") {
