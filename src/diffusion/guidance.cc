@@ -4,6 +4,8 @@
 #include <ATen/ops/clamp.h>
 #include <ATen/ops/quantile.h>
 
+#include <utility>
+
 #include "base/error.h"
 
 namespace lf {
@@ -34,8 +36,7 @@ at::Tensor towards_given(const at::Tensor& image, const at::Tensor& made, const 
   const at::Tensor error = (given - made).square().sum();
   z.mutable_grad().reset();
   error.backward({}, /*retain_graph=*/std::nullopt, /*create_graph=*/false, {{z}});
-  const at::Tensor slope = z.grad();
-  z.mutable_grad().reset();
+  const at::Tensor slope = std::exchange(z.mutable_grad(), at::Tensor());
   return (image - weight * alpha / 2 * slope).detach();
 }
 
