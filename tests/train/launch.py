@@ -17,7 +17,7 @@ def launched(run, *options, sets=()):
 
 
 def end_of(process):
-    text = process.communicate(timeout=60)[0]
+    text = process.communicate(timeout=300)[0]
     return process.returncode, text
 
 
