@@ -3,11 +3,15 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/bincount.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/where.h>
+#include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
+#include <map>
 #include <optional>
+#include <utility>
 
 #include "base/error.h"
 #include "model/discriminator.h"
@@ -137,7 +141,10 @@ class TokenAutoencoder : public Tokenizer {
     if (!training) return out;
     const at::Tensor judged =
         perceptual_ ? reconstruction + add_perceptual(clips, made, out) : reconstruction;
-    if (discriminator_) add_adversarial(clips, made, judged, out);
+    if (discriminator_) {
+      add_adversarial(clips, made, judged, out);
+      fakes_[clips.first_position] = shown(clips, made).detach();
+    }
     return out;
   }
 
@@ -181,6 +188,11 @@ class TokenAutoencoder : public Tokenizer {
     at::Tensor fooled = at::zeros({}), ratio = at::ones({});
     if (weight > 0) {
       fooled = -(*discriminator_)(shown(clips, made)).mean();
+      // As a function of the clips alone, with the same slope there: the way back through the
+      // discriminator is then gone once, not for the adaptive weight and again for the loss.
+      const at::Tensor slope = torch::autograd::grad({fooled}, {made})[0];
+      const at::Tensor linear = (made * slope).sum();
+      fooled = fooled.detach() + (linear - linear.detach());
       ratio = ratio.to(fooled.device());
       if (gan_.adaptive_limit() > 0) {
         ratio = adaptive_weight(judged, fooled, network_->last_weights(clips.x_BTHWC.size(1)),
@@ -192,14 +204,12 @@ class TokenAutoencoder : public Tokenizer {
     out.terms.push_back({"adversarial_weight", weight * ratio});
   }
 
-  Loss discriminator_loss(const Clips& clips) const {
-    at::Tensor made;
-    {
-      const at::NoGradGuard no_grad;
-      made = clips_of(quantiser_->quantise(vectors(clips.x_BTHWC), clips, false).z);
-    }
-    const at::Tensor real = shown(clips, clips.x_BTHWC), fake = shown(clips, made);
-    const at::Tensor hinge = hinge_loss((*discriminator_)(real), (*discriminator_)(fake));
+  Loss discriminator_loss(const Clips& clips) {
+    const at::Tensor real = shown(clips, clips.x_BTHWC);
+    // Every frame is normed by itself, so both go through together.
+    const std::vector<at::Tensor> logits =
+        (*discriminator_)(at::cat({real, fake_of(clips)})).chunk(2);
+    const at::Tensor hinge = hinge_loss(logits[0], logits[1]);
     Loss out{hinge, {{"discriminator", hinge.detach()}}};
     if (gan_.r1() == 0) return out;
     at::Tensor penalty = at::zeros({});
@@ -209,6 +219,14 @@ class TokenAutoencoder : public Tokenizer {
     }
     out.terms.push_back({"r1", penalty.detach()});
     return out;
+  }
+
+  // What the generator's phase made of these clips, from before its update; another forward pass
+  // would cost as much as all of the discriminator's phase.
+  at::Tensor fake_of(const Clips& clips) {
+    if (auto kept = fakes_.extract(clips.first_position)) return std::move(kept.mapped());
+    const at::NoGradGuard no_grad;
+    return shown(clips, clips_of(quantiser_->quantise(vectors(clips.x_BTHWC), clips, false).z));
   }
 
   // What the discriminator sees of these clips in this step.
@@ -241,6 +259,7 @@ class TokenAutoencoder : public Tokenizer {
   std::optional<Linear> project_in_, project_out_;
   std::optional<PerceptualLoss> perceptual_;
   std::optional<Discriminator> discriminator_;
+  std::map<int64_t, at::Tensor> fakes_;  // by first position, from one phase of a step to the next
   size_t generator_count_ = 0;
 };
 

@@ -14,11 +14,18 @@
 namespace lf {
 namespace {
 
+constexpr int64_t kFramesInRow = 8;
+
 std::vector<Image> as_images(const at::Tensor& x_THWC) {
   const at::Tensor bytes = bytes_of(x_THWC);
   return frames_of({bytes.const_data_ptr<uint8_t>(), static_cast<size_t>(bytes.numel())},
                    static_cast<int>(bytes.size(0)), static_cast<int>(bytes.size(1)),
                    static_cast<int>(bytes.size(2)), static_cast<int>(bytes.size(3)));
+}
+
+Image blank_like(const Image& image) {
+  return {image.height, image.width, image.channels,
+          std::vector<uint8_t>(image.pixels.size(), 255)};
 }
 
 }  // namespace
@@ -31,18 +38,27 @@ Preview make_preview(Model& model, const Store& store, int clips, at::Device dev
   const at::Tensor made = model.preview(given);
   const int64_t frames = made.size(1);
   const int zoom = made.size(2) <= 64 ? 2 : 1;
-  std::vector<Image> rows;
-  for (int64_t clip = 0; clip < made.size(0); ++clip) {
-    for (const at::Tensor& video : {given.x_BTHWC[clip], made[clip]}) {
-      for (Image& frame : as_images(video)) rows.push_back(std::move(frame));
+  // Clips of few frames stand side by side, those of one frame eight a row.
+  const int64_t side_by_side = std::max<int64_t>(1, kFramesInRow / frames);
+  std::vector<Image> cells;
+  for (int64_t first = 0; first < made.size(0); first += side_by_side) {
+    for (const at::Tensor& clips : {given.x_BTHWC, made}) {
+      for (Image& frame : as_images(clips.slice(0, first, first + side_by_side).flatten(0, 1)))
+        cells.push_back(std::move(frame));
+      // Where the last row has fewer clips, so that given ones stay above made ones.
+      const size_t row = static_cast<size_t>(side_by_side * frames);
+      if (made.size(0) > side_by_side) {
+        while (cells.size() % row != 0) cells.push_back(blank_like(cells.front()));
+      }
     }
   }
-  const Image grid = contact_sheet(rows, static_cast<int>(frames), zoom);
+  const int columns = static_cast<int>(std::min(side_by_side, made.size(0)) * frames);
+  const Image grid = contact_sheet(cells, columns, zoom);
   std::vector<Image> animation;  // frame t of all clips side by side, given above made
   for (int64_t t = 0; t < frames; ++t) {
-    std::vector<Image> cells = as_images(given.x_BTHWC.select(1, t));
-    for (Image& cell : as_images(made.select(1, t))) cells.push_back(std::move(cell));
-    animation.push_back(contact_sheet(cells, static_cast<int>(made.size(0)), zoom));
+    std::vector<Image> both = as_images(given.x_BTHWC.select(1, t));
+    for (Image& frame : as_images(made.select(1, t))) both.push_back(std::move(frame));
+    animation.push_back(contact_sheet(both, static_cast<int>(made.size(0)), zoom));
   }
   return {encode_png(grid), encode_animation(animation, 150), grid.height, grid.width};
 }
