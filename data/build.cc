@@ -93,9 +93,13 @@ std::string prefix_of_rank(int rank) { return str("r", rank, "-"); }
 
 // What a killed process of this rank left behind.
 void remove_leftovers(FileSystem& files, const std::string& folder, int rank) {
-  if (!files.exists(building_folder(folder))) return;  // another rank has just finished
-  for (const std::string& name : files.list(building_folder(folder))) {
-    if (name.starts_with(prefix_of_rank(rank))) files.remove(building_folder(folder) + "/" + name);
+  try {
+    for (const std::string& name : files.list(building_folder(folder))) {
+      if (!name.starts_with(prefix_of_rank(rank))) continue;
+      files.remove(building_folder(folder) + "/" + name);
+    }
+  } catch (const Error&) {
+    if (files.exists(building_folder(folder))) throw;  // else another rank has just finished
   }
 }
 

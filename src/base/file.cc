@@ -140,10 +140,15 @@ class RealFileSystem : public FileSystem {
     if (error) fail_write("remove", path, error.value());
   }
   void make_folders(const std::string& path) override {
-    std::error_code error;
-    fs::create_directories(path, error);
-    if (error) fail_write("create the folder", path, error.value());
-    if (!fs::is_directory(path, error)) fail_write("create the folder", path, ENOTDIR);
+    // Another process may remove the folder while we look whether what is there is one; the library
+    // then says that it is none.
+    for (int attempt = 1;; ++attempt) {
+      std::error_code error, ignored;
+      fs::create_directories(path, error);
+      if (!error) return;
+      const bool gone = error == std::errc::not_a_directory && !fs::exists(path, ignored);
+      if (!gone || attempt == 100) fail_write("create the folder", path, error.value());
+    }
   }
   void sync_folder(const std::string& path) override {
     const int fd = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);

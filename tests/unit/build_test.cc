@@ -1,6 +1,9 @@
 // Building: any number of ranks, any interruption, the same bytes; see build.h.
 #include "data/build.h"
 
+#include <atomic>
+#include <thread>
+
 #include "data/shard.h"
 #include "data/verify.h"
 #include "tests/unit/store_fixture.h"
@@ -81,6 +84,27 @@ TEST_F(Build, AMuchQuickerRankIsNotTakenForAForeignStore) {
   Interleaved files([&] { build(path("two"), source_, config(), 1, 2); });
   EXPECT_TRUE(build(path("two"), source_, config(), 0, 2, &files).complete);
   EXPECT_EQ(snapshot(path("two")), snapshot(path("one")));
+}
+
+// A rank that comes back late looks for its leftovers while another finishes the store and tidies up.
+TEST_F(Build, ARankThatFinishesMeanwhileMayTidyUp) {
+  build(path("one"), source_, config());
+  build(path("two"), source_, config(), 0, 2);
+  Interleaved files([&] { EXPECT_TRUE(build(path("two"), source_, config(), 1, 2).complete); });
+  EXPECT_TRUE(build(path("two"), source_, config(), 0, 2, &files).complete);
+  EXPECT_EQ(snapshot(path("two")), snapshot(path("one")));
+}
+
+TEST_F(Build, AFolderMayBeRemovedWhileItIsMade) {
+  std::atomic<bool> done = false;
+  std::jthread other([&] {
+    std::error_code ignored;
+    while (!done) std::filesystem::remove(path("there/building"), ignored);
+  });
+  for (int i = 0; i < 20000; ++i) {
+    EXPECT_NO_THROW(real_file_system().make_folders(path("there/building")));
+  }
+  done = true;
 }
 
 TEST_F(Build, BadItemsAreListedWithTheirReasons) {
