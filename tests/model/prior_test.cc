@@ -4,6 +4,7 @@
 #include <ATen/ops/equal.h>
 
 #include <cmath>
+#include <map>
 
 #include "base/random.h"
 #include "model/code_prior.h"
@@ -42,16 +43,17 @@ std::unique_ptr<Model> make_prior(const Config& config, const ClipShape& shape =
 }
 
 // Four clips whose frames differ.
-at::Tensor four_clips() { return noise({4, 3, 8, 8, 3}, 21) * 3; }
+at::Tensor four_clips() { return noise({4, 3, 8, 8, 3}, 22); }
 
-// Trains on the four clips, of classes 0 to 3, and gives the model.
+// Trains on the four clips, of classes 0 to 3, with a learning rate that falls to 0, and gives the
+// model.
 std::unique_ptr<Model> trained(const Config& config, int steps) {
   std::unique_ptr<Model> model = make_prior(config);
   Steps step(*model, config);
   for (int64_t i = 0; i < steps; ++i) {
-    Clips clips = clips_of(four_clips().repeat({8, 1, 1, 1, 1}), i * 32);
-    clips.labels_B = at::arange(32, at::kLong).remainder(4);
-    step(clips);
+    Clips clips = clips_of(four_clips().repeat({16, 1, 1, 1, 1}), i * 64);
+    clips.labels_B = at::arange(64, at::kLong).remainder(4);
+    step(clips, 1 - static_cast<double>(i) / steps);
   }
   return model;
 }
@@ -86,23 +88,29 @@ class EveryPrior : public ::testing::TestWithParam<const char*> {
   }
 };
 
-// Codes that the masked kinds draw in one round do not know of each other, so clips with many codes
-// in common would mix, however well a prior has learnt.
+// What the masked kinds need for that: codes drawn in one round do not know of each other, so clips
+// with many codes in common would mix.
 TEST(FourClips, HaveFewCodesInCommon) {
   const at::Tensor ids = tokenizer()->encode(four_clips()).flatten(1);
   EXPECT_EQ(ids.sizes(), (std::vector<int64_t>{4, 12}));
   for (int64_t i = 0; i < 4; ++i) {
     for (int64_t k = 0; k < i; ++k)
-      EXPECT_LE((ids[i] == ids[k]).sum().item<int64_t>(), 4) << i << k;
+      EXPECT_LE((ids[i] == ids[k]).sum().item<int64_t>(), 1) << i << k;
   }
 }
 
-// One training for all that a trained prior must do.
-TEST(AutoregressivePrior, LearnsTheFourClipsTheirClassesAndTheirBeginnings) {
-  const auto model =
-      trained(config_of({prior("kind: AUTOREGRESSIVE classes: 4 label_dropout: 0.4 guidance: 1.5"),
-                         "train.batch=32", "train.optimizer.lr=0.002"}),
-              400);
+// One training for all that a trained prior must do. The masked kinds fill in one code a round in
+// any order here, so that none is drawn without knowing of the others; every step teaches them but
+// one of the many ways in which codes may be hidden, so they take more of them.
+TEST_P(EveryPrior, LearnsTheFourClipsTheirClassesAndTheirBeginnings) {
+  const std::map<std::string, int> steps = {
+      {"AUTOREGRESSIVE", 400}, {"FRAME_MASKED", 800}, {"MASKED", 3000}};
+  const auto model = trained(
+      config_of({prior(str("kind: ", GetParam(),
+                           " classes: 4 label_dropout: 0.5 label_smoothing: 0 guidance: 1.5 ",
+                           "top_p: 0.85 rounds: 12 choice_temperature: 100")),
+                 "train.optimizer.lr=0.002"}),
+      steps.at(GetParam()));
   SampleRequest request = request_of(64);
   request.labels_B = at::full({64}, -1, at::kLong);  // of no class
   int64_t counts[4] = {};

@@ -70,13 +70,14 @@ class Steps {
     for (size_t other = 0; other < optimizers_.size(); ++other)
       optimizers_[other].enable(other == phase);
   }
-  double operator()(const Clips& clips) {
+  double operator()(const Clips& clips, double lr_scale = 1) {
+    const double lr = lr_scale * config_.train().optimizer().lr();
     double first = 0;
     for (size_t phase = 0; phase < optimizers_.size(); ++phase) {
       turn(phase);
       const at::Tensor total = model_.loss(clips, phase, true).total;
       total.backward();
-      optimizers_[phase].step(optimizers_[phase].gradient_norm(), config_.train().optimizer().lr());
+      optimizers_[phase].step(optimizers_[phase].gradient_norm(), lr);
       for (const NamedTensor& weight : optimizers_[phase].phase().weights)
         weight.tensor.mutable_grad().reset();
       if (phase == 0) first = total.item<double>();

@@ -86,7 +86,8 @@ TEST_F(Build, AMuchQuickerRankIsNotTakenForAForeignStore) {
   EXPECT_EQ(snapshot(path("two")), snapshot(path("one")));
 }
 
-// A rank that comes back late looks for its leftovers while another finishes the store and tidies up.
+// A rank that comes back late looks for its leftovers while another finishes the store and tidies
+// up.
 TEST_F(Build, ARankThatFinishesMeanwhileMayTidyUp) {
   build(path("one"), source_, config());
   build(path("two"), source_, config(), 0, 2);
