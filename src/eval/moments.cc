@@ -1,7 +1,6 @@
 #include "eval/moments.h"
 
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/cat.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/isfinite.h>
 #include <ATen/ops/zeros.h>
@@ -16,11 +15,12 @@ namespace lf {
 namespace {
 
 constexpr int64_t kRows = 4096;  // centred and multiplied at a time
-constexpr int64_t kStrip = 512;  // columns of the scatter made at a time
+constexpr int64_t kStrip = 256;  // columns of the scatter made at a time
 constexpr int64_t kLargestDim = 1 << 16;
 
-void require_finite(const at::Tensor& features_ND) {
-  if (at::isfinite(features_ND).all().item<bool>()) return;
+// What is not finite in any feature is not finite in the mean.
+void require_finite(const at::Tensor& mean) {
+  if (at::isfinite(mean).all().item<bool>()) return;
   fail(Code::kData,
        "features of a set are not finite; is there NaN in its images, or in the weights of the "
        "extractor?");
@@ -44,16 +44,14 @@ Moments::Moments(int64_t count, const at::Tensor& mean, const at::Tensor& covari
            covariance.size(1) == dim_);
 }
 
-// scatter += rows^T rows + weight delta^T delta. The merge's term is one more row of the product,
-// and only the blocks on and right of the diagonal are made.
-void Moments::add_centred(at::Tensor rows_ND, const at::Tensor& delta, double weight) {
-  if (weight > 0) rows_ND = at::cat({rows_ND, (delta * std::sqrt(weight)).unsqueeze(0)});
+// scatter += rows^T rows + weight delta^T delta, in the blocks on and right of the diagonal.
+void Moments::add_centred(const at::Tensor& rows_ND, const at::Tensor& delta, double weight) {
   const at::Tensor rows_DN = rows_ND.t();
   for (int64_t from = 0; from < dim_; from += kStrip) {
     const int64_t to = std::min(dim_, from + kStrip);
-    scatter_.slice(0, from, to)
-        .slice(1, from)
-        .addmm_(rows_DN.slice(0, from, to), rows_ND.slice(1, from));
+    at::Tensor strip = scatter_.slice(0, from, to).slice(1, from);
+    if (rows_ND.size(0) > 0) strip.addmm_(rows_DN.slice(0, from, to), rows_ND.slice(1, from));
+    if (weight > 0) strip.addr_(delta.slice(0, from, to), delta.slice(0, from), 1, weight);
   }
 }
 
@@ -61,10 +59,10 @@ void Moments::add(const at::Tensor& features_ND) {
   LF_CHECK(features_ND.dim() == 2 && (dim_ == 0 || features_ND.size(1) == dim_));
   if (dim_ == 0) *this = Moments(features_ND.size(1));
   for (int64_t from = 0; from < features_ND.size(0); from += kRows) {
-    at::Tensor rows = features_ND.slice(0, from, from + kRows).to(at::kCPU, at::kDouble);
-    require_finite(rows);
+    const at::Tensor rows = features_ND.slice(0, from, from + kRows).to(at::kCPU, at::kDouble);
     const auto before = static_cast<double>(count_), more = static_cast<double>(rows.size(0));
     const at::Tensor block_mean = rows.mean(0);
+    require_finite(block_mean);
     const at::Tensor delta = block_mean - mean_;
     count_ += rows.size(0);
     add_centred(rows - block_mean, delta, before * more / (before + more));

@@ -40,7 +40,7 @@ class Moments {
   static Moments unpack(const std::string& bytes);
 
  private:
-  void add_centred(at::Tensor rows_ND, const at::Tensor& delta, double weight);
+  void add_centred(const at::Tensor& rows_ND, const at::Tensor& delta, double weight);
 
   int64_t count_ = 0, dim_ = 0;
   at::Tensor mean_;     // [dim] double
