@@ -29,6 +29,8 @@ const std::vector<OperationRow>& operation_table() {
        false},
       {"norm_silu", "RMS or group norm, scale and shift, SiLU and residual", true, false},
       {"linear_attention", "norm, linear attention within each frame and residual", true, false},
+      {"few_rows", "linear map of 4 to 64 rows, as sampling makes them one token at a time", true,
+       false},
   };
   return table;
 }

@@ -22,6 +22,7 @@ enum class Operation {
   kNearestCode,
   kNormSilu,
   kLinearAttention,
+  kFewRows,
 };
 
 struct OperationRow {

@@ -5,10 +5,11 @@
 #include <ATen/ops/conv2d.h>
 #include <ATen/ops/group_norm.h>
 #include <ATen/ops/layer_norm.h>
-#include <ATen/ops/linear.h>
 #include <ATen/ops/upsample_nearest2d.h>
 
 #include <algorithm>
+
+#include "kernels/few_rows.h"
 
 namespace lf {
 
@@ -31,9 +32,7 @@ Linear::Linear(const Scope& scope, int64_t in, int64_t out, bool with_bias, Init
   }
 }
 
-at::Tensor Linear::operator()(const at::Tensor& x) const {
-  return bias.defined() ? at::linear(x, weight, bias) : at::linear(x, weight);
-}
+at::Tensor Linear::operator()(const at::Tensor& x) const { return linear_map(x, weight, bias); }
 
 LayerNorm::LayerNorm(const Scope& scope, int64_t width, bool with_bias)
     : weight(scope.weight("weight", {width}, Init::kOnes)) {

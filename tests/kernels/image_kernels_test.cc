@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "kernel_fixture.h"
+#include "kernels/few_rows.h"
 #include "kernels/linear_attention.h"
 #include "kernels/nearest_code.h"
 #include "kernels/norm_silu.h"
@@ -95,6 +96,29 @@ TEST(LinearAttentionKernel, IsNoWorseThanAutocast) {
 }
 TEST(LinearAttentionKernel, KeepsWhatIsNotFinite) {
   expect_keeps_what_is_not_finite(any_linear_attention);
+}
+
+TEST(FewRowsKernel, EqualsItsReferenceWithTheSameBitsOnAnyNumberOfThreads) {
+  std::mt19937 luck(12);
+  const at::NoGradGuard no_grad;
+  const int before = at::get_num_threads();
+  for (const Isa width : {Isa::kBaseline, Isa::kAvx2, Isa::kAvx512}) {
+    if (width > best_isa()) continue;
+    const ForcedIsa forced(width);
+    for (int i = 0; i < 40; ++i) {
+      const int64_t depth = between(luck, 1, 300), features = between(luck, 1, 600);
+      const at::Tensor x = at::randn({between(luck, 1, 9), between(luck, 1, 9), depth});
+      const at::Tensor map = at::randn({features, depth});
+      const at::Tensor bias = coin(luck) ? at::randn({features}) : at::Tensor();
+      at::set_num_threads(1);
+      const at::Tensor alone = linear_map(x, map, bias);
+      at::set_num_threads(2);
+      EXPECT_TRUE(at::equal(alone, linear_map(x, map, bias))) << x.sizes() << " " << features;
+      EXPECT_LT(gap(alone, linear_map_reference(x, map, bias)), 1e-5)
+          << x.sizes() << " " << features;
+    }
+  }
+  at::set_num_threads(before);
 }
 
 TEST(NearestCodeKernel, FindsTheNearest) {
