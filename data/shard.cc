@@ -286,8 +286,17 @@ ShardWriter::ShardWriter(const StoreIndex& plan, const Layout& layout, uint64_t 
   trailer_.set_format(kStoreFormat);
   trailer_.set_store_id(plan.store_id());
   trailer_.set_shard(number);
-  trailer_.mutable_record()->set_first_item(number * part.items_per_shard());
+  const uint64_t first = number * part.items_per_shard();
+  trailer_.mutable_record()->set_first_item(first);
   numbers_.resize(static_cast<size_t>(plan.columns_size()));
+  // At once: strings that grow copy what they hold, which is nearly all of a shard's bytes.
+  const uint64_t items = std::min(part.items_per_shard(), part.items() - first);
+  const size_t image = layout.image_bytes();
+  frames_.reserve(items * layout.held_draws() *
+                  (layout.corrupted_bytes() + (layout.whole() ? image : 0)));
+  if (layout.image_dataset() != layout.frames_dataset() || !layout.stored()) {
+    images_.reserve(items * image);
+  }
 }
 
 void ShardWriter::check(const Sample& sample) const {
