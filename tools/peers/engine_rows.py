@@ -260,7 +260,6 @@ def resume(bench):
 
 def step(bench):
     """A step against the same network in eager PyTorch: same threads, same dtype, both tuned."""
-    results = []
     for name, size, bound in (("small", SMALL, 0.9), ("large", LARGE, 1.03)):
         for precision in ("FP32", "BF16"):
             for threads in (1, 2):
@@ -273,12 +272,11 @@ def step(bench):
                                            f"{mine['parameters']}: they are not the same network any more")
                     ours.append(mine["ms_per_step"])
                     theirs.append(twin["ms_per_step"])
-                results.append(Result(
+                yield Result(
                     f"step, {name}, {precision}, {threads} thread(s): lastframe / PyTorch",
                     median_ratio(ours, theirs), bound, True,
                     {"lastframe_ms": spread(ours), "pytorch_ms": spread(theirs), "torch": twin["torch"],
-                     "parameters": mine["parameters"], "peak_bytes": mine["peak_bytes"]}))
-    return results
+                     "parameters": mine["parameters"], "peak_bytes": mine["peak_bytes"]})
 
 
 def scaling(bench):
