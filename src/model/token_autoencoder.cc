@@ -3,7 +3,6 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/bincount.h>
-#include <ATen/ops/cat.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/where.h>
 #include <torch/csrc/autograd/autograd.h>
@@ -206,10 +205,9 @@ class TokenAutoencoder : public Tokenizer {
 
   Loss discriminator_loss(const Clips& clips) {
     const at::Tensor real = shown(clips, clips.x_BTHWC);
-    // Every frame is normed by itself, so both go through together.
-    const std::vector<at::Tensor> logits =
-        (*discriminator_)(at::cat({real, fake_of(clips)})).chunk(2);
-    const at::Tensor hinge = hinge_loss(logits[0], logits[1]);
+    // One after the other: the slopes of the last bias then cancel to the last bit while the hinge
+    // is not met; what rounding would leave of them together, Adam would blow up.
+    const at::Tensor hinge = hinge_loss((*discriminator_)(real), (*discriminator_)(fake_of(clips)));
     Loss out{hinge, {{"discriminator", hinge.detach()}}};
     if (gan_.r1() == 0) return out;
     at::Tensor penalty = at::zeros({});
