@@ -1,5 +1,7 @@
 // The program's entry: finds the subcommand, answers --help, and turns what it throws into one line
 // on stderr and the documented exit status. What the commands do is in the files of their families.
+#include <c10/util/Exception.h>
+
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
@@ -81,6 +83,16 @@ int run(const std::vector<std::string>& words) {
   return command->run(Arguments(*command, rest));
 }
 
+// Of LibTorch's long message only what was asked for: "Tried to allocate 5.25 GiB".
+std::string gpu_is_full(const std::string& what) {
+  const size_t begin = what.find("Tried"), end = what.find(". ", begin);
+  const std::string wish =
+      begin == std::string::npos ? "" : " (" + printable(what.substr(begin, end - begin), 80) + ")";
+  return str("the GPU's memory is full", wish,
+             "; use a smaller batch, or the same one in parts (train.accumulation), or "
+             "train.recompute=true");
+}
+
 }  // namespace
 }  // namespace lf
 
@@ -95,6 +107,8 @@ int main(int argc, char** argv) {
     status = error.exit_status();
   } catch (const std::bad_alloc&) {
     lf::log_fatal_line("out of memory; use a smaller batch or fewer ranks on this machine");
+  } catch (const c10::OutOfMemoryError& error) {
+    lf::log_fatal_line(lf::gpu_is_full(error.what()));
   } catch (const std::exception& error) {
     // LibTorch's messages carry a C++ stack after the first line; nobody wants it here.
     const std::string what = error.what();

@@ -125,10 +125,10 @@ std::unique_ptr<DiffusionModel> flexible_model_with(const std::string& set) {
   auto model =
       square_model(12, {"model.diffusion.frames=FLEXIBLE", "model.diffusion.window=6",
                         "model.unet.temporal=RELATIVE", "model.unet.mark_observed=true", set});
+  const std::vector<NamedTensor>& learnt = flexible_model().parameters().weights();
   const at::NoGradGuard no_grad;
-  for (size_t i = 0; i < model->parameters().weights().size(); ++i) {
-    model->parameters().weights()[i].tensor.copy_(
-        flexible_model().parameters().weights()[i].tensor);
+  for (size_t i = 0; i < learnt.size(); ++i) {
+    model->parameters().weights()[i].tensor.copy_(learnt[i].tensor);
   }
   return model;
 }

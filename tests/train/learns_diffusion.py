@@ -1,0 +1,68 @@
+"""Small diffusion models learn in minutes: the validation loss falls, what they make from nothing is much
+nearer to real images than noise and the mean image are, and predicted frames of moving digits beat copies
+of the last one that was given. Slow. Called with "shapes", "cifar" or "moving" (learning.py); pictures are
+left in LASTFRAME_PICTURES where that names a folder.
+"""
+
+from learning import *
+
+kind = words_left[0]
+pictures = pathlib.Path(os.environ.get("LASTFRAME_PICTURES", here))
+DIFFUSION = ["model.diffusion.schedule=COSINE_LOG_SNR", "model.diffusion.prediction=V",
+             "model.diffusion.sampler.kind=DPM", "model.diffusion.sampler.spacing=LOG_SNR",
+             "model.diffusion.sampler.steps=20", "train.optimizer.lr=0.001"]
+
+
+def check_falling(run):
+    events = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    losses = [found["loss"] for found in events if found.get("event") == "validation"]
+    print(f"{kind}: validation loss {' '.join(f'{loss:.4f}' for loss in losses)}", flush=True)
+    check(len(losses) >= 3 and losses[-1] < 0.9 * losses[0], f"validation losses {losses} do not fall")
+
+
+def images():
+    build("image", configs / "image.pbtxt", images_of(kind))
+    real = held_out("image-TEST", (HELD_OUT, 32, 32, 3))
+    learn_judge()
+    run = learn("diffusion", configs / "common.pbtxt", "image", 51200, [
+        "model.unet={ width: 32 multipliers: [1, 2, 2] blocks: 1 attention: [8] heads: 4 scale_shift: true }",
+        *DIFFUSION, "train.validation_images=12800"])
+    check_falling(run)
+    execute(ranks(2) + [program, "sample", "--run", run, "--count", HELD_OUT, "--out", here / "made.npy"],
+            seconds=1800)
+    execute([program, "sample", "--run", run, "--count", 64, "--out", pictures / f"diffusion-{kind}.png"],
+            seconds=600)
+    fd = distance("made", numpy.load(here / "made.npy").reshape(real.shape))
+    noise_fd, mean_fd = distances_of_nothing(real)
+    print(f"{kind}: fd_own of samples {fd:.4g}", flush=True)
+    check(fd < 0.5 * min(noise_fd, mean_fd), f"fd_own {fd}, noise {noise_fd}, the mean image {mean_fd}")
+
+
+def moving_digits():
+    given, frames, count = 4, 8, 128
+    config = sources / "configs" / "moving-mnist" / "unet3d.pbtxt"
+    build("moving", config, ["source.size=36", "source.generated.count=4000", f"source.generated.frames={frames}",
+                             "source.generated.digits=1"])
+    run = learn("predict", config, "moving", 24000, [
+        "model.unet3d.dim=16", "model.unet3d.multipliers=1,2,4", "model.diffusion.images=0",
+        f"model.diffusion.given={given}", *DIFFUSION, "train.batch=16", "train.validation_images=6000",
+        "train.optimizer.warmup_images=1000", "train.optimizer.schedule=COSINE",
+        "train.ema.half_life_images=1600"])
+    check_falling(run)
+    real = held_out("moving-TEST", (count, frames, 36, 36, 1))
+    found = json.loads(output("evaluate", "--run", run, "--samples", count, "--subject", "RECONSTRUCTIONS",
+                              "--metrics", "psnr,ssim", "--json"))
+    execute([program, "sample", "--run", run, "--store", here / "moving-TEST", "--given", given, "--count", 8,
+             "--out", pictures / "diffusion-moving.png"], seconds=600)
+    future = real[:, given:]
+    copies = pairs("copies", future, numpy.broadcast_to(real[:, given - 1:given], future.shape), "psnr,ssim")
+    for metric, copied in copies.items():
+        value = found[metric]["value"]
+        print(f"moving: {metric} of {frames - given} predicted frames {value:.4g}, of copies {copied:.4g}", flush=True)
+        check(value > copied, f"{metric}: {value}, copies of the last given frame {copied}")
+
+
+if kind == "moving":
+    moving_digits()
+else:
+    images()
