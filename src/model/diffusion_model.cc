@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "model/dit.h"
 #include "model/places.h"
+#include "model/refills.h"
 #include "model/unet.h"
 #include "model/unet3d.h"
 
@@ -158,23 +159,26 @@ at::Tensor DiffusionModel::ask(const NoisyClips& clips, const at::Tensor& z,
 
 Estimate DiffusionModel::estimate(const at::Tensor& z_BTHWC, const FrameWindow& window,
                                   const std::vector<NoiseLevel>& levels, const Shown& shown) const {
-  Places places(1, device_);
+  Places places(1, at::kCPU);
   for (size_t i = 0; i < levels.size(); ++i) {
     places.add({window.index[i], window.role[i], levels[i],
                 preconditioning(config_.prediction(), levels[i], config_.sigma_data()), 0});
   }
+  const auto factors = [&](const auto& of) { return places.factors(of); };
+  const std::vector<at::Tensor> there =
+      uploaded({places.numbers([&](const Place& place) { return schedule_.signal(place.level); }),
+                places.indices(), places.any_beside() || marks_ ? places.roles() : at::Tensor(),
+                factors([](const Place& place) { return place.scaling.in; }),
+                factors([](const Place& place) { return place.scaling.skip; }),
+                factors([](const Place& place) { return place.scaling.out; })},
+               z_BTHWC.device());
   NoisyClips asked;
-  asked.signal_BT =
-      places.numbers([&](const Place& place) { return schedule_.signal(place.level); })
-          .expand({z_BTHWC.size(0), -1});
-  asked.index_BT = places.indices();
-  if (places.any_beside() || marks_) asked.role_BT = places.roles();
+  asked.signal_BT = there[0].expand({z_BTHWC.size(0), -1});
+  asked.index_BT = there[1];
+  asked.role_BT = there[2];
   asked.labels_B = shown.labels_B;
   asked.text_BE = shown.text_BE;
-  const auto factors = [&](const auto& of) { return places.factors(of); };
-  const at::Tensor in = factors([](const Place&place) { return place.scaling.in; }),
-                   skip = factors([](const Place&place) { return place.scaling.skip; }),
-                   out = factors([](const Place&place) { return place.scaling.out; });
+  const at::Tensor &in = there[3], &skip = there[4], &out = there[5];
   const at::Tensor said = ask(asked, z_BTHWC, in, shown.small_BTHWC);
   const int64_t channels = shape_.channels;
   Estimate estimate{skip * z_BTHWC + out * said.slice(-1, 0, channels), {}};

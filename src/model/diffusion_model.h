@@ -31,6 +31,7 @@ class DiffusionModel : public Model {
   const ParameterTable& parameters() const override { return table_; }
   std::vector<Phase> phases() const override { return {{"denoiser", table_.weights()}}; }
   Loss loss(const Clips& clips, size_t phase, bool training) override;
+  std::string unrecordable() const override { return {}; }
   at::Tensor preview(const Clips& clips) override;
   at::Tensor reconstruct(const Clips& clips) override;
   at::Tensor sample(const SampleRequest& request) override;
@@ -47,6 +48,7 @@ class DiffusionModel : public Model {
   struct Lesson;  // what a batch is trained with
   struct Making;  // one batch of clips being made
   Lesson lesson_of(const Clips& clips) const;
+  Lesson lesson_on_host(const Clips& clips) const;
   at::Tensor diffused(const Clips& clips, const Lesson& lesson) const;
   Shown shown_of(const Clips& clips, bool training) const;
   at::Tensor smaller(const at::Tensor& x_BTHWC) const;

@@ -32,6 +32,9 @@ class Quantiser {
   // one.
   virtual Quantised quantise(const at::Tensor& z, const Clips& clips, bool learn) = 0;
   virtual at::Tensor lookup(const at::Tensor& ids) const = 0;  // [...] -> [..., dim]
+  // Whether quantise() with `learn` or after_update() asks the device or does other things in each
+  // step (Model::unrecordable).
+  virtual bool decides_on_host() const { return false; }
   // Collective: takes what was remembered since the last call over into the codebook.
   virtual void after_update(int64_t /*images*/) {}
 };

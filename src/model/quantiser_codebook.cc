@@ -115,6 +115,7 @@ class EmaQuantiser : public Quantiser {
   }
 
   at::Tensor lookup(const at::Tensor& ids) const override { return at::embedding(codebook_, ids); }
+  bool decides_on_host() const override { return true; }
 
   void after_update(int64_t images) override {
     const at::NoGradGuard no_grad;
@@ -208,6 +209,7 @@ class LearntQuantiser : public Quantiser {
   }
 
   at::Tensor lookup(const at::Tensor& ids) const override { return at::embedding(codebook_, ids); }
+  bool decides_on_host() const override { return true; }
 
  private:
   LearntQuantiserConfig config_;

@@ -19,6 +19,7 @@ class Rvd : public Model {
   const ParameterTable& parameters() const override { return table_; }
   std::vector<Phase> phases() const override { return {{"rvd", table_.weights()}}; }
   Loss loss(const Clips& clips, size_t phase, bool training) override;
+  std::string unrecordable() const override;
   void after_update(int64_t images) override;
   at::Tensor preview(const Clips& clips) override { return reconstruct(clips); }
   at::Tensor reconstruct(const Clips& clips) override;

@@ -4,7 +4,6 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/bincount.h>
 #include <ATen/ops/ones.h>
-#include <ATen/ops/where.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
@@ -69,6 +68,14 @@ class TokenAutoencoder : public Tokenizer {
 
   Loss loss(const Clips& clips, size_t phase, bool training) override {
     return phase == 0 ? generator_loss(clips, training) : discriminator_loss(clips);
+  }
+
+  std::string unrecordable() const override {
+    if (discriminator_ || perceptual_) {
+      return "its adversarial and perceptual losses set in and change as the run goes on";
+    }
+    return quantiser_->decides_on_host() ? "its codebook starts and moves by what the host decides"
+                                         : "";
   }
 
   void after_update(int64_t images) override { quantiser_->after_update(images); }
@@ -239,7 +246,7 @@ class TokenAutoencoder : public Tokenizer {
     if (frames == 1) return frames_as_images(x_BTHWC);
     const at::Tensor luck = keyed_uniform(clips, Purpose::kFrameChoice, stream, {2});
     const at::Tensor any = (luck.select(1, 1) * static_cast<double>(frames)).to(at::kLong);
-    const at::Tensor frame = at::where(luck.select(1, 0) < last, frames - 1, any);
+    const at::Tensor frame = any.masked_fill(luck.select(1, 0) < last, frames - 1);
     const at::Tensor which =
         frame.view({-1, 1, 1, 1, 1})
             .expand({-1, 1, x_BTHWC.size(2), x_BTHWC.size(3), x_BTHWC.size(4)});

@@ -77,7 +77,8 @@ class Steps {
       turn(phase);
       const at::Tensor total = model_.loss(clips, phase, true).total;
       total.backward();
-      optimizers_[phase].step(optimizers_[phase].gradient_norm(), lr);
+      optimizers_[phase].set_learning_rate(lr);
+      optimizers_[phase].step(optimizers_[phase].gradient_norm());
       for (const NamedTensor& weight : optimizers_[phase].phase().weights)
         weight.tensor.mutable_grad().reset();
       if (phase == 0) first = total.item<double>();
