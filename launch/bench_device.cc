@@ -46,6 +46,13 @@ double product_speed(at::Device device, at::ScalarType type) {
   return best;
 }
 
+// What the profiler counts of its own and the driver's doings.
+bool is_overhead(const std::string& name) {
+  return name == "Command Buffer Full" || name == "Lazy Function Loading" ||
+         name == "Buffer Flush" || name == "Activity Buffer Request" || name == "Instrumentation" ||
+         name == "Resource";
+}
+
 }  // namespace
 
 void wait_for(at::Device device) {
@@ -78,7 +85,7 @@ std::vector<OperationCost> observe_kernels(at::Device device, const std::functio
   }
   std::map<std::string, OperationCost> costs;
   for (const auto& event : result->events()) {
-    if (event.deviceType() == at::kCPU) continue;
+    if (event.deviceType() == at::kCPU || is_overhead(event.name())) continue;
     const auto launched = operations.find(event.linkedCorrelationId());
     OperationCost& cost =
         costs[launched != operations.end() ? launched->second : event.name().substr(0, 58)];

@@ -48,11 +48,6 @@ struct StepSpeed {
   double at(double part) const {
     return seconds[static_cast<size_t>(part * static_cast<double>(seconds.size() - 1))];
   }
-  double total() const {
-    double sum = 0;
-    for (const double one : seconds) sum += one;
-    return sum;
-  }
 };
 
 // Steps of a run on the same clips.
@@ -185,8 +180,8 @@ Report over_ranks(World& world, const StepSpeed& speed, const Step& step, at::De
   const PeakMemory peak = peak_memory(device);
   const double each = speed.wall / static_cast<double>(speed.seconds.size());
   return {world.max(device.is_cpu() ? speed.at(0.5) : each),
-          world.max(speed.tally.model / speed.total()),
-          world.max(speed.tally.communication / speed.total()),
+          world.max(std::min(1.0, speed.tally.model / speed.wall)),
+          world.max(speed.tally.communication / speed.wall),
           {world.max(peak.used), world.max(peak.taken)},
           step.recorded() ? "recorded" : "not recorded: " + step.unrecorded()};
 }

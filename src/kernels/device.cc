@@ -5,11 +5,16 @@
 namespace lf {
 namespace {
 
-std::atomic<const DeviceKernels*> current = nullptr;
+std::atomic<Device*> current = nullptr;
 
 }  // namespace
 
-const DeviceKernels* device_kernels() { return current.load(std::memory_order_relaxed); }
-void use_device_kernels(const DeviceKernels* kernels) { current = kernels; }
+Device* used_device() { return current.load(std::memory_order_relaxed); }
+void use_device(Device* device) { current = device; }
+
+const DeviceKernels* device_kernels() {
+  const Device* device = used_device();
+  return device == nullptr ? nullptr : device->kernels();
+}
 
 }  // namespace lf

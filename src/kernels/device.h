@@ -37,10 +37,6 @@ struct DeviceKernels {
   void (*keyed_normal)(const KeyedNumbers& wanted, float* out, void* stream);
 };
 
-// Those of the plugin for the whole process; nullptr where there is none, or it has none.
-const DeviceKernels* device_kernels();
-void use_device_kernels(const DeviceKernels* kernels);
-
 // A step of fixed shapes and addresses, recorded. Not thread-safe.
 class RecordedStep {
  public:
@@ -69,6 +65,12 @@ class Device {
   // nullptr if the plugin was built where there was no nvcc.
   virtual const DeviceKernels* kernels() const = 0;
 };
+
+// What the process computes with, chosen by train/accelerator; nullptr on the CPU. Its kernels;
+// nullptr too where the plugin has none.
+Device* used_device();
+const DeviceKernels* device_kernels();
+void use_device(Device* device);
 
 // The plugin exports `extern "C" lf::Device* lf_device()`: one object that lives as long as the
 // plugin stays open, never null.

@@ -104,6 +104,7 @@ DiffusionModel::DiffusionModel(const Config& config, const ClipShape& clip, at::
       places_(0),
       marks_(config.model().unet().mark_observed()),
       last_frame_only_(carries_noise(config.recipe())),
+      replays_wanted_(config.train().graph() != StepGraph::OFF),
       schedule_(config_, shape_.height) {
   check_options(config_, schedule_);
   check_volume(config.model());
@@ -172,18 +173,25 @@ Estimate DiffusionModel::estimate(const at::Tensor& z_BTHWC, const FrameWindow& 
                 factors([](const Place& place) { return place.scaling.skip; }),
                 factors([](const Place& place) { return place.scaling.out; })},
                z_BTHWC.device());
+  std::vector<at::Tensor> inputs = {z_BTHWC, shown.labels_B, shown.text_BE, shown.small_BTHWC};
+  inputs.insert(inputs.end(), there.begin(), there.end());
+  const std::vector<at::Tensor> said = replays_ ? (*replays_)(inputs) : estimated(inputs);
+  return {said[0], said[1]};
+}
+
+// estimate() of tensors on the device alone.
+std::vector<at::Tensor> DiffusionModel::estimated(const std::vector<at::Tensor>& inputs) const {
+  const at::Tensor &z = inputs[0], &skip = inputs[8], &out = inputs[9];
   NoisyClips asked;
-  asked.signal_BT = there[0].expand({z_BTHWC.size(0), -1});
-  asked.index_BT = there[1];
-  asked.role_BT = there[2];
-  asked.labels_B = shown.labels_B;
-  asked.text_BE = shown.text_BE;
-  const at::Tensor &in = there[3], &skip = there[4], &out = there[5];
-  const at::Tensor said = ask(asked, z_BTHWC, in, shown.small_BTHWC);
+  asked.labels_B = inputs[1];
+  asked.text_BE = inputs[2];
+  asked.signal_BT = inputs[4].expand({z.size(0), -1});
+  asked.index_BT = inputs[5];
+  asked.role_BT = inputs[6];
+  const at::Tensor said = ask(asked, z, inputs[7], inputs[3]);
   const int64_t channels = shape_.channels;
-  Estimate estimate{skip * z_BTHWC + out * said.slice(-1, 0, channels), {}};
-  if (config_.learned_variance()) estimate.variance = (said.slice(-1, channels) + 1) / 2;
-  return estimate;
+  return {skip * z + out * said.slice(-1, 0, channels),
+          config_.learned_variance() ? (said.slice(-1, channels) + 1) / 2 : at::Tensor()};
 }
 
 }  // namespace lf

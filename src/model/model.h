@@ -96,14 +96,15 @@ class Model {
   virtual int64_t images_per_clip() const { return 0; }
   // Why a training step of it cannot be recorded once and replayed on a GPU, a clause after
   // "because"; "" if it can. Then what the loss computes is the same in each step but for the
-  // clips, keyed numbers and chosen_on_host(), after its first step it never waits for the device,
-  // and after_update() does nothing.
+  // clips, keyed numbers and chosen_on_host(), and after its first step neither it nor
+  // after_update() waits for the device.
   virtual std::string unrecordable() const {
     return "this model decides in each step what to compute";
   }
-  // Called by all ranks after a step of `images` clips in which every phase's weights moved; not
-  // after one that was skipped. For state that is not moved by gradients, such as codebooks.
-  virtual void after_update(int64_t /*images*/) {}
+  // Called by all ranks after each step of `images` clips, for state that is not moved by
+  // gradients, such as codebooks. Where `moved`, a number on the device, is 0, the step was skipped
+  // on all ranks: some phase's weights did not move, and such state must not either.
+  virtual void after_update(int64_t /*images*/, const at::Tensor& /*moved*/) {}
   // What the model makes of these clips, [-1, 1] and of their shape: a reconstruction, or samples.
   virtual at::Tensor preview(const Clips& clips) = 0;
   // The clips after encoding and decoding, or made from the part of them that the model is given,

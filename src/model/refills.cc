@@ -3,9 +3,9 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/full.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 
 #include <cstring>
-#include <functional>
 
 #include "base/error.h"
 
@@ -55,13 +55,14 @@ std::vector<at::Tensor> unpacked(const at::Tensor& bytes, const std::vector<at::
   return out;
 }
 
-size_t layout_of(const std::vector<at::Tensor>& tensors) {
-  std::string text;
-  for (const at::Tensor& tensor : tensors) {
-    text += tensor.defined() ? lf::str(static_cast<int>(tensor.scalar_type()), tensor.sizes(), " ")
-                             : "-";
-  }
-  return std::hash<std::string>{}(text);
+// Not from the memory of what is being recorded: a replay uses that for other things before it
+// comes to this.
+at::Tensor room_outside(int64_t bytes, at::Device device) {
+  const c10::impl::VirtualGuardImpl guard(device.type());
+  const c10::Stream recorded = guard.exchangeStream(guard.getDefaultStream(device));
+  at::Tensor room = at::empty({bytes}, at::TensorOptions().dtype(at::kByte).device(device));
+  guard.exchangeStream(recorded);
+  return room;
 }
 
 at::Tensor room_for(const at::Tensor& tensor) {
@@ -75,6 +76,15 @@ void copy_into(const at::Tensor& kept, const at::Tensor& given, const char* what
 }
 
 }  // namespace
+
+std::string layout_of(const std::vector<at::Tensor>& tensors) {
+  std::string text;
+  for (const at::Tensor& tensor : tensors) {
+    text += tensor.defined() ? lf::str(static_cast<int>(tensor.scalar_type()), tensor.sizes(), " ")
+                             : "- ";
+  }
+  return text;
+}
 
 std::vector<at::Tensor> uploaded(const std::vector<at::Tensor>& tensors, at::Device device) {
   if (device.is_cpu()) return tensors;
@@ -102,8 +112,7 @@ std::vector<at::Tensor> Refills::add(const Clips& part, const HostChoice& make) 
   keys.refills = nullptr;
   const std::vector<at::Tensor> made = make(keys);
   Entry entry{offset(part), offset(part) + part.size(), make, {}, layout_of(made)};
-  entry.bytes = at::empty({static_cast<int64_t>(bytes_of_all(made))},
-                          at::TensorOptions().dtype(at::kByte).device(part.x_BTHWC.device()));
+  entry.bytes = room_outside(static_cast<int64_t>(bytes_of_all(made)), part.x_BTHWC.device());
   entries_.push_back(entry);
   return unpacked(entry.bytes, made);
 }

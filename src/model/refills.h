@@ -6,6 +6,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <string>
 #include <vector>
 
 #include "model/model.h"
@@ -36,14 +37,17 @@ class Refills {
   struct Entry {
     int64_t from, to;  // of the clips
     HostChoice make;
-    at::Tensor bytes;  // on the device
-    size_t layout;     // a hash of shapes and types, which must not change
+    at::Tensor bytes;    // on the device
+    std::string layout;  // which must not change
   };
 
   Clips clips_;
   at::Tensor position_;  // int64 [1]
   std::vector<Entry> entries_;
 };
+
+// Shapes and types, by which recordings are told apart.
+std::string layout_of(const std::vector<at::Tensor>& tensors);
 
 // Copies of host tensors on a device, by one transfer that is not waited for. Undefined ones stay
 // so.

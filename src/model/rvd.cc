@@ -187,20 +187,15 @@ Loss Rvd::loss(const Clips& clips, size_t /*phase*/, bool training) {
   return out;
 }
 
-std::string Rvd::unrecordable() const {
-  return rest_square_.defined()
-             ? "model.rvd.running_scale moves after each step that was not skipped"
-             : "";
-}
-
-void Rvd::after_update(int64_t images) {
+void Rvd::after_update(int64_t images, const at::Tensor& moved) {
   if (!rest_square_.defined()) return;
   const at::NoGradGuard no_grad;
   if (sum_) sum_(seen_);
   const at::Tensor square = (seen_[0] / seen_[1]).to(at::kFloat);
   const double kept = std::exp2(-static_cast<double>(images) / kScaleHalfLife);
-  rest_square_.copy_(
-      at::where(rest_square_ > 0, kept * rest_square_ + (1 - kept) * square, square));
+  const at::Tensor next =
+      at::where(rest_square_ > 0, kept * rest_square_ + (1 - kept) * square, square);
+  rest_square_.copy_(at::where(moved > 0, next, rest_square_));
   seen_.zero_();
 }
 

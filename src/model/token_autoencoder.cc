@@ -2,7 +2,6 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/bincount.h>
 #include <ATen/ops/ones.h>
 #include <torch/csrc/autograd/autograd.h>
 
@@ -25,8 +24,7 @@ constexpr uint32_t kAdversarialFrame = 0, kPerceptualFrame = 1;
 
 // How many codes it would take to be as varied, were all used alike: exp of the entropy.
 at::Tensor perplexity(const at::Tensor& ids, int64_t codes) {
-  const at::Tensor share =
-      at::bincount(ids.flatten(), {}, codes).to(at::kFloat) / static_cast<double>(ids.numel());
+  const at::Tensor share = numbers_of_codes(ids, codes) / static_cast<double>(ids.numel());
   return (-(share * share.clamp_min(1e-30).log()).sum()).exp();
 }
 
@@ -74,11 +72,12 @@ class TokenAutoencoder : public Tokenizer {
     if (discriminator_ || perceptual_) {
       return "its adversarial and perceptual losses set in and change as the run goes on";
     }
-    return quantiser_->decides_on_host() ? "its codebook starts and moves by what the host decides"
-                                         : "";
+    return {};
   }
 
-  void after_update(int64_t images) override { quantiser_->after_update(images); }
+  void after_update(int64_t images, const at::Tensor& moved) override {
+    quantiser_->after_update(images, moved);
+  }
 
   at::Tensor preview(const Clips& clips) override { return reconstruct(clips); }
 

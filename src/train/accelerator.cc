@@ -51,7 +51,7 @@ at::Device choose_device(World& world, const TrainConfig& config, const Accelera
     }
     return at::kCPU;
   }
-  use_device_kernels(accelerator.device->kernels());
+  use_device(accelerator.device);
   if (config.deterministic()) {
     choose_repeatable_algorithms();
   } else {

@@ -142,9 +142,8 @@ void Step::run(const Clips& clips, int64_t images, StepTally& tally) {
   }
   ++steps_;
   remember(images);
-  // One step ahead of the device at most, so that it never waits for the host. What a model does
-  // after an update it can do only when it is known that there was one.
-  const size_t ahead = device_.is_cpu() || !model_->unrecordable().empty() ? 0 : 1;
+  // One step ahead of the device at most, so that it never waits for the host.
+  const size_t ahead = device_.is_cpu() ? 0 : 1;
   while (outcomes_.size() > ahead) settle_first(tally);
 }
 
@@ -176,6 +175,7 @@ void Step::queue(const Clips& clips, StepTally& tally) {
     const at::Tensor finite = at::isfinite(norm).to(at::kFloat);
     moved = moved.defined() ? moved * finite : finite;
   }
+  model_->after_update(config_.train().batch(), moved);
   ema_->update(moved);
   for (Ema& average : tracked_) average.update(moved);
   for (Term& term : terms_) {
@@ -235,7 +235,6 @@ void Step::settle_first(StepTally& tally) {
     ++tally.skipped;
     return;
   }
-  model_->after_update(config_.train().batch());
   const auto parts = static_cast<double>(config_.train().accumulation());
   LossSum sum{1, 0, {}};
   for (const Term& term : terms_) {
