@@ -104,7 +104,7 @@ DiffusionModel::DiffusionModel(const Config& config, const ClipShape& clip, at::
       places_(0),
       marks_(config.model().unet().mark_observed()),
       last_frame_only_(carries_noise(config.recipe())),
-      replays_wanted_(config.train().graph() != StepGraph::OFF),
+      replays_wanted_(config.train().graph() == StepGraph::ON),
       schedule_(config_, shape_.height) {
   check_options(config_, schedule_);
   check_volume(config.model());

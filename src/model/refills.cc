@@ -3,7 +3,6 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/full.h>
-#include <c10/core/impl/VirtualGuardImpl.h>
 
 #include <cstring>
 
@@ -55,16 +54,6 @@ std::vector<at::Tensor> unpacked(const at::Tensor& bytes, const std::vector<at::
   return out;
 }
 
-// Not from the memory of what is being recorded: a replay uses that for other things before it
-// comes to this.
-at::Tensor room_outside(int64_t bytes, at::Device device) {
-  const c10::impl::VirtualGuardImpl guard(device.type());
-  const c10::Stream recorded = guard.exchangeStream(guard.getDefaultStream(device));
-  at::Tensor room = at::empty({bytes}, at::TensorOptions().dtype(at::kByte).device(device));
-  guard.exchangeStream(recorded);
-  return room;
-}
-
 at::Tensor room_for(const at::Tensor& tensor) {
   return tensor.defined() ? at::empty_like(tensor).copy_(tensor) : tensor;
 }
@@ -108,13 +97,18 @@ Refills::Refills(const Clips& clips)
 }
 
 std::vector<at::Tensor> Refills::add(const Clips& part, const HostChoice& make) {
+  const int64_t from = offset(part), to = from + part.size();
+  if (rehearsed_) {
+    LF_CHECK(next_ < entries_.size() && entries_[next_].from == from && entries_[next_].to == to,
+             "a step that is recorded chooses otherwise than in the rehearsal");
+    return entries_[next_++].tensors;
+  }
   Clips keys = part;
   keys.refills = nullptr;
   const std::vector<at::Tensor> made = make(keys);
-  Entry entry{offset(part), offset(part) + part.size(), make, {}, layout_of(made)};
-  entry.bytes = room_outside(static_cast<int64_t>(bytes_of_all(made)), part.x_BTHWC.device());
-  entries_.push_back(entry);
-  return unpacked(entry.bytes, made);
+  const at::Tensor bytes = packed(made).to(part.x_BTHWC.device(), /*non_blocking=*/true);
+  return entries_.emplace_back(Entry{from, to, make, layout_of(made), bytes, unpacked(bytes, made)})
+      .tensors;
 }
 
 void Refills::refill(const Clips& clips) {

@@ -1,7 +1,8 @@
 // What a step that was recorded on a GPU (kernels/device.h) is given anew before each replay: the
 // clips, their position in the run's order, and whatever a model decides on the host by that. The
 // recorded step reads all of it at fixed addresses. Made by train/step, which hands its clips to
-// the model; while the step is recorded, keyed numbers and choices (model.h) enter themselves.
+// the model for a rehearsal, a step like any other in which keyed numbers and choices (model.h)
+// enter themselves, and then for the recording, in which they come again in the same order.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -29,6 +30,9 @@ class Refills {
 
   // The tensors that `make` makes of a part of the clips, on the device, and again at each refill.
   std::vector<at::Tensor> add(const Clips& part, const HostChoice& make);
+  // The rehearsal is over. Memory is taken in it alone: what is taken during a recording belongs to
+  // the recorded step, which uses it for other things before it comes to what is read there.
+  void end_rehearsal() { rehearsed_ = true; }
 
   // Queues the copies for a replay on these clips. Does not wait for the device.
   void refill(const Clips& clips);
@@ -37,13 +41,16 @@ class Refills {
   struct Entry {
     int64_t from, to;  // of the clips
     HostChoice make;
-    at::Tensor bytes;    // on the device
-    std::string layout;  // which must not change
+    std::string layout;               // of what it makes, which must not change
+    at::Tensor bytes;                 // on the device
+    std::vector<at::Tensor> tensors;  // views of them
   };
 
   Clips clips_;
   at::Tensor position_;  // int64 [1]
   std::vector<Entry> entries_;
+  bool rehearsed_ = false;
+  size_t next_ = 0;  // entry of the recording
 };
 
 // Shapes and types, by which recordings are told apart.

@@ -80,9 +80,8 @@ Step::Step(World& world, const Config& config, const ClipShape& shape, at::Devic
   const WorkQueue::Turn turn(work_);
   for (const Phase& part : model_->phases()) {
     optimizers_.emplace_back(part, config.train().optimizer());
-    syncs_.push_back(std::make_unique<GradientSync>(world, group_, as_pairs(part.weights),
-                                                    GradientSyncOptions::from(config.comm())));
   }
+  make_syncs();
   syncs_.front()->broadcast(as_pairs(model_->parameters().buffers()));
   ema_ = std::make_unique<Ema>(config.train().ema(), model_->parameters().weights());
   for (const double width : config.train().ema().tracked_widths()) {
@@ -94,6 +93,15 @@ Step::Step(World& world, const Config& config, const ClipShape& shape, at::Devic
   if (config.train().graph() == StepGraph::ON && !unrecorded_.empty()) {
     fail(Code::kUsage, "train.graph is ON, and the step cannot be recorded because ", unrecorded_,
          "; leave it AUTO");
+  }
+}
+
+void Step::make_syncs() {
+  syncs_.clear();
+  for (const Optimizer& optimizer : optimizers_) {
+    syncs_.push_back(std::make_unique<GradientSync>(world_, group_,
+                                                    as_pairs(optimizer.phase().weights),
+                                                    GradientSyncOptions::from(config_.comm())));
   }
 }
 
@@ -131,8 +139,12 @@ void Step::run(const Clips& clips, int64_t images, StepTally& tally) {
   }
   for (const NamedTensor& column : clips.side) work_.keep(column.tensor);
   set_rates(images, tally);
-  if (recorded_ == nullptr && unrecorded_.empty() && steps_ + 1 >= warm_up()) record(clips);
-  if (recorded_ != nullptr) {
+  const int64_t ahead_of_recording = unrecorded_.empty() ? warm_up() - 1 - steps_ : 2;
+  if (recorded_ == nullptr && ahead_of_recording <= 0) record();
+  if (ahead_of_recording == 1) {
+    refills_ = std::make_unique<Refills>(clips);
+    queue(refills_->clips(), tally);
+  } else if (recorded_ != nullptr) {
     const Clock::time_point begin = Clock::now();
     refills_->refill(clips);
     recorded_->replay();
@@ -185,19 +197,29 @@ void Step::queue(const Clips& clips, StepTally& tally) {
   numbers_ = at::stack(numbers);
 }
 
-// Not executed: the replay that follows is the first to move anything.
-void Step::record(const Clips& clips) {
-  refills_ = std::make_unique<Refills>(clips);
+// Nothing runs: the replay that follows is the first to move anything.
+void Step::record() {
+  refills_->end_rehearsal();
   StepTally unused;
   try {
     recorded_ = accelerator_.device->record([&] { queue(refills_->clips(), unused); }, 0);
+    if (world_.is_root()) LF_INFO("the training step is recorded and replayed as one graph");
+    return;
   } catch (const std::exception& error) {
     const std::string text = error.what();
-    fail(Code::kBug, "the training step could not be recorded: ",
-         printable(text.substr(0, text.find('\n')), 400),
-         "; set train.graph=OFF to run its operations one by one");
+    unrecorded_ = "recording it failed: " + printable(text.substr(0, text.find('\n')), 400);
   }
-  if (world_.is_root()) LF_INFO("the training step is recorded and replayed as one graph");
+  if (config_.train().graph() == StepGraph::ON || world_.size() > 1) {
+    fail(Code::kBug, "the training step could not be recorded (", unrecorded_,
+         "); set train.graph=OFF");
+  }
+  LF_WARN("the training step runs operation by operation, because ", unrecorded_);
+  refills_.reset();
+  // They stand in the middle of a step that never was.
+  if (optimizers_.size() > 1) {
+    for (Optimizer& optimizer : optimizers_) optimizer.enable(true);
+  }
+  make_syncs();
 }
 
 // Queues the way of the step's numbers to the host.

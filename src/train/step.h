@@ -76,12 +76,13 @@ class Step {
   };
 
   std::string why_unrecorded() const;
+  void make_syncs();
   void set_rates(int64_t images, StepTally& tally);
   void queue(const Clips& clips, StepTally& tally);
   void take_turn(size_t phase);
   void accumulate(const Clips& clips, size_t phase, StepTally& tally);
   at::Tensor update(size_t phase);
-  void record(const Clips& clips);
+  void record();
   void remember(int64_t images);
   void settle_first(StepTally& tally);
 
