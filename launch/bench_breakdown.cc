@@ -53,11 +53,9 @@ int64_t flops_of(const std::string& name, at::ArrayRef<const c10::IValue> inputs
   };
   if (name == "aten::mm" || name == "aten::bmm") return product(0, 1);
   if (name == "aten::addmm" || name == "aten::baddbmm") return product(1, 2);
-  if (name == "aten::_scaled_dot_product_flash_attention_for_cpu") {
-    return 4 * numel(inputs[0]) * inputs[1].toTensor().size(2);
-  }
-  if (name == "aten::_scaled_dot_product_flash_attention_for_cpu_backward") {
-    return 10 * numel(inputs[1]) * inputs[2].toTensor().size(2);
+  if (name.starts_with("aten::_scaled_dot_product_") && name.find("math") == std::string::npos) {
+    return name.ends_with("_backward") ? 10 * numel(inputs[1]) * inputs[2].toTensor().size(2)
+                                       : 4 * numel(inputs[0]) * inputs[1].toTensor().size(2);
   }
   if (name == "aten::_convolution") return convolution_flops(inputs, false);
   if (name == "aten::convolution_backward") return convolution_flops(inputs, true);
@@ -76,7 +74,9 @@ struct Observation {
   Open* innermost = nullptr;
 };
 
-thread_local Observation* observation = nullptr;
+// Of the process: the threads that make backward for a GPU take the observer over, one at a time,
+// while the one that called them waits.
+Observation* observation = nullptr;
 
 std::unique_ptr<at::ObserverContext> begin_operation(const at::RecordFunction& function) {
   auto open = std::make_unique<Open>();

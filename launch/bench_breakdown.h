@@ -17,12 +17,12 @@ struct OperationCost {
   double seconds = 0;
 };
 
-// Of all operations while `work` runs on this thread, the longest first. Only products and
-// convolutions count as arithmetic.
+// Of all operations while `work` runs on this thread and on those that make backward for it, the
+// longest first. Only products and convolutions count as arithmetic. Times are the host's.
 std::vector<OperationCost> observe_operations(const std::function<void()>& work);
 
 // Floating-point operations a second of the best of our and LibTorch's matrix products at sizes
-// that lie in the cache, on at::get_num_threads() threads.
+// that lie in the cache, on at::get_num_threads() threads of the CPU.
 double product_peak(bool bfloat16);
 
 }  // namespace lf

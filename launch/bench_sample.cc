@@ -11,12 +11,12 @@
 
 #include "base/json.h"
 #include "base/log.h"
-#include "base/memory.h"
 #include "comm/threads.h"
 #include "config/config.h"
 #include "diffusion/sampler.h"
 #include "eval/clips.h"
 #include "eval/run_model.h"
+#include "launch/bench_device.h"
 #include "launch/commands.h"
 #include "launch/plugin.h"
 #include "launch/synthetic_clips.h"
@@ -75,7 +75,7 @@ int bench_sample(const Arguments& arguments) {
       world, *model, synthetic_clips(config, shape, count * world.size(), 0, world, device), limit);
   const double median = world.max(seconds[seconds.size() / 2]);
   const int64_t levels = levels_of(config, shape), made = count * world.size();
-  const auto peak = static_cast<uint64_t>(world.max(static_cast<int64_t>(peak_memory_bytes())));
+  const auto peak = static_cast<uint64_t>(world.max(peak_memory(device).used));
   if (!world.is_root()) return 0;
   if (arguments.has("--json")) {
     Json json;
@@ -89,6 +89,7 @@ int bench_sample(const Arguments& arguments) {
           json.value(side);
       });
       json.field("ranks", world.size()).field("threads", at::get_num_threads());
+      json.field("device", device.str());
     });
     std::puts(json.text().c_str());
     return 0;

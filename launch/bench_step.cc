@@ -2,6 +2,7 @@
 // It is the trainer's own step (train/step.h): forward, backward, all-reduce, clipping, optimiser,
 // averages. No store, loader, log or checkpoint. What the same network takes in PyTorch is told by
 // tools/peers/engine, which runs this.
+#include <ATen/Context.h>
 #include <ATen/Parallel.h>
 
 #include <algorithm>
@@ -14,12 +15,12 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "base/log.h"
-#include "base/memory.h"
 #include "comm/threads.h"
 #include "comm/world.h"
 #include "config/config.h"
 #include "eval/clips.h"
 #include "launch/bench_breakdown.h"
+#include "launch/bench_device.h"
 #include "launch/commands.h"
 #include "launch/plugin.h"
 #include "launch/synthetic_clips.h"
@@ -33,6 +34,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr int kWarmUp = 3;  // memory, oneDNN's choices of kernels, the first gradients
 constexpr int kFewest = 5, kMost = 100000;
+constexpr double kGiga = 1e9;
 
 double seconds_since(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
@@ -42,13 +44,9 @@ struct StepSpeed {
   std::vector<double> seconds;  // of each step, ascending
   StepTally tally;
   double cpu_seconds = 0;  // of this process in a step, threads that wait for work included
+  double wall = 0;         // of all of them, until the device had made the last
   double at(double part) const {
     return seconds[static_cast<size_t>(part * static_cast<double>(seconds.size() - 1))];
-  }
-  double total() const {
-    double sum = 0;
-    for (const double one : seconds) sum += one;
-    return sum;
   }
 };
 
@@ -57,6 +55,13 @@ class Steps {
  public:
   Steps(Step& step, const Config& config, Clips clips)
       : step_(step), batch_(config.train().batch()), clips_(std::move(clips)) {}
+  int warm_up() const { return std::max(kWarmUp, step_.warm_up()); }
+  at::Device device() const { return clips_.x_BTHWC.device(); }
+  // Until all of them are made.
+  void settle(StepTally& tally) {
+    step_.settle(tally);
+    wait_for(device());
+  }
   double one(StepTally& tally) {  // its seconds
     const Clock::time_point begin = Clock::now();
     step_.run(clips_, images_, tally);
@@ -71,15 +76,23 @@ class Steps {
   Clips clips_;
 };
 
+// On a GPU a step's own seconds are the host's, which runs ahead of it; their sum is the device's.
 StepSpeed measure(World& world, Steps& steps_of_run, double limit) {
   StepSpeed speed;
   StepTally unused;
-  double last = 0;
-  for (int i = 0; i < kWarmUp; ++i) last = steps_of_run.one(unused);
+  for (int i = 1; i < steps_of_run.warm_up(); ++i) steps_of_run.one(unused);
+  steps_of_run.settle(unused);
+  const Clock::time_point trial = Clock::now();
+  steps_of_run.one(unused);
+  steps_of_run.settle(unused);
+  const double last = seconds_since(trial);
   // All ranks make the same number of steps.
   const int64_t steps = world.max(std::clamp<int64_t>(std::llround(limit / last), kFewest, kMost));
   const std::clock_t cpu = std::clock();
+  const Clock::time_point begin = Clock::now();
   for (int64_t i = 0; i < steps; ++i) speed.seconds.push_back(steps_of_run.one(speed.tally));
+  steps_of_run.settle(speed.tally);
+  speed.wall = seconds_since(begin);
   speed.cpu_seconds =
       static_cast<double>(std::clock() - cpu) / CLOCKS_PER_SEC / static_cast<double>(steps);
   std::sort(speed.seconds.begin(), speed.seconds.end());
@@ -87,32 +100,48 @@ StepSpeed measure(World& world, Steps& steps_of_run, double limit) {
 }
 
 // Where a step's time goes; its `median` is without an observer, the operations' own times are with
-// one, which makes small ones longer.
+// one, which makes small ones longer. Of a GPU the times are its kernels', on the device.
 struct Breakdown {
   std::vector<OperationCost> operations;  // of one step
   double observed = 0, flops = 0, peak = 0;
+  DevicePeaks peaks;  // of a GPU
 };
 
 Breakdown break_down(Steps& steps, bool bfloat16) {
   constexpr int kObserved = 5;
   StepTally unused;
   Breakdown out;
-  out.operations = observe_operations([&] {
-    for (int i = 0; i < kObserved; ++i) out.observed += steps.one(unused) / kObserved;
-  });
+  const bool on_gpu = !steps.device().is_cpu();
+  const auto some = [&] {
+    const Clock::time_point begin = Clock::now();
+    for (int i = 0; i < kObserved; ++i) steps.one(unused);
+    steps.settle(unused);
+    out.observed = seconds_since(begin) / kObserved;
+  };
+  out.operations = observe_operations(some);
+  for (const OperationCost& cost : out.operations) {
+    out.flops += static_cast<double>(cost.flops) / kObserved;
+  }
+  if (on_gpu) {
+    out.operations = observe_kernels(steps.device(), some);
+    out.peaks = device_peaks(steps.device());
+    // cuDNN's convolutions take TF32 for single precision unless told otherwise.
+    out.peak = bfloat16                               ? out.peaks.bfloat16
+               : at::globalContext().allowTF32CuDNN() ? out.peaks.tf32
+                                                      : out.peaks.single;
+  } else {
+    out.peak = product_peak(bfloat16);
+  }
   for (OperationCost& cost : out.operations) {
     cost.calls /= kObserved;
     cost.flops /= kObserved;
     cost.seconds /= kObserved;
-    out.flops += static_cast<double>(cost.flops);
   }
-  out.peak = product_peak(bfloat16);
   return out;
 }
 
 void print(const Breakdown& breakdown, double median) {
   constexpr size_t kLines = 20;
-  constexpr double kGiga = 1e9;
   double outside = breakdown.observed, rest = 0;
   std::printf("\n%-58s%8s%10s%8s%10s\n", "operation", "calls", "ms", "share", "GFLOP/s");
   const auto line = [&](const std::string& name, int64_t calls, double seconds, double flops) {
@@ -134,23 +163,38 @@ void print(const Breakdown& breakdown, double median) {
       "%.1f %% of that\n",
       breakdown.flops / kGiga, breakdown.flops / median / kGiga, breakdown.peak / kGiga,
       100 * breakdown.flops / median / breakdown.peak);
+  if (breakdown.peaks.single == 0) return;
+  std::printf("products of 8192x8192 on this GPU, GFLOP/s: BF16 %.0f, TF32 %.0f, FP32 %.0f\n",
+              breakdown.peaks.bfloat16 / kGiga, breakdown.peaks.tf32 / kGiga,
+              breakdown.peaks.single / kGiga);
 }
 
 struct Report {
   double median, model, communication;
-  int64_t peak_bytes;
+  PeakMemory peak;
+  std::string graph;  // "recorded", or why it is not
 };
 
 // Collective: the slowest and largest rank counts.
-Report over_ranks(World& world, const StepSpeed& speed) {
-  return {world.max(speed.at(0.5)), world.max(speed.tally.model / speed.total()),
-          world.max(speed.tally.communication / speed.total()),
-          world.max(static_cast<int64_t>(peak_memory_bytes()))};
+Report over_ranks(World& world, const StepSpeed& speed, const Step& step, at::Device device) {
+  const PeakMemory peak = peak_memory(device);
+  const double each = speed.wall / static_cast<double>(speed.seconds.size());
+  return {world.max(device.is_cpu() ? speed.at(0.5) : each),
+          world.max(std::min(1.0, speed.tally.model / speed.wall)),
+          world.max(speed.tally.communication / speed.wall),
+          {world.max(peak.used), world.max(peak.taken)},
+          step.recorded() ? "recorded" : "not recorded: " + step.unrecorded()};
 }
 
 void add(const Breakdown& breakdown, double median, Json& json) {
   json.field("flops_per_step", breakdown.flops).field("peak_flops_per_s", breakdown.peak);
   json.field("peak_share", breakdown.flops / median / breakdown.peak);
+  if (breakdown.peaks.single > 0) {
+    json.object("gpu_flops_per_s", [&] {
+      json.field("BF16", breakdown.peaks.bfloat16).field("TF32", breakdown.peaks.tf32);
+      json.field("FP32", breakdown.peaks.single);
+    });
+  }
   json.field("observed_ms_per_step", 1e3 * breakdown.observed);
   json.array("operations", [&] {
     for (const OperationCost& cost : breakdown.operations) {
@@ -163,13 +207,14 @@ void add(const Breakdown& breakdown, double median, Json& json) {
 }
 
 std::string as_json(const Report& report, const StepSpeed& speed, const Config& config,
-                    const ClipShape& shape, int64_t parameters, int ranks,
+                    const ClipShape& shape, at::Device device, int64_t parameters, int ranks,
                     const Breakdown* breakdown) {
   Json json;
   json.object([&] {
     json.field("ms_per_step", 1e3 * report.median);
     json.field("clips_per_s", config.train().batch() / report.median);
-    json.field("peak_bytes", report.peak_bytes);
+    json.field("peak_bytes", report.peak.used).field("taken_bytes", report.peak.taken);
+    json.field("graph", report.graph);
     json.object("ms_spread", [&] {
       json.field("min", 1e3 * speed.at(0)).field("lower_quartile", 1e3 * speed.at(0.25));
       json.field("upper_quartile", 1e3 * speed.at(0.75)).field("max", 1e3 * speed.at(1));
@@ -183,10 +228,25 @@ std::string as_json(const Report& report, const StepSpeed& speed, const Config& 
         json.value(side);
     });
     json.field("precision", Precision_Name(config.train().precision()));
+    json.field("device", device.str());
     json.field("ranks", ranks).field("threads", at::get_num_threads());
     if (breakdown != nullptr) add(*breakdown, report.median, json);
   });
   return json.text();
+}
+
+// Of a step of the same config that is not recorded: a graph shows no operations.
+Breakdown break_down_launched(World& world, Config config, const ClipShape& shape,
+                              at::Device device, const Accelerator& accelerator) {
+  config.mutable_train()->set_graph(OFF);
+  Step step(world, config, shape, device, accelerator);
+  Steps steps(step, config,
+              synthetic_clips(config, shape, config.train().batch(), step.model().images_per_clip(),
+                              world, device));
+  StepTally unused;
+  for (int i = 0; i < steps.warm_up(); ++i) steps.one(unused);
+  steps.settle(unused);
+  return break_down(steps, config.train().precision() == BF16);
 }
 
 }  // namespace
@@ -205,25 +265,24 @@ int bench_step(const Arguments& arguments) {
   at::set_num_threads(threads_of_rank(world, threads));
   const ClipShape shape = shape_of_config(config);
   const bool breakdown_wanted = arguments.has("--breakdown");
-  if (breakdown_wanted && !device.is_cpu()) {
-    fail(Code::kUsage, "--breakdown times operations as the CPU ends them; set train.device=CPU");
-  }
   StepSpeed speed;
+  Report report{};
   Breakdown breakdown;
   int64_t parameters = 0;
   {
-    Step step(world, config, shape, device, accelerator.backend);
+    Step step(world, config, shape, device, accelerator);
     parameters = step.model().parameters().count();
     Steps steps(step, config,
                 synthetic_clips(config, shape, config.train().batch(),
                                 step.model().images_per_clip(), world, device));
     speed = measure(world, steps, seconds);
-    if (breakdown_wanted) breakdown = break_down(steps, config.train().precision() == BF16);
+    report = over_ranks(world, speed, step, device);
   }
-  const Report report = over_ranks(world, speed);
+  // Operation by operation, also where the step itself is recorded.
+  if (breakdown_wanted) breakdown = break_down_launched(world, config, shape, device, accelerator);
   if (!world.is_root()) return 0;
   if (arguments.has("--json")) {
-    std::puts(as_json(report, speed, config, shape, parameters, world.size(),
+    std::puts(as_json(report, speed, config, shape, device, parameters, world.size(),
                       breakdown_wanted ? &breakdown : nullptr)
                   .c_str());
     return 0;
@@ -237,8 +296,13 @@ int bench_step(const Arguments& arguments) {
       config.train().batch() / report.median,
       human_count(static_cast<uint64_t>(parameters)).c_str(),
       Precision_Name(config.train().precision()).c_str(), world.size(), at::get_num_threads(),
-      human_bytes(static_cast<uint64_t>(report.peak_bytes)).c_str(),
+      human_bytes(static_cast<uint64_t>(report.peak.used)).c_str(),
       100 * (report.model - report.communication), 100 * report.communication);
+  if (!device.is_cpu()) {
+    std::printf("%s, %s taken for it; the step is %s\n", device.str().c_str(),
+                human_bytes(static_cast<uint64_t>(report.peak.taken)).c_str(),
+                report.graph.c_str());
+  }
   if (breakdown_wanted) print(breakdown, report.median);
   return 0;
 }

@@ -227,7 +227,8 @@ constexpr Option kBenchStepOptions[] = {
     {"--seconds", "N", "how long to measure, 1 to 3600; at least 5 steps are made (default: 10)"},
     {"--breakdown", "",
      "also which operations take the time, their arithmetic, and what part of the\n"
-     "speed of products alone a step reaches; on CPU"},
+     "speed of products alone a step reaches; of a GPU its kernels, and the products of\n"
+     "each precision"},
     {"--json", "", "one JSON object alone on stdout"},
 };
 
@@ -371,9 +372,12 @@ constexpr Command kCommands[] = {
      "of\n"
      "the shape that the config's source and recipe give; no store is read. The median over the "
      "steps\n"
-     "after three that warm up is told. Under mpirun all ranks take part, and train.batch is "
-     "shared "
-     "out.",
+     "after three that warm up is told; on a GPU the mean over all of them, from when it was idle "
+     "until\n"
+     "it is again, and its memory (--set train.graph=OFF launches every operation by itself). "
+     "Under "
+     "mpirun\n"
+     "all ranks take part, and train.batch is shared out.",
      "lastframe bench step --config configs/quickstart.pbtxt --threads 1 --json\n"
      "mpirun -n 2 --bind-to none lastframe bench step --config configs/quickstart.pbtxt",
      kBenchStepOptions, bench_step},

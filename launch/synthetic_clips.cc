@@ -32,6 +32,7 @@ Clips synthetic_clips(const Config& config, const ClipShape& shape, int64_t coun
   }
   // A class that every labelled set has.
   clips.labels_B = at::zeros({share}, at::TensorOptions().dtype(at::kLong).device(device));
+  clips.label_range = {0, 0};
   return clips;
 }
 

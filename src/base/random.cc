@@ -1,22 +1,17 @@
-// Philox, its vector form, normals by Box and Muller with our own polynomials, and the permutation.
-// The polynomials were fitted at Chebyshev nodes by tools/fixtures/normal_polynomials.py; changing
-// a digit here changes every store that holds noise.
+// Philox in its vector form, streams filled chunk by chunk, and the permutation.
 #include "base/random.h"
 
 #include <algorithm>
 #include <bit>
-#include <cmath>
 
 #include "base/error.h"
 #include "base/isa.h"
+#include "base/random_lanes.h"
 
 namespace lf {
 namespace {
 
-constexpr uint32_t kMultiply0 = 0xD2511F53, kMultiply1 = 0xCD9E8D57;
-constexpr uint32_t kWeyl0 = 0x9E3779B9, kWeyl1 = 0xBB67AE85;
-constexpr int kRounds = 10;
-constexpr size_t kBlocks = 16;          // made together
+constexpr size_t kBlocks = kBlocksTogether;
 constexpr size_t kChunk = 4 * kBlocks;  // words of them
 
 __extension__ using uint128 = unsigned __int128;
@@ -27,8 +22,7 @@ struct Keyed {
 };
 
 Keyed keyed(const Stream& stream, uint32_t block_high) {
-  const auto key =
-      philox(stream.seed, {static_cast<uint32_t>(stream.purpose), stream.c, block_high, 0x4c46u});
+  const auto key = stream_key(stream, block_high);
   return {key[0], key[1], static_cast<uint32_t>(stream.a), static_cast<uint32_t>(stream.a >> 32),
           stream.b};
 }
@@ -60,55 +54,6 @@ LF_INLINE void philox_chunk(const Keyed& key, uint32_t first, uint32_t* words) {
   }
 }
 
-// ln x for x in (0, 1]: x = 2^e m with m in [sqrt(1/2), sqrt(2)), ln m = f - f^2/2 + f^3 P(f).
-LF_INLINE float natural_log(float x) {
-  constexpr uint32_t kRootHalf = 0x3f3504f3;
-  const uint32_t shifted = std::bit_cast<uint32_t>(x) + (0x3f800000 - kRootHalf);
-  const float e = static_cast<float>(static_cast<int32_t>(shifted >> 23) - 127);
-  const float f = std::bit_cast<float>((shifted & 0x007fffff) + kRootHalf) - 1.0f;
-  float p = 0.07149753719568253f;
-  p = std::fma(p, f, -0.115712009370327f);
-  p = std::fma(p, f, 0.11661510914564133f);
-  p = std::fma(p, f, -0.12411050498485565f);
-  p = std::fma(p, f, 0.14249937236309052f);
-  p = std::fma(p, f, -0.1666848063468933f);
-  p = std::fma(p, f, 0.20000708103179932f);
-  p = std::fma(p, f, -0.24999989569187164f);
-  p = std::fma(p, f, 0.3333333134651184f);
-  const float square = f * f;
-  const float log_m = std::fma(square * f, p, std::fma(square, -0.5f, f));
-  return std::fma(e, 0.693147182464599609375f, log_m);
-}
-
-// Two normals from two words: radius from the first (31 bits, so the tail ends at 6.66), angle from
-// the second: two bits of quadrant, 24 bits within it, measured from the quadrant's middle.
-LF_INLINE void box_muller(uint32_t w0, uint32_t w1, float* out0, float* out1) {
-  const float u = std::fma(static_cast<float>(static_cast<int32_t>(w0 >> 1)), 0x1p-31f, 0x1p-32f);
-  const float radius = std::sqrt(-2.0f * natural_log(u));
-  const float y = std::fma(static_cast<float>(static_cast<int32_t>((w1 & 0x3fffffff) >> 6)),
-                           0x1p-24f, 0x1p-25f - 0.5f);
-  const float z = y * y;
-  float s = 0.00015820653061382473f;
-  s = std::fma(s, z, -0.004681266378611326f);
-  s = std::fma(s, z, 0.07969257980585098f);
-  s = std::fma(s, z, -0.6459640860557556f);
-  s = std::fma(s, z, 1.5707963705062866f);
-  s = s * y;
-  float c = 0.00090362987248227f;
-  c = std::fma(c, z, -0.02086007036268711f);
-  c = std::fma(c, z, 0.25366920232772827f);
-  c = std::fma(c, z, -1.2337005138397217f);
-  c = std::fma(c, z, 1.0f);
-  // Turning by the quadrant swaps them and flips signs.
-  const uint32_t swap = 0u - ((w1 >> 30) & 1u);
-  const uint32_t sb = std::bit_cast<uint32_t>(s), cb = std::bit_cast<uint32_t>(c);
-  const uint32_t flip = w1 & 0x80000000u;
-  const uint32_t first = ((cb & ~swap) | (sb & swap)) ^ flip ^ (swap & 0x80000000u);
-  const uint32_t second = ((sb & ~swap) | (cb & swap)) ^ flip;
-  *out0 = radius * std::bit_cast<float>(first);
-  *out1 = radius * std::bit_cast<float>(second);
-}
-
 struct BitsKernel {
   static LF_INLINE void run(Keyed key, uint32_t chunk, size_t chunks, uint32_t* out) {
     for (size_t i = 0; i < chunks; ++i) {
@@ -125,7 +70,7 @@ struct UniformKernel {
       uint32_t words[kChunk];
       philox_chunk(key, (chunk + static_cast<uint32_t>(i)) * kBlocks, words);
       for (size_t k = 0; k < kChunk; ++k) {
-        out[i * kChunk + k] = static_cast<float>(static_cast<int32_t>(words[k] >> 8)) * 0x1p-24f;
+        out[i * kChunk + k] = unit_interval(words[k]);
       }
     }
   }
@@ -186,15 +131,15 @@ uint64_t mix(uint64_t value, uint64_t key) {
 }  // namespace
 
 std::array<uint32_t, 4> philox(uint64_t key, const std::array<uint32_t, 4>& counter) {
-  std::array<uint32_t, 4> c = counter;
-  uint32_t k0 = static_cast<uint32_t>(key), k1 = static_cast<uint32_t>(key >> 32);
-  for (int round = 0; round < kRounds; ++round, k0 += kWeyl0, k1 += kWeyl1) {
-    const uint64_t p0 = static_cast<uint64_t>(kMultiply0) * c[0];
-    const uint64_t p1 = static_cast<uint64_t>(kMultiply1) * c[2];
-    c = {static_cast<uint32_t>(p1 >> 32) ^ c[1] ^ k0, static_cast<uint32_t>(p1),
-         static_cast<uint32_t>(p0 >> 32) ^ c[3] ^ k1, static_cast<uint32_t>(p0)};
-  }
-  return c;
+  std::array<uint32_t, 4> words = counter;
+  philox_block(static_cast<uint32_t>(key), static_cast<uint32_t>(key >> 32), words.data());
+  return words;
+}
+
+std::array<uint32_t, 2> stream_key(const Stream& stream, uint32_t block_high) {
+  const auto key =
+      philox(stream.seed, {static_cast<uint32_t>(stream.purpose), stream.c, block_high, 0x4c46u});
+  return {key[0], key[1]};
 }
 
 void uniform_bits(const Stream& stream, uint64_t first, size_t count, uint32_t* out) {

@@ -43,6 +43,10 @@ struct Stream {
   uint32_t c = 0;
 };
 
+// The key of the blocks of a stream whose numbers have this upper half, for who makes them
+// elsewhere (random_lanes.h).
+std::array<uint32_t, 2> stream_key(const Stream& stream, uint32_t block_high);
+
 // Elements [first, first + count) of a stream, whatever chunks they are asked for in.
 void uniform_bits(const Stream& stream, uint64_t first, size_t count, uint32_t* out);
 void uniform(const Stream& stream, uint64_t first, size_t count, float* out);  // [0, 1), 24 bits

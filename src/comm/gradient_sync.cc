@@ -1,6 +1,7 @@
 #include "comm/gradient_sync.h"
 
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/_foreach_zero.h>
 #include <torch/csrc/autograd/function.h>
 #include <torch/csrc/autograd/variable.h>
 
@@ -193,10 +194,12 @@ void GradientSync::backward(const at::Tensor& loss, bool will_sync) {
 }
 
 void GradientSync::zero_gradients() {
+  std::vector<at::Tensor> gradients;
   for (auto& entry : parameters_) {
     at::Tensor& gradient = entry.second.mutable_grad();
-    if (gradient.defined()) gradient.zero_();
+    if (gradient.defined()) gradients.push_back(gradient);
   }
+  if (!gradients.empty()) at::_foreach_zero_(gradients);
 }
 
 int64_t GradientSync::buckets() const {

@@ -4,6 +4,7 @@
 
 #include <ATen/cuda/CUDAEvent.h>
 #include <ATen/cuda/CUDAGraph.h>
+#include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAFunctions.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
@@ -12,6 +13,7 @@
 
 #include "base/error.h"
 #include "cuda/clip_kernels.h"
+#include "cuda/keyed_kernels.h"
 
 namespace lf {
 namespace {
@@ -23,16 +25,17 @@ void check(cudaError_t status, const char* what) {
 class RecordedGraph : public RecordedStep {
  public:
   RecordedGraph(const std::function<void()>& step, int warm_up) {
-    // The default stream cannot be captured; the side stream runs after what is queued already.
     const c10::cuda::CUDAStream current = c10::cuda::getCurrentCUDAStream();
-    const c10::cuda::CUDAStream side = c10::cuda::getStreamFromPool();
-    at::cuda::CUDAEvent queued;
-    queued.record(current);
-    queued.block(side);
+    const bool is_default = current == c10::cuda::getDefaultCUDAStream();
+    // Another stream runs after what is queued on the current one already.
+    const c10::cuda::CUDAStream own = is_default ? c10::cuda::getStreamFromPool() : current;
+    wait_for(own, current);
     {
-      const c10::cuda::CUDAStreamGuard guard(side);
+      const c10::cuda::CUDAStreamGuard guard(own);
       for (int i = 0; i < warm_up; ++i) step();
-      side.synchronize();
+      own.synchronize();
+      // The recorded step has memory of its own, so what the ones before left is of no more use.
+      c10::cuda::CUDACachingAllocator::emptyCache();
       // Thread-local: the loader's threads may ask for page-locked memory in the meantime, which a
       // global capture would forbid them.
       graph_.capture_begin({0, 0}, cudaStreamCaptureModeThreadLocal);
@@ -44,14 +47,19 @@ class RecordedGraph : public RecordedStep {
       }
       graph_.capture_end();
     }
-    at::cuda::CUDAEvent recorded;
-    recorded.record(side);
-    recorded.block(current);
+    wait_for(current, own);
   }
 
   void replay() override { graph_.replay(); }
 
  private:
+  static void wait_for(const c10::cuda::CUDAStream& waiting, const c10::cuda::CUDAStream& other) {
+    if (waiting == other) return;
+    at::cuda::CUDAEvent queued;
+    queued.record(other);
+    queued.block(waiting);
+  }
+
   // The stream must leave capture mode; the error worth telling is the step's.
   void end_broken_capture() noexcept {
     try {
@@ -99,7 +107,9 @@ class CudaDevice : public Device {
 
   const DeviceKernels* kernels() const override {
 #ifdef LF_CUDA_KERNELS
-    static constexpr DeviceKernels kTable = {.to_signed_unit = &to_signed_unit};
+    static constexpr DeviceKernels kTable = {.to_signed_unit = &to_signed_unit,
+                                             .keyed_uniform = &keyed_uniform,
+                                             .keyed_normal = &keyed_normal};
     return &kTable;
 #else
     return nullptr;
@@ -111,6 +121,12 @@ class CudaDevice : public Device {
                              void* stream) {
     check(cuda_to_signed_unit(clips, shape, out, static_cast<cudaStream_t>(stream)),
           "to_signed_unit");
+  }
+  static void keyed_uniform(const KeyedNumbers& wanted, float* out, void* stream) {
+    check(cuda_keyed_uniform(wanted, out, static_cast<cudaStream_t>(stream)), "keyed_uniform");
+  }
+  static void keyed_normal(const KeyedNumbers& wanted, float* out, void* stream) {
+    check(cuda_keyed_normal(wanted, out, static_cast<cudaStream_t>(stream)), "keyed_normal");
   }
 };
 

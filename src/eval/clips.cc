@@ -5,6 +5,8 @@
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/tensor.h>
 
+#include <algorithm>
+
 #include "data/source.h"
 #include "data/store.h"
 
@@ -41,6 +43,10 @@ Clips clips_from_batch(const Batch& batch, uint64_t seed, at::Device device) {
   }
   std::vector<int64_t> labels(batch.labels.begin(), batch.labels.end());
   out.labels_B = wrap(labels.data(), {clips}, {1}, at::kLong).clone().to(device);
+  if (!labels.empty()) {
+    const auto [least, largest] = std::minmax_element(labels.begin(), labels.end());
+    out.label_range = {*least, *largest};
+  }
   for (const SideBatch& side : batch.side) {
     if (side.floats.empty()) continue;
     const auto width = static_cast<int64_t>(side.floats.size()) / clips;

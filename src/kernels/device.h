@@ -17,6 +17,14 @@ struct BatchShape {
   int64_t clips = 0, frames = 0, height = 0, width = 0, channels = 0;
 };
 
+// Random numbers keyed by clips, [clips, row]: element i of clip n is number i of the stream whose
+// key (stream_key() of base/random, upper half 0) is this, at position first + n.
+struct KeyedNumbers {
+  uint32_t key0 = 0, key1 = 0, layer = 0;
+  int64_t first = 0, clips = 0, row = 0;
+  const int64_t* position = nullptr;  // on the device, added to `first`; null: nothing
+};
+
 // Kernels are queued on `stream` (a cudaStream_t; nullptr is the default stream) and return at
 // once. Trouble is thrown as Code::kBug: wrong pointers and shapes are our own mistakes.
 struct DeviceKernels {
@@ -24,6 +32,9 @@ struct DeviceKernels {
   // bits as on the CPU. 0 -> -1, 255 -> 1.
   void (*to_signed_unit)(const uint8_t* clips_NTHWC, const BatchShape& shape, float* out_NTCHW,
                          void* stream);
+  // [0, 1) and N(0, 1), the same bits as uniform() and normal() on the CPU.
+  void (*keyed_uniform)(const KeyedNumbers& wanted, float* out, void* stream);
+  void (*keyed_normal)(const KeyedNumbers& wanted, float* out, void* stream);
 };
 
 // A step of fixed shapes and addresses, recorded. Not thread-safe.
@@ -45,14 +56,21 @@ class Device {
   // Code::kUsage if the machine has no more of it.
   virtual std::shared_ptr<void> pinned(size_t bytes) = 0;
 
-  // Runs `step` `warm_up` times on a stream of its own (autotuning, allocations, DDP's first 11
-  // steps), then records it. What the step allocates stays reserved while the result lives. A step
-  // that throws while it is recorded throws out of here.
+  // Runs `step` `warm_up` times (autotuning, allocations, DDP's first 11 steps), then records it,
+  // all on the current stream, or on one of its own where that is the default stream, which cannot
+  // be recorded. What the step allocates stays reserved while the result lives. A step that throws
+  // while it is recorded throws out of here.
   virtual std::unique_ptr<RecordedStep> record(const std::function<void()>& step, int warm_up) = 0;
 
   // nullptr if the plugin was built where there was no nvcc.
   virtual const DeviceKernels* kernels() const = 0;
 };
+
+// What the process computes with, chosen by train/accelerator; nullptr on the CPU. Its kernels;
+// nullptr too where the plugin has none.
+Device* used_device();
+const DeviceKernels* device_kernels();
+void use_device(Device* device);
 
 // The plugin exports `extern "C" lf::Device* lf_device()`: one object that lives as long as the
 // plugin stays open, never null.

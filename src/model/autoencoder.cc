@@ -94,6 +94,7 @@ class Autoencoder : public Model {
     return out;
   }
 
+  std::string unrecordable() const override { return {}; }
   at::Tensor preview(const Clips& clips) override { return reconstruct(clips); }
 
   at::Tensor reconstruct(const Clips& clips) override {

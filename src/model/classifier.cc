@@ -121,6 +121,10 @@ class Classifier : public Model {
     return {total, {{"cross_entropy", total.detach()}, {"accuracy", accuracy}}};
   }
 
+  std::string unrecordable() const override {
+    return "a classifier cuts every clip at a place of its own";
+  }
+
   // The clips, those that are taken for another class darkened.
   at::Tensor preview(const Clips& clips) override {
     const at::Tensor guess = network_.logits(network_.features(clips.x_BTHWC)).argmax(1);
@@ -130,8 +134,7 @@ class Classifier : public Model {
 
  private:
   void check_labels(const Clips& clips) const {
-    const int64_t low = clips.labels_B.min().item<int64_t>(),
-                  high = clips.labels_B.max().item<int64_t>();
+    const auto [low, high] = label_range(clips);
     if (low < 0) {
       fail(Code::kUsage, "a clip near position ", clips.first_position,
            " has no label, a classifier needs one for every clip; build the store from a labelled "

@@ -63,6 +63,8 @@ class CodePrior : public Model {
     return {loss, {}};
   }
 
+  std::string unrecordable() const override { return {}; }
+
   at::Tensor preview(const Clips& clips) override {
     SampleRequest request;
     request.seed = clips.seed;
@@ -102,8 +104,7 @@ class CodePrior : public Model {
     return tokenizer_->encode(x_BTHWC);
   }
 
-  void check_labels(const at::Tensor& labels) const {
-    const auto largest = labels.numel() == 0 ? 0 : labels.max().item<int64_t>();
+  void check_labels(int64_t largest) const {
     if (largest >= config_.classes()) {
       fail(Code::kUsage, "there is a label ", largest, ", but model.code_prior.classes is ",
            config_.classes(), "; give one more than the largest label");
@@ -113,7 +114,10 @@ class CodePrior : public Model {
   at::Tensor labels_for_training(const Clips& clips, bool training) const {
     const at::Tensor none = at::full_like(clips.labels_B, -1);
     if (config_.classes() == 0) return none;
-    check_labels(clips.labels_B);
+    chosen_on_host(clips, [this](const Clips& keys) {
+      if (keys.size() > 0) check_labels(label_range(keys)[1]);
+      return std::vector<at::Tensor>{};
+    });
     if (!training) return clips.labels_B;
     const at::Tensor luck = keyed_uniform(clips, Purpose::kDropout, 0, {});
     return at::where(luck < config_.label_dropout(), none, clips.labels_B);
@@ -123,7 +127,7 @@ class CodePrior : public Model {
     const at::TensorOptions integers = key.x_BTHWC.options().dtype(at::kLong);
     if (config_.classes() == 0) return at::full({request.count}, -1, integers);
     if (request.labels_B.defined()) {
-      check_labels(request.labels_B);
+      if (request.labels_B.numel() > 0) check_labels(request.labels_B.max().item<int64_t>());
       return request.labels_B;
     }
     const at::Tensor luck = keyed_uniform(key, Purpose::kGenerated, 0, {});
@@ -159,7 +163,7 @@ class CodePrior : public Model {
       hidden = hidden.logical_and(frame == chosen);
       mask = network_.frame_mask(places + 1);
     }
-    const at::Tensor shown = at::where(hidden, network_.mask(), ids);
+    const at::Tensor shown = ids.masked_fill(hidden, network_.mask());
     const at::Tensor tokens = at::cat({begin, network_.embed(shown, 0)}, 1);
     const at::Tensor logits = network_.logits(tokens, mask).slice(1, 1);
     const at::Tensor wrong =

@@ -5,7 +5,6 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/embedding.h>
 #include <ATen/ops/exp.h>
-#include <ATen/ops/where.h>
 
 #include <cmath>
 
@@ -35,7 +34,7 @@ at::Tensor Conditioning::operator()(const at::Tensor& level_BTE, const NoisyClip
   if (classes.defined()) {
     const int64_t none = classes.size(0) - 1;
     e = e + (clips.labels_B.defined()
-                 ? at::embedding(classes, at::where(clips.labels_B < 0, none, clips.labels_B))
+                 ? at::embedding(classes, clips.labels_B.masked_fill(clips.labels_B < 0, none))
                        .unsqueeze(1)
                  : classes[none]);
   }

@@ -3,7 +3,6 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/tensor.h>
-#include <ATen/ops/where.h>
 
 #include <algorithm>
 #include <cmath>
@@ -22,7 +21,28 @@ struct DiffusionModel::Lesson {
   at::Tensor frame_BT;  // int64, which of the batch's frames is in which place; undefined: all
   at::Tensor alpha, sigma, in, skip, out, image, noise;  // [B, T, 1, 1, 1]
   at::Tensor weight, share;                              // [B, T]: of the loss; frames' parts of it
-  std::vector<int> steps;                                // of the table
+  VariationalSteps steps;                                // of the table; undefined for others
+
+  // All of these, in one order.
+  std::vector<at::Tensor*> parts() {
+    return {&asked.signal_BT,
+            &asked.index_BT,
+            &asked.role_BT,
+            &frame_BT,
+            &alpha,
+            &sigma,
+            &in,
+            &skip,
+            &out,
+            &image,
+            &noise,
+            &weight,
+            &share,
+            &steps.from_image,
+            &steps.least,
+            &steps.most,
+            &steps.first};
+  }
 };
 
 namespace {
@@ -80,8 +100,8 @@ bool ends_with_last_frame(DiffusionConfig::Frames frames) {
          frames == DiffusionConfig::PREDICT;
 }
 
-void check_labels(const at::Tensor& labels, int64_t classes) {
-  const int64_t largest = labels.numel() == 0 ? -1 : labels.max().item<int64_t>();
+void check_labels(const Clips& clips, int64_t classes) {
+  const int64_t largest = clips.size() == 0 ? -1 : label_range(clips)[1];
   if (largest < classes) return;
   fail(Code::kUsage, "there is a label ", largest, ", but model.diffusion.classes is ", classes,
        "; give one more than the largest label");
@@ -96,9 +116,23 @@ void check_width(const at::Tensor& text, const DiffusionConfig& config) {
 }  // namespace
 
 DiffusionModel::Lesson DiffusionModel::lesson_of(const Clips& clips) const {
+  const std::vector<at::Tensor> chosen = chosen_on_host(clips, [this](const Clips& keys) {
+    Lesson lesson = lesson_on_host(keys);
+    std::vector<at::Tensor> parts;
+    for (const at::Tensor* part : lesson.parts()) parts.push_back(*part);
+    return parts;
+  });
+  Lesson lesson;
+  const std::vector<at::Tensor*> parts = lesson.parts();
+  for (size_t i = 0; i < parts.size(); ++i) *parts[i] = chosen[i];
+  return lesson;
+}
+
+DiffusionModel::Lesson DiffusionModel::lesson_on_host(const Clips& clips) const {
+  if (config_.classes() > 0 && clips.labels_B.defined()) check_labels(clips, config_.classes());
   const int64_t rows = clips.size();
   const int64_t images = clips.images_BNHWC.defined() ? clips.images_BNHWC.size(1) : 0;
-  Places places(rows, device_);
+  Places places(rows, at::kCPU);
   for (int64_t clip = 0; clip < rows; ++clip) {
     add_places(config_, schedule_, shape_.frames, images, clips, clip, places);
   }
@@ -107,11 +141,11 @@ DiffusionModel::Lesson DiffusionModel::lesson_of(const Clips& clips) const {
   lesson.asked.signal_BT =
       places.numbers([&](const Place& place) { return schedule_.signal(place.level); });
   lesson.asked.index_BT = places.indices();
-  if (config_.frames() != DiffusionConfig::AUTOREGRESSIVE &&
-      config_.frames() != DiffusionConfig::FLEXIBLE) {  // all clips' are alike
-    lesson.asked.index_BT = lesson.asked.index_BT.slice(0, 0, 1);
-  }
-  if (places.any_beside() || marks_) lesson.asked.role_BT = places.roles();
+  // Some frames of a window may be absent, and clips' windows differ.
+  const bool wander = config_.frames() == DiffusionConfig::AUTOREGRESSIVE ||
+                      config_.frames() == DiffusionConfig::FLEXIBLE;
+  if (!wander) lesson.asked.index_BT = lesson.asked.index_BT.slice(0, 0, 1);
+  if (wander || images > 0 || marks_) lesson.asked.role_BT = places.roles();
   lesson.alpha = factors(
       [](const Place& place) { return place.role == FrameRole::kAbsent ? 0 : place.level.alpha; });
   lesson.sigma = factors([](const Place& place) { return place.level.sigma; });
@@ -125,17 +159,21 @@ DiffusionModel::Lesson DiffusionModel::lesson_of(const Clips& clips) const {
     return place.share > 0 ? place.share * loss_weight(config_, place.level) : 0;
   });
   std::vector<int64_t> frames;
+  std::vector<int> steps;
   for (size_t i = 0; i < places.all().size(); ++i) {
     const Place& place = places.all()[i];
     const int64_t clip = static_cast<int64_t>(i) / (places_ + images);
     if (place.role != FrameRole::kImage) {
       frames.push_back(clip * shape_.frames + std::max<int64_t>(0, place.index));
     }
-    lesson.steps.push_back(
+    steps.push_back(
         std::max(0, static_cast<int>(std::lround(place.level.time * schedule_.steps())) - 1));
   }
   if (places_ != shape_.frames || config_.frames() == DiffusionConfig::FLEXIBLE) {
-    lesson.frame_BT = at::tensor(frames, at::kLong).to(device_);
+    lesson.frame_BT = at::tensor(frames, at::kLong);
+  }
+  if (config_.learned_variance()) {
+    lesson.steps = variational_steps(schedule_, steps, lesson.alpha.sizes(), at::kCPU);
   }
   return lesson;
 }
@@ -155,7 +193,6 @@ at::Tensor DiffusionModel::diffused(const Clips& clips, const Lesson& lesson) co
 Shown DiffusionModel::shown_of(const Clips& clips, bool training) const {
   Shown shown;
   if (config_.classes() > 0 && clips.labels_B.defined()) {
-    check_labels(clips.labels_B, config_.classes());
     shown.labels_B = clips.labels_B;
   }
   for (const NamedTensor& column : clips.side) {
@@ -165,13 +202,15 @@ Shown DiffusionModel::shown_of(const Clips& clips, bool training) const {
   }
   const bool any = shown.labels_B.defined() || shown.text_BE.defined();
   if (!training || !any || config_.condition_dropout() == 0) return shown;
-  std::vector<uint8_t> kept;
-  for (int64_t clip = 0; clip < clips.size(); ++clip) {
-    const float luck = numbers_of(clips, clip, kConditionDropout, 1)[0];
-    kept.push_back(luck >= config_.condition_dropout() ? 1 : 0);
-  }
-  const at::Tensor keep = at::tensor(kept, at::kByte).to(device_) > 0;
-  if (shown.labels_B.defined()) shown.labels_B = at::where(keep, shown.labels_B, -1);
+  const at::Tensor keep = chosen_on_host(clips, [this](const Clips& keys) {
+    std::vector<uint8_t> kept;
+    for (int64_t clip = 0; clip < keys.size(); ++clip) {
+      const float luck = numbers_of(keys, clip, kConditionDropout, 1)[0];
+      kept.push_back(luck >= config_.condition_dropout() ? 1 : 0);
+    }
+    return std::vector<at::Tensor>{at::tensor(kept, at::kByte) > 0};
+  })[0];
+  if (shown.labels_B.defined()) shown.labels_B = shown.labels_B.masked_fill(keep.logical_not(), -1);
   if (shown.text_BE.defined()) shown.text_BE = shown.text_BE * keep.unsqueeze(1);
   return shown;
 }
@@ -218,9 +257,7 @@ at::Tensor DiffusionModel::learned_variance_bits(const Lesson& lesson, const at:
                                                  const at::Tensor& said) const {
   const int64_t channels = shape_.channels;
   const at::Tensor image = lesson.skip * z + lesson.out * said.slice(-1, 0, channels).detach();
-  const VariationalSteps steps =
-      variational_steps(schedule_, lesson.steps, lesson.alpha.sizes(), device_);
-  return step_bits(steps, x, {image, (said.slice(-1, channels) + 1) / 2});
+  return step_bits(lesson.steps, x, {image, (said.slice(-1, channels) + 1) / 2});
 }
 
 }  // namespace lf

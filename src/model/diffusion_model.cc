@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "model/dit.h"
 #include "model/places.h"
+#include "model/refills.h"
 #include "model/unet.h"
 #include "model/unet3d.h"
 
@@ -103,6 +104,7 @@ DiffusionModel::DiffusionModel(const Config& config, const ClipShape& clip, at::
       places_(0),
       marks_(config.model().unet().mark_observed()),
       last_frame_only_(carries_noise(config.recipe())),
+      replays_wanted_(config.train().graph() == StepGraph::ON),
       schedule_(config_, shape_.height) {
   check_options(config_, schedule_);
   check_volume(config.model());
@@ -158,28 +160,38 @@ at::Tensor DiffusionModel::ask(const NoisyClips& clips, const at::Tensor& z,
 
 Estimate DiffusionModel::estimate(const at::Tensor& z_BTHWC, const FrameWindow& window,
                                   const std::vector<NoiseLevel>& levels, const Shown& shown) const {
-  Places places(1, device_);
+  Places places(1, at::kCPU);
   for (size_t i = 0; i < levels.size(); ++i) {
     places.add({window.index[i], window.role[i], levels[i],
                 preconditioning(config_.prediction(), levels[i], config_.sigma_data()), 0});
   }
-  NoisyClips asked;
-  asked.signal_BT =
-      places.numbers([&](const Place& place) { return schedule_.signal(place.level); })
-          .expand({z_BTHWC.size(0), -1});
-  asked.index_BT = places.indices();
-  if (places.any_beside() || marks_) asked.role_BT = places.roles();
-  asked.labels_B = shown.labels_B;
-  asked.text_BE = shown.text_BE;
   const auto factors = [&](const auto& of) { return places.factors(of); };
-  const at::Tensor in = factors([](const Place&place) { return place.scaling.in; }),
-                   skip = factors([](const Place&place) { return place.scaling.skip; }),
-                   out = factors([](const Place&place) { return place.scaling.out; });
-  const at::Tensor said = ask(asked, z_BTHWC, in, shown.small_BTHWC);
+  const std::vector<at::Tensor> there =
+      uploaded({places.numbers([&](const Place& place) { return schedule_.signal(place.level); }),
+                places.indices(), places.any_beside() || marks_ ? places.roles() : at::Tensor(),
+                factors([](const Place& place) { return place.scaling.in; }),
+                factors([](const Place& place) { return place.scaling.skip; }),
+                factors([](const Place& place) { return place.scaling.out; })},
+               z_BTHWC.device());
+  std::vector<at::Tensor> inputs = {z_BTHWC, shown.labels_B, shown.text_BE, shown.small_BTHWC};
+  inputs.insert(inputs.end(), there.begin(), there.end());
+  const std::vector<at::Tensor> said = replays_ ? (*replays_)(inputs) : estimated(inputs);
+  return {said[0], said[1]};
+}
+
+// estimate() of tensors on the device alone.
+std::vector<at::Tensor> DiffusionModel::estimated(const std::vector<at::Tensor>& inputs) const {
+  const at::Tensor &z = inputs[0], &skip = inputs[8], &out = inputs[9];
+  NoisyClips asked;
+  asked.labels_B = inputs[1];
+  asked.text_BE = inputs[2];
+  asked.signal_BT = inputs[4].expand({z.size(0), -1});
+  asked.index_BT = inputs[5];
+  asked.role_BT = inputs[6];
+  const at::Tensor said = ask(asked, z, inputs[7], inputs[3]);
   const int64_t channels = shape_.channels;
-  Estimate estimate{skip * z_BTHWC + out * said.slice(-1, 0, channels), {}};
-  if (config_.learned_variance()) estimate.variance = (said.slice(-1, channels) + 1) / 2;
-  return estimate;
+  return {skip * z + out * said.slice(-1, 0, channels),
+          config_.learned_variance() ? (said.slice(-1, channels) + 1) / 2 : at::Tensor()};
 }
 
 }  // namespace lf

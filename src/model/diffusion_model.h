@@ -13,6 +13,7 @@
 #include "model/denoiser.h"
 #include "model/latents.h"
 #include "model/model.h"
+#include "model/replays.h"
 
 namespace lf {
 
@@ -31,6 +32,7 @@ class DiffusionModel : public Model {
   const ParameterTable& parameters() const override { return table_; }
   std::vector<Phase> phases() const override { return {{"denoiser", table_.weights()}}; }
   Loss loss(const Clips& clips, size_t phase, bool training) override;
+  std::string unrecordable() const override { return {}; }
   at::Tensor preview(const Clips& clips) override;
   at::Tensor reconstruct(const Clips& clips) override;
   at::Tensor sample(const SampleRequest& request) override;
@@ -47,10 +49,12 @@ class DiffusionModel : public Model {
   struct Lesson;  // what a batch is trained with
   struct Making;  // one batch of clips being made
   Lesson lesson_of(const Clips& clips) const;
+  Lesson lesson_on_host(const Clips& clips) const;
   at::Tensor diffused(const Clips& clips, const Lesson& lesson) const;
   Shown shown_of(const Clips& clips, bool training) const;
   at::Tensor smaller(const at::Tensor& x_BTHWC) const;
   at::Tensor as_shown(const at::Tensor& small_BTHWC, const at::Tensor& noise) const;
+  std::vector<at::Tensor> estimated(const std::vector<at::Tensor>& inputs) const;
   at::Tensor ask(const NoisyClips& clips, const at::Tensor& z, const at::Tensor& scale,
                  const at::Tensor& small) const;
   at::Tensor learned_variance_bits(const Lesson& lesson, const at::Tensor& x, const at::Tensor& z,
@@ -80,8 +84,10 @@ class DiffusionModel : public Model {
   int64_t places_;                        // frames that the network sees at a time
   bool marks_;                            // the network is told which frames are observed
   bool last_frame_only_;                  // is within the range of pixels: the others carry noise
+  bool replays_wanted_;                   // train.graph
   NoiseSchedule schedule_;
   std::unique_ptr<Denoiser> network_;
+  std::unique_ptr<Replays> replays_;  // of the network, while clips are made
 };
 
 }  // namespace lf

@@ -152,6 +152,14 @@ at::Tensor DiffusionModel::sample(const SampleRequest& request) {
   int64_t frames = steps;
   for (const FrameWindow& window : windows) frames = std::max(frames, window.index.back() + 1);
 
+  const bool records = replays_wanted_ && replays_ == nullptr;
+  if (records) {
+    replays_ = std::make_unique<Replays>(
+        [this](const std::vector<at::Tensor>& inputs) { return estimated(inputs); });
+  }
+  // Weights may lie elsewhere next time.
+  const std::unique_ptr<void, std::function<void(void*)>> until_made(
+      records ? this : nullptr, [this](void*) { replays_.reset(); });
   Making making = making_of(request, frames);
   if (!there.empty()) {
     const at::Tensor& whole = request.given_BTHWC;

@@ -1,14 +1,17 @@
 #include "model/model.h"
 
 #include <ATen/ops/empty.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 
 #include "base/error.h"
+#include "kernels/device.h"
 #include "kernels/dispatch.h"
 #include "model/autoencoder.h"
 #include "model/classifier.h"
 #include "model/code_prior.h"
 #include "model/cvivit.h"
 #include "model/diffusion_model.h"
+#include "model/refills.h"
 #include "model/rvd.h"
 #include "model/vqvae.h"
 
@@ -16,11 +19,18 @@ namespace lf {
 
 Clips Clips::slice(int64_t from, int64_t to) const {
   Clips part{x_BTHWC.slice(0, from, to), labels_B.slice(0, from, to), seed, first_position + from};
+  part.label_range = label_range;
+  part.refills = refills;
   if (images_BNHWC.defined()) part.images_BNHWC = images_BNHWC.slice(0, from, to);
   for (const NamedTensor& column : side) {
     part.side.push_back({column.name, column.tensor.slice(0, from, to)});
   }
   return part;
+}
+
+std::array<int64_t, 2> label_range(const Clips& clips) {
+  if (clips.label_range) return *clips.label_range;
+  return {clips.labels_B.min().item<int64_t>(), clips.labels_B.max().item<int64_t>()};
 }
 
 at::Tensor frames_as_images(const at::Tensor& x_BTHWC) {
@@ -35,32 +45,62 @@ at::Tensor images_as_frames(const at::Tensor& images, int64_t frames) {
 
 namespace {
 
-using Fill = void (*)(const Stream&, uint64_t, size_t, float*);
+// Where each form of one kind of numbers is made.
+struct Draw {
+  void (*on_host)(const Stream&, uint64_t, size_t, float*);
+  void (*DeviceKernels::*on_device)(const KeyedNumbers&, float*, void*);
+};
+
+at::Tensor keyed_by_kernel(const Clips& clips, const Stream& stream,
+                           const std::vector<int64_t>& sizes, const Draw& draw) {
+  const at::Device device = clips.x_BTHWC.device();
+  at::Tensor out = at::empty(sizes, at::TensorOptions().dtype(at::kFloat).device(device));
+  const auto key = stream_key(stream, 0);
+  KeyedNumbers wanted{key[0],       key[1],
+                      stream.b,     clips.first_position,
+                      clips.size(), clips.size() == 0 ? 0 : out.numel() / clips.size()};
+  if (clips.refills != nullptr) {
+    wanted.first = clips.refills->offset(clips);
+    wanted.position = clips.refills->position();
+  }
+  const c10::impl::VirtualGuardImpl guard(device.type());
+  (device_kernels()->*draw.on_device)(wanted, out.mutable_data_ptr<float>(),
+                                      guard.getStreamNativeHandle(guard.getStream(device)));
+  return out;
+}
 
 at::Tensor keyed(const Clips& clips, Purpose purpose, uint32_t layer, at::IntArrayRef shape,
-                 Fill fill) {
+                 const Draw& draw) {
   std::vector<int64_t> sizes = {clips.size()};
   sizes.insert(sizes.end(), shape.begin(), shape.end());
-  at::Tensor out = at::empty(sizes, at::kFloat);
-  const auto row = static_cast<size_t>(clips.size() == 0 ? 0 : out.numel() / clips.size());
-  auto* data = out.mutable_data_ptr<float>();
-  for (int64_t i = 0; i < clips.size(); ++i) {
-    const auto position = static_cast<uint64_t>(clips.first_position + i);
-    fill({clips.seed, purpose, position, layer}, 0, row, data + static_cast<size_t>(i) * row);
+  const Stream stream{clips.seed, purpose, 0, layer};
+  if (clips.x_BTHWC.is_cuda() && device_kernels() != nullptr) {
+    return keyed_by_kernel(clips, stream, sizes, draw);
   }
-  return out.to(clips.x_BTHWC.device());
+  const HostChoice make = [stream, sizes, draw](const Clips& keys) -> std::vector<at::Tensor> {
+    at::Tensor out = at::empty(sizes, at::kFloat);
+    const auto row = static_cast<size_t>(keys.size() == 0 ? 0 : out.numel() / keys.size());
+    auto* data = out.mutable_data_ptr<float>();
+    for (int64_t i = 0; i < keys.size(); ++i) {
+      Stream of_clip = stream;
+      of_clip.a = static_cast<uint64_t>(keys.first_position + i);
+      draw.on_host(of_clip, 0, row, data + static_cast<size_t>(i) * row);
+    }
+    return {out};
+  };
+  return chosen_on_host(clips, make)[0];
 }
 
 }  // namespace
 
 at::Tensor keyed_uniform(const Clips& clips, Purpose purpose, uint32_t layer,
                          at::IntArrayRef shape) {
-  return keyed(clips, purpose, layer, shape, uniform);
+  return keyed(clips, purpose, layer, shape, {uniform, &DeviceKernels::keyed_uniform});
 }
 
 at::Tensor keyed_normal(const Clips& clips, Purpose purpose, uint32_t layer,
                         at::IntArrayRef shape) {
-  return keyed(clips, purpose, layer, shape, normal);
+  return keyed(clips, purpose, layer, shape, {normal, &DeviceKernels::keyed_normal});
 }
 
 at::Tensor Model::reconstruct(const Clips& /*clips*/) {

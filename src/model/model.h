@@ -6,8 +6,10 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <array>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -21,6 +23,8 @@ struct ClipShape {
   int frames = 1, height = 0, width = 0, channels = 3;
 };
 
+class Refills;
+
 // A batch on the model's device. Pixels are [-1, 1]; element i is clip `first_position + i` of the
 // run's order, which keys everything random about it.
 struct Clips {
@@ -30,10 +34,16 @@ struct Clips {
   int64_t first_position = 0;
   at::Tensor images_BNHWC = {};        // independent images beside each clip; undefined: none
   std::vector<NamedTensor> side = {};  // columns of numbers that come with the clips, [B, width]
+  // The least and the largest label where they are known without asking the device.
+  std::optional<std::array<int64_t, 2>> label_range = {};
+  Refills* refills = nullptr;  // while a step is recorded with them (refills.h)
 
   int64_t size() const { return x_BTHWC.size(0); }
   Clips slice(int64_t from, int64_t to) const;
 };
+
+// The least and the largest label of a batch that is not empty.
+std::array<int64_t, 2> label_range(const Clips& clips);
 
 // The frames as a batch of images [B*T, C, H, W] in channels-last memory: a view, no copy.
 at::Tensor frames_as_images(const at::Tensor& x_BTHWC);
@@ -84,9 +94,17 @@ class Model {
   virtual Loss loss(const Clips& clips, size_t phase, bool training) = 0;
   // Independent images (Clips::images_BNHWC) that training wants beside each clip.
   virtual int64_t images_per_clip() const { return 0; }
-  // Called by all ranks after a step of `images` clips in which every phase's weights moved; not
-  // after one that was skipped. For state that is not moved by gradients, such as codebooks.
-  virtual void after_update(int64_t /*images*/) {}
+  // Why a training step of it cannot be recorded once and replayed on a GPU, a clause after
+  // "because"; "" if it can. Then what the loss computes is the same in each step but for the
+  // clips, keyed numbers and chosen_on_host(), and after its first step neither it nor
+  // after_update() waits for the device.
+  virtual std::string unrecordable() const {
+    return "this model decides in each step what to compute";
+  }
+  // Called by all ranks after each step of `images` clips, for state that is not moved by
+  // gradients, such as codebooks. Where `moved`, a number on the device, is 0, the step was skipped
+  // on all ranks: some phase's weights did not move, and such state must not either.
+  virtual void after_update(int64_t /*images*/, const at::Tensor& /*moved*/) {}
   // What the model makes of these clips, [-1, 1] and of their shape: a reconstruction, or samples.
   virtual at::Tensor preview(const Clips& clips) = 0;
   // The clips after encoding and decoding, or made from the part of them that the model is given,
@@ -104,6 +122,13 @@ class Model {
 at::Tensor keyed_uniform(const Clips& clips, Purpose purpose, uint32_t layer,
                          at::IntArrayRef shape);
 at::Tensor keyed_normal(const Clips& clips, Purpose purpose, uint32_t layer, at::IntArrayRef shape);
+
+// What the host decides by clips' keys alone: tensors in host memory, of the same shapes in each
+// step.
+using HostChoice = std::function<std::vector<at::Tensor>(const Clips& keys)>;
+// The same on the clips' device, by one transfer. `make` may be kept and called again, for each
+// replay of a recorded step.
+std::vector<at::Tensor> chosen_on_host(const Clips& clips, const HostChoice& make);
 
 // What `lastframe export` wrote of another model, or the weights of a network that others trained,
 // which have no config: models do not read files themselves.

@@ -6,7 +6,6 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
-#include <ATen/ops/where.h>
 
 #include "base/error.h"
 
@@ -56,7 +55,7 @@ PriorNetwork::Cache PriorNetwork::cache(int64_t clips) const {
 }
 
 at::Tensor PriorNetwork::begin(const at::Tensor& labels_B) const {
-  return at::embedding(class_table_, at::where(labels_B < 0, classes_, labels_B)).unsqueeze(1);
+  return at::embedding(class_table_, labels_B.masked_fill(labels_B < 0, classes_)).unsqueeze(1);
 }
 
 at::Tensor PriorNetwork::embed(const at::Tensor& ids, int64_t first) const {

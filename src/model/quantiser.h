@@ -32,8 +32,9 @@ class Quantiser {
   // one.
   virtual Quantised quantise(const at::Tensor& z, const Clips& clips, bool learn) = 0;
   virtual at::Tensor lookup(const at::Tensor& ids) const = 0;  // [...] -> [..., dim]
-  // Collective: takes what was remembered since the last call over into the codebook.
-  virtual void after_update(int64_t /*images*/) {}
+  // Collective: takes what was remembered since the last call over into the codebook, or, where
+  // `moved` is 0, forgets it (Model::after_update).
+  virtual void after_update(int64_t /*images*/, const at::Tensor& /*moved*/) {}
 };
 
 // How clips are dealt over ranks and micro-batches, from the config: what codebooks need to draw
@@ -60,6 +61,10 @@ std::unique_ptr<Quantiser> make_fsq_quantiser(const FsqQuantiserConfig& config);
 std::unique_ptr<Quantiser> make_lfq_quantiser(const LfqQuantiserConfig& config,
                                               const BatchPlan& plan);
 std::unique_ptr<Quantiser> make_variational_bottleneck(const VariationalConfig& config);
+
+// How often each of `codes` is among `ids`, in single precision. Unlike LibTorch's own it does not
+// ask the device.
+at::Tensor numbers_of_codes(const at::Tensor& ids, int64_t codes);
 
 // The values of `codes` and the gradient of `z`.
 at::Tensor straight_through(const at::Tensor& z, const at::Tensor& codes);

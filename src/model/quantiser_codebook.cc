@@ -3,12 +3,12 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/autocast_mode.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/bincount.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/embedding.h>
 #include <ATen/ops/index_select.h>
 #include <ATen/ops/isfinite.h>
 #include <ATen/ops/mse_loss.h>
+#include <ATen/ops/ones.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/where.h>
 #include <ATen/ops/zeros.h>
@@ -35,7 +35,7 @@ namespace {
 at::Tensor tally(const at::Tensor& z, const at::Tensor& ids, int64_t codes) {
   at::Tensor sums = at::zeros({codes, z.size(1) + 1}, z.options());
   sums.slice(1, 0, -1).index_add_(0, ids, z);
-  sums.select(1, -1).copy_(at::bincount(ids, {}, codes));
+  sums.select(1, -1).copy_(numbers_of_codes(ids, codes));
   return sums;
 }
 
@@ -47,26 +47,28 @@ at::Tensor numbers_of(const at::Tensor& table) { return table.slice(1, -1); }
 // 1 where somebody did. Ranks hold equal slices of the batch, and cut them into equal parts.
 at::Tensor draw_vectors(const at::Tensor& z, int64_t codes, const Clips& clips,
                         const BatchPlan& plan, uint32_t turn) {
-  const int64_t part = clips.size(), slice = part * plan.parts, tokens = z.size(0) / part;
-  const int64_t at = clips.first_position - plan.first(clips.first_position);
-  const int64_t rank = at / slice, micro = at % slice / part;
-  const auto all = static_cast<uint64_t>(std::max(plan.clips / plan.parts, part) * tokens);
-  const Stream stream{clips.seed, Purpose::kCodebook,
-                      static_cast<uint64_t>(plan.first(clips.first_position)),
-                      static_cast<uint32_t>(micro), turn};
-  std::vector<int64_t> mine, rows;
-  for (int64_t code = 0; code < codes; ++code) {
-    const auto token = static_cast<int64_t>(random_below(stream, static_cast<uint64_t>(code), all));
-    if (token / (part * tokens) != rank) continue;
-    mine.push_back(code);
-    rows.push_back(token % (part * tokens));
-  }
-  at::Tensor table = at::zeros({codes, z.size(1) + 1}, z.options());
-  const at::Tensor to = at::tensor(mine, at::kLong).to(z.device());
-  const at::Tensor from = at::tensor(rows, at::kLong).to(z.device());
-  vectors_of(table).index_copy_(0, to, z.index_select(0, from));
-  numbers_of(table).index_fill_(0, to, 1);
-  return table;
+  const int64_t tokens = z.size(0) / clips.size();
+  const std::vector<at::Tensor> drawn = chosen_on_host(clips, [=](const Clips& keys) {
+    const int64_t part = keys.size(), slice = part * plan.parts;
+    const int64_t at = keys.first_position - plan.first(keys.first_position);
+    const int64_t rank = at / slice, micro = at % slice / part;
+    const auto all = static_cast<uint64_t>(std::max(plan.clips / plan.parts, part) * tokens);
+    const Stream stream{keys.seed, Purpose::kCodebook,
+                        static_cast<uint64_t>(plan.first(keys.first_position)),
+                        static_cast<uint32_t>(micro), turn};
+    std::vector<int64_t> rows(static_cast<size_t>(codes), 0);
+    std::vector<float> mine(static_cast<size_t>(codes), 0);
+    for (size_t code = 0; code < rows.size(); ++code) {
+      const auto token = static_cast<int64_t>(random_below(stream, code, all));
+      if (token / (part * tokens) != rank) continue;
+      rows[code] = token % (part * tokens);
+      mine[code] = 1;
+    }
+    return std::vector<at::Tensor>{at::tensor(rows, at::kLong), at::tensor(mine).unsqueeze(1)};
+  });
+  const at::Tensor vectors =
+      at::where(drawn[1] > 0, z.index_select(0, drawn[0]), at::zeros_like(z.slice(0, 0, 1)));
+  return at::cat({vectors, drawn[1]}, 1);
 }
 
 // Drawn vectors, moved to the means of what is nearest to them; [K, D + 1] with how many that are.
@@ -85,6 +87,12 @@ at::Tensor k_means(const at::Tensor& z, const at::Tensor& fallback, const Clips&
     if (cosine) centres = directions(centres);
   }
   return at::cat({centres, numbers}, 1);
+}
+
+// Asks the device until it is so.
+bool has_started(const at::Tensor& started, bool& known) {
+  known = known || started.item<float>() > 0;
+  return known;
 }
 
 bool all_finite(const at::Tensor& tensor) { return at::isfinite(tensor).all().item<bool>(); }
@@ -106,7 +114,7 @@ class EmaQuantiser : public Quantiser {
     const c10::impl::ExcludeDispatchKeyGuard single(c10::autocast_dispatch_keyset);
     const at::Tensor given = config_.cosine() ? directions(z) : z;
     const at::Tensor rows = given.detach().reshape({-1, dim()});
-    if (learn && started_.item<float>() == 0) start(rows, clips);
+    if (learn && !has_started(started_, known_)) start(rows, clips);
     const at::Tensor ids = nearest_code(rows, codebook_);
     if (learn) remember(rows, ids, clips);
     const at::Tensor found = at::embedding(codebook_, ids).view(z.sizes());
@@ -116,7 +124,7 @@ class EmaQuantiser : public Quantiser {
 
   at::Tensor lookup(const at::Tensor& ids) const override { return at::embedding(codebook_, ids); }
 
-  void after_update(int64_t images) override {
+  void after_update(int64_t images, const at::Tensor& moved) override {
     const at::NoGradGuard no_grad;
     if (!seen_.defined()) return;
     at::Tensor all = at::cat({seen_, drawn_}, 1);
@@ -124,20 +132,21 @@ class EmaQuantiser : public Quantiser {
     plan_.add_up(all);
     const at::Tensor now = all.slice(1, 0, dim() + 1), drawn = all.slice(1, dim() + 1);
     const double decay = std::exp2(-static_cast<double>(images) / config_.half_life_images());
-    sums_.mul_(decay).add_(now, 1 - decay);
+    const at::Tensor sums = sums_.mul(decay).add_(now, 1 - decay);
     const at::Tensor mean_number = numbers_of(now).mean();
     // Laplace smoothing, so that a code nobody uses divides by something.
     constexpr double kEpsilon = 1e-5;
-    const at::Tensor total = numbers_of(sums_).sum();
+    const at::Tensor total = numbers_of(sums).sum();
     const at::Tensor smooth =
-        (numbers_of(sums_) + kEpsilon) / (total + static_cast<double>(codes()) * kEpsilon) * total;
-    at::Tensor next = vectors_of(sums_) / smooth;
+        (numbers_of(sums) + kEpsilon) / (total + static_cast<double>(codes()) * kEpsilon) * total;
+    at::Tensor next = vectors_of(sums) / smooth;
     if (config_.cosine()) next = directions(next);
     const at::Tensor least = mean_number * config_.revive();
-    const at::Tensor dead = (numbers_of(sums_) < least).logical_and(numbers_of(drawn) > 0);
-    codebook_.copy_(at::where(dead, vectors_of(drawn), next));
-    sums_.copy_(
-        at::where(dead, at::cat({vectors_of(drawn) * least, numbers_of(drawn) * least}, 1), sums_));
+    const at::Tensor dead = (numbers_of(sums) < least).logical_and(numbers_of(drawn) > 0);
+    const at::Tensor revived = at::cat({vectors_of(drawn) * least, numbers_of(drawn) * least}, 1);
+    const at::Tensor yes = moved > 0;
+    codebook_.copy_(at::where(yes, at::where(dead, vectors_of(drawn), next), codebook_));
+    sums_.copy_(at::where(yes, at::where(dead, revived, sums), sums_));
   }
 
  private:
@@ -158,7 +167,7 @@ class EmaQuantiser : public Quantiser {
     started_.fill_(1);
   }
 
-  // Adds up over the micro-batches of a step; what a skipped step left is dropped.
+  // Adds up over the micro-batches of a step.
   void remember(const at::Tensor& rows, const at::Tensor& ids, const Clips& clips) {
     const at::NoGradGuard no_grad;
     const int64_t batch = plan_.first(clips.first_position);
@@ -173,6 +182,7 @@ class EmaQuantiser : public Quantiser {
   at::Tensor codebook_;      // [K, D]
   at::Tensor sums_;          // [K, D + 1]: running sums of vectors, and their number
   at::Tensor started_;       // 1 once k-means is done
+  bool known_ = false;       // that it is
   at::Tensor seen_, drawn_;  // of this rank, since the last update
   int64_t batch_ = 0;
 };
@@ -191,7 +201,7 @@ class LearntQuantiser : public Quantiser {
   Quantised quantise(const at::Tensor& z, const Clips& clips, bool learn) override {
     const c10::impl::ExcludeDispatchKeyGuard single(c10::autocast_dispatch_keyset);
     const at::Tensor rows = z.detach().reshape({-1, dim()});
-    if (learn && started_.item<float>() == 0) {
+    if (learn && !has_started(started_, known_)) {
       const at::NoGradGuard no_grad;
       const at::Tensor found =
           k_means(rows, codebook_.detach(), clips, plan_, config_.kmeans(), false);
@@ -213,9 +223,16 @@ class LearntQuantiser : public Quantiser {
   LearntQuantiserConfig config_;
   BatchPlan plan_;
   at::Tensor codebook_, started_;
+  bool known_ = false;  // that it has started
 };
 
 }  // namespace
+
+at::Tensor numbers_of_codes(const at::Tensor& ids, int64_t codes) {
+  const at::Tensor flat = ids.flatten();
+  const at::TensorOptions single = flat.options().dtype(at::kFloat);
+  return at::zeros({codes}, single).index_add_(0, flat, at::ones({flat.numel()}, single));
+}
 
 std::unique_ptr<Quantiser> make_ema_quantiser(const EmaQuantiserConfig& config, const Scope& scope,
                                               const BatchPlan& plan) {

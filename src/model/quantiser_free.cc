@@ -12,7 +12,6 @@
 #include <ATen/ops/stack.h>
 #include <ATen/ops/tanh.h>
 #include <ATen/ops/tensor.h>
-#include <ATen/ops/where.h>
 
 #include "base/error.h"
 #include "model/quantiser.h"
@@ -40,28 +39,37 @@ class FsqQuantiser : public Quantiser {
 
   Quantised quantise(const at::Tensor& z, const Clips& /*clips*/, bool /*learn*/) override {
     const c10::impl::ExcludeDispatchKeyGuard single(c10::autocast_dispatch_keyset);
-    const at::Tensor levels = levels_.to(z.device()), half = levels.floor_divide(2);
+    go_to(z.device());
+    const at::Tensor half = levels_.floor_divide(2);
     // tanh bounds a number to just over the outermost levels; even numbers of them lie half a step
     // to one side.
-    const at::Tensor reach = (levels - 1).to(at::kFloat) * (1.001 / 2);
-    const at::Tensor offset = at::where(levels.remainder(2) == 0, 0.5, 0.0);
+    const at::Tensor reach = (levels_ - 1).to(at::kFloat) * (1.001 / 2);
+    const at::Tensor offset = (1 - levels_.remainder(2)).to(at::kFloat) / 2;
     const at::Tensor bounded = (z + (offset / reach).atanh()).tanh() * reach - offset;
     const at::Tensor rounded = bounded.detach().round();
-    const at::Tensor ids = ((rounded.to(at::kLong) + half) * radix_.to(z.device())).sum(-1);
+    const at::Tensor ids = ((rounded.to(at::kLong) + half) * radix_).sum(-1);
     return {straight_through(bounded, rounded) / half, ids, z.new_zeros({})};
   }
 
   at::Tensor lookup(const at::Tensor& ids) const override {
-    const at::Tensor levels = levels_.to(ids.device()), half = levels.floor_divide(2);
-    const at::Tensor digits =
-        ids.unsqueeze(-1).floor_divide(radix_.to(ids.device())).remainder(levels);
+    go_to(ids.device());
+    const at::Tensor half = levels_.floor_divide(2);
+    const at::Tensor digits = ids.unsqueeze(-1).floor_divide(radix_).remainder(levels_);
     return (digits - half).to(at::kFloat) / half;
   }
 
  private:
-  at::Tensor levels_, radix_;
+  // With the first vectors; a copy in each step would make the host wait for the device.
+  void go_to(const at::Device& device) const {
+    levels_ = levels_.to(device);
+    radix_ = radix_.to(device);
+  }
+
+  mutable at::Tensor levels_, radix_;
   int64_t codes_ = 1;
 };
+
+at::Tensor signs_of(const at::Tensor& bits) { return bits.to(at::kFloat) * 2 - 1; }
 
 // x log x, 0 at 0.
 at::Tensor x_log_x(const at::Tensor& x) { return x * x.clamp_min(1e-30).log(); }
@@ -81,19 +89,22 @@ class LfqQuantiser : public Quantiser {
   Quantised quantise(const at::Tensor& z, const Clips& /*clips*/, bool learn) override {
     const c10::impl::ExcludeDispatchKeyGuard single(c10::autocast_dispatch_keyset);
     const at::Tensor bits = z.detach() > 0;
-    const at::Tensor signs = at::where(bits, 1.0, -1.0).to(at::kFloat);
+    const at::Tensor signs = signs_of(bits);
     at::Tensor loss = z.new_zeros({});
     if (config_.commitment() > 0) loss = loss + config_.commitment() * at::mse_loss(z, signs);
     if (config_.entropy() > 0) loss = loss + config_.entropy() * entropies(z, learn);
-    return {straight_through(z, signs), (bits * radix_.to(z.device())).sum(-1), loss};
+    return {straight_through(z, signs), (bits * radix_on(z.device())).sum(-1), loss};
   }
 
   at::Tensor lookup(const at::Tensor& ids) const override {
-    const at::Tensor bits = ids.unsqueeze(-1).bitwise_and(radix_.to(ids.device())) != 0;
-    return at::where(bits, 1.0, -1.0).to(at::kFloat);
+    const at::Tensor bits = ids.unsqueeze(-1).bitwise_and(radix_on(ids.device())) != 0;
+    return signs_of(bits);
   }
 
  private:
+  // Moved with the first vectors, as FsqQuantiser's.
+  const at::Tensor& radix_on(const at::Device& device) const { return radix_ = radix_.to(device); }
+
   // E[H(p(c|z))] - diversity H(E[p(c|z)]), p(c|z) = softmax over all sign vectors c of 2 s z.c.
   // That is a product over the bits, so that the first is a sum over bits, and the mean over
   // vectors of the second a product of two matrices of 2^(bits/2) columns: exact for any number of
@@ -128,7 +139,7 @@ class LfqQuantiser : public Quantiser {
 
   LfqQuantiserConfig config_;
   BatchPlan plan_;
-  at::Tensor radix_;
+  mutable at::Tensor radix_;
 };
 
 }  // namespace

@@ -108,7 +108,9 @@ Rvd::Rvd(const Config& config, const ClipShape& clip, at::Device device, const S
 }
 
 at::Tensor Rvd::scale_tensor() const {
-  return at::where(rest_square_ > 0, rest_square_.sqrt().clamp_min(kLeastScale), 1);
+  return rest_square_.sqrt()
+      .clamp_min(kLeastScale)
+      .masked_fill((rest_square_ > 0).logical_not(), 1);
 }
 
 double Rvd::scale() const { return rest_square_.defined() ? scale_tensor().item<double>() : 1; }
@@ -124,7 +126,7 @@ Rvd::Forecast Rvd::forecast(const at::Tensor& x_BTHWC, State& state) const {
 
 // One noise level a clip, by its key, for all of its frames.
 Places Rvd::levels_of(const Clips& clips) const {
-  Places levels(clips.size(), device_);
+  Places levels(clips.size(), at::kCPU);
   for (int64_t clip = 0; clip < clips.size(); ++clip) {
     const auto position = static_cast<uint64_t>(clips.first_position + clip);
     float u = 0, n = 0;
@@ -156,23 +158,28 @@ Loss Rvd::loss(const Clips& clips, size_t /*phase*/, bool training) {
     }
   }
 
-  const Places levels = levels_of(clips);
-  const auto numbers = [&](const auto& of) { return levels.numbers(of).flatten().repeat({count}); };
-  const auto factors = [&](const auto& of) { return numbers(of).reshape({-1, 1, 1, 1}); };
+  const std::vector<at::Tensor> level = chosen_on_host(clips, [this](const Clips& keys) {
+    const Places levels = levels_of(keys);
+    const auto numbers = [&](const auto& of) { return levels.numbers(of).flatten(); };
+    return std::vector<at::Tensor>{
+        numbers([](const Place& of) { return of.level.alpha; }),
+        numbers([](const Place& of) { return of.level.sigma; }),
+        numbers([](const Place& of) { return of.scaling.in; }),
+        numbers([](const Place& of) { return of.scaling.image; }),
+        numbers([](const Place& of) { return of.scaling.noise; }),
+        numbers([&](const Place& of) { return schedule_.signal(of.level); }),
+        numbers([&](const Place& of) { return loss_weight(diffusion_, of.level); })};
+  });
+  enum Number : size_t { kAlpha, kSigma, kIn, kImage, kNoise, kSignal, kWeight };
+  const auto numbers = [&](Number which) { return level[which].repeat({count}); };
+  const auto factors = [&](Number which) { return numbers(which).reshape({-1, 1, 1, 1}); };
   const at::Tensor e = time_first(keyed_normal(clips, Purpose::kDiffusionNoise, 0,
                                                {count, clip_.height, clip_.width, clip_.channels}));
-  const at::Tensor z = factors([](const Place& of) { return of.level.alpha; }) * y +
-                       factors([](const Place& of) { return of.level.sigma; }) * e;
+  const at::Tensor z = factors(kAlpha) * y + factors(kSigma) * e;
   const at::Tensor said =
-      denoiser_(factors([](const Place& of) { return of.scaling.in; }) * z,
-                numbers([&](const Place& of) { return schedule_.signal(of.level); }), ahead.context)
-          .to(at::kFloat);
-  const at::Tensor target = factors([](const Place& of) { return of.scaling.image; }) * y +
-                            factors([](const Place& of) { return of.scaling.noise; }) * e;
-  const at::Tensor denoising =
-      ((said - target).square().mean({1, 2, 3}) * numbers([&](const Place& of) {
-         return loss_weight(diffusion_, of.level);
-       })).mean();
+      denoiser_(factors(kIn) * z, numbers(kSignal), ahead.context).to(at::kFloat);
+  const at::Tensor target = factors(kImage) * y + factors(kNoise) * e;
+  const at::Tensor denoising = ((said - target).square().mean({1, 2, 3}) * numbers(kWeight)).mean();
   const at::Tensor of_mean = rest.square().mean();
   Loss out{denoising + config_.mean_weight() * of_mean, {}};
   out.terms.push_back({"denoising", denoising.detach()});
@@ -180,14 +187,15 @@ Loss Rvd::loss(const Clips& clips, size_t /*phase*/, bool training) {
   return out;
 }
 
-void Rvd::after_update(int64_t images) {
+void Rvd::after_update(int64_t images, const at::Tensor& moved) {
   if (!rest_square_.defined()) return;
   const at::NoGradGuard no_grad;
   if (sum_) sum_(seen_);
   const at::Tensor square = (seen_[0] / seen_[1]).to(at::kFloat);
   const double kept = std::exp2(-static_cast<double>(images) / kScaleHalfLife);
-  rest_square_.copy_(
-      at::where(rest_square_ > 0, kept * rest_square_ + (1 - kept) * square, square));
+  const at::Tensor next =
+      at::where(rest_square_ > 0, kept * rest_square_ + (1 - kept) * square, square);
+  rest_square_.copy_(at::where(moved > 0, next, rest_square_));
   seen_.zero_();
 }
 

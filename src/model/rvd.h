@@ -19,7 +19,8 @@ class Rvd : public Model {
   const ParameterTable& parameters() const override { return table_; }
   std::vector<Phase> phases() const override { return {{"rvd", table_.weights()}}; }
   Loss loss(const Clips& clips, size_t phase, bool training) override;
-  void after_update(int64_t images) override;
+  std::string unrecordable() const override { return {}; }
+  void after_update(int64_t images, const at::Tensor& moved) override;
   at::Tensor preview(const Clips& clips) override { return reconstruct(clips); }
   at::Tensor reconstruct(const Clips& clips) override;
   std::vector<int64_t> frames_to_give() const override;

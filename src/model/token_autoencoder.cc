@@ -2,9 +2,7 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/bincount.h>
 #include <ATen/ops/ones.h>
-#include <ATen/ops/where.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
@@ -26,8 +24,7 @@ constexpr uint32_t kAdversarialFrame = 0, kPerceptualFrame = 1;
 
 // How many codes it would take to be as varied, were all used alike: exp of the entropy.
 at::Tensor perplexity(const at::Tensor& ids, int64_t codes) {
-  const at::Tensor share =
-      at::bincount(ids.flatten(), {}, codes).to(at::kFloat) / static_cast<double>(ids.numel());
+  const at::Tensor share = numbers_of_codes(ids, codes) / static_cast<double>(ids.numel());
   return (-(share * share.clamp_min(1e-30).log()).sum()).exp();
 }
 
@@ -71,7 +68,16 @@ class TokenAutoencoder : public Tokenizer {
     return phase == 0 ? generator_loss(clips, training) : discriminator_loss(clips);
   }
 
-  void after_update(int64_t images) override { quantiser_->after_update(images); }
+  std::string unrecordable() const override {
+    if (discriminator_ || perceptual_) {
+      return "its adversarial and perceptual losses set in and change as the run goes on";
+    }
+    return {};
+  }
+
+  void after_update(int64_t images, const at::Tensor& moved) override {
+    quantiser_->after_update(images, moved);
+  }
 
   at::Tensor preview(const Clips& clips) override { return reconstruct(clips); }
 
@@ -239,7 +245,7 @@ class TokenAutoencoder : public Tokenizer {
     if (frames == 1) return frames_as_images(x_BTHWC);
     const at::Tensor luck = keyed_uniform(clips, Purpose::kFrameChoice, stream, {2});
     const at::Tensor any = (luck.select(1, 1) * static_cast<double>(frames)).to(at::kLong);
-    const at::Tensor frame = at::where(luck.select(1, 0) < last, frames - 1, any);
+    const at::Tensor frame = any.masked_fill(luck.select(1, 0) < last, frames - 1);
     const at::Tensor which =
         frame.view({-1, 1, 1, 1, 1})
             .expand({-1, 1, x_BTHWC.size(2), x_BTHWC.size(3), x_BTHWC.size(4)});

@@ -82,7 +82,9 @@ bool Coordinator::due(int64_t every, int64_t before, int64_t after) const {
 }
 
 Verdict Coordinator::after_step(int64_t before, int64_t after, StepTally& tally,
-                                const Watchdog* watchdog) {
+                                const Watchdog* watchdog, const std::function<void()>& settle) {
+  const bool log = due(config_.train().log_images(), before, after);
+  if (log || after >= end_) settle();
   skipped_in_a_row_ = tally.skipped > 0 ? skipped_in_a_row_ + tally.skipped : 0;
   skipped_ += tally.skipped;
   tally.skipped = 0;
@@ -113,8 +115,8 @@ Verdict Coordinator::after_step(int64_t before, int64_t after, StepTally& tally,
   // The best by an evaluation can be kept only if there is a checkpoint of it.
   verdict.save = verdict.save || verdict.evaluate;
   if (verdict.save) saved_ = Clock::now();
-  if (verdict.leave || due(config_.train().log_images(), before, after))
-    report(after, tally, watchdog);
+  if (verdict.leave) settle();
+  if (verdict.leave || log) report(after, tally, watchdog);
   if (!log_) return verdict;
   log_->progress(after);
   if (seconds_since(status_written_) > kStatusSeconds) write_status("running", after);

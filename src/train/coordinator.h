@@ -5,6 +5,7 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -30,8 +31,10 @@ class Coordinator {
               int64_t end);
   ~Coordinator();  // while an error unwinds, status.json says so
 
-  // Collective, after every step: `before` and `after` count images around it.
-  Verdict after_step(int64_t before, int64_t after, StepTally& tally, const Watchdog* watchdog);
+  // Collective, after every step: `before` and `after` count images around it. `settle` completes
+  // the tally before it is reported.
+  Verdict after_step(int64_t before, int64_t after, StepTally& tally, const Watchdog* watchdog,
+                     const std::function<void()>& settle);
 
   // A line for metrics.jsonl and TensorBoard, on rank 0 only.
   void event(int64_t images, const std::string& name,

@@ -1,7 +1,12 @@
 #include "train/ema.h"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/_foreach_add.h>
 #include <ATen/ops/_foreach_lerp.h>
+#include <ATen/ops/_foreach_mul.h>
+#include <ATen/ops/_foreach_sub.h>
+#include <ATen/ops/zeros.h>
 
 #include <algorithm>
 #include <cmath>
@@ -43,12 +48,26 @@ Ema::Ema(const EmaConfig& config, const std::vector<NamedTensor>& weights)
     averages_.push_back(average_.back().tensor);
     sources_.push_back(weight.tensor);
   }
+  if (averages_.front().is_cpu()) return;
+  share_there_ = at::zeros({}, averages_.front().options().dtype(at::kFloat));
 }
 
-void Ema::update(int64_t images_before, int64_t images_after) {
+void Ema::set_step(int64_t images_before, int64_t images_after) {
+  if (!enabled()) return;
+  share_ = 1 - ema_decay(config_, images_before, images_after);
+  if (share_there_.defined()) share_there_.fill_(share_);
+}
+
+void Ema::update(const at::Tensor& moved) {
   if (!enabled()) return;
   const at::NoGradGuard no_grad;
-  at::_foreach_lerp_(averages_, sources_, 1 - ema_decay(config_, images_before, images_after));
+  if (!share_there_.defined()) {
+    if (moved.item<float>() != 0) at::_foreach_lerp_(averages_, sources_, share_);
+    return;
+  }
+  const std::vector<at::Tensor> gaps = at::_foreach_sub(sources_, averages_);
+  at::_foreach_mul_(gaps, share_there_ * moved);
+  at::_foreach_add_(averages_, gaps);
 }
 
 Ema::Swap::Swap(Ema& ema) : ema_(ema) {

@@ -21,7 +21,11 @@ class Ema {
  public:
   Ema(const EmaConfig& config, const std::vector<NamedTensor>& weights);
   bool enabled() const { return !average_.empty(); }
-  void update(int64_t images_before, int64_t images_after);
+  // How far the updates from now on go: those of a step from `images_before` to `images_after`.
+  void set_step(int64_t images_before, int64_t images_after);
+  // Where `moved`, a number on the weights' device, is 0, the step was skipped and the averages
+  // stay as they are. Does not wait for a GPU.
+  void update(const at::Tensor& moved);
   // The averages by the weights' names (the weights themselves if disabled).
   const std::vector<NamedTensor>& tensors() const { return enabled() ? average_ : weights_; }
 
@@ -42,6 +46,8 @@ class Ema {
   EmaConfig config_;
   std::vector<NamedTensor> weights_, average_;
   std::vector<at::Tensor> averages_, sources_;  // the tensors of the two, as ATen takes them
+  double share_ = 0;                            // of the new weights in the next update
+  at::Tensor share_there_;                      // on a GPU, where a recorded step reads it
 };
 
 }  // namespace lf

@@ -49,6 +49,8 @@ Optimizer::Optimizer(const Phase& phase, const OptimizerConfig& config)
   LF_CHECK(!phase.weights.empty(), "phase ", phase.name, " has no weights");
   steps_ =
       at::zeros({}, phase.weights.front().tensor.options().dtype(at::kFloat).requires_grad(false));
+  // The fused update wants it in single precision on a GPU.
+  lr_ = at::zeros({}, steps_.options().dtype(steps_.is_cpu() ? at::kDouble : at::kFloat));
   for (const NamedTensor& weight : phase.weights) {
     weights_.push_back(weight.tensor);
     Group& group = groups_[weight.tensor.dim() >= 2 ? 0 : 1];
@@ -73,10 +75,12 @@ at::Tensor Optimizer::gradient_norm() const {
   return at::linalg_vector_norm(at::stack(at::_foreach_norm(gradients(), 2.0)));
 }
 
+void Optimizer::set_learning_rate(double lr) { lr_.fill_(lr); }
+
 // One pass over weights, gradients and moments, on whatever device they are: the update divides the
 // gradients by `clip` as it reads them and leaves everything alone where `skip` is 1, so the host
 // need not know the norm.
-void Optimizer::step(const at::Tensor& norm, double lr) {
+void Optimizer::step(const at::Tensor& norm) {
   const at::NoGradGuard no_grad;
   std::optional<at::Tensor> clip;
   if (config_.clip_norm() > 0) clip = norm.add(1e-6).div_(config_.clip_norm()).clamp_min_(1.0);
@@ -87,7 +91,7 @@ void Optimizer::step(const at::Tensor& norm, double lr) {
     std::vector<at::Tensor> grads;
     grads.reserve(group.weights.size());
     for (const at::Tensor& weight : group.weights) grads.push_back(weight.grad());
-    at::_fused_adamw_(group.weights, grads, group.exp_avg, group.exp_avg_sq, {}, group.steps, lr,
+    at::_fused_adamw_(group.weights, grads, group.exp_avg, group.exp_avg_sq, {}, group.steps, lr_,
                       config_.beta1(), config_.beta2(), group.weight_decay, config_.epsilon(),
                       /*amsgrad=*/false, /*maximize=*/false, clip, skip);
   }

@@ -24,9 +24,11 @@ class Optimizer {
 
   // The global norm of the gradients, fp32 on the weights' device; all of them must be there.
   at::Tensor gradient_norm() const;
+  // For the steps from now on.
+  void set_learning_rate(double lr);
   // Clips by `norm`, which gradient_norm() gave, and moves the weights; if it is not finite,
   // nothing moves. Does not wait for the device.
-  void step(const at::Tensor& norm, double lr);
+  void step(const at::Tensor& norm);
   // Weights stand still and take no gradient while another phase has its turn.
   void enable(bool on);
 
@@ -46,6 +48,7 @@ class Optimizer {
   OptimizerConfig config_;
   std::vector<at::Tensor> weights_;
   at::Tensor steps_;
+  at::Tensor lr_;  // on the device, where a recorded step reads it
   std::vector<Group> groups_;
 };
 

@@ -1,6 +1,10 @@
 #include "train/step.h"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/isfinite.h>
+#include <ATen/ops/stack.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 
 #include <algorithm>
 #include <chrono>
@@ -10,6 +14,8 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "eval/run_model.h"
+#include "kernels/device.h"
+#include "model/refills.h"
 #include "train/autocast.h"
 #include "train/post_hoc.h"
 
@@ -60,18 +66,22 @@ void check_batch(const Config& config, int ranks) {
 }
 
 Step::Step(World& world, const Config& config, const ClipShape& shape, at::Device device,
-           DeviceBackend* backend, const ModelMaker& make)
+           const Accelerator& accelerator, const ModelMaker& make)
     : world_(world),
       config_(config),
       device_(device),
-      group_(device.is_cpu() ? make_process_group(world, config.comm())
-                             : make_process_group(world, config.comm(), backend, device.index())),
+      accelerator_(accelerator),
+      work_(device),
+      group_(device.is_cpu()
+                 ? make_process_group(world, config.comm())
+                 : make_process_group(world, config.comm(), accelerator.backend, device.index())),
       model_(make(config, shape, device, sum_over_ranks(world, group_), open_export)) {
+  // Backward adds gradients up on the queue that was current when their weights were taken up.
+  const WorkQueue::Turn turn(work_);
   for (const Phase& part : model_->phases()) {
     optimizers_.emplace_back(part, config.train().optimizer());
-    syncs_.push_back(std::make_unique<GradientSync>(world, group_, as_pairs(part.weights),
-                                                    GradientSyncOptions::from(config.comm())));
   }
+  make_syncs();
   syncs_.front()->broadcast(as_pairs(model_->parameters().buffers()));
   ema_ = std::make_unique<Ema>(config.train().ema(), model_->parameters().weights());
   for (const double width : config.train().ema().tracked_widths()) {
@@ -79,9 +89,24 @@ Step::Step(World& world, const Config& config, const ClipShape& shape, at::Devic
     tracked.set_power_width(width);
     tracked_.emplace_back(tracked, model_->parameters().weights());
   }
+  unrecorded_ = why_unrecorded();
+  if (config.train().graph() == StepGraph::ON && !unrecorded_.empty()) {
+    fail(Code::kUsage, "train.graph is ON, and the step cannot be recorded because ", unrecorded_,
+         "; leave it AUTO");
+  }
+}
+
+void Step::make_syncs() {
+  syncs_.clear();
+  for (const Optimizer& optimizer : optimizers_) {
+    syncs_.push_back(std::make_unique<GradientSync>(world_, group_,
+                                                    as_pairs(optimizer.phase().weights),
+                                                    GradientSyncOptions::from(config_.comm())));
+  }
 }
 
 Step::~Step() {
+  recorded_.reset();
   syncs_.clear();
   if (std::uncaught_exceptions() > 0) return;
   try {
@@ -91,36 +116,153 @@ Step::~Step() {
   }
 }
 
+std::string Step::why_unrecorded() const {
+  const auto asked = config_.train().graph();
+  if (device_.is_cpu()) return "it is computed on the CPU";
+  if (asked == StepGraph::OFF) return "train.graph is OFF";
+  if (asked == StepGraph::AUTO && world_.size() > 1) {
+    return "there are several ranks (train.graph=ON records it all the same)";
+  }
+  return model_->unrecordable();
+}
+
+int Step::warm_up() const {
+  // Memory, libraries' choices; with several ranks what c10d times in its first ten backwards.
+  const int launched = world_.size() == 1 ? 3 : 11;
+  return unrecorded_.empty() ? launched + 1 : launched;
+}
+
 void Step::run(const Clips& clips, int64_t images, StepTally& tally) {
+  const WorkQueue::Turn turn(work_);
+  for (const at::Tensor& tensor : {clips.x_BTHWC, clips.labels_B, clips.images_BNHWC}) {
+    work_.keep(tensor);
+  }
+  for (const NamedTensor& column : clips.side) work_.keep(column.tensor);
+  set_rates(images, tally);
+  const int64_t ahead_of_recording = unrecorded_.empty() ? warm_up() - 1 - steps_ : 2;
+  if (recorded_ == nullptr && ahead_of_recording <= 0) record();
+  if (ahead_of_recording == 1) {
+    refills_ = std::make_unique<Refills>(clips);
+    queue(refills_->clips(), tally);
+  } else if (recorded_ != nullptr) {
+    const Clock::time_point begin = Clock::now();
+    refills_->refill(clips);
+    recorded_->replay();
+    tally.model += seconds_since(begin);
+  } else {
+    queue(clips, tally);
+  }
+  ++steps_;
+  remember(images);
+  // One step ahead of the device at most, so that it never waits for the host.
+  const size_t ahead = device_.is_cpu() ? 0 : 1;
+  while (outcomes_.size() > ahead) settle_first(tally);
+}
+
+// What changes from step to step and is not a matter of the clips.
+void Step::set_rates(int64_t images, StepTally& tally) {
+  const OptimizerConfig& config = config_.train().optimizer();
+  for (size_t phase = 0; phase < optimizers_.size(); ++phase) {
+    const bool second = phase > 0 && config.discriminator_lr() > 0;
+    const double lr = learning_rate(config, second ? config.discriminator_lr() : config.lr(),
+                                    images, config_.train().images());
+    optimizers_[phase].set_learning_rate(lr);
+    if (phase == 0) tally.lr = lr;
+  }
+  const int64_t after = images + config_.train().batch();
+  ema_->set_step(images, after);
+  for (Ema& average : tracked_) average.set_step(images, after);
+}
+
+// All that a step is on the device.
+void Step::queue(const Clips& clips, StepTally& tally) {
   terms_.clear();
-  std::vector<at::Tensor> norms;
+  std::vector<at::Tensor> numbers;
+  at::Tensor moved;
   for (size_t phase = 0; phase < optimizers_.size(); ++phase) {
     take_turn(phase);
     accumulate(clips, phase, tally);
-    norms.push_back(update(phase, images, tally));
+    const at::Tensor norm = update(phase);
+    numbers.push_back(norm.to(at::kDouble));
+    const at::Tensor finite = at::isfinite(norm).to(at::kFloat);
+    moved = moved.defined() ? moved * finite : finite;
   }
-  // Here the host waits for the device, once a step.
+  model_->after_update(config_.train().batch(), moved);
+  ema_->update(moved);
+  for (Ema& average : tracked_) average.update(moved);
+  for (Term& term : terms_) {
+    numbers.push_back(term.value.to(device_, at::kDouble).reshape({}));
+    term.value.reset();
+  }
+  numbers_ = at::stack(numbers);
+}
+
+// Nothing runs: the replay that follows is the first to move anything.
+void Step::record() {
+  refills_->end_rehearsal();
+  StepTally unused;
+  try {
+    recorded_ = accelerator_.device->record([&] { queue(refills_->clips(), unused); }, 0);
+    if (world_.is_root()) LF_INFO("the training step is recorded and replayed as one graph");
+    return;
+  } catch (const std::exception& error) {
+    const std::string text = error.what();
+    unrecorded_ = "recording it failed: " + printable(text.substr(0, text.find('\n')), 400);
+  }
+  if (config_.train().graph() == StepGraph::ON || world_.size() > 1) {
+    fail(Code::kBug, "the training step could not be recorded (", unrecorded_,
+         "); set train.graph=OFF");
+  }
+  LF_WARN("the training step runs operation by operation, because ", unrecorded_);
+  refills_.reset();
+  // They stand in the middle of a step that never was.
+  if (optimizers_.size() > 1) {
+    for (Optimizer& optimizer : optimizers_) optimizer.enable(true);
+  }
+  make_syncs();
+}
+
+// Queues the way of the step's numbers to the host.
+void Step::remember(int64_t images) {
+  Outcome& outcome = outcomes_.emplace_back(Outcome{numbers_, nullptr, images});
+  if (device_.is_cpu()) return;
+  outcome.numbers =
+      at::empty(numbers_.sizes(), at::TensorOptions().dtype(at::kDouble).pinned_memory(true));
+  outcome.numbers.copy_(numbers_, /*non_blocking=*/true);
+  outcome.ready = std::make_unique<c10::Event>(device_.type());
+  outcome.ready->record(c10::impl::VirtualGuardImpl(device_.type()).getStream(device_));
+}
+
+void Step::settle(StepTally& tally) {
+  while (!outcomes_.empty()) settle_first(tally);
+}
+
+// Here the host waits for the device.
+void Step::settle_first(StepTally& tally) {
+  const Outcome outcome = std::move(outcomes_.front());
+  outcomes_.pop_front();
   const Clock::time_point begin = Clock::now();
-  std::vector<double> sizes;
-  for (const at::Tensor& norm : norms) sizes.push_back(norm.item<double>());
+  if (outcome.ready) outcome.ready->synchronize();
   tally.model += seconds_since(begin);
-  tally.gradient_norm = sizes.front();
+  const double* number = outcome.numbers.const_data_ptr<double>();
+  tally.gradient_norm = number[0];
   bool moved = true;
-  for (size_t phase = 0; phase < sizes.size(); ++phase) {
-    if (std::isfinite(sizes[phase])) continue;
+  for (const Optimizer& optimizer : optimizers_) {
+    if (std::isfinite(*number++)) continue;
     moved = false;
-    LF_WARN("image ", images, ": the ", optimizers_[phase].phase().name,
+    LF_WARN("image ", outcome.images, ": the ", optimizer.phase().name,
             "'s gradient is not finite; all ranks skip this update");
   }
   if (!moved) {
     ++tally.skipped;
     return;
   }
-  model_->after_update(config_.train().batch());
-  const int64_t after = images + config_.train().batch();
-  ema_->update(images, after);
-  for (Ema& average : tracked_) average.update(images, after);
-  tally.loss.add(read_losses());
+  const auto parts = static_cast<double>(config_.train().accumulation());
+  LossSum sum{1, 0, {}};
+  for (const Term& term : terms_) {
+    (term.name.empty() ? sum.total : sum.terms[term.name]) += *number++ / parts;
+  }
+  tally.loss.add(sum);
 }
 
 // The other phases' weights take no gradient, so their buckets stay out of this backward.
@@ -152,25 +294,11 @@ void Step::accumulate(const Clips& clips, size_t phase, StepTally& tally) {
 }
 
 // The norm of the averaged gradients is the same number on every rank, so all skip or none.
-at::Tensor Step::update(size_t phase, int64_t images, StepTally& tally) {
-  const OptimizerConfig& config = config_.train().optimizer();
-  const bool second = phase > 0 && config.discriminator_lr() > 0;
-  const double lr = learning_rate(config, second ? config.discriminator_lr() : config.lr(), images,
-                                  config_.train().images());
+at::Tensor Step::update(size_t phase) {
   const at::Tensor norm = optimizers_[phase].gradient_norm();
-  optimizers_[phase].step(norm, lr);
+  optimizers_[phase].step(norm);
   syncs_[phase]->zero_gradients();
-  if (phase == 0) tally.lr = lr;
   return norm;
-}
-
-LossSum Step::read_losses() {
-  const auto parts = static_cast<double>(config_.train().accumulation());
-  LossSum sum{1, 0, {}};
-  for (const Term& term : terms_) {
-    (term.name.empty() ? sum.total : sum.terms[term.name]) += term.value.item<double>() / parts;
-  }
-  return sum;
 }
 
 std::vector<TensorGroup> Step::state() const {

@@ -17,7 +17,8 @@ int Trainer::run() {
   while (images_ < end_) {
     const int64_t before = images_;
     step();
-    const Verdict verdict = coordinator_->after_step(before, images_, tally_, watchdog_.get());
+    const Verdict verdict = coordinator_->after_step(before, images_, tally_, watchdog_.get(),
+                                                     [this] { step_->settle(tally_); });
     saver_->poll();
     coordinator_->note_saved(saver_->newest());
     follow_evaluators();
@@ -53,6 +54,8 @@ Clips Trainer::next_clips() {
            (image_loader_ ? image_loader_->counts().wait_seconds : 0);
   };
   const double before = waited();
+  // Copied while the step before still runs.
+  const WorkQueue::Turn turn(copies_, WorkQueue::Begin::kAtOnce);
   Clips clips = clips_from_batch(loader_->next(), config_.train().seed(), device_);
   if (image_loader_) {
     const Clips others = clips_from_batch(image_loader_->next(), config_.train().seed(), device_);

@@ -17,6 +17,7 @@
 #include "train/evaluators.h"
 #include "train/saver.h"
 #include "train/step.h"
+#include "train/work_queue.h"
 
 namespace lf {
 
@@ -57,6 +58,7 @@ class Trainer {
   const Config config_;
   const TrainJob job_;
   at::Device device_ = at::kCPU;
+  WorkQueue copies_{at::kCPU};  // of clips to the device
   std::shared_ptr<const Store> store_, validation_store_;
   std::unique_ptr<Step> step_;
   std::unique_ptr<Loader> loader_;

@@ -45,6 +45,7 @@ Trainer::Trainer(World& world, const Config& config, const TrainJob& job, World*
         });
   }
   device_ = choose_device(world, config.train(), job.accelerator);
+  copies_ = WorkQueue(device_);
   open_stores();
   build_step();
   if (config.evaluation().every_images() > 0) {
@@ -104,7 +105,7 @@ void Trainer::open_stores() {
 void Trainer::build_step() {
   const Watchdog::Phase phase("build the model", 3600);
   step_ = std::make_unique<Step>(world_, config_, shape_of_clips(*store_), device_,
-                                 job_.accelerator.backend, job_.make);
+                                 job_.accelerator, job_.make);
   if (const int64_t images = step_->model().images_per_clip(); images > 0) {
     constexpr uint64_t kImages = 0x1ace;  // another order than the clips'
     image_loader_ = std::make_unique<Loader>(

@@ -2,6 +2,7 @@
 // say which row of the capability table each is. Minutes on two cores: label `slow`.
 #include <ATen/ops/cat.h>
 #include <ATen/ops/equal.h>
+#include <ATen/ops/ones.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/where.h>
@@ -168,10 +169,11 @@ void train_rvd(Rvd& model, const ClipsAt& clips_at, int64_t steps, int64_t batch
   for (int64_t step = 0; step < steps; ++step) {
     model.loss(clips_at(batch, step * batch), 0, true).total.backward();
     const double left = static_cast<double>(steps - step) / static_cast<double>(steps);
-    optimizer.step(optimizer.gradient_norm(), 2e-3 * std::min(1.0, 4 * left));
+    optimizer.set_learning_rate(2e-3 * std::min(1.0, 4 * left));
+    optimizer.step(optimizer.gradient_norm());
     for (const NamedTensor& weight : model.parameters().weights())
       weight.tensor.mutable_grad().reset();
-    model.after_update(batch);
+    model.after_update(batch, at::ones({}));
   }
 }
 

@@ -5,6 +5,7 @@
 #include <ATen/ops/allclose.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/equal.h>
+#include <ATen/ops/ones.h>
 #include <gtest/gtest.h>
 
 #include "denoiser_fixture.h"
@@ -67,7 +68,7 @@ TEST(Row32ResidualDiffusion, MeanAndRestAddUpToTheFrame) {
   for (const char* scale : {"false", "true"}) {
     const auto model = small_rvd(5, {str("model.rvd.running_scale=", scale)});
     model->loss(some_clips(4, 5), 0, true);
-    model->after_update(4);
+    model->after_update(4, at::ones({}));
     const at::NoGradGuard no_grad;
     const at::Tensor given = some_numbers({2, 3, 8, 8, 3}, 3).clamp(-1, 1);
     SampleRequest request;
@@ -165,12 +166,12 @@ TEST(Row32ResidualDiffusion, RunningScaleIsTheRestsDeviation) {
   const auto model = small_rvd(5, {"model.rvd.running_scale=true"});
   EXPECT_EQ(model->scale(), 1);
   const Loss loss = model->loss(some_clips(8, 5), 0, true);
-  model->after_update(8);
+  model->after_update(8, at::ones({}));
   EXPECT_NEAR(model->scale(), std::sqrt(loss.terms[1].tensor.item<double>()), 1e-4);
   // Another batch moves it a little; validation does not.
   const double before = model->scale();
   model->loss(some_clips(8, 5, 100), 0, true);
-  model->after_update(8);
+  model->after_update(8, at::ones({}));
   const double after = model->scale();
   EXPECT_NE(after, before);
   EXPECT_NEAR(after, before, 0.02 * before);

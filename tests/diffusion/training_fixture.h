@@ -27,7 +27,8 @@ inline double train(Model& model, const ClipsAt& clips_at, int64_t steps, int64_
     const Loss loss = model.loss(clips_at(batch, step * batch), 0, true);
     loss.total.backward();
     const double left = static_cast<double>(steps - step) / static_cast<double>(steps);
-    optimizer.step(optimizer.gradient_norm(), lr * std::min(1.0, 4 * left));
+    optimizer.set_learning_rate(lr * std::min(1.0, 4 * left));
+    optimizer.step(optimizer.gradient_norm());
     for (const NamedTensor& weight : optimizer.phase().weights) {
       weight.tensor.mutable_grad().reset();
     }

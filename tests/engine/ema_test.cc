@@ -1,6 +1,8 @@
 #include "train/ema.h"
 
 #include <ATen/ops/full.h>
+#include <ATen/ops/ones.h>
+#include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -45,7 +47,9 @@ TEST(Ema, AveragesTheTrajectoryAndSwapsByReference) {
   const std::vector<NamedTensor> weights = {{"w", at::full({3}, 1.0F)}};
   Ema ema(config, weights);
   weights[0].tensor.fill_(2);
-  ema.update(0, 100);  // half of the old average stays
+  ema.set_step(0, 100);  // half of the old average stays
+  ema.update(at::ones({}));
+  ema.update(at::zeros({}));  // of a step that was skipped
   EXPECT_FLOAT_EQ(ema.tensors()[0].tensor[0].item<float>(), 1.5F);
   {
     const Ema::Swap swap(ema);

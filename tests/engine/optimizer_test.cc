@@ -27,7 +27,8 @@ TEST(Optimizer, FirstStepsFollowTheFormulaOfAdamW) {
   for (int step = 1; step <= 3; ++step) {
     const double g = 0.5 * step, lr = 0.01;
     phase.weights[0].tensor.mutable_grad() = at::full({2, 2}, static_cast<float>(g));
-    optimizer.step(optimizer.gradient_norm(), lr);
+    optimizer.set_learning_rate(lr);
+    optimizer.step(optimizer.gradient_norm());
     m = 0.9 * m + 0.1 * g;
     v = 0.99 * v + 0.01 * g * g;
     w -= lr * 0.1 * w;
@@ -42,7 +43,8 @@ TEST(Optimizer, VectorsAreNotDecayed) {
   const Phase phase = one_weight(at::full({4}, 1.0F));
   Optimizer optimizer(phase, config);
   phase.weights[0].tensor.mutable_grad() = at::full({4}, 0.0F);
-  optimizer.step(optimizer.gradient_norm(), 0.1);
+  optimizer.set_learning_rate(0.1);
+  optimizer.step(optimizer.gradient_norm());
   EXPECT_FLOAT_EQ(phase.weights[0].tensor[0].item<float>(), 1.0F);
 }
 
@@ -56,7 +58,8 @@ TEST(Optimizer, NormIsGlobalAndClippingScalesEveryGradient) {
   b.mutable_grad() = at::full({2, 2}, 4.0F);
   const at::Tensor norm = optimizer.gradient_norm();
   EXPECT_NEAR(norm.item<double>(), std::sqrt(18.0 + 64.0), 1e-5);
-  optimizer.step(norm, 0);
+  optimizer.set_learning_rate(0);
+  optimizer.step(norm);
   EXPECT_NEAR(a.grad()[0].item<double>(), 3 / std::sqrt(82.0), 1e-5);
   EXPECT_NEAR(b.grad()[0][0].item<double>(), 4 / std::sqrt(82.0), 1e-5);
 }
@@ -67,12 +70,14 @@ TEST(Optimizer, GradientsThatAreNotFiniteMoveNothing) {
     Optimizer optimizer(phase, OptimizerConfig());
     at::Tensor& gradient = phase.weights[0].tensor.mutable_grad();
     gradient = at::full({2, 2}, 0.5F);
-    optimizer.step(optimizer.gradient_norm(), 0.01);
+    optimizer.set_learning_rate(0.01);
+    optimizer.step(optimizer.gradient_norm());
     std::vector<at::Tensor> before = {phase.weights[0].tensor.detach().clone()};
     for (const NamedTensor& state : optimizer.state()) before.push_back(state.tensor.clone());
 
     gradient.fill_(0.5F)[0][1] = bad;
-    optimizer.step(optimizer.gradient_norm(), 0.01);
+    optimizer.set_learning_rate(0.01);
+    optimizer.step(optimizer.gradient_norm());
     EXPECT_TRUE(at::equal(phase.weights[0].tensor, before[0]));
     size_t next = 1;
     for (const NamedTensor& state : optimizer.state()) {
@@ -80,7 +85,8 @@ TEST(Optimizer, GradientsThatAreNotFiniteMoveNothing) {
     }
 
     gradient.fill_(0.5F);
-    optimizer.step(optimizer.gradient_norm(), 0.01);
+    optimizer.set_learning_rate(0.01);
+    optimizer.step(optimizer.gradient_norm());
     EXPECT_FALSE(at::equal(phase.weights[0].tensor, before[0])) << "the next good one counts";
     EXPECT_EQ(optimizer.state()[0].tensor.item<float>(), 2) << "good steps only";
   }

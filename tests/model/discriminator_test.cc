@@ -91,7 +91,8 @@ TEST(Discriminator, LossFallsBelowOneOnSeparableImages) {
   for (int step = 0; step < 30; ++step) {
     const at::Tensor hinge = hinge_loss(owned.discriminator(real), owned.discriminator(fake));
     hinge.backward();
-    optimizer.step(optimizer.gradient_norm(), 1e-3);
+    optimizer.set_learning_rate(1e-3);
+    optimizer.step(optimizer.gradient_norm());
     for (const NamedTensor& weight : owned.table.weights()) weight.tensor.mutable_grad().reset();
     loss = hinge.item<double>();
   }

@@ -4,6 +4,7 @@
 #include <ATen/ops/allclose.h>
 #include <ATen/ops/bincount.h>
 #include <ATen/ops/equal.h>
+#include <ATen/ops/ones.h>
 #include <ATen/ops/zeros.h>
 
 #include "token_fixture.h"
@@ -80,7 +81,7 @@ TEST(Codebook, RunningMeansFollowTheSpecifiedUpdate) {
   named(buffers, "started").fill_(1);
   const at::Tensor z = at::stack({at::full({2}, 0.6), at::full({2}, 1.2)}).unsqueeze(0);
   owned.quantiser->quantise(z, key_of(1), true);
-  owned.quantiser->after_update(1);
+  owned.quantiser->after_update(1, at::ones({}));
   // Code 1: N = (4 + 2) / 2, M = (4 + 1.8) / 2 in each number.
   EXPECT_NEAR(sums[1][2].item<double>(), 3, 1e-6);
   EXPECT_NEAR(sums[1][0].item<double>(), 2.9, 1e-6);
@@ -90,7 +91,7 @@ TEST(Codebook, RunningMeansFollowTheSpecifiedUpdate) {
   const at::Tensor before = sums.clone();
   owned.quantiser->quantise(z * 5, key_of(1, 1), true);
   owned.quantiser->quantise(z, key_of(1, 2), true);
-  owned.quantiser->after_update(1);
+  owned.quantiser->after_update(1, at::ones({}));
   EXPECT_NEAR(sums[1][2].item<double>(), (before[1][2].item<double>() + 2) / 2, 1e-6);
 }
 
@@ -104,7 +105,7 @@ TEST(Codebook, RecoversWhenAllCodesBeganEqual) {
   for (int64_t step = 0; step < 30; ++step) {
     const at::Tensor z = noise({32, 16, 8}, static_cast<uint64_t>(step));
     ids = owned.quantiser->quantise(z, key_of(32, step * 32), true).ids;
-    owned.quantiser->after_update(32);
+    owned.quantiser->after_update(32, at::ones({}));
   }
   const auto used = (at::bincount(ids.flatten(), {}, 64) > 0).sum().item<int64_t>();
   EXPECT_GT(used, 32);
@@ -118,7 +119,7 @@ TEST(Codebook, TwoRanksHaveTheCodebookOfOneWithTheJoinedBatch) {
       for (int64_t step = 0; step < 5; ++step) {
         const at::Tensor z = noise({8, 6, 4}, 50 + static_cast<uint64_t>(step)).slice(0, from, to);
         owned.quantiser->quantise(z, key_of(to - from, step * 8 + from), true);
-        owned.quantiser->after_update(8);
+        owned.quantiser->after_update(8, at::ones({}));
       }
     };
     const Owned one(config, plan_of(8));
@@ -149,11 +150,11 @@ TEST(Codebook, MicroBatchesAddUpToTheWholeBatch) {
     owned->codebook().copy_(noise({8, 4}, 71));
   }
   whole.quantiser->quantise(z, key_of(8), true);
-  whole.quantiser->after_update(8);
+  whole.quantiser->after_update(8, at::ones({}));
   for (int64_t from : {0, 4}) {
     parts.quantiser->quantise(z.slice(0, from, from + 4), key_of(4, from), true);
   }
-  parts.quantiser->after_update(8);
+  parts.quantiser->after_update(8, at::ones({}));
   EXPECT_TRUE(at::allclose(whole.codebook(), parts.codebook(), 1e-5, 1e-6));
 }
 

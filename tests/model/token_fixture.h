@@ -6,6 +6,7 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/full.h>
+#include <ATen/ops/ones.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
@@ -77,12 +78,13 @@ class Steps {
       turn(phase);
       const at::Tensor total = model_.loss(clips, phase, true).total;
       total.backward();
-      optimizers_[phase].step(optimizers_[phase].gradient_norm(), lr);
+      optimizers_[phase].set_learning_rate(lr);
+      optimizers_[phase].step(optimizers_[phase].gradient_norm());
       for (const NamedTensor& weight : optimizers_[phase].phase().weights)
         weight.tensor.mutable_grad().reset();
       if (phase == 0) first = total.item<double>();
     }
-    model_.after_update(clips.size());
+    model_.after_update(clips.size(), at::ones({}));
     return first;
   }
 

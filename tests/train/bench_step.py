@@ -48,3 +48,6 @@ check("GFLOP of products and convolutions a step" in text and "outside of operat
 words = [program, "bench", "step", "--config", here / "config.pbtxt", "--seconds", "1"]
 execute([*words, "--set", "train.accumulation=7"], 2, "do not divide; change train.accumulation")
 execute([program, "bench", "step"], 2, "the config names no source")
+execute([*words, "--set", "train.graph=ON"], 2, "cannot be recorded because it is computed on the CPU")
+check(whole["graph"] == "not recorded: it is computed on the CPU" and whole["device"] == "cpu" and
+      whole["taken_bytes"] == whole["peak_bytes"], str(whole)[:500])

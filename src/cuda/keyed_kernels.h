@@ -1,0 +1,14 @@
+// Random numbers keyed by clips (base/random), made where they are used, with the CPU's bits.
+// Launched on raw pointers and a stream. Called by device.cc.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include "kernels/device.h"
+
+namespace lf {
+
+cudaError_t cuda_keyed_uniform(const KeyedNumbers& wanted, float* out, cudaStream_t stream);
+cudaError_t cuda_keyed_normal(const KeyedNumbers& wanted, float* out, cudaStream_t stream);
+
+}  // namespace lf
