@@ -12,6 +12,7 @@
 
 #include "base/error.h"
 #include "cuda/clip_kernels.h"
+#include "cuda/operations.h"
 
 namespace lf {
 namespace {
@@ -99,7 +100,8 @@ class CudaDevice : public Device {
 
   const DeviceKernels* kernels() const override {
 #ifdef LF_CUDA_KERNELS
-    static constexpr DeviceKernels kTable = {.to_signed_unit = &to_signed_unit};
+    static const DeviceKernels kTable = {.to_signed_unit = &to_signed_unit,
+                                         .operations = cuda_operations()};
     return &kTable;
 #else
     return nullptr;

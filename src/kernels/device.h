@@ -10,6 +10,8 @@
 #include <memory>
 #include <string>
 
+#include "kernels/device_operations.h"
+
 namespace lf {
 
 // Shape of a batch of clips, [clips, frames, height, width, channels] as shards hold them.
@@ -24,6 +26,7 @@ struct DeviceKernels {
   // bits as on the CPU. 0 -> -1, 255 -> 1.
   void (*to_signed_unit)(const uint8_t* clips_NTHWC, const BatchShape& shape, float* out_NTCHW,
                          void* stream);
+  DeviceOperations operations;
 };
 
 // A step of fixed shapes and addresses, recorded. Not thread-safe.
