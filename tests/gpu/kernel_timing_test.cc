@@ -81,8 +81,8 @@ Case timed_norm(int64_t images, int64_t side, int64_t channels, int64_t groups,
                 at::ScalarType type) {
   const at::Tensor x = leaf({images, side * side, channels}, type);
   const at::Tensor gain = weight({images, channels}), shift = weight({images, channels});
-  return {str(groups > 0 ? "group" : "rms", " norm ", images, "x", side, "x", side, "x", channels,
-              type == at::kFloat ? " fp32" : " bf16"),
+  return {lf::str(groups > 0 ? "group" : "rms", " norm ", images, "x", side, "x", side, "x",
+                  channels, type == at::kFloat ? " fp32" : " bf16"),
           {x, gain, shift},
           [=] { return norm_silu(x, {groups}, gain, shift); }};
 }
@@ -99,9 +99,10 @@ Case timed_attention(const char* name, Sequences s, int64_t width, int64_t heads
   w.query_scale = weight({head});
   w.key_scale = weight({head});
   const at::Tensor x = weight({s.outer, s.tokens, s.inner, width});
-  Case one{str(name, " ", s.outer, "x", s.tokens, "x", s.inner, "x", width, ", ", heads, "x", head),
-           {x, w.norm_weight, w.query, w.key_value, w.out, w.query_scale, w.key_scale},
-           {}};
+  Case one{
+      lf::str(name, " ", s.outer, "x", s.tokens, "x", s.inner, "x", width, ", ", heads, "x", head),
+      {x, w.norm_weight, w.query, w.key_value, w.out, w.query_scale, w.key_scale},
+      {}};
   if (bias) {
     w.bias = weight({heads, s.tokens, s.tokens});
     one.inputs.push_back(w.bias);
@@ -118,7 +119,7 @@ Case timed_linear_attention(int64_t frames, int64_t side, int64_t width) {
   w.query_key_value = weight({3 * 4 * 32, width}, 0.05);
   w.out = weight({width, 4 * 32}, 0.05);
   const at::Tensor x = weight({frames, side * side, width});
-  return {str("linear attention ", frames, "x", side, "x", side, "x", width, ", 4x32"),
+  return {lf::str("linear attention ", frames, "x", side, "x", side, "x", width, ", 4x32"),
           {x, w.norm_weight, w.query_key_value, w.out},
           [=] { return linear_attention(x, w); }};
 }
@@ -132,7 +133,7 @@ Case timed_feed_forward(int64_t rows, int64_t width) {
   w.in = weight({2 * hidden, width}, 0.05);
   w.out = weight({width, hidden}, 0.05);
   const at::Tensor x = weight({rows, width});
-  return {str("feed forward ", rows, "x", width, ", ", hidden),
+  return {lf::str("feed forward ", rows, "x", width, ", ", hidden),
           {x, w.norm_weight, w.norm_bias, w.in, w.out},
           [=] { return feed_forward(x, w); }};
 }
@@ -141,7 +142,7 @@ Case timed_depthwise(int64_t clips, int64_t steps, int64_t side, int64_t channel
                      at::ScalarType type) {
   const at::Tensor x = leaf({clips, steps, side, side, channels}, type);
   const at::Tensor taps = weight({channels, 1, 3, 3, 3}), bias = weight({channels});
-  return {str("depthwise ", x.sizes(), type == at::kFloat ? " fp32" : " bf16"),
+  return {lf::str("depthwise ", x.sizes(), type == at::kFloat ? " fp32" : " bf16"),
           {x, taps, bias},
           [=] { return causal_depthwise(x, taps, bias); }};
 }
@@ -213,8 +214,8 @@ TEST_F(GpuTimings, DISABLED_OfAttentionBetweenProducts) {
       const double backward = milliseconds([&] { device_operations()->attention_back(task); });
       const double unit = static_cast<double>(mixed.numel() * mixed.element_size()) * 1e-6;
       std::printf("%-52s %9.3f %8.0f %9.3f %8.0f\n",
-                  str(s.outer, "x", s.tokens, "x", s.inner, ", ", heads, "x", head,
-                      half ? " bf16" : " fp32")
+                  lf::str(s.outer, "x", s.tokens, "x", s.inner, ", ", heads, "x", head,
+                          half ? " bf16" : " fp32")
                       .c_str(),
                   forward, 4 * unit / forward, backward, 7 * unit / backward);
       std::fflush(stdout);
@@ -235,7 +236,7 @@ TEST_F(GpuTimings, DISABLED_OfNearestCode) {
       });
     }
     std::printf("%-52s %9.3f %8.3f %6.2fx %8.1f TFLOP/s\n",
-                str("nearest code ", count, "x", dim, " of ", size).c_str(), time[0], time[1],
+                lf::str("nearest code ", count, "x", dim, " of ", size).c_str(), time[0], time[1],
                 time[0] / time[1], 2e-9 * static_cast<double>(count * dim * size) / time[1]);
   }
 }

@@ -32,7 +32,7 @@ Case wide_norm(std::mt19937& luck) {
   const at::Tensor x = at::add(weight({images, places, channels}), 3).detach().requires_grad_();
   const at::Tensor gain = weight({images, channels}), shift = weight({images, channels});
   const NormKind kind{groups, 1e-5, coin(luck)};
-  return {str("norm ", x.sizes(), ", groups ", groups, kind.silu ? ", silu" : ""),
+  return {lf::str("norm ", x.sizes(), ", groups ", groups, kind.silu ? ", silu" : ""),
           {x, gain, shift},
           [=] { return norm_silu(x, kind, gain, shift); }};
 }
@@ -50,7 +50,7 @@ Case long_attention(std::mt19937& luck) {
   w.out = weight({width, heads * head}, 0.2);
   w.bias = weight({heads, s.tokens, s.tokens});
   const at::Tensor x = weight({s.outer, s.tokens, s.inner, width});
-  return {str("attention ", x.sizes(), ", heads of ", head),
+  return {lf::str("attention ", x.sizes(), ", heads of ", head),
           {x, w.norm_weight, w.query, w.key_value, w.out, w.bias},
           [=] { return attention(x, s, w); }};
 }
@@ -64,7 +64,7 @@ Case wide_linear_attention(std::mt19937& luck) {
   w.query_key_value = weight({3 * heads * head, width}, 0.3);
   w.out = weight({width, heads * head}, 0.3);
   const at::Tensor x = weight({between(luck, 1, 3), between(luck, 1, 1500), width});
-  return {str("linear attention ", x.sizes(), ", heads of ", head),
+  return {lf::str("linear attention ", x.sizes(), ", heads of ", head),
           {x, w.norm_weight, w.query_key_value, w.out},
           [=] { return linear_attention(x, w); }};
 }

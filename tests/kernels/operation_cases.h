@@ -63,9 +63,9 @@ inline Case attention_case(std::mt19937& luck, bool fixed) {
         w.query_bias, w.key_value_bias, w.out_bias, w.bias}) {
     if (one_of.defined()) one.inputs.push_back(one_of);
   }
-  one.shape = str("attention ", s.outer, "x", s.tokens, "x", s.inner, "x", width, ", ", heads,
-                  " heads of ", head, cosine ? ", cosine" : "", biases ? ", biases" : "",
-                  w.mask.defined() ? ", mask" : "", w.rotary.defined() ? ", rotary" : "");
+  one.shape = lf::str("attention ", s.outer, "x", s.tokens, "x", s.inner, "x", width, ", ", heads,
+                      " heads of ", head, cosine ? ", cosine" : "", biases ? ", biases" : "",
+                      w.mask.defined() ? ", mask" : "", w.rotary.defined() ? ", rotary" : "");
   one.run = [=] { return attention(x, s, w); };
   return one;
 }
@@ -82,7 +82,7 @@ inline Case feed_forward_case(std::mt19937& luck, bool fixed) {
   w.in = weight({maps, width}, 0.3);
   w.out = weight({width, hidden}, 0.3);
   const at::Tensor x = weight({rows, width});
-  Case one{str("feed forward ", rows, "x", width, ", ", hidden, w.gated ? " gated" : ""),
+  Case one{lf::str("feed forward ", rows, "x", width, ", ", hidden, w.gated ? " gated" : ""),
            {x, w.norm_weight, w.in, w.out},
            {}};
   if (fixed || coin(luck)) {
@@ -102,7 +102,7 @@ inline Case depthwise_case(std::mt19937& luck) {
   const at::Tensor x = weight({between(luck, 1, 3), between(luck, 1, 6), between(luck, 1, 6),
                                between(luck, 1, 6), channels});
   const at::Tensor taps = weight({channels, 1, 3, 3, 3}), bias = weight({channels});
-  return {str("depthwise ", x.sizes()), {x, taps, bias}, [=] {
+  return {lf::str("depthwise ", x.sizes()), {x, taps, bias}, [=] {
             return causal_depthwise(x, taps, bias);
           }};
 }
@@ -116,8 +116,8 @@ inline Case norm_case(std::mt19937& luck, bool fixed) {
   const at::Tensor x = weight({clips * frames, side * side, channels});
   const at::Tensor gain = weight({rows, channels}), shift = weight({rows, channels});
   const NormKind kind{groups, 1e-5, fixed || coin(luck)};
-  Case one{str("norm ", clips, "x", frames, ", ", side, "x", side, "x", channels, ", groups ",
-               groups, kind.silu ? ", silu" : ""),
+  Case one{lf::str("norm ", clips, "x", frames, ", ", side, "x", side, "x", channels, ", groups ",
+                   groups, kind.silu ? ", silu" : ""),
            {x, gain, shift},
            {}};
   at::Tensor residual;
@@ -141,10 +141,10 @@ inline Case linear_attention_case(std::mt19937& luck, bool fixed) {
   w.query_key_value = weight({3 * heads * head, width}, 0.3);
   w.out = weight({width, heads * head}, 0.3);
   const at::Tensor x = weight({frames, places, width});
-  Case one{
-      str("linear attention ", frames, "x", places, "x", width, ", ", heads, " heads of ", head),
-      {x, w.norm_weight, w.query_key_value, w.out},
-      {}};
+  Case one{lf::str("linear attention ", frames, "x", places, "x", width, ", ", heads, " heads of ",
+                   head),
+           {x, w.norm_weight, w.query_key_value, w.out},
+           {}};
   if (fixed || coin(luck)) {
     w.norm_bias = weight({width});
     w.out_bias = weight({width});
