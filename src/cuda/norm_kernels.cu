@@ -99,48 +99,83 @@ __device__ float normalise(Row<kEach>& row, int64_t channels, float epsilon, con
 #pragma unroll
   for (int i = 0; i < kEach; ++i) squares = fmaf(row.at[i], row.at[i], squares);
   squares = sum_over(squares, place.lanes, place.mask);
-  const float factor = kKind == Kind::kLayer ? 1.0F / sqrtf(squares / width + epsilon)
-                                             : sqrtf(width) / fmaxf(sqrtf(squares), 1e-12F);
+  const float factor = kKind == Kind::kLayer ? rsqrtf(squares / width + epsilon)
+                                             : sqrtf(width) * over_length(squares);
 #pragma unroll
   for (int i = 0; i < kEach; ++i) row.at[i] *= factor;
   return factor;
 }
 
-__device__ float sigmoid(float x) { return 1.0F / (1.0F + expf(-x)); }
+// Rows a thread has under way at once.
+template <int kEach>
+constexpr int kRowsAtOnce = kEach <= 8 ? 2 : 1;
+
+// Of an image; kept in registers where there is room for them.
+template <int kEach>
+struct Weights {
+  const float *gain_at, *shift_at;
+  Row<kEach> gain, shift;
+
+  __device__ Weights(const DeviceNorm& task, const Place& place, bool whole) {
+    const int64_t at = place.image / task.shared * task.channels;
+    gain_at = task.gain + at;
+    shift_at = task.shift != nullptr ? task.shift + at : nullptr;
+    if (kEach <= 16) load(task.channels, place, whole);
+  }
+  __device__ void load_again(int64_t channels, const Place& place, bool whole) {
+    if (kEach > 16) load(channels, place, whole);
+  }
+
+ private:
+  __device__ void load(int64_t channels, const Place& place, bool whole) {
+    gain = load_row<kEach>(gain_at, channels, place, whole);
+    shift = shift_at != nullptr ? load_row<kEach>(shift_at, channels, place, whole) : Row<kEach>{};
+  }
+};
 
 template <typename X, typename Y, Kind kKind, int kEach>
 __global__ void __launch_bounds__(kThreads)
     norm_kernel(DeviceNorm task, int64_t slices, int lanes, bool whole) {
+  constexpr int kRows = kRowsAtOnce<kEach>;
   const Place place = place_of(task.places, slices, lanes);
-  const int64_t channels = task.channels, weights = place.image / task.shared * channels;
+  const int64_t channels = task.channels, first_row = place.image * task.places;
+  Weights<kEach> weights(task, place, whole);
   Row<kEach> mean{}, spread{};
   if constexpr (kKind == Kind::kGroup) {
     load_of_groups<kEach>(task.statistics + place.image * task.groups * 2, channels, task.groups,
                           place, mean, spread);
   }
-  for (int64_t p = place.first; p < place.end; p += place.step) {
-    const int64_t at = (place.image * task.places + p) * channels;
-    Row<kEach> row = load_row<kEach>(as<X>(task.x.data) + at, channels, place, whole);
-    if constexpr (kKind == Kind::kGroup) {
+  for (int64_t p = place.first; p < place.end; p += kRows * place.step) {
+    Row<kEach> rows[kRows], residuals[kRows];
 #pragma unroll
-      for (int i = 0; i < kEach; ++i) row.at[i] = (row.at[i] - mean.at[i]) * spread.at[i];
-    } else {
-      normalise<kKind, kEach>(row, channels, task.epsilon, place);
+    for (int k = 0; k < kRows; ++k) {
+      const int64_t at = (first_row + p + k * place.step) * channels;
+      rows[k] = residuals[k] = Row<kEach>{};
+      if (p + k * place.step >= place.end) continue;
+      rows[k] = load_row<kEach>(as<X>(task.x.data) + at, channels, place, whole);
+      if (task.residual.data != nullptr) {
+        residuals[k] = load_row<kEach>(as<X>(task.residual.data) + at, channels, place, whole);
+      }
     }
-    const Row<kEach> gain = load_row<kEach>(task.gain + weights, channels, place, whole);
-    Row<kEach> shift{}, residual{};
-    if (task.shift != nullptr) {
-      shift = load_row<kEach>(task.shift + weights, channels, place, whole);
-    }
-    if (task.residual.data != nullptr) {
-      residual = load_row<kEach>(as<X>(task.residual.data) + at, channels, place, whole);
-    }
+    weights.load_again(channels, place, whole);
 #pragma unroll
-    for (int i = 0; i < kEach; ++i) {
-      const float z = fmaf(row.at[i], gain.at[i], shift.at[i]);
-      row.at[i] = (task.silu ? z * sigmoid(z) : z) + residual.at[i];
+    for (int k = 0; k < kRows; ++k) {
+      Row<kEach>& row = rows[k];
+      if constexpr (kKind == Kind::kGroup) {
+#pragma unroll
+        for (int i = 0; i < kEach; ++i) row.at[i] = (row.at[i] - mean.at[i]) * spread.at[i];
+      } else {
+        normalise<kKind, kEach>(row, channels, task.epsilon, place);
+      }
+#pragma unroll
+      for (int i = 0; i < kEach; ++i) {
+        const float z = fmaf(row.at[i], weights.gain.at[i], weights.shift.at[i]);
+        row.at[i] = (task.silu ? z * sigmoid(z) : z) + residuals[k].at[i];
+      }
+      if (p + k * place.step >= place.end) break;
+      store_row<kEach>(as<Y>(task.y.data) + (first_row + p + k * place.step) * channels, row,
+                       channels, place, whole);
     }
-    store_row<kEach>(as<Y>(task.y.data) + at, row, channels, place, whole);
   }
 }
 
@@ -242,55 +277,66 @@ __device__ float through_silu(float slope, float z) {
 template <typename X, typename Y, Kind kKind, int kEach>
 __global__ void __launch_bounds__(kThreads)
     norm_back_kernel(DeviceNorm task, int64_t slices, int lanes, bool whole) {
+  constexpr int kRows = kRowsAtOnce<kEach>;
   const Place place = place_of(task.places, slices, lanes);
-  const int64_t channels = task.channels, weights = place.image / task.shared * channels;
+  const int64_t channels = task.channels, first_row = place.image * task.places;
   const float width = static_cast<float>(channels);
+  Weights<kEach> weights(task, place, whole);
   Row<kEach> mean{}, spread{}, up{}, down{};
   if constexpr (kKind == Kind::kGroup) {
     load_of_groups<kEach>(task.statistics + place.image * task.groups * 2, channels, task.groups,
                           place, mean, spread);
   }
-  for (int64_t p = place.first; p < place.end; p += place.step) {
-    const int64_t at = (place.image * task.places + p) * channels;
-    Row<kEach> row = load_row<kEach>(as<X>(task.x.data) + at, channels, place, whole);
-    Row<kEach> slope = load_row<kEach>(as<Y>(task.dy.data) + at, channels, place, whole);
-    Row<kEach> dx{};
-    if (task.added.data != nullptr) {
-      dx = load_row<kEach>(as<X>(task.added.data) + at, channels, place, whole);
-    }
-    float factor = 0;
-    if constexpr (kKind == Kind::kGroup) {
+  for (int64_t p = place.first; p < place.end; p += kRows * place.step) {
+    Row<kEach> rows[kRows], slopes[kRows], dx[kRows];
 #pragma unroll
-      for (int i = 0; i < kEach; ++i) row.at[i] = (row.at[i] - mean.at[i]) * spread.at[i];
-    } else {
-      factor = normalise<kKind, kEach>(row, channels, task.epsilon, place);
+    for (int k = 0; k < kRows; ++k) {
+      const int64_t at = (first_row + p + k * place.step) * channels;
+      rows[k] = slopes[k] = dx[k] = Row<kEach>{};
+      if (p + k * place.step >= place.end) continue;
+      rows[k] = load_row<kEach>(as<X>(task.x.data) + at, channels, place, whole);
+      slopes[k] = load_row<kEach>(as<Y>(task.dy.data) + at, channels, place, whole);
+      if (task.added.data != nullptr) {
+        dx[k] = load_row<kEach>(as<X>(task.added.data) + at, channels, place, whole);
+      }
     }
-    const Row<kEach> gain = load_row<kEach>(task.gain + weights, channels, place, whole);
-    Row<kEach> shift{};
-    if (task.silu && task.shift != nullptr) {
-      shift = load_row<kEach>(task.shift + weights, channels, place, whole);
-    }
-    float level = 0, along = 0;
+    weights.load_again(channels, place, whole);
 #pragma unroll
-    for (int i = 0; i < kEach; ++i) {
-      if (task.silu)
-        slope.at[i] = through_silu(slope.at[i], fmaf(row.at[i], gain.at[i], shift.at[i]));
-      up.at[i] = fmaf(slope.at[i], row.at[i], up.at[i]);
-      down.at[i] += slope.at[i];
-      slope.at[i] *= gain.at[i];
-      level += slope.at[i];
-      along = fmaf(slope.at[i], row.at[i], along);
-    }
-    if constexpr (kKind != Kind::kGroup) {
-      along = sum_over(along, lanes, place.mask) / width;
-      level = kKind == Kind::kLayer ? sum_over(level, lanes, place.mask) / width : 0.0F;
-      // A row too short for its norm is divided by a constant.
-      if (kKind == Kind::kRms && factor >= 1e12F * sqrtf(width)) along = 0;
+    for (int k = 0; k < kRows; ++k) {
+      Row<kEach>&row = rows[k], &slope = slopes[k];
+      float factor = 0;
+      if constexpr (kKind == Kind::kGroup) {
+#pragma unroll
+        for (int i = 0; i < kEach; ++i) row.at[i] = (row.at[i] - mean.at[i]) * spread.at[i];
+      } else {
+        factor = normalise<kKind, kEach>(row, channels, task.epsilon, place);
+      }
+      float level = 0, along = 0;
 #pragma unroll
       for (int i = 0; i < kEach; ++i) {
-        dx.at[i] = fmaf(slope.at[i] - level - row.at[i] * along, factor, dx.at[i]);
+        if (task.silu) {
+          slope.at[i] =
+              through_silu(slope.at[i], fmaf(row.at[i], weights.gain.at[i], weights.shift.at[i]));
+        }
+        up.at[i] = fmaf(slope.at[i], row.at[i], up.at[i]);
+        down.at[i] += slope.at[i];
+        slope.at[i] *= weights.gain.at[i];
+        level += slope.at[i];
+        along = fmaf(slope.at[i], row.at[i], along);
       }
-      store_row<kEach>(as<X>(task.dx.data) + at, dx, channels, place, whole);
+      if constexpr (kKind != Kind::kGroup) {
+        along = sum_over(along, lanes, place.mask) / width;
+        level = kKind == Kind::kLayer ? sum_over(level, lanes, place.mask) / width : 0.0F;
+        // A row too short for its norm was multiplied by a constant.
+        if (kKind == Kind::kRms && factor > 0.999e12F * sqrtf(width)) along = 0;
+        if (p + k * place.step >= place.end) break;
+#pragma unroll
+        for (int i = 0; i < kEach; ++i) {
+          dx[k].at[i] = fmaf(slope.at[i] - level - row.at[i] * along, factor, dx[k].at[i]);
+        }
+        store_row<kEach>(as<X>(task.dx.data) + (first_row + p + k * place.step) * channels, dx[k],
+                         channels, place, whole);
+      }
     }
   }
   add_up<kEach>(up, down, channels, place, task.sums + blockIdx.x * 2 * channels);
@@ -327,7 +373,8 @@ template <typename X, int kEach>
 __global__ void __launch_bounds__(kThreads)
     group_dx_kernel(DeviceNorm task, int64_t slices, int lanes, bool whole) {
   const Place place = place_of(task.places, slices, lanes);
-  const int64_t channels = task.channels, weights = place.image / task.shared * channels;
+  const int64_t channels = task.channels;
+  Weights<kEach> weights(task, place, whole);
   Row<kEach> mean, spread, level, along;
   load_of_groups<kEach>(task.statistics + place.image * task.groups * 2, channels, task.groups,
                         place, mean, spread);
@@ -337,11 +384,8 @@ __global__ void __launch_bounds__(kThreads)
     const int64_t at = (place.image * task.places + p) * channels;
     Row<kEach> row = load_row<kEach>(as<X>(task.x.data) + at, channels, place, whole);
     Row<kEach> slope = load_row<kEach>(as<X>(task.dy.data) + at, channels, place, whole);
-    const Row<kEach> gain = load_row<kEach>(task.gain + weights, channels, place, whole);
-    Row<kEach> shift{}, dx{};
-    if (task.silu && task.shift != nullptr) {
-      shift = load_row<kEach>(task.shift + weights, channels, place, whole);
-    }
+    Row<kEach> dx{};
+    weights.load_again(channels, place, whole);
     if (task.added.data != nullptr) {
       dx = load_row<kEach>(as<X>(task.added.data) + at, channels, place, whole);
     }
@@ -349,13 +393,18 @@ __global__ void __launch_bounds__(kThreads)
     for (int i = 0; i < kEach; ++i) {
       const float normal = (row.at[i] - mean.at[i]) * spread.at[i];
       float one = slope.at[i];
-      if (task.silu) one = through_silu(one, fmaf(normal, gain.at[i], shift.at[i]));
-      one = one * gain.at[i] - level.at[i] - normal * along.at[i];
+      if (task.silu) {
+        one = through_silu(one, fmaf(normal, weights.gain.at[i], weights.shift.at[i]));
+      }
+      one = one * weights.gain.at[i] - level.at[i] - normal * along.at[i];
       dx.at[i] = fmaf(one, spread.at[i], dx.at[i]);
     }
     store_row<kEach>(as<X>(task.dx.data) + at, dx, channels, place, whole);
   }
 }
+
+// Eight numbers a lane at least, which pays for what a row costs.
+int lanes_of(int64_t channels) { return lanes_of_row((channels + 1) / 2); }
 
 // Whether rows of `channels` numbers that begin at `data` may be read four at a time.
 template <typename X>
@@ -374,7 +423,7 @@ bool all_aligned(const DeviceNorm& task) {
 
 template <typename X, typename Y, Kind kKind, int kEach>
 cudaError_t forward(const DeviceNorm& task, cudaStream_t stream) {
-  const int lanes = lanes_of_row(task.channels);
+  const int lanes = lanes_of(task.channels);
   const bool whole = all_aligned<X, Y>(task);
   if constexpr (kKind == Kind::kGroup) {
     const int64_t slices = task.slices(), bytes = 2 * task.channels * sizeof(float);
@@ -398,7 +447,7 @@ cudaError_t forward(const DeviceNorm& task, cudaStream_t stream) {
 
 template <typename X, typename Y, Kind kKind, int kEach>
 cudaError_t backward(const DeviceNorm& task, cudaStream_t stream) {
-  const int lanes = lanes_of_row(task.channels);
+  const int lanes = lanes_of(task.channels);
   const bool whole = all_aligned<X, Y>(task);
   const int64_t slices = task.slices(), bytes = 2 * task.channels * sizeof(float);
   const cudaError_t status =
@@ -426,8 +475,7 @@ cudaError_t of_width(const DeviceNorm& task, bool back, cudaStream_t stream) {
     return back ? backward<X, Y, kKind, kEach>(task, stream)
                 : forward<X, Y, kKind, kEach>(task, stream);
   };
-  const int64_t each = 4 * parts_of(task.channels, 4 * lanes_of_row(task.channels));
-  if (each <= 4) return run.template operator()<4>();
+  const int64_t each = 4 * parts_of(task.channels, 4 * lanes_of(task.channels));
   if (each <= 8) return run.template operator()<8>();
   if (each <= 16) return run.template operator()<16>();
   if (each <= 32) return run.template operator()<32>();

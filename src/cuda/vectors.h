@@ -91,6 +91,25 @@ __host__ __device__ X* as(void* data) {
   return static_cast<X*>(data);
 }
 
+// Division by a number known before the launch: one multiplication. For what is below 2^32 together
+// with the number.
+struct Divisor {
+  uint32_t number, factor;
+
+  static Divisor of(int number) {
+    return {static_cast<uint32_t>(number), 0xffffffffU / static_cast<uint32_t>(number) + 1};
+  }
+  __device__ int quotient(int value) const {
+    return number == 1 ? value : static_cast<int>(__umulhi(static_cast<uint32_t>(value), factor));
+  }
+};
+
+// Exponentials and quotients here are within a few units in the last place, which the sums around
+// them lose anyway.
+__device__ inline float sigmoid(float x) { return __fdividef(1.0F, 1.0F + __expf(-x)); }
+// 1 over a length whose square is given, at most 1e12.
+__device__ inline float over_length(float square) { return rsqrtf(fmaxf(square, 1e-24F)); }
+
 inline int64_t parts_of(int64_t count, int64_t each) { return (count + each - 1) / each; }
 
 // Lanes that share a row of `numbers`, four or more numbers each.

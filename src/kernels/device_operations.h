@@ -41,7 +41,7 @@ struct DeviceNorm {
 
   // Parts of an image that are summed by themselves.
   int64_t slices() const {
-    constexpr int64_t kPlaces = 64, kParts = 1024;
+    constexpr int64_t kPlaces = 16, kParts = 2048;
     return std::max<int64_t>(
         1, std::min((places + kPlaces - 1) / kPlaces, kParts / std::max<int64_t>(images, 1)));
   }
@@ -68,9 +68,9 @@ struct DeviceAttention {
   int64_t sequences() const { return outer * inner; }
   // Parts of the sequences that a head's slopes are summed over by themselves.
   int64_t chunks() const {
-    constexpr int64_t kParts = 1056;
+    const int64_t parts = tokens <= 16 ? 2640 : 1320;
     return std::max<int64_t>(1,
-                             std::min((sequences() + 3) / 4, kParts / std::max<int64_t>(heads, 1)));
+                             std::min((sequences() + 3) / 4, parts / std::max<int64_t>(heads, 1)));
   }
 };
 
