@@ -17,17 +17,22 @@ constexpr int kMostDepth = 4 * kWarp;
 constexpr int kMostTiles = 4;    // of a context that a thread has
 constexpr int kTilesAtOnce = 4;  // of places, that a block of the result sees
 
+// Of a head. `lanes` share a row, `groups` of threads a context.
 struct Shape {
-  int depth, row;
+  int depth, row, lanes, tiles, groups;
   bool whole;
+  Divisor by_across;
+
   __host__ __device__ int lined() const { return 4 * fours(depth); }
-  __host__ __device__ int lanes() const {
-    int lanes = 1;
-    while (4 * lanes < depth) lanes *= 2;
-    return lanes;
-  }
-  __host__ __device__ int tiles() const { return fours(depth) * fours(depth); }
 };
+
+Shape shape_of(int depth, bool whole) {
+  const int across = fours(depth);
+  Shape shape{depth, shared_row(depth),  lanes_of_row(depth), across * across, 1,
+              whole, Divisor::of(across)};
+  while (shape.groups < 8 && 2 * shape.groups * shape.tiles <= kThreads) shape.groups *= 2;
+  return shape;
+}
 
 // A frame's head and a range of its places.
 struct Range {
@@ -58,7 +63,7 @@ __device__ void load_rows(const X* from, const At& at, int64_t first, int64_t en
                           const Shape& shape, const SharedMatrix& to, float missing,
                           const Change& change) {
   constexpr int kAhead = 4;
-  const int lanes = shape.lanes(), lane = threadIdx.x % lanes, groups = kThreads / lanes;
+  const int lanes = shape.lanes, lane = threadIdx.x % lanes, groups = kThreads / lanes;
   const unsigned mask = mask_of_group(lanes);
   const int c = 4 * lane;
   for (int base = threadIdx.x / lanes; base < kPlaces; base += kAhead * groups) {
@@ -89,14 +94,14 @@ struct AsTheyAre {
 struct RowSoftmax {
   Shape shape;
   __device__ void operator()(Four& row, int c, bool there, unsigned mask) const {
-    const int lanes = shape.lanes();
+    const int lanes = shape.lanes;
     float most = -INFINITY, sum = 0;
 #pragma unroll
     for (int e = 0; e < 4; ++e) most = fmaxf(most, c + e < shape.depth ? row.at[e] : -INFINITY);
     most = greatest_over(most, lanes, mask);
 #pragma unroll
     for (int e = 0; e < 4; ++e) {
-      row.at[e] = c + e < shape.depth ? expf(row.at[e] - most) : 0.0F;
+      row.at[e] = c + e < shape.depth ? __expf(row.at[e] - most) : 0.0F;
       sum += row.at[e];
     }
     sum = sum_over(sum, lanes, mask);
@@ -113,9 +118,9 @@ struct ColumnSoftmax {
   __device__ void operator()(Four& row, int c, bool there, unsigned) const {
 #pragma unroll
     for (int e = 0; e < 4; ++e) {
-      row.at[e] = there && c + e < shape.depth
-                      ? expf(row.at[e] - statistics[c + e]) / statistics[shape.depth + c + e]
-                      : 0.0F;
+      row.at[e] = there && c + e < shape.depth ? __fdividef(__expf(row.at[e] - statistics[c + e]),
+                                                            statistics[shape.depth + c + e])
+                                               : 0.0F;
     }
   }
 };
@@ -126,29 +131,24 @@ struct ContextSums {
   const Shape& shape;
   Tile tiles[kMostTiles];
 
-  __device__ explicit ContextSums(const Shape& of) : shape(of), tiles{} {}
-  __device__ int groups() const {
-    int groups = 1;
-    while (groups < 8 && 2 * groups * shape.tiles() <= kThreads) groups *= 2;
-    return groups;
+  int group, first;  // of this thread; its first tile, one beyond the last: none
+
+  __device__ explicit ContextSums(const Shape& of) : shape(of), tiles{} {
+    const int thread = threadIdx.x;
+    group = shape.groups == 1 ? 0 : thread / shape.tiles;
+    first = shape.groups == 1       ? thread
+            : group >= shape.groups ? shape.tiles
+                                    : thread - group * shape.tiles;
   }
-  // The i-th tile of this thread, or one beyond the last.
-  __device__ int tile(int i) const {
-    if (groups() == 1) return threadIdx.x + i * kThreads;
-    return i > 0 || static_cast<int>(threadIdx.x) >= groups() * shape.tiles()
-               ? shape.tiles()
-               : static_cast<int>(threadIdx.x) % shape.tiles();
-  }
-  __device__ int group() const { return groups() == 1 ? 0 : threadIdx.x / shape.tiles(); }
 
   // `factor` [depth], of what was there before; nullptr: 1.
   __device__ void add(const SharedMatrix& left, const SharedMatrix& right, const float* factor) {
-    const int across = fours(shape.depth), part = kPlaces / groups(), from = group() * part;
+    const int across = fours(shape.depth), part = kPlaces / shape.groups, from = group * part;
 #pragma unroll
     for (int i = 0; i < kMostTiles; ++i) {
-      const int t = tile(i);
-      if (t >= shape.tiles()) break;
-      const int m = 4 * (t / across), n = 4 * (t % across);
+      const int t = first + i * kThreads;
+      if (t >= shape.tiles) break;
+      const int down = shape.by_across.quotient(t), m = 4 * down, n = 4 * (t - down * across);
       if (factor != nullptr) {
 #pragma unroll
         for (int r = 0; r < 4; ++r) {
@@ -164,11 +164,11 @@ struct ContextSums {
   // To [depth][depth], group after group.
   __device__ void store(float* to, float scale) {
     const int across = fours(shape.depth);
-    for (int turn = 0; turn < groups(); ++turn) {
+    for (int turn = 0; turn < shape.groups; ++turn) {
 #pragma unroll
       for (int i = 0; i < kMostTiles; ++i) {
-        const int t = tile(i);
-        if (t >= shape.tiles() || group() != turn) break;
+        const int t = first + i * kThreads;
+        if (t >= shape.tiles || group != turn) break;
 #pragma unroll
         for (int r = 0; r < 4; ++r) {
 #pragma unroll
@@ -217,13 +217,13 @@ __global__ void __launch_bounds__(kThreads)
     if (worker < workers) {
       float now = most;
       for (int w = 0; w < workers; ++w) now = fmaxf(now, column[w * lined + d]);
-      const float shrink = most == -INFINITY ? 0.0F : expf(most - now);
+      const float shrink = most == -INFINITY ? 0.0F : __expf(most - now);
       most = now;
       sum *= shrink;
       if (worker == 0) factor[d] = shrink;
       for (int p = worker; p < kPlaces; p += workers) {
         float& one = key.data[p * key.row + d];
-        one = d < shape.depth && place + p < range.end ? expf(one - now) : 0.0F;
+        one = d < shape.depth && place + p < range.end ? __expf(one - now) : 0.0F;
         sum += one;
       }
     }
@@ -255,7 +255,7 @@ __global__ void __launch_bounds__(kThreads)
     for (int64_t s = 0; s < slices; ++s) {
       // A slice without places adds nothing.
       const float above = parts[s * size + d];
-      const float factor = above == -INFINITY ? 0.0F : expf(above - most);
+      const float factor = above == -INFINITY ? 0.0F : __expf(above - most);
       sum = fmaf(factor, parts[s * size + depth + d], sum);
       total = fmaf(factor, parts[s * size + 2 * depth + i], total);
     }
@@ -283,7 +283,8 @@ template <typename Body>
 __device__ void over_tiles(const Shape& shape, const Body& body) {
   const int across = fours(shape.depth);
   for (int i = threadIdx.x; i < kPlaces / 4 * across; i += kThreads) {
-    body(4 * (i / across), 4 * (i % across));
+    const int down = shape.by_across.quotient(i);
+    body(4 * down, 4 * (i - down * across));
   }
 }
 
@@ -367,7 +368,7 @@ template <typename X>
 __device__ void store_query_slopes(const DeviceLinearAttention& task, const Shape& shape,
                                    const Range& range, int64_t place, const SharedMatrix& query,
                                    const SharedMatrix& slopes) {
-  const int lanes = shape.lanes(), lane = threadIdx.x % lanes, c = 4 * lane;
+  const int lanes = shape.lanes, lane = threadIdx.x % lanes, c = 4 * lane;
   const unsigned mask = mask_of_group(lanes);
   for (int r = threadIdx.x / lanes; r < kPlaces && place + r < range.end; r += kThreads / lanes) {
     Four softmax{}, slope{};
@@ -460,9 +461,9 @@ bool aligned(const void* data) {
 template <typename X>
 Shape shape_of(const DeviceLinearAttention& task) {
   const int depth = static_cast<int>(task.head_width);
-  return {depth, shared_row(depth),
-          depth % 4 == 0 && aligned<X>(task.maps.data) && aligned<X>(task.mixed.data) &&
-              aligned<X>(task.d_mixed.data) && aligned<X>(task.d_maps.data)};
+  return shape_of(depth, depth % 4 == 0 && aligned<X>(task.maps.data) &&
+                             aligned<X>(task.mixed.data) && aligned<X>(task.d_mixed.data) &&
+                             aligned<X>(task.d_maps.data));
 }
 
 int64_t bytes_of(int64_t floats) { return floats * static_cast<int64_t>(sizeof(float)); }

@@ -134,7 +134,7 @@ struct Weights {
 };
 
 template <typename X, typename Y, Kind kKind, int kEach>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kEach <= 8 ? 3 : 1)
     norm_kernel(DeviceNorm task, int64_t slices, int lanes, bool whole) {
   constexpr int kRows = kRowsAtOnce<kEach>;
   const Place place = place_of(task.places, slices, lanes);
@@ -275,7 +275,7 @@ __device__ float through_silu(float slope, float z) {
 // One pass: the slopes of gain and shift of a slice, and dx. For group norm the first pass, which
 // makes the slopes only.
 template <typename X, typename Y, Kind kKind, int kEach>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kEach <= 8 ? 2 : 1)
     norm_back_kernel(DeviceNorm task, int64_t slices, int lanes, bool whole) {
   constexpr int kRows = kRowsAtOnce<kEach>;
   const Place place = place_of(task.places, slices, lanes);
