@@ -124,7 +124,7 @@ struct DeviceSearch {
   int32_t* best = nullptr;
 
   int64_t parts() const {
-    constexpr int64_t kRows = 64, kCodes = 256, kBlocks = 264;
+    constexpr int64_t kRows = 128, kCodes = 128, kBlocks = 264;
     const int64_t tiles = (count + kRows - 1) / kRows;
     return std::max<int64_t>(
         1, std::min((size + kCodes - 1) / kCodes, kBlocks / std::max<int64_t>(tiles, 1)));
