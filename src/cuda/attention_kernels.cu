@@ -304,10 +304,8 @@ __device__ void store_tile(const Block& block, const Tile& tile, X* to, int64_t 
 template <typename X, int kEach>
 __global__ void __launch_bounds__(kMostThreads)
     attention_kernel(DeviceAttention task, Layout layout, int64_t chunks) {
-  extern __shared__ float4 shared_memory[];
   __shared__ int64_t first_rows[kMostUnits];
-  const Block block =
-      block_of(task, layout, chunks, reinterpret_cast<float*>(shared_memory), first_rows);
+  const Block block = block_of(task, layout, chunks, shared_memory(), first_rows);
   for (int64_t sequence = block.first; sequence < block.end; sequence += layout.pack) {
     const int units = block.take(sequence);
     load_maps<X>(block, units);
@@ -401,9 +399,8 @@ __device__ void store_sums(const Block& block) {
 template <typename X, int kEach>
 __global__ void __launch_bounds__(kMostThreads)
     attention_back_kernel(DeviceAttention task, Layout layout, int64_t chunks) {
-  extern __shared__ float4 shared_memory[];
   __shared__ int64_t first_rows[kMostUnits];
-  float* shared = reinterpret_cast<float*>(shared_memory);
+  float* shared = shared_memory();
   const Block block = block_of(task, layout, chunks, shared, first_rows);
   for (int i = layout.bias_at() + threadIdx.x; i < layout.size(); i += layout.threads) {
     shared[i] = 0;
@@ -499,14 +496,8 @@ cudaError_t backward(const DeviceAttention& task, cudaStream_t stream) {
 
 bool cuda_takes_attention(const DeviceAttention& task) {
   if (task.tokens > kSoftmaxLanes * kSoftmaxMost || task.head_width > 4 * kWarp) return false;
-  int device = 0, most = 0;
-  if (cudaGetDevice(&device) != cudaSuccess ||
-      cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device) !=
-          cudaSuccess) {
-    return false;
-  }
   constexpr int64_t kOfItsOwn = kMostUnits * sizeof(int64_t);
-  return bytes_of(layout_of(task, true, true)) + kOfItsOwn <= most;
+  return bytes_of(layout_of(task, true, true)) + kOfItsOwn <= most_shared_memory();
 }
 
 cudaError_t cuda_attention(const DeviceAttention& task, cudaStream_t stream) {

@@ -189,8 +189,7 @@ struct ContextSums {
 template <typename X>
 __global__ void __launch_bounds__(kThreads)
     context_kernel(DeviceLinearAttention task, Shape shape, int64_t slices) {
-  extern __shared__ float4 shared_memory[];
-  float* shared = reinterpret_cast<float*>(shared_memory);
+  float* shared = shared_memory();
   const SharedMatrix key{shared, shape.row}, value{shared + kPlaces * shape.row, shape.row};
   const int lined = shape.lined(), workers = kThreads / lined;  // of a column
   float* factor = shared + 2 * kPlaces * shape.row;             // [lined]
@@ -303,8 +302,7 @@ __device__ void store_tile(const Tile& tile, X* to, const At& at, int64_t place,
 template <typename X>
 __global__ void __launch_bounds__(kThreads)
     mix_kernel(DeviceLinearAttention task, Shape shape, int64_t slices) {
-  extern __shared__ float4 shared_memory[];
-  float* shared = reinterpret_cast<float*>(shared_memory);
+  float* shared = shared_memory();
   const SharedMatrix query{shared, shape.row}, context{shared + kPlaces * shape.row, shape.row};
   const Range range = range_of(task, slices);
   load_context(task.context + range.which * shape.depth * shape.depth, shape, false, context);
@@ -333,8 +331,7 @@ __global__ void __launch_bounds__(kThreads)
 template <typename X>
 __global__ void __launch_bounds__(kThreads)
     context_back_kernel(DeviceLinearAttention task, Shape shape, int64_t slices) {
-  extern __shared__ float4 shared_memory[];
-  float* shared = reinterpret_cast<float*>(shared_memory);
+  float* shared = shared_memory();
   const SharedMatrix query{shared, shape.row}, slope{shared + kPlaces * shape.row, shape.row};
   const Range range = range_of(task, slices);
   ContextSums context(shape);
@@ -390,8 +387,7 @@ __device__ void store_query_slopes(const DeviceLinearAttention& task, const Shap
 template <typename X>
 __global__ void __launch_bounds__(kThreads)
     maps_back_kernel(DeviceLinearAttention task, Shape shape, int64_t slices) {
-  extern __shared__ float4 shared_memory[];
-  float* shared = reinterpret_cast<float*>(shared_memory);
+  float* shared = shared_memory();
   const int rows = kPlaces * shape.row, square = shape.lined() * shape.row;
   const SharedMatrix query{shared, shape.row}, key{shared + rows, shape.row},
       value{shared + 2 * rows, shape.row}, slope{shared + 3 * rows, shape.row};
@@ -519,13 +515,7 @@ cudaError_t backward(const DeviceLinearAttention& task, cudaStream_t stream) {
 
 bool cuda_takes_linear_attention(const DeviceLinearAttention& task) {
   if (task.head_width > kMostDepth) return false;
-  int device = 0, most = 0;
-  if (cudaGetDevice(&device) != cudaSuccess ||
-      cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device) !=
-          cudaSuccess) {
-    return false;
-  }
-  return bytes_of(back_floats(shape_of<float>(task))) <= most;
+  return bytes_of(back_floats(shape_of<float>(task))) <= most_shared_memory();
 }
 
 cudaError_t cuda_linear_attention(const DeviceLinearAttention& task, cudaStream_t stream) {

@@ -183,8 +183,7 @@ __global__ void __launch_bounds__(kThreads, kEach <= 8 ? 3 : 1)
 template <int kEach>
 __device__ void add_up(Row<kEach>& first, Row<kEach>& second, int64_t channels, const Place& place,
                        float* sums) {
-  extern __shared__ float4 shared_memory[];
-  float* shared = reinterpret_cast<float*>(shared_memory);
+  float* shared = shared_memory();
 #pragma unroll
   for (int i = 0; i < kEach; ++i) {
     for (int offset = place.lanes; offset < kWarp; offset *= 2) {

@@ -1,11 +1,14 @@
-// What the .cu files have in common: four neighbouring numbers at a time, single or bfloat16, sums
-// over the lanes of a warp, and launching. For nvcc only; no torch.
+// What the .cu files have in common: four neighbouring numbers at a time, single or bfloat16, and
+// sums over the lanes of a warp. For nvcc, and for tests/kernels/emulation; no torch.
 #pragma once
 
 #include <cuda_bf16.h>
 #include <cuda_runtime_api.h>
 
+#include <cmath>
 #include <cstdint>
+
+#include "cuda/launch.h"
 
 namespace lf {
 
@@ -117,29 +120,6 @@ inline int lanes_of_row(int64_t numbers) {
   int lanes = 1;
   while (lanes < kWarp && 4 * lanes < numbers) lanes *= 2;
   return lanes;
-}
-
-struct Launch {
-  int64_t blocks;
-  int threads;
-  int64_t shared;  // bytes
-  cudaStream_t stream;
-};
-
-template <typename... Parameters, typename... Arguments>
-cudaError_t launch(const Launch& how, void (*kernel)(Parameters...),
-                   const Arguments&... arguments) {
-  constexpr int64_t kAlways = 48 * 1024;
-  if (how.blocks <= 0 || how.blocks > INT32_MAX) return cudaErrorInvalidValue;
-  if (how.shared > kAlways) {
-    const cudaError_t status = cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                                                    cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                                    static_cast<int>(how.shared));
-    if (status != cudaSuccess) return status;
-  }
-  kernel<<<static_cast<unsigned>(how.blocks), how.threads, static_cast<size_t>(how.shared),
-           how.stream>>>(arguments...);
-  return cudaGetLastError();
 }
 
 }  // namespace lf

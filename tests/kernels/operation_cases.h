@@ -12,6 +12,7 @@
 #include "kernel_fixture.h"
 #include "kernels/attention.h"
 #include "kernels/depthwise.h"
+#include "kernels/device_forms.h"
 #include "kernels/feed_forward.h"
 #include "kernels/linear_attention.h"
 #include "kernels/norm_silu.h"
@@ -67,6 +68,7 @@ inline Case attention_case(std::mt19937& luck, bool fixed) {
                       " heads of ", head, cosine ? ", cosine" : "", biases ? ", biases" : "",
                       w.mask.defined() ? ", mask" : "", w.rotary.defined() ? ", rotary" : "");
   one.run = [=] { return attention(x, s, w); };
+  one.on_device = [=] { return device_attention(x, s, w); };
   return one;
 }
 inline Case any_attention(std::mt19937& luck) { return attention_case(luck, false); }
@@ -92,6 +94,7 @@ inline Case feed_forward_case(std::mt19937& luck, bool fixed) {
     for (const at::Tensor& bias : {w.norm_bias, w.in_bias, w.out_bias}) one.inputs.push_back(bias);
   }
   one.run = [=] { return feed_forward(x, w); };
+  one.on_device = [=] { return device_feed_forward(x, w); };
   return one;
 }
 inline Case any_feed_forward(std::mt19937& luck) { return feed_forward_case(luck, false); }
@@ -102,9 +105,10 @@ inline Case depthwise_case(std::mt19937& luck) {
   const at::Tensor x = weight({between(luck, 1, 3), between(luck, 1, 6), between(luck, 1, 6),
                                between(luck, 1, 6), channels});
   const at::Tensor taps = weight({channels, 1, 3, 3, 3}), bias = weight({channels});
-  return {lf::str("depthwise ", x.sizes()), {x, taps, bias}, [=] {
-            return causal_depthwise(x, taps, bias);
-          }};
+  return {lf::str("depthwise ", x.sizes()),
+          {x, taps, bias},
+          [=] { return causal_depthwise(x, taps, bias); },
+          [=] { return device_causal_depthwise(x, taps, bias); }};
 }
 
 inline Case norm_case(std::mt19937& luck, bool fixed) {
@@ -126,6 +130,7 @@ inline Case norm_case(std::mt19937& luck, bool fixed) {
     one.inputs.push_back(residual);
   }
   one.run = [=] { return norm_silu(x, kind, gain, shift, residual); };
+  one.on_device = [=] { return device_norm_silu(x, kind, gain, shift, residual); };
   return one;
 }
 inline Case any_norm(std::mt19937& luck) { return norm_case(luck, false); }
@@ -152,6 +157,7 @@ inline Case linear_attention_case(std::mt19937& luck, bool fixed) {
     one.inputs.push_back(w.out_bias);
   }
   one.run = [=] { return linear_attention(x, w); };
+  one.on_device = [=] { return device_linear_attention(x, w); };
   return one;
 }
 inline Case any_linear_attention(std::mt19937& luck) { return linear_attention_case(luck, false); }
