@@ -117,6 +117,9 @@ Plugin open_where_needed() {
   }
   plugin.backend = backend();
   plugin.device = device();
+  if (const DeviceKernels* kernels = plugin.device->kernels(); kernels != nullptr) {
+    install_device_operations(&kernels->operations);
+  }
   return plugin;
 }
 

@@ -14,6 +14,7 @@
 #include "base/error.h"
 #include "cuda/clip_kernels.h"
 #include "cuda/keyed_kernels.h"
+#include "cuda/operations.h"
 
 namespace lf {
 namespace {
@@ -107,9 +108,10 @@ class CudaDevice : public Device {
 
   const DeviceKernels* kernels() const override {
 #ifdef LF_CUDA_KERNELS
-    static constexpr DeviceKernels kTable = {.to_signed_unit = &to_signed_unit,
-                                             .keyed_uniform = &keyed_uniform,
-                                             .keyed_normal = &keyed_normal};
+    static const DeviceKernels kTable = {.to_signed_unit = &to_signed_unit,
+                                         .keyed_uniform = &keyed_uniform,
+                                         .keyed_normal = &keyed_normal,
+                                         .operations = cuda_operations()};
     return &kTable;
 #else
     return nullptr;

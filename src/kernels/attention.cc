@@ -14,6 +14,7 @@
 #include "base/error.h"
 #include "kernels/attention_tiles.h"
 #include "kernels/chunk_sums.h"
+#include "kernels/device_forms.h"
 #include "kernels/dispatch.h"
 #include "kernels/work.h"
 
@@ -265,6 +266,11 @@ Tensor attention(const Tensor& x, const Sequences& sequences, const AttentionWei
            "sequences that do not add up to the rows of x");
   if (!fused(Operation::kAttention, x) || x.numel() == 0 || sequences.tokens > kMostTokens) {
     return attention_reference(x, sequences, weights);
+  }
+  if (x.is_cuda()) {
+    return device_takes_attention(x, sequences, weights)
+               ? device_attention(x.contiguous(), sequences, weights)
+               : attention_reference(x, sequences, weights);
   }
   const Tensor rows = x.contiguous();
   const AttentionWeights& w = weights;

@@ -10,6 +10,7 @@
 
 #include "kernels/chunk_sums.h"
 #include "kernels/depthwise_rows.h"
+#include "kernels/device_forms.h"
 #include "kernels/dispatch.h"
 #include "kernels/work.h"
 
@@ -96,6 +97,7 @@ Tensor causal_depthwise(const Tensor& x_BTHWC, const Tensor& weight, const Tenso
     return causal_depthwise_reference(x_BTHWC, weight, bias);
   }
   const Tensor x = x_BTHWC.contiguous();
+  if (x.is_cuda()) return device_causal_depthwise(x, weight, bias);
   if (wants_gradient({x, weight, bias})) return CausalDepthwise::apply(x, weight, bias);
   return forward_of(x, weight, bias);
 }

@@ -10,6 +10,8 @@
 #include <memory>
 #include <string>
 
+#include "kernels/device_operations.h"
+
 namespace lf {
 
 // Shape of a batch of clips, [clips, frames, height, width, channels] as shards hold them.
@@ -35,6 +37,7 @@ struct DeviceKernels {
   // [0, 1) and N(0, 1), the same bits as uniform() and normal() on the CPU.
   void (*keyed_uniform)(const KeyedNumbers& wanted, float* out, void* stream);
   void (*keyed_normal)(const KeyedNumbers& wanted, float* out, void* stream);
+  DeviceOperations operations;
 };
 
 // A step of fixed shapes and addresses, recorded. Not thread-safe.

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <atomic>
 
+#include "kernels/device_operations.h"
+
 namespace lf {
 namespace {
 
@@ -14,21 +16,25 @@ std::atomic<Form>& current() {
   return form;
 }
 
+std::atomic<const DeviceOperations*>& installed() {
+  static std::atomic<const DeviceOperations*> operations = nullptr;
+  return operations;
+}
+
 }  // namespace
 
 const std::vector<OperationRow>& operation_table() {
   // In the order of Operation.
   static const std::vector<OperationRow> table = {
       {"attention", "norm, attention of up to 64 tokens and residual, in space or in time", true,
-       false},
-      {"feed_forward", "norm, linear map, GELU or gated GELU, linear map and residual", true,
-       false},
+       true},
+      {"feed_forward", "norm, linear map, GELU or gated GELU, linear map and residual", true, true},
       {"depthwise", "causal 3x3x3 convolution of each channel by itself, with residual", true,
-       false},
+       true},
       {"nearest_code", "the nearest vector of a codebook, without a table of distances", true,
-       false},
-      {"norm_silu", "RMS or group norm, scale and shift, SiLU and residual", true, false},
-      {"linear_attention", "norm, linear attention within each frame and residual", true, false},
+       true},
+      {"norm_silu", "RMS or group norm, scale and shift, SiLU and residual", true, true},
+      {"linear_attention", "norm, linear attention within each frame and residual", true, true},
       {"few_rows", "linear map of 4 to 64 rows, as sampling makes them one token at a time", true,
        false},
   };
@@ -38,11 +44,14 @@ const std::vector<OperationRow>& operation_table() {
 void choose_form(Form form) { current() = form; }
 Form chosen_form() { return current().load(std::memory_order_relaxed); }
 
+void install_device_operations(const DeviceOperations* operations) { installed() = operations; }
+const DeviceOperations* device_operations() { return installed().load(std::memory_order_acquire); }
+
 bool fused(Operation operation, const at::Tensor& x) {
   const OperationRow& row = operation_table()[static_cast<size_t>(operation)];
   const bool takes = x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16;
   return chosen_form() == Form::kFused && takes &&
-         ((x.is_cpu() && row.cpu) || (x.is_cuda() && row.cuda));
+         ((x.is_cpu() && row.cpu) || (x.is_cuda() && row.cuda && device_operations() != nullptr));
 }
 
 bool wants_gradient(at::TensorList tensors) {
@@ -51,11 +60,15 @@ bool wants_gradient(at::TensorList tensors) {
                      [](const auto& one) { return one.defined() && one.requires_grad(); });
 }
 
+bool wants_bfloat16(const at::Tensor& x) {
+  const at::DeviceType device = x.device().type();
+  return x.scalar_type() == at::kBFloat16 ||
+         (at::autocast::is_autocast_enabled(device) &&
+          at::autocast::get_autocast_dtype(device) == at::kBFloat16);
+}
+
 Operands operands_for(const at::Tensor& x) {
-  const bool half = x.scalar_type() == at::kBFloat16 ||
-                    (at::autocast::is_autocast_enabled(at::kCPU) &&
-                     at::autocast::get_autocast_dtype(at::kCPU) == at::kBFloat16);
-  return operands_here(half ? Operands::kBfloat16 : Operands::kSingle);
+  return operands_here(wants_bfloat16(x) ? Operands::kBfloat16 : Operands::kSingle);
 }
 
 }  // namespace lf

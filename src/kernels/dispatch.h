@@ -55,7 +55,10 @@ bool fused(Operation operation, const at::Tensor& x);
 // Whether backward will come by: then a fused form keeps what it needs.
 bool wants_gradient(at::TensorList tensors);
 
-// In bfloat16 under autocast and for inputs in bfloat16, where this CPU can.
+// Whether products over x are to be in bfloat16: under autocast, and for inputs in it.
+bool wants_bfloat16(const at::Tensor& x);
+
+// The same for a CPU, where this one can.
 Operands operands_for(const at::Tensor& x);
 
 }  // namespace lf

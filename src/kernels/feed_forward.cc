@@ -9,6 +9,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "kernels/chunk_sums.h"
+#include "kernels/device_forms.h"
 #include "kernels/dispatch.h"
 #include "kernels/feed_forward_tiles.h"
 #include "kernels/work.h"
@@ -141,9 +142,12 @@ at::Tensor feed_forward_reference(const at::Tensor& x, const FeedForwardWeights&
 }
 
 at::Tensor feed_forward(const at::Tensor& x, const FeedForwardWeights& weights) {
-  if (!fused(Operation::kFeedForward, x) || x.numel() == 0)
+  if (!fused(Operation::kFeedForward, x) || x.numel() == 0 ||
+      (x.is_cuda() && !device_takes_rows(x))) {
     return feed_forward_reference(x, weights);
+  }
   const at::Tensor rows = x.contiguous();
+  if (x.is_cuda()) return device_feed_forward(rows, weights);
   if (wants_gradient({x, weights.norm_weight, weights.norm_bias, weights.in, weights.in_bias,
                       weights.out, weights.out_bias})) {
     return FeedForward::apply(rows, weights.norm_weight, Maybe(weights.norm_bias), weights.in,

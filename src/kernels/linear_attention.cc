@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "kernels/chunk_sums.h"
+#include "kernels/device_forms.h"
 #include "kernels/dispatch.h"
 #include "kernels/linear_attention_frames.h"
 #include "kernels/work.h"
@@ -169,6 +170,11 @@ Tensor linear_attention(const Tensor& x_NPC, const LinearAttentionWeights& weigh
            "weights of linear attention that do not fit each other");
   if (!fused(Operation::kLinearAttention, x_NPC) || x_NPC.numel() == 0) {
     return linear_attention_reference(x_NPC, weights);
+  }
+  if (x_NPC.is_cuda()) {
+    return device_takes_linear_attention(x_NPC, weights)
+               ? device_linear_attention(x_NPC.contiguous(), weights)
+               : linear_attention_reference(x_NPC, weights);
   }
   const Tensor x = x_NPC.contiguous();
   const LinearAttentionWeights& w = weights;

@@ -11,6 +11,7 @@
 #include <algorithm>
 
 #include "kernels/chunk_sums.h"
+#include "kernels/device_forms.h"
 #include "kernels/dispatch.h"
 #include "kernels/tile.h"
 #include "kernels/work.h"
@@ -86,6 +87,7 @@ at::Tensor nearest_code(const at::Tensor& rows, const at::Tensor& codebook) {
       rows.scalar_type() != at::kFloat || codebook.scalar_type() != at::kFloat) {
     return nearest_code_reference(rows, codebook);
   }
+  if (rows.is_cuda()) return device_nearest_code(rows, codebook);
   const at::Tensor z = plain_weight(rows), codes = plain_weight(codebook);
   const at::Tensor squares = codes.square().sum(1);
   at::Tensor ids = at::empty({z.size(0)}, at::kLong);

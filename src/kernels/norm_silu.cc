@@ -12,6 +12,7 @@
 
 #include "base/error.h"
 #include "kernels/chunk_sums.h"
+#include "kernels/device_forms.h"
 #include "kernels/dispatch.h"
 #include "kernels/norm_silu_images.h"
 #include "kernels/work.h"
@@ -128,11 +129,13 @@ Tensor norm_silu(const Tensor& x_NPC, const NormKind& kind, const Tensor& gain, 
                gain.sizes() == shift.sizes() && gain.size(1) == x_NPC.size(2) &&
                (kind.groups == 0 || x_NPC.size(2) % kind.groups == 0),
            "a norm whose gain, shift or groups do not fit its images");
-  if (!fused(Operation::kNormSilu, x_NPC) || x_NPC.numel() == 0) {
+  if (!fused(Operation::kNormSilu, x_NPC) || x_NPC.numel() == 0 ||
+      (x_NPC.is_cuda() && !device_takes_rows(x_NPC))) {
     return norm_silu_reference(x_NPC, kind, gain, shift, residual);
   }
   const Tensor x = x_NPC.contiguous();
   const Tensor added = residual.defined() ? residual.to(x.scalar_type()).contiguous() : residual;
+  if (x.is_cuda()) return device_norm_silu(x, kind, gain, shift, added);
   if (wants_gradient({x, gain, shift, added})) {
     return NormSilu::apply(x, kind.groups, kind.epsilon, kind.silu, gain, shift, Maybe(added));
   }

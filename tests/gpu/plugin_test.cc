@@ -1,7 +1,5 @@
 // The CUDA plugin on a device: kernels against the CPU bit for bit, recorded steps, page-locked
 // memory, NCCL in a world of one. Without a GPU every test here is skipped.
-#include "launch/plugin.h"
-
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/add.h>
 #include <ATen/ops/arange.h>
@@ -18,22 +16,13 @@
 
 #include "base/error.h"
 #include "comm/device_backend.h"
-#include "kernels/device.h"
+#include "gpu_fixture.h"
 
 namespace lf {
 namespace {
 
-class GpuPlugin : public testing::Test {
+class GpuPlugin : public OnGpu {
  protected:
-  void SetUp() override {
-    if (survey_gpus().gpus.empty()) {
-      GTEST_SKIP() << "no GPU here"
-                   << (survey_gpus().problem.empty() ? "" : ": " + survey_gpus().problem);
-    }
-    ASSERT_NE(open_plugin().device, nullptr) << open_plugin().problem;
-    ASSERT_NE(open_plugin().backend, nullptr);
-  }
-  static Device& device() { return *open_plugin().device; }
   static at::TensorOptions on_gpu(at::ScalarType type) {
     return at::TensorOptions().device(at::kCUDA).dtype(type);
   }

@@ -2,39 +2,13 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 
-#include "base/error.h"
-#include "kernel_fixture.h"
 #include "kernels/few_rows.h"
-#include "kernels/linear_attention.h"
 #include "kernels/nearest_code.h"
-#include "kernels/norm_silu.h"
 #include "kernels/products.h"
+#include "operation_cases.h"
 
 namespace lf {
 namespace {
-
-Case norm_case(std::mt19937& luck, bool fixed) {
-  const int64_t groups = coin(luck) ? 0 : between(luck, 1, 4);
-  const int64_t channels = groups > 0 ? groups * between(luck, 1, 17) : between(luck, 2, 70);
-  const int64_t clips = between(luck, 1, 3), frames = between(luck, 1, 3),
-                side = between(luck, 2, 9);
-  const int64_t rows = coin(luck) ? clips : 1;
-  const at::Tensor x = weight({clips * frames, side * side, channels});
-  const at::Tensor gain = weight({rows, channels}), shift = weight({rows, channels});
-  const NormKind kind{groups, 1e-5, fixed || coin(luck)};
-  Case one{str("norm ", clips, "x", frames, ", ", side, "x", side, "x", channels, ", groups ",
-               groups, kind.silu ? ", silu" : ""),
-           {x, gain, shift},
-           {}};
-  at::Tensor residual;
-  if (fixed || coin(luck)) {
-    residual = weight(x.sizes());
-    one.inputs.push_back(residual);
-  }
-  one.run = [=] { return norm_silu(x, kind, gain, shift, residual); };
-  return one;
-}
-Case any_norm(std::mt19937& luck) { return norm_case(luck, false); }
 
 TEST(NormSiluKernel, EqualsItsReference) { expect_equals_reference(any_norm, 25); }
 TEST(NormSiluKernel, HasTheSameBitsOnAnyNumberOfThreads) { expect_equal_bits(any_norm); }
@@ -57,33 +31,6 @@ TEST(NormSiluKernel, TakesBfloat16) {
     for (size_t k = 0; k < truth.size(); ++k) EXPECT_LT(gap(found[k], truth[k]), 0.02) << k;
   }
 }
-
-Case linear_attention_case(std::mt19937& luck, bool fixed) {
-  const int64_t heads = between(luck, 1, 3), head = between(luck, 2, 20),
-                width = between(luck, 3, 70);
-  const int64_t frames = between(luck, 1, 6), places = between(luck, 1, 90);
-  LinearAttentionWeights w;
-  w.heads = heads;
-  w.scale = 0.4;
-  w.norm_weight = weight({width});
-  w.query_key_value = weight({3 * heads * head, width}, 0.3);
-  w.out = weight({width, heads * head}, 0.3);
-  const at::Tensor x = weight({frames, places, width});
-  Case one{
-      str("linear attention ", frames, "x", places, "x", width, ", ", heads, " heads of ", head),
-      {x, w.norm_weight, w.query_key_value, w.out},
-      {}};
-  if (fixed || coin(luck)) {
-    w.norm_bias = weight({width});
-    w.out_bias = weight({width});
-    one.inputs.push_back(w.norm_bias);
-    one.inputs.push_back(w.out_bias);
-  }
-  one.run = [=] { return linear_attention(x, w); };
-  return one;
-}
-Case any_linear_attention(std::mt19937& luck) { return linear_attention_case(luck, false); }
-Case full_linear_attention(std::mt19937& luck) { return linear_attention_case(luck, true); }
 
 TEST(LinearAttentionKernel, EqualsItsReference) {
   expect_equals_reference(any_linear_attention, 25);

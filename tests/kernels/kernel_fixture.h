@@ -1,5 +1,5 @@
 // What the tests of all fused operations share: cases of random shapes, and what must hold for
-// each.
+// each, on a CPU or on a GPU.
 #pragma once
 
 #include <ATen/Parallel.h>
@@ -27,6 +27,7 @@ struct Case {
   std::string shape;
   Tensors inputs;  // that take gradients
   std::function<at::Tensor()> run;
+  std::function<at::Tensor()> on_device = nullptr;  // the GPU's form itself (device_forms_test.cc)
 };
 using MakeCase = std::function<Case(std::mt19937&)>;
 
@@ -35,8 +36,14 @@ inline int64_t between(std::mt19937& luck, int64_t low, int64_t high) {
 }
 inline bool coin(std::mt19937& luck) { return between(luck, 0, 1) == 1; }
 
+// Where cases lie.
+inline at::Device& device_of_cases() {
+  static at::Device device(at::kCPU);
+  return device;
+}
+inline at::Tensor normal(at::IntArrayRef shape) { return at::randn(shape).to(device_of_cases()); }
 inline at::Tensor weight(at::IntArrayRef shape, double size = 1) {
-  return (at::randn(shape) * size).requires_grad_();
+  return (normal(shape) * size).requires_grad_();
 }
 
 // The output and the gradients of all inputs.
@@ -44,7 +51,8 @@ inline Tensors results(const Case& one, Form form) {
   const ForcedForm forced(form);
   const at::Tensor y = one.run();
   // Not around zero, where sums over rows would be nothing but rounding.
-  const at::Tensor slope = ((at::arange(y.numel(), at::kFloat) * 0.7).sin() + 0.5).view(y.sizes());
+  const at::Tensor slope =
+      ((at::arange(y.numel(), y.options().dtype(at::kFloat)) * 0.7).sin() + 0.5).view(y.sizes());
   Tensors all = {y.detach()};
   for (const at::Tensor& gradient :
        torch::autograd::grad({y}, one.inputs, {slope.to(y.scalar_type())})) {
@@ -58,24 +66,29 @@ inline double gap(const at::Tensor& a, const at::Tensor& b) {
       .item<double>();
 }
 
+inline void expect_equals_reference_here(const MakeCase& make, std::mt19937& luck, int cases,
+                                         const std::string& where) {
+  for (int i = 0; i < cases; ++i) {
+    const Case one = make(luck);
+    const Tensors truth = results(one, Form::kReference), found = results(one, Form::kFused);
+    ASSERT_EQ(truth.size(), found.size());
+    EXPECT_LT(gap(found[0], truth[0]), 1e-5) << one.shape << " " << where;
+    EXPECT_LT((found[0] - truth[0]).abs().max().item<double>(),
+              1e-5 * (1 + truth[0].abs().max().item<double>()))
+        << one.shape;
+    for (size_t g = 1; g < truth.size(); ++g) {
+      EXPECT_LT(gap(found[g], truth[g]), 1e-4)
+          << one.shape << " gradient of input " << g - 1 << " " << where;
+    }
+  }
+}
+
 inline void expect_equals_reference(const MakeCase& make, int cases) {
   std::mt19937 luck(5);
   for (const Isa width : {Isa::kBaseline, Isa::kAvx2, Isa::kAvx512}) {
     if (width > best_isa()) continue;
     const ForcedIsa forced(width);
-    for (int i = 0; i < cases; ++i) {
-      const Case one = make(luck);
-      const Tensors truth = results(one, Form::kReference), found = results(one, Form::kFused);
-      ASSERT_EQ(truth.size(), found.size());
-      EXPECT_LT(gap(found[0], truth[0]), 1e-5) << one.shape << " " << name_of(width);
-      EXPECT_LT((found[0] - truth[0]).abs().max().item<double>(),
-                1e-5 * (1 + truth[0].abs().max().item<double>()))
-          << one.shape;
-      for (size_t g = 1; g < truth.size(); ++g) {
-        EXPECT_LT(gap(found[g], truth[g]), 1e-4)
-            << one.shape << " gradient of input " << g - 1 << " " << name_of(width);
-      }
-    }
+    expect_equals_reference_here(make, luck, cases, name_of(width));
   }
 }
 
@@ -104,13 +117,13 @@ inline void expect_equal_bits(const MakeCase& make, int cases = 100) {
 class Bfloat16Autocast {
  public:
   Bfloat16Autocast() {
-    at::autocast::set_autocast_enabled(at::kCPU, true);
-    at::autocast::set_autocast_dtype(at::kCPU, at::kBFloat16);
+    at::autocast::set_autocast_enabled(device_of_cases().type(), true);
+    at::autocast::set_autocast_dtype(device_of_cases().type(), at::kBFloat16);
     at::autocast::increment_nesting();
   }
   ~Bfloat16Autocast() {
     if (at::autocast::decrement_nesting() == 0) at::autocast::clear_cache();
-    at::autocast::set_autocast_enabled(at::kCPU, false);
+    at::autocast::set_autocast_enabled(device_of_cases().type(), false);
   }
 };
 
@@ -141,7 +154,7 @@ inline void expect_keeps_what_is_not_finite(const MakeCase& make) {
   std::mt19937 luck(8);
   const Case one = make(luck);
   const at::NoGradGuard no_grad;
-  one.inputs[0].detach().view({-1})[0] = std::numeric_limits<float>::quiet_NaN();
+  one.inputs[0].detach().view({-1})[0].fill_(std::numeric_limits<float>::quiet_NaN());
   EXPECT_FALSE(one.run().isfinite().all().item<bool>()) << one.shape;
 }
 

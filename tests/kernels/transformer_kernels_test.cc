@@ -1,108 +1,10 @@
 // The halves of transformers' layers and the position generator.
 #include <ATen/ops/arange.h>
-#include <ATen/ops/rand.h>
-#include <ATen/ops/stack.h>
-#include <ATen/ops/zeros.h>
 
-#include <limits>
-
-#include "base/error.h"
-#include "kernel_fixture.h"
-#include "kernels/attention.h"
-#include "kernels/depthwise.h"
-#include "kernels/feed_forward.h"
+#include "operation_cases.h"
 
 namespace lf {
 namespace {
-
-at::Tensor random_mask(int64_t outer, int64_t tokens) {
-  at::Tensor mask = at::zeros({outer, tokens, tokens});
-  mask.masked_fill_(at::rand({outer, 1, tokens}) < 0.3, -std::numeric_limits<float>::infinity());
-  mask.select(2, 0).zero_();  // every query sees the first
-  return mask;
-}
-
-// Cosine or plain, with any of biases, rotary, mask and bias; odd sizes included. `biases`: for
-// autocast, all cases must have the same inputs.
-Case attention_case(std::mt19937& luck, bool fixed) {
-  const int64_t heads = between(luck, 1, 3), head = between(luck, 3, 20),
-                width = between(luck, 5, 70);
-  const int64_t most = fixed ? 12 : 40;
-  const Sequences s{between(luck, 1, 3), between(luck, 1, most), between(luck, 1, 20)};
-  const bool cosine = fixed || coin(luck), biases = fixed || coin(luck);
-  AttentionWeights w;
-  w.heads = heads;
-  w.scale = cosine ? 4 : 0.3;
-  w.norm_weight = weight({width});
-  w.query = weight({heads * head, width}, 0.2);
-  w.key_value = weight({2 * heads * head, width}, 0.2);
-  w.out = weight({width, heads * head}, 0.2);
-  Case one;
-  if (cosine) {
-    w.query_scale = weight({head});
-    w.key_scale = weight({head});
-  }
-  if (biases) {
-    w.norm_bias = weight({width});
-    w.query_bias = weight({heads * head});
-    w.key_value_bias = weight({2 * heads * head});
-    w.out_bias = weight({width});
-  }
-  if (fixed || coin(luck)) w.bias = weight({heads, s.tokens, s.tokens});
-  if (coin(luck)) w.mask = random_mask(s.outer, s.tokens);
-  if (coin(luck)) {
-    const at::Tensor angles = at::rand({s.tokens, between(luck, 1, head / 2)}) * 6;
-    w.rotary = at::stack({angles.cos(), angles.sin()}, -1);
-  }
-  const at::Tensor x = weight({s.outer, s.tokens, s.inner, width});
-  for (const at::Tensor& one_of :
-       {x, w.norm_weight, w.query, w.key_value, w.out, w.query_scale, w.key_scale, w.norm_bias,
-        w.query_bias, w.key_value_bias, w.out_bias, w.bias}) {
-    if (one_of.defined()) one.inputs.push_back(one_of);
-  }
-  one.shape = str("attention ", s.outer, "x", s.tokens, "x", s.inner, "x", width, ", ", heads,
-                  " heads of ", head, cosine ? ", cosine" : "", biases ? ", biases" : "",
-                  w.mask.defined() ? ", mask" : "", w.rotary.defined() ? ", rotary" : "");
-  one.run = [=] { return attention(x, s, w); };
-  return one;
-}
-Case any_attention(std::mt19937& luck) { return attention_case(luck, false); }
-Case full_attention(std::mt19937& luck) { return attention_case(luck, true); }
-
-Case feed_forward_case(std::mt19937& luck, bool fixed) {
-  const int64_t width = between(luck, 3, 70), hidden = between(luck, 1, 90);
-  const int64_t rows = between(luck, 1, 400);
-  FeedForwardWeights w;
-  w.gated = fixed || coin(luck);
-  const int64_t maps = w.gated ? 2 * hidden : hidden;
-  w.norm_weight = weight({width});
-  w.in = weight({maps, width}, 0.3);
-  w.out = weight({width, hidden}, 0.3);
-  const at::Tensor x = weight({rows, width});
-  Case one{str("feed forward ", rows, "x", width, ", ", hidden, w.gated ? " gated" : ""),
-           {x, w.norm_weight, w.in, w.out},
-           {}};
-  if (fixed || coin(luck)) {
-    w.norm_bias = weight({width});
-    w.in_bias = weight({maps});
-    w.out_bias = weight({width});
-    for (const at::Tensor& bias : {w.norm_bias, w.in_bias, w.out_bias}) one.inputs.push_back(bias);
-  }
-  one.run = [=] { return feed_forward(x, w); };
-  return one;
-}
-Case any_feed_forward(std::mt19937& luck) { return feed_forward_case(luck, false); }
-Case full_feed_forward(std::mt19937& luck) { return feed_forward_case(luck, true); }
-
-Case depthwise_case(std::mt19937& luck) {
-  const int64_t channels = between(luck, 1, 70);
-  const at::Tensor x = weight({between(luck, 1, 3), between(luck, 1, 6), between(luck, 1, 6),
-                               between(luck, 1, 6), channels});
-  const at::Tensor taps = weight({channels, 1, 3, 3, 3}), bias = weight({channels});
-  return {lf::str("depthwise ", x.sizes()), {x, taps, bias}, [=] {
-            return causal_depthwise(x, taps, bias);
-          }};
-}
 
 TEST(AttentionKernel, EqualsItsReference) { expect_equals_reference(any_attention, 25); }
 TEST(AttentionKernel, HasTheSameBitsOnAnyNumberOfThreads) { expect_equal_bits(any_attention); }

@@ -1,0 +1,15 @@
+// Attention of up to 64 tokens in space or in time. Called by operations.cc.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include "kernels/device_operations.h"
+
+namespace lf {
+
+// Whether its matrices fit the shared memory of the current device.
+bool cuda_takes_attention(const DeviceAttention& task);
+cudaError_t cuda_attention(const DeviceAttention& task, cudaStream_t stream);
+cudaError_t cuda_attention_back(const DeviceAttention& task, cudaStream_t stream);
+
+}  // namespace lf

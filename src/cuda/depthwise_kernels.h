@@ -1,0 +1,13 @@
+// The causal depthwise convolution with its residual. Called by operations.cc.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include "kernels/device_operations.h"
+
+namespace lf {
+
+cudaError_t cuda_depthwise(const DeviceDepthwise& task, cudaStream_t stream);
+cudaError_t cuda_depthwise_back(const DeviceDepthwise& task, cudaStream_t stream);
+
+}  // namespace lf

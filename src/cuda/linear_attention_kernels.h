@@ -1,0 +1,15 @@
+// Linear attention within frames. Called by operations.cc.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include "kernels/device_operations.h"
+
+namespace lf {
+
+// Whether its matrices fit the shared memory of the current device.
+bool cuda_takes_linear_attention(const DeviceLinearAttention& task);
+cudaError_t cuda_linear_attention(const DeviceLinearAttention& task, cudaStream_t stream);
+cudaError_t cuda_linear_attention_back(const DeviceLinearAttention& task, cudaStream_t stream);
+
+}  // namespace lf

@@ -1,0 +1,13 @@
+// Norm, scale and shift, SiLU and residual over rows of channels. Called by operations.cc.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include "kernels/device_operations.h"
+
+namespace lf {
+
+cudaError_t cuda_norm(const DeviceNorm& task, cudaStream_t stream);
+cudaError_t cuda_norm_back(const DeviceNorm& task, cudaStream_t stream);
+
+}  // namespace lf

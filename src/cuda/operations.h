@@ -1,0 +1,10 @@
+// The plugin's table of fused operations. Called by device.cc.
+#pragma once
+
+#include "kernels/device_operations.h"
+
+namespace lf {
+
+DeviceOperations cuda_operations();
+
+}  // namespace lf

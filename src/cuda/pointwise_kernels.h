@@ -1,0 +1,15 @@
+// What stands between matrix products: GELU, plain or gated, and residuals. Called by
+// operations.cc.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include "kernels/device_operations.h"
+
+namespace lf {
+
+cudaError_t cuda_activation(const DeviceActivation& task, cudaStream_t stream);
+cudaError_t cuda_activation_back(const DeviceActivation& task, cudaStream_t stream);
+cudaError_t cuda_add_residual(const DeviceResidual& task, cudaStream_t stream);
+
+}  // namespace lf

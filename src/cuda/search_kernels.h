@@ -1,0 +1,12 @@
+// The nearest vectors of a codebook. Called by operations.cc.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include "kernels/device_operations.h"
+
+namespace lf {
+
+cudaError_t cuda_nearest_code(const DeviceSearch& task, cudaStream_t stream);
+
+}  // namespace lf

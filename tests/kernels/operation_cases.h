@@ -1,0 +1,166 @@
+// Cases of the fused operations, of random shapes: odd, tiny, no multiple of any vector. Used by
+// the tests on CPU and by those on a GPU.
+#pragma once
+
+#include <ATen/ops/rand.h>
+#include <ATen/ops/stack.h>
+#include <ATen/ops/zeros.h>
+
+#include <limits>
+
+#include "base/error.h"
+#include "kernel_fixture.h"
+#include "kernels/attention.h"
+#include "kernels/depthwise.h"
+#include "kernels/device_forms.h"
+#include "kernels/feed_forward.h"
+#include "kernels/linear_attention.h"
+#include "kernels/norm_silu.h"
+
+namespace lf {
+
+inline at::Tensor random_mask(int64_t outer, int64_t tokens) {
+  at::Tensor mask = at::zeros({outer, tokens, tokens});
+  mask.masked_fill_(at::rand({outer, 1, tokens}) < 0.3, -std::numeric_limits<float>::infinity());
+  mask.select(2, 0).zero_();  // every query sees the first
+  return mask.to(device_of_cases());
+}
+
+// Cosine or plain, with any of biases, rotary, mask and bias; odd sizes included. `biases`: for
+// autocast, all cases must have the same inputs.
+inline Case attention_case(std::mt19937& luck, bool fixed) {
+  const int64_t heads = between(luck, 1, 3), head = between(luck, 3, 20),
+                width = between(luck, 5, 70);
+  const int64_t most = fixed ? 12 : 40;
+  const Sequences s{between(luck, 1, 3), between(luck, 1, most), between(luck, 1, 20)};
+  const bool cosine = fixed || coin(luck), biases = fixed || coin(luck);
+  AttentionWeights w;
+  w.heads = heads;
+  w.scale = cosine ? 4 : 0.3;
+  w.norm_weight = weight({width});
+  w.query = weight({heads * head, width}, 0.2);
+  w.key_value = weight({2 * heads * head, width}, 0.2);
+  w.out = weight({width, heads * head}, 0.2);
+  Case one;
+  if (cosine) {
+    w.query_scale = weight({head});
+    w.key_scale = weight({head});
+  }
+  if (biases) {
+    w.norm_bias = weight({width});
+    w.query_bias = weight({heads * head});
+    w.key_value_bias = weight({2 * heads * head});
+    w.out_bias = weight({width});
+  }
+  if (fixed || coin(luck)) w.bias = weight({heads, s.tokens, s.tokens});
+  if (coin(luck)) w.mask = random_mask(s.outer, s.tokens);
+  if (coin(luck)) {
+    const at::Tensor angles = at::rand({s.tokens, between(luck, 1, head / 2)}) * 6;
+    w.rotary = at::stack({angles.cos(), angles.sin()}, -1).to(device_of_cases());
+  }
+  const at::Tensor x = weight({s.outer, s.tokens, s.inner, width});
+  for (const at::Tensor& one_of :
+       {x, w.norm_weight, w.query, w.key_value, w.out, w.query_scale, w.key_scale, w.norm_bias,
+        w.query_bias, w.key_value_bias, w.out_bias, w.bias}) {
+    if (one_of.defined()) one.inputs.push_back(one_of);
+  }
+  one.shape = lf::str("attention ", s.outer, "x", s.tokens, "x", s.inner, "x", width, ", ", heads,
+                      " heads of ", head, cosine ? ", cosine" : "", biases ? ", biases" : "",
+                      w.mask.defined() ? ", mask" : "", w.rotary.defined() ? ", rotary" : "");
+  one.run = [=] { return attention(x, s, w); };
+  one.on_device = [=] { return device_attention(x, s, w); };
+  return one;
+}
+inline Case any_attention(std::mt19937& luck) { return attention_case(luck, false); }
+inline Case full_attention(std::mt19937& luck) { return attention_case(luck, true); }
+
+inline Case feed_forward_case(std::mt19937& luck, bool fixed) {
+  const int64_t width = between(luck, 3, 70), hidden = between(luck, 1, 90);
+  const int64_t rows = between(luck, 1, 400);
+  FeedForwardWeights w;
+  w.gated = fixed || coin(luck);
+  const int64_t maps = w.gated ? 2 * hidden : hidden;
+  w.norm_weight = weight({width});
+  w.in = weight({maps, width}, 0.3);
+  w.out = weight({width, hidden}, 0.3);
+  const at::Tensor x = weight({rows, width});
+  Case one{lf::str("feed forward ", rows, "x", width, ", ", hidden, w.gated ? " gated" : ""),
+           {x, w.norm_weight, w.in, w.out},
+           {}};
+  if (fixed || coin(luck)) {
+    w.norm_bias = weight({width});
+    w.in_bias = weight({maps});
+    w.out_bias = weight({width});
+    for (const at::Tensor& bias : {w.norm_bias, w.in_bias, w.out_bias}) one.inputs.push_back(bias);
+  }
+  one.run = [=] { return feed_forward(x, w); };
+  one.on_device = [=] { return device_feed_forward(x, w); };
+  return one;
+}
+inline Case any_feed_forward(std::mt19937& luck) { return feed_forward_case(luck, false); }
+inline Case full_feed_forward(std::mt19937& luck) { return feed_forward_case(luck, true); }
+
+inline Case depthwise_case(std::mt19937& luck) {
+  const int64_t channels = between(luck, 1, 70);
+  const at::Tensor x = weight({between(luck, 1, 3), between(luck, 1, 6), between(luck, 1, 6),
+                               between(luck, 1, 6), channels});
+  const at::Tensor taps = weight({channels, 1, 3, 3, 3}), bias = weight({channels});
+  return {lf::str("depthwise ", x.sizes()),
+          {x, taps, bias},
+          [=] { return causal_depthwise(x, taps, bias); },
+          [=] { return device_causal_depthwise(x, taps, bias); }};
+}
+
+inline Case norm_case(std::mt19937& luck, bool fixed) {
+  const int64_t groups = coin(luck) ? 0 : between(luck, 1, 4);
+  const int64_t channels = groups > 0 ? groups * between(luck, 1, 17) : between(luck, 2, 70);
+  const int64_t clips = between(luck, 1, 3), frames = between(luck, 1, 3),
+                side = between(luck, 2, 9);
+  const int64_t rows = coin(luck) ? clips : 1;
+  const at::Tensor x = weight({clips * frames, side * side, channels});
+  const at::Tensor gain = weight({rows, channels}), shift = weight({rows, channels});
+  const NormKind kind{groups, 1e-5, fixed || coin(luck)};
+  Case one{lf::str("norm ", clips, "x", frames, ", ", side, "x", side, "x", channels, ", groups ",
+                   groups, kind.silu ? ", silu" : ""),
+           {x, gain, shift},
+           {}};
+  at::Tensor residual;
+  if (fixed || coin(luck)) {
+    residual = weight(x.sizes());
+    one.inputs.push_back(residual);
+  }
+  one.run = [=] { return norm_silu(x, kind, gain, shift, residual); };
+  one.on_device = [=] { return device_norm_silu(x, kind, gain, shift, residual); };
+  return one;
+}
+inline Case any_norm(std::mt19937& luck) { return norm_case(luck, false); }
+
+inline Case linear_attention_case(std::mt19937& luck, bool fixed) {
+  const int64_t heads = between(luck, 1, 3), head = between(luck, 2, 20),
+                width = between(luck, 3, 70);
+  const int64_t frames = between(luck, 1, 6), places = between(luck, 1, 90);
+  LinearAttentionWeights w;
+  w.heads = heads;
+  w.scale = 0.4;
+  w.norm_weight = weight({width});
+  w.query_key_value = weight({3 * heads * head, width}, 0.3);
+  w.out = weight({width, heads * head}, 0.3);
+  const at::Tensor x = weight({frames, places, width});
+  Case one{lf::str("linear attention ", frames, "x", places, "x", width, ", ", heads, " heads of ",
+                   head),
+           {x, w.norm_weight, w.query_key_value, w.out},
+           {}};
+  if (fixed || coin(luck)) {
+    w.norm_bias = weight({width});
+    w.out_bias = weight({width});
+    one.inputs.push_back(w.norm_bias);
+    one.inputs.push_back(w.out_bias);
+  }
+  one.run = [=] { return linear_attention(x, w); };
+  one.on_device = [=] { return device_linear_attention(x, w); };
+  return one;
+}
+inline Case any_linear_attention(std::mt19937& luck) { return linear_attention_case(luck, false); }
+inline Case full_linear_attention(std::mt19937& luck) { return linear_attention_case(luck, true); }
+
+}  // namespace lf
