@@ -7,7 +7,14 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <optional>
+
 namespace lf {
+
+// softmax(scale q k^T + bias) v over [..., heads, tokens, width], by LibTorch's operations; `bias`
+// broadcasts to the logits, undefined for none. Scale 1 / sqrt(width) where none is given.
+at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                  const at::Tensor& bias, std::optional<double> scale = {});
 
 // x seen as [outer, tokens, inner, width]: a sequence for every outer and inner index. Attention
 // within images has inner 1; along time of [B, T, H*W, C], tokens are T and inner is H*W.
