@@ -68,7 +68,10 @@ struct Call {
                  static_cast<float>(weights.epsilon)};
     task.query = left_of(query, operands, copies);
     task.key = left_of(key_value.slice(0, 0, task.wide()), operands, copies);
-    task.value = left_of(key_value.slice(0, task.wide()), operands, copies);
+    task.plain_values = key_value.size(0) == task.wide();
+    if (!task.plain_values) {
+      task.value = left_of(key_value.slice(0, task.wide()), operands, copies);
+    }
     task.out = left_of(out, operands, copies);
     task.query_bias = data_or_null(query_bias);
     task.key_value_bias = data_or_null(key_value_bias);
@@ -86,7 +89,9 @@ struct Call {
   void prepare_back() {
     task.query_back = turned_left_of(query, task.operands, copies);
     task.key_back = turned_left_of(key_value.slice(0, 0, task.wide()), task.operands, copies);
-    task.value_back = turned_left_of(key_value.slice(0, task.wide()), task.operands, copies);
+    if (!task.plain_values) {
+      task.value_back = turned_left_of(key_value.slice(0, task.wide()), task.operands, copies);
+    }
     task.out_back = turned_left_of(out, task.operands, copies);
   }
 
@@ -196,9 +201,10 @@ class Attention : public torch::autograd::Function<Attention> {
             lanes(2, task.norm_bias_sums()),
             sums.matrix(task.map_sums(), wide, task.width),
             lanes(4, task.map_bias_sums()),
-            sums.matrix(task.map_sums() + wide * padded(task.width), 2 * wide, task.width),
+            sums.matrix(task.map_sums() + wide * padded(task.width), (task.maps() - 1) * wide,
+                        task.width),
             lanes(6, task.map_bias_sums() + wide * kLanes),
-            sums.turned(task.out_sums(), wide, task.width),
+            sums.turned(task.out_sums(), task.mixed(), task.width),
             lanes(8, task.out_bias_sums()),
             lanes(9, task.query_scale_sums()),
             lanes(10, task.key_scale_sums()),
@@ -207,6 +213,20 @@ class Attention : public torch::autograd::Function<Attention> {
             {}};
   }
 };
+
+// Where rows are no wider than a head, attention mixes the rows themselves, and what comes out is
+// mapped by value and out at once: a head's [width, width] in the place of two maps of the rows.
+AttentionWeights with_plain_values(const AttentionWeights& weights) {
+  const int64_t heads = weights.heads, wide = weights.query.size(0), width = weights.query.size(1);
+  if (width > wide / heads || weights.key_value_bias.defined()) return weights;
+  const c10::impl::ExcludeDispatchKeyGuard single(c10::autocast_dispatch_keyset);
+  const std::vector<Tensor> maps = weights.key_value.split_with_sizes({wide, wide});
+  const Tensor out = weights.out.unflatten(1, {heads, -1}).transpose(0, 1);  // [heads, width, d]
+  AttentionWeights plain = weights;
+  plain.key_value = maps[0];
+  plain.out = out.bmm(maps[1].unflatten(0, {heads, -1})).transpose(0, 1).flatten(1);
+  return plain;
+}
 
 Tensor linear(const Tensor& rows, const Tensor& weight, const Tensor& bias) {
   return bias.defined() ? at::linear(rows, weight, bias) : at::linear(rows, weight);
@@ -293,7 +313,7 @@ Tensor attention(const Tensor& x, const Sequences& sequences, const AttentionWei
     return attention_reference(x, sequences, weights);
   }
   const Tensor rows = x.contiguous();
-  const AttentionWeights& w = weights;
+  const AttentionWeights w = with_plain_values(weights);
   const auto kept = c10::make_intrusive<Kept>();
   kept->sequences = sequences;
   kept->heads = w.heads;
@@ -308,7 +328,7 @@ Tensor attention(const Tensor& x, const Sequences& sequences, const AttentionWei
                             Maybe(w.out_bias), Maybe(w.query_scale), Maybe(w.key_scale),
                             Maybe(w.bias), Maybe(w.mask), Maybe(w.rotary));
   }
-  Call call(rows, sequences, weights, kept->operands);
+  Call call(rows, sequences, w, kept->operands);
   return forward_of(call, rows, {});
 }
 
