@@ -64,7 +64,7 @@ struct Call {
     task.head_width = query.size(0) / weights.heads;
     task.half_rows = x.scalar_type() == at::kBFloat16;
     task.operands = operands;
-    task.norm = {norm_weight.const_data_ptr<float>(), data_or_null(norm_bias),
+    task.norm = {data_or_null(norm_weight), data_or_null(norm_bias),
                  static_cast<float>(weights.epsilon)};
     task.query = left_of(query, operands, copies);
     task.key = left_of(key_value.slice(0, 0, task.wide()), operands, copies);
@@ -101,9 +101,10 @@ struct Call {
   AttentionTask task{};
 };
 
-Tensor forward_of(Call& call, const Tensor& x, const Tensor& kept) {
+Tensor forward_of(Call& call, const Tensor& x, const Tensor& residual, const Tensor& kept) {
   Tensor y = at::empty_like(x);
   AttentionTask& task = call.task;
+  task.residual = residual.defined() ? residual.const_data_ptr() : nullptr;
   task.y = y.mutable_data_ptr();
   task.kept = kept.defined() ? kept.mutable_data_ptr<float>() : nullptr;
   LF_RECORD_WORK("attention", task.flops());
@@ -117,7 +118,7 @@ struct Kept : torch::CustomClassHolder {
   int64_t heads = 1;
   double scale = 1, epsilon = 0;
   Operands operands = Operands::kSingle;
-  bool bias_gradient = false;
+  bool bias_gradient = false, residual = false;
 };
 
 // The tensors of a layer in the order of apply(), after x.
@@ -131,14 +132,14 @@ class Attention : public torch::autograd::Function<Attention> {
  public:
   static Tensor forward(torch::autograd::AutogradContext* context,
                         const c10::intrusive_ptr<Kept>& kept, const Tensor& x,
-                        const Tensor& norm_weight, const Maybe& norm_bias, const Tensor& query,
+                        const Maybe& norm_weight, const Maybe& norm_bias, const Tensor& query,
                         const Maybe& query_bias, const Tensor& key_value,
                         const Maybe& key_value_bias, const Tensor& out, const Maybe& out_bias,
                         const Maybe& query_scale, const Maybe& key_scale, const Maybe& bias,
-                        const Maybe& mask, const Maybe& rotary) {
+                        const Maybe& mask, const Maybe& rotary, const Maybe& residual) {
     const auto given = [](const Maybe& maybe) { return maybe.value_or(Tensor()); };
     Tensors saved = {x,
-                     norm_weight,
+                     given(norm_weight),
                      given(norm_bias),
                      query,
                      given(query_bias),
@@ -159,7 +160,7 @@ class Attention : public torch::autograd::Function<Attention> {
     saved.push_back(mapped);
     context->saved_data["kept"] = c10::IValue::make_capsule(kept);
     context->save_for_backward(saved);
-    return forward_of(call, x, mapped);
+    return forward_of(call, x, given(residual), mapped);
   }
 
   static Tensors backward(torch::autograd::AutogradContext* context, const Tensors& gradients) {
@@ -172,6 +173,7 @@ class Attention : public torch::autograd::Function<Attention> {
     const Tensor dy = gradients[0].to(saved[0].scalar_type()).contiguous();
     const Tensor dx = at::empty_like(saved[0]);
     task.bias_gradient = kept.bias_gradient;
+    if (kept.residual) task.residual = dy.const_data_ptr();
     task.dy = dy.const_data_ptr();
     task.dx = dx.mutable_data_ptr();
     task.kept = saved[14].defined() ? saved[14].mutable_data_ptr<float>() : nullptr;
@@ -180,7 +182,9 @@ class Attention : public torch::autograd::Function<Attention> {
     task.sums = sums.data();
     over_threads(task.chunks(), task.operands,
                  [&](int64_t chunk) { attention_chunk_back(task, chunk); });
-    return gradients_of(task, saved, dx, sums);
+    Tensors all = gradients_of(task, saved, dx, sums);
+    if (kept.residual) all.back() = gradients[0];
+    return all;
   }
 
  private:
@@ -209,6 +213,7 @@ class Attention : public torch::autograd::Function<Attention> {
             lanes(9, task.query_scale_sums()),
             lanes(10, task.key_scale_sums()),
             bias,
+            {},
             {},
             {}};
   }
@@ -269,15 +274,17 @@ Tensor attend(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& b
 }
 
 Tensor attention_reference(const Tensor& x, const Sequences& sequences,
-                           const AttentionWeights& weights) {
+                           const AttentionWeights& weights, const Tensor& residual) {
   const Tensor rows = x.reshape({sequences.outer, sequences.tokens, sequences.inner, x.size(-1)})
                           .transpose(1, 2)
                           .flatten(0, 1);
   const auto split = [&](const Tensor& flat) {
     return flat.view({rows.size(0), rows.size(1), weights.heads, -1}).transpose(1, 2);
   };
-  const Tensor h = at::layer_norm(rows, {rows.size(-1)}, weights.norm_weight, weights.norm_bias,
-                                  weights.epsilon);
+  const Tensor h = weights.norm_weight.defined()
+                       ? at::layer_norm(rows, {rows.size(-1)}, weights.norm_weight,
+                                        weights.norm_bias, weights.epsilon)
+                       : rows;
   const std::vector<Tensor> kv = linear(h, weights.key_value, weights.key_value_bias).chunk(2, -1);
   const Tensor v = split(kv[1]);
   Tensor q = split(linear(h, weights.query, weights.query_bias)), k = split(kv[0]);
@@ -303,14 +310,15 @@ Tensor attention_reference(const Tensor& x, const Sequences& sequences,
                        .view({sequences.outer, sequences.inner, sequences.tokens, -1})
                        .transpose(1, 2)
                        .reshape(x.sizes());
-  return x + y;
+  return (residual.defined() ? residual : x) + y;
 }
 
-Tensor attention(const Tensor& x, const Sequences& sequences, const AttentionWeights& weights) {
+Tensor attention(const Tensor& x, const Sequences& sequences, const AttentionWeights& weights,
+                 const Tensor& residual) {
   LF_CHECK(sequences.outer * sequences.tokens * sequences.inner * x.size(-1) == x.numel(),
            "sequences that do not add up to the rows of x");
   if (!fused(Operation::kAttention, x) || x.numel() == 0 || sequences.tokens > kMostTokens) {
-    return attention_reference(x, sequences, weights);
+    return attention_reference(x, sequences, weights, residual);
   }
   const Tensor rows = x.contiguous();
   const AttentionWeights w = with_plain_values(weights);
@@ -321,15 +329,19 @@ Tensor attention(const Tensor& x, const Sequences& sequences, const AttentionWei
   kept->epsilon = w.epsilon;
   kept->operands = operands_for(rows);
   kept->bias_gradient = w.bias.defined() && w.bias.requires_grad();
+  kept->residual = residual.defined();
+  const Tensor added =
+      residual.defined() ? residual.to(rows.scalar_type()).contiguous() : residual;
   if (wants_gradient({x, w.norm_weight, w.norm_bias, w.query, w.query_bias, w.key_value,
-                      w.key_value_bias, w.out, w.out_bias, w.query_scale, w.key_scale, w.bias})) {
-    return Attention::apply(kept, rows, w.norm_weight, Maybe(w.norm_bias), w.query,
+                      w.key_value_bias, w.out, w.out_bias, w.query_scale, w.key_scale, w.bias,
+                      added})) {
+    return Attention::apply(kept, rows, Maybe(w.norm_weight), Maybe(w.norm_bias), w.query,
                             Maybe(w.query_bias), w.key_value, Maybe(w.key_value_bias), w.out,
                             Maybe(w.out_bias), Maybe(w.query_scale), Maybe(w.key_scale),
-                            Maybe(w.bias), Maybe(w.mask), Maybe(w.rotary));
+                            Maybe(w.bias), Maybe(w.mask), Maybe(w.rotary), Maybe(added));
   }
   Call call(rows, sequences, w, kept->operands);
-  return forward_of(call, rows, {});
+  return forward_of(call, rows, added, {});
 }
 
 }  // namespace lf

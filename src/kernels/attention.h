@@ -23,7 +23,8 @@ struct Sequences {
 };
 
 struct AttentionWeights {
-  at::Tensor norm_weight, norm_bias;     // [width]; biases may be undefined, here and below
+  at::Tensor norm_weight, norm_bias;     // [width]; no weight: rows come normed; biases may be
+                                         // undefined, here and below
   at::Tensor query, query_bias;          // [heads * head width, width]
   at::Tensor key_value, key_value_bias;  // [2 * heads * head width, width]
   at::Tensor out, out_bias;              // [width, heads * head width]
@@ -41,9 +42,10 @@ struct AttentionWeights {
 
 constexpr int64_t kMostTokens = 64;  // of a sequence, for the fused form
 
+// `residual` is what the result is added to, if not x itself.
 at::Tensor attention(const at::Tensor& x, const Sequences& sequences,
-                     const AttentionWeights& weights);
+                     const AttentionWeights& weights, const at::Tensor& residual = {});
 at::Tensor attention_reference(const at::Tensor& x, const Sequences& sequences,
-                               const AttentionWeights& weights);
+                               const AttentionWeights& weights, const at::Tensor& residual = {});
 
 }  // namespace lf

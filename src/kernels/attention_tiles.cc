@@ -155,8 +155,10 @@ struct Tile {
     auto* spread = scratch.take<float>(columns);
     const auto* x = static_cast<const X*>(task.x);
     gather(x, task.width, map, normal, row);
-    normalise(normal, row, task.width, columns, task.norm.epsilon, spread);
-    scale_features(normal, row, task.width, columns, task.norm, normal);
+    if (task.norm.weight != nullptr) {
+      normalise(normal, row, task.width, columns, task.norm.epsilon, spread);
+      scale_features(normal, row, task.width, columns, task.norm, normal);
+    }
     const Right rows = sides.right(normal, row, task.width, columns);
 
     const Forward forward{task, shape_of(task, map), lane_mask(task, map, scratch)};
@@ -171,7 +173,8 @@ struct Tile {
     clear_columns(mixed, row, all, map.used(), columns);
     multiply(task.operands, task.out, sides.right(mixed, row, all, columns),
              {task.width, columns, all, normal, row, false});
-    scatter(normal, row, task.width, map, x, task.out_bias, static_cast<X*>(task.y));
+    const auto* residual = task.residual != nullptr ? static_cast<const X*>(task.residual) : x;
+    scatter(normal, row, task.width, map, residual, task.out_bias, static_cast<X*>(task.y));
   }
 };
 
@@ -185,11 +188,14 @@ struct TileBack {
     const int64_t width = task.width, lined = padded(width), all = task.mixed();
     const Sides sides{&scratch, task.operands};
     auto* normal = scratch.take<float>(width * row);
-    auto* scaled = scratch.take<float>(width * row);
+    const bool norm = task.norm.weight != nullptr;
+    auto* scaled = norm ? scratch.take<float>(width * row) : normal;
     auto* spread = scratch.take<float>(columns);
     gather(static_cast<const X*>(task.x), width, map, normal, row);
-    normalise(normal, row, width, columns, task.norm.epsilon, spread);
-    scale_features(normal, row, width, columns, task.norm, scaled);
+    if (norm) {
+      normalise(normal, row, width, columns, task.norm.epsilon, spread);
+      scale_features(normal, row, width, columns, task.norm, scaled);
+    }
     auto* slope = scratch.take<float>(width * row);
     const auto* dy = static_cast<const X*>(task.dy);
     gather(dy, width, map, slope, row);
@@ -245,9 +251,12 @@ struct TileBack {
                sides.right(map_slopes + i * wide * row, row, wide, columns),
                {width, columns, wide, whole, row, task.plain_values || i > 0});
     }
-    normalise_back(normal, whole, row, width, columns, task.norm.weight, spread,
-                   sums + task.norm_sums(), sums + task.norm_bias_sums());
-    scatter(whole, row, width, map, dy, nullptr, static_cast<X*>(task.dx));
+    if (norm) {
+      normalise_back(normal, whole, row, width, columns, task.norm.weight, spread,
+                     sums + task.norm_sums(), sums + task.norm_bias_sums());
+    }
+    const X* residual = task.residual == nullptr ? dy : nullptr;
+    scatter(whole, row, width, map, residual, nullptr, static_cast<X*>(task.dx));
   }
 
   // The slopes of one head's queries, keys and values from that of what it mixed.

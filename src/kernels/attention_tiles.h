@@ -14,7 +14,7 @@ struct AttentionTask {
   int64_t outer, tokens, inner, width, heads, head_width;
   bool half_rows;  // x, y and their gradients are bfloat16
   Operands operands;
-  NormWeights norm;
+  NormWeights norm;  // no weight: rows come normed
   // Values are the normed rows themselves, and `out` is [width, heads * width]: the value map is
   // part of it. `value` and `value_back` are not read.
   bool plain_values;
@@ -26,7 +26,7 @@ struct AttentionTask {
   int64_t pairs;  // of rotary
   float scale;
   bool bias_gradient;
-  const void *x, *dy;
+  const void *x, *residual, *dy;  // residual: nullptr if it is x
   void *y, *dx;
   float* kept;  // [tiles][maps() * wide()][tile_row], queries, keys, values; nullptr: not kept
   float* sums;  // [chunks][sums_size()]

@@ -15,6 +15,7 @@
 #include <limits>
 
 #include "kernels/linear_attention.h"
+#include "kernels/norm_silu.h"
 
 namespace lf {
 namespace {
@@ -98,6 +99,12 @@ at::Tensor FrameContext::added() const {
 
 bool FrameContext::alike() const {
   return (!bias.defined() || bias.size(0) == 1) && (!turns.defined() || turns.size(0) == 1);
+}
+
+void FrameContext::add_to(AttentionWeights& weights, int64_t clips) const {
+  if (bias.defined()) weights.bias = bias[0][0];
+  if (turns.defined()) weights.rotary = turns[0];
+  if (blind.defined()) weights.mask = blind.flatten(0, 2).expand({clips, -1, -1});
 }
 
 at::Tensor run_block(const NetworkBlock& block, const Tensors& weights, const at::Tensor& x,
@@ -193,11 +200,7 @@ at::Tensor FullAttention::over_frames(const at::Tensor& images, const FrameConte
   }
   const Sequences sequences{rows.size(0) / context.frames, context.frames, rows.size(1)};
   AttentionWeights weights = kernel_weights();
-  if (context.bias.defined()) weights.bias = context.bias[0][0];
-  if (context.turns.defined()) weights.rotary = context.turns[0];
-  if (context.blind.defined()) {
-    weights.mask = context.blind.flatten(0, 2).expand({sequences.outer, -1, -1});
-  }
+  context.add_to(weights, sequences.outer);
   return as_images(attention(rows, sequences, weights), images.size(2));
 }
 
@@ -207,13 +210,39 @@ ResidualAttention::ResidualAttention(const Scope& scope, int64_t channels, int64
       out(scope / "out", channels, channels, true, Init::kZeros),
       heads(heads_) {}
 
+at::Tensor ResidualAttention::attended(const at::Tensor& images, const Sequences& sequences,
+                                       const FrameContext& context) const {
+  const int64_t channels = images.size(1);
+  const std::vector<at::Tensor> maps = qkv.weight.split_with_sizes({channels, 2 * channels}),
+                                biases = qkv.bias.split_with_sizes({channels, 2 * channels});
+  AttentionWeights weights;
+  weights.query = maps[0];
+  weights.query_bias = biases[0];
+  weights.key_value = maps[1];
+  weights.key_value_bias = biases[1];
+  weights.out = out.weight;
+  weights.out_bias = out.bias;
+  weights.heads = heads;
+  weights.scale = 1 / std::sqrt(static_cast<double>(channels / heads));
+  context.add_to(weights, sequences.outer);
+  const at::Tensor rows = as_rows(images);
+  const at::Tensor normal = norm_silu(rows, {norm.groups, norm.epsilon, /*silu=*/false},
+                                      norm.weight.unsqueeze(0), norm.bias.unsqueeze(0));
+  return as_images(attention(normal, sequences, weights, rows), images.size(2));
+}
+
 at::Tensor ResidualAttention::in_images(const at::Tensor& images) const {
-  const at::Tensor mixed = attend_in_images(qkv(as_rows(norm(images))), heads);
-  return images + as_images(out(mixed), images.size(2));
+  return attended(images, {images.size(0), images.size(2) * images.size(3), 1}, {});
 }
 
 at::Tensor ResidualAttention::over_frames(const at::Tensor& images,
                                           const FrameContext& context) const {
+  if (context.alike()) {
+    return attended(images,
+                    {images.size(0) / context.frames, context.frames,
+                     images.size(2) * images.size(3)},
+                    context);
+  }
   const at::Tensor mixed = attend_over_frames(qkv(as_rows(norm(images))), heads, context);
   return images + as_images(out(mixed), images.size(2));
 }

@@ -42,6 +42,7 @@ struct FrameContext {
   at::Tensor added() const;  // to the logits; undefined for nothing
   // All clips agree on where their frames stand: what the attention of src/kernels needs.
   bool alike() const;
+  void add_to(AttentionWeights& weights, int64_t clips) const;
 };
 FrameContext frame_context(const NoisyClips& clips, const std::optional<DistanceBias>& distances,
                            const std::optional<Rotary>& rotary);
@@ -94,6 +95,10 @@ struct ResidualAttention {
   GroupNorm norm;
   Linear qkv, out;
   int64_t heads;
+
+ private:
+  at::Tensor attended(const at::Tensor& images, const Sequences& sequences,
+                      const FrameContext& context) const;
 };
 
 }  // namespace lf

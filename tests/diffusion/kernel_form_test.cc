@@ -6,6 +6,7 @@
 
 #include "denoiser_fixture.h"
 #include "kernels/dispatch.h"
+#include "model/recompute.h"
 
 namespace lf {
 namespace {

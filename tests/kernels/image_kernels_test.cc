@@ -103,7 +103,7 @@ Case convolution_case(std::mt19937& luck) {
   const int64_t in = between(luck, 8, 70), out = between(luck, 8, 70);
   const at::Tensor x = weight({between(luck, 1, 6), between(luck, 1, 9), between(luck, 1, 9), in});
   const at::Tensor filters = weight({out, in, 3, 3}, 0.2);
-  Case one{str("convolution ", x.sizes(), " to ", out), {x, filters}, {}};
+  Case one{lf::str("convolution ", x.sizes(), " to ", out), {x, filters}, {}};
   at::Tensor bias;
   if (coin(luck)) one.inputs.push_back(bias = weight({out}));
   one.run = [=] { return convolution(x.permute({0, 3, 1, 2}), filters, bias); };

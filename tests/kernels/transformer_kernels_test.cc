@@ -33,7 +33,8 @@ Case attention_case(std::mt19937& luck, bool fixed) {
   AttentionWeights w;
   w.heads = heads;
   w.scale = cosine ? 4 : 0.3;
-  w.norm_weight = weight({width});
+  const bool norm = fixed || coin(luck);
+  if (norm) w.norm_weight = weight({width});
   w.query = weight({heads * head, width}, 0.2);
   w.key_value = weight({2 * heads * head, width}, 0.2);
   w.out = weight({width, heads * head}, 0.2);
@@ -43,7 +44,7 @@ Case attention_case(std::mt19937& luck, bool fixed) {
     w.key_scale = weight({head});
   }
   if (biases) {
-    w.norm_bias = weight({width});
+    if (norm) w.norm_bias = weight({width});
     w.query_bias = weight({heads * head});
     w.key_value_bias = weight({2 * heads * head});
     w.out_bias = weight({width});
@@ -55,15 +56,17 @@ Case attention_case(std::mt19937& luck, bool fixed) {
     w.rotary = at::stack({angles.cos(), angles.sin()}, -1);
   }
   const at::Tensor x = weight({s.outer, s.tokens, s.inner, width});
+  const at::Tensor residual = !fixed && coin(luck) ? weight(x.sizes()) : at::Tensor();
   for (const at::Tensor& one_of :
        {x, w.norm_weight, w.query, w.key_value, w.out, w.query_scale, w.key_scale, w.norm_bias,
-        w.query_bias, w.key_value_bias, w.out_bias, w.bias}) {
+        w.query_bias, w.key_value_bias, w.out_bias, w.bias, residual}) {
     if (one_of.defined()) one.inputs.push_back(one_of);
   }
   one.shape = str("attention ", s.outer, "x", s.tokens, "x", s.inner, "x", width, ", ", heads,
                   " heads of ", head, cosine ? ", cosine" : "", biases ? ", biases" : "",
-                  w.mask.defined() ? ", mask" : "", w.rotary.defined() ? ", rotary" : "");
-  one.run = [=] { return attention(x, s, w); };
+                  w.mask.defined() ? ", mask" : "", w.rotary.defined() ? ", rotary" : "", norm ? "" : ", no norm",
+                  residual.defined() ? ", residual" : "");
+  one.run = [=] { return attention(x, s, w, residual); };
   return one;
 }
 Case any_attention(std::mt19937& luck) { return attention_case(luck, false); }
