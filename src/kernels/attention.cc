@@ -2,6 +2,7 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
+#include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/layer_norm.h>
@@ -219,17 +220,47 @@ class Attention : public torch::autograd::Function<Attention> {
   }
 };
 
+// a [heads, n, k] times b [heads, k, m] in single precision, with the same bits on any number of
+// threads, which a BLAS does not promise.
+Tensor head_products(const Tensor& a, const Tensor& b) {
+  const int64_t heads = a.size(0), n = a.size(1), k = a.size(2), m = b.size(2);
+  const int64_t wide = padded(m);
+  const Tensor left = plain_weight(a);
+  const Tensor right = plain_weight(at::constant_pad_nd(b.detach(), {0, wide - m}));
+  const Tensor out = at::empty({heads, n, wide}, at::kFloat);
+  for (int64_t h = 0; h < heads; ++h) {
+    multiply(Operands::kSingle, {left.const_data_ptr<float>() + h * n * k, k},
+             {right.const_data_ptr<float>() + h * k * wide, wide},
+             {n, wide, k, out.mutable_data_ptr<float>() + h * n * wide, wide, false});
+  }
+  return out.slice(2, 0, m);
+}
+
+class HeadProducts : public torch::autograd::Function<HeadProducts> {
+ public:
+  static Tensor forward(torch::autograd::AutogradContext* context, const Tensor& a,
+                        const Tensor& b) {
+    context->save_for_backward({a, b});
+    return head_products(a, b);
+  }
+  static Tensors backward(torch::autograd::AutogradContext* context, const Tensors& gradients) {
+    const Tensors saved = context->get_saved_variables();
+    const Tensor &a = saved[0], &b = saved[1], &slope = gradients[0];
+    return {head_products(slope, b.transpose(1, 2)).to(a.scalar_type()),
+            head_products(a.transpose(1, 2), slope).to(b.scalar_type())};
+  }
+};
+
 // Where rows are no wider than a head, attention mixes the rows themselves, and what comes out is
 // mapped by value and out at once: a head's [width, width] in the place of two maps of the rows.
 AttentionWeights with_plain_values(const AttentionWeights& weights) {
   const int64_t heads = weights.heads, wide = weights.query.size(0), width = weights.query.size(1);
   if (width > wide / heads || weights.key_value_bias.defined()) return weights;
-  const c10::impl::ExcludeDispatchKeyGuard single(c10::autocast_dispatch_keyset);
   const std::vector<Tensor> maps = weights.key_value.split_with_sizes({wide, wide});
   const Tensor out = weights.out.unflatten(1, {heads, -1}).transpose(0, 1);  // [heads, width, d]
   AttentionWeights plain = weights;
   plain.key_value = maps[0];
-  plain.out = out.bmm(maps[1].unflatten(0, {heads, -1})).transpose(0, 1).flatten(1);
+  plain.out = HeadProducts::apply(out, maps[1].unflatten(0, {heads, -1})).transpose(0, 1).flatten(1);
   return plain;
 }
 
