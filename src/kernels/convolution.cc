@@ -1,5 +1,6 @@
 #include "kernels/convolution.h"
 
+#include <ATen/cpu/Utils.h>
 #include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/conv2d.h>
 #include <ATen/ops/empty.h>
@@ -21,14 +22,16 @@ using Tensors = std::vector<Tensor>;
 
 constexpr int64_t kFewestChannels = 8;
 
-// [O, C, 3, 3] to the sums [16][rows][row of the other].
+// [O, C, 3, 3] to the sums [kSums][rows][row of the other].
 Tensor sums_of(const Tensor& weight, bool turned) {
   const Tensor plain = plain_weight(weight);
   const Tensor apart = turned ? plain.permute({2, 3, 0, 1}) : plain.permute({2, 3, 1, 0});
   const int64_t wide = ConvolutionTask::row(apart.size(3));
-  const Tensor nine = at::constant_pad_nd(apart, {0, wide - apart.size(3)}).contiguous();
+  const Tensor nine = wide == apart.size(3)
+                          ? apart.contiguous()
+                          : at::constant_pad_nd(apart.contiguous(), {0, wide - apart.size(3)});
   const int64_t size = nine.size(2) * wide;
-  Tensor sums = at::empty({16, size}, at::kFloat);
+  Tensor sums = at::empty({kSums, size}, at::kFloat);
   filter_sums(nine.const_data_ptr<float>(), size, sums.mutable_data_ptr<float>());
   return sums;
 }
@@ -44,7 +47,8 @@ ConvolutionTask task_of(const Tensor& images, const Tensor& weight) {
   task.width = images.size(3);
   task.in = images.size(1);
   task.out = weight.size(0);
-  task.x = images.const_data_ptr<float>();
+  task.half = images.scalar_type() == at::kBFloat16;
+  task.x = images.const_data_ptr();
   return task;
 }
 
@@ -56,7 +60,7 @@ Tensor forward_of(const Tensor& images, const Tensor& weight, const Tensor& bias
                        images.options().memory_format(at::MemoryFormat::ChannelsLast));
   task.filters = sums.const_data_ptr<float>();
   task.bias = data_or_null(shift);
-  task.y = y.mutable_data_ptr<float>();
+  task.y = y.mutable_data_ptr();
   over_threads(task.strips(), Operands::kSingle,
                [&](int64_t strip) { convolution_strip(task, strip); });
   return y;
@@ -77,13 +81,15 @@ class Convolution : public torch::autograd::Function<Convolution> {
     ConvolutionTask task = task_of(images, weight);
     const bool wanted = context->needs_input_grad(0);
     LF_RECORD_WORK("convolution_backward", (wanted ? 2 : 1) * task.flops());
-    const Tensor dy = channels_last(gradients[0].to(at::kFloat));
-    task.dy = dy.const_data_ptr<float>();
-    Tensor dx, turned;
+    const Tensor dy = channels_last(gradients[0].to(images.scalar_type()));
+    task.dy = dy.const_data_ptr();
+    Tensor dx, single, turned;
     if (wanted) {
       dx = at::empty_like(images);
+      single = task.half ? at::empty_like(images, at::kFloat) : dx;
       turned = sums_of(weight, true);
-      task.dx = dx.mutable_data_ptr<float>();
+      task.dx = dx.mutable_data_ptr();
+      task.dx_single = single.mutable_data_ptr<float>();
       task.filters_turned = turned.const_data_ptr<float>();
     }
     const ChunkSums sums(task.chunks(), task.sums_size());
@@ -101,6 +107,13 @@ class Convolution : public torch::autograd::Function<Convolution> {
   }
 };
 
+// Single precision, or bfloat16 where this CPU multiplies it no faster than twice as fast.
+bool faster(const Tensor& images) {
+  static const bool tiles = at::cpu::init_amx();
+  return images.scalar_type() == at::kBFloat16 ? !tiles
+                                               : operands_for(images) == Operands::kSingle;
+}
+
 }  // namespace
 
 Tensor convolution_reference(const Tensor& images, const Tensor& weight, const Tensor& bias) {
@@ -111,8 +124,7 @@ Tensor convolution(const Tensor& images, const Tensor& weight, const Tensor& bia
   LF_CHECK(images.dim() == 4 && weight.dim() == 4 && weight.size(1) == images.size(1) &&
                weight.size(2) == 3 && weight.size(3) == 3,
            "a convolution whose filters do not fit its images");
-  if (!fused(Operation::kConvolution, images) || images.scalar_type() != at::kFloat ||
-      operands_for(images) != Operands::kSingle || images.numel() == 0 ||
+  if (!fused(Operation::kConvolution, images) || images.numel() == 0 || !faster(images) ||
       std::min(weight.size(0), weight.size(1)) < kFewestChannels) {
     return convolution_reference(images, weight, bias);
   }
