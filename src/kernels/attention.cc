@@ -260,7 +260,8 @@ AttentionWeights with_plain_values(const AttentionWeights& weights) {
   const Tensor out = weights.out.unflatten(1, {heads, -1}).transpose(0, 1);  // [heads, width, d]
   AttentionWeights plain = weights;
   plain.key_value = maps[0];
-  plain.out = HeadProducts::apply(out, maps[1].unflatten(0, {heads, -1})).transpose(0, 1).flatten(1);
+  plain.out =
+      HeadProducts::apply(out, maps[1].unflatten(0, {heads, -1})).transpose(0, 1).flatten(1);
   return plain;
 }
 
@@ -333,10 +334,9 @@ Tensor attention_reference(const Tensor& x, const Sequences& sequences,
     const Tensor mask = weights.mask.repeat_interleave(sequences.inner, 0).unsqueeze(1);
     added = added.defined() ? added + mask : mask;
   }
-  const Tensor mixed =
-      attend(q.to(v.scalar_type()), k.to(v.scalar_type()), v, added, weights.scale)
-          .transpose(1, 2)
-          .flatten(2);
+  const Tensor mixed = attend(q.to(v.scalar_type()), k.to(v.scalar_type()), v, added, weights.scale)
+                           .transpose(1, 2)
+                           .flatten(2);
   const Tensor y = linear(mixed, weights.out, weights.out_bias)
                        .view({sequences.outer, sequences.inner, sequences.tokens, -1})
                        .transpose(1, 2)
@@ -361,8 +361,7 @@ Tensor attention(const Tensor& x, const Sequences& sequences, const AttentionWei
   kept->operands = operands_for(rows);
   kept->bias_gradient = w.bias.defined() && w.bias.requires_grad();
   kept->residual = residual.defined();
-  const Tensor added =
-      residual.defined() ? residual.to(rows.scalar_type()).contiguous() : residual;
+  const Tensor added = residual.defined() ? residual.to(rows.scalar_type()).contiguous() : residual;
   if (wants_gradient({x, w.norm_weight, w.norm_bias, w.query, w.query_bias, w.key_value,
                       w.key_value_bias, w.out, w.out_bias, w.query_scale, w.key_scale, w.bias,
                       added})) {

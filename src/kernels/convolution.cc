@@ -100,18 +100,16 @@ class Convolution : public torch::autograd::Function<Convolution> {
     const Tensor nine = at::empty({3, 3, task.in, wide}, at::kFloat);
     filter_sums_back(task.sums, task.chunks(), task.sums_size(), task.in * wide,
                      nine.mutable_data_ptr<float>());
-    return {dx,
-            nine.slice(3, 0, task.out).permute({3, 2, 0, 1}).contiguous(),
-            context->saved_data["bias"].toBool() ? sums.plain(task.bias_sums(), task.out)
-                                                 : Tensor()};
+    return {
+        dx, nine.slice(3, 0, task.out).permute({3, 2, 0, 1}).contiguous(),
+        context->saved_data["bias"].toBool() ? sums.plain(task.bias_sums(), task.out) : Tensor()};
   }
 };
 
 // Single precision, or bfloat16 where this CPU multiplies it no faster than twice as fast.
 bool faster(const Tensor& images) {
   static const bool tiles = at::cpu::init_amx();
-  return images.scalar_type() == at::kBFloat16 ? !tiles
-                                               : operands_for(images) == Operands::kSingle;
+  return images.scalar_type() == at::kBFloat16 ? !tiles : operands_for(images) == Operands::kSingle;
 }
 
 }  // namespace

@@ -8,9 +8,9 @@
 namespace lf {
 
 // images [N, C, H, W] in channels-last memory, weight [O, C, 3, 3], bias [O] or undefined, zeros
-// beyond the border. The fused form is for 8 channels or more on both sides; it multiplies in single
-// precision, and takes images in bfloat16 where this CPU has no faster way for them. Anything else
-// is LibTorch's. It gives no gradients of gradients.
+// beyond the border. The fused form is for 8 channels or more on both sides; it multiplies in
+// single precision, and takes images in bfloat16 where this CPU has no faster way for them.
+// Anything else is LibTorch's. It gives no gradients of gradients.
 at::Tensor convolution(const at::Tensor& images, const at::Tensor& weight, const at::Tensor& bias);
 at::Tensor convolution_reference(const at::Tensor& images, const at::Tensor& weight,
                                  const at::Tensor& bias);

@@ -22,7 +22,7 @@ struct ConvolutionTask {
   const float *filters, *filters_turned;
   void *y, *dx;      // dx: nullptr if nobody wants it
   float* dx_single;  // dx itself, or memory of its shape
-  float* sums;    // [chunks()][sums_size()]: slopes of `filters` and of the bias
+  float* sums;       // [chunks()][sums_size()]: slopes of `filters` and of the bias
 
   static int64_t row(int64_t channels) { return (channels + kLanes - 1) / kLanes * kLanes; }
   int64_t across() const { return (width + kTile - 1) / kTile; }

@@ -66,7 +66,7 @@ LF_INLINE float largest_of(Lanes x) {
 // What a feature of the keys is softened with, and what has been summed with it so far.
 struct Softening {
   float *largest, *sum;
-  float *context;  // [features][lined]
+  float* context;  // [features][lined]
 };
 
 // A block's keys to positive numbers, 0 beyond its places; what earlier blocks came to is corrected

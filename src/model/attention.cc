@@ -238,10 +238,9 @@ at::Tensor ResidualAttention::in_images(const at::Tensor& images) const {
 at::Tensor ResidualAttention::over_frames(const at::Tensor& images,
                                           const FrameContext& context) const {
   if (context.alike()) {
-    return attended(images,
-                    {images.size(0) / context.frames, context.frames,
-                     images.size(2) * images.size(3)},
-                    context);
+    return attended(
+        images, {images.size(0) / context.frames, context.frames, images.size(2) * images.size(3)},
+        context);
   }
   const at::Tensor mixed = attend_over_frames(qkv(as_rows(norm(images))), heads, context);
   return images + as_images(out(mixed), images.size(2));

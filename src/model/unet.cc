@@ -46,8 +46,8 @@ struct Norm {
 
   // `said`, [N, 2C]: a scale and shift for each image, undefined for none.
   at::Tensor operator()(const at::Tensor& x, int64_t frames, const at::Tensor& said) const {
-    const at::Tensor rows = volume ? as_rows(x).unflatten(0, {-1, frames}).flatten(1, 2)
-                                   : as_rows(x);
+    const at::Tensor rows =
+        volume ? as_rows(x).unflatten(0, {-1, frames}).flatten(1, 2) : as_rows(x);
     at::Tensor gain = norm.weight.unsqueeze(0), shift = norm.bias.unsqueeze(0);
     const NormKind kind{norm.groups, norm.epsilon, /*silu=*/!(volume && said.defined())};
     if (!said.defined()) return as_frames(norm_silu(rows, kind, gain, shift), x);

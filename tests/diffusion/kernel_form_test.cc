@@ -4,9 +4,12 @@
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include <cmath>
+
 #include "denoiser_fixture.h"
 #include "kernels/dispatch.h"
 #include "model/recompute.h"
+#include "train/autocast.h"
 
 namespace lf {
 namespace {
@@ -63,6 +66,31 @@ TEST_P(KernelForms, AgreeOnAVideo) {
   }
 }
 
+// In bfloat16 both are as near to single precision.
+TEST_P(KernelForms, AreAsExactAsEachOtherUnderAutocast) {
+  const auto network = small_network(GetParam(), 4);
+  wake_up(network->table);
+  const NoisyClips clips = noisy_clips(2, 4);
+  const Tensors truth = results(*network, clips, Form::kReference);
+  Tensors plain, fused;
+  {
+    const Autocast autocast(BF16, at::kCPU);
+    plain = results(*network, clips, Form::kReference);
+    fused = results(*network, clips, Form::kFused);
+  }
+  double of_plain = 0, of_fused = 0, all = 0;
+  for (size_t i = 1; i < truth.size(); ++i) {
+    if (!truth[i].defined()) continue;
+    of_plain += (plain[i] - truth[i]).square().sum().item<double>();
+    of_fused += (fused[i] - truth[i]).square().sum().item<double>();
+    all += truth[i].square().sum().item<double>();
+  }
+  EXPECT_LT(gap(fused[0].to(at::kFloat), truth[0]),
+            1.2 * gap(plain[0].to(at::kFloat), truth[0]) + 1e-3);
+  EXPECT_LT(std::sqrt(of_fused / all), 1.2 * std::sqrt(of_plain / all) + 1e-3);
+  EXPECT_LT(std::sqrt(of_fused / all), 0.05);
+}
+
 TEST_P(KernelForms, AgreeOnAnImage) {
   const auto network = small_network(GetParam(), 1);
   wake_up(network->table);
@@ -76,10 +104,10 @@ TEST_P(KernelForms, AgreeOnFramesOfRolesAndNoiseLevelsOfTheirOwn) {
   clips.signal_BT = at::arange(10).view({2, 5}).to(at::kFloat) * 90;
   const auto video = static_cast<uint8_t>(FrameRole::kLatent),
              image = static_cast<uint8_t>(FrameRole::kImage);
-  for (const auto& roles : {at::tensor({video, video, image, video, image}, at::kByte),
-                            at::tensor({video, image, image, image, image, image, video, video,
-                                        video, video},
-                                       at::kByte)}) {
+  for (const auto& roles :
+       {at::tensor({video, video, image, video, image}, at::kByte),
+        at::tensor({video, image, image, image, image, image, video, video, video, video},
+                   at::kByte)}) {
     clips.role_BT = roles.view({-1, 5});
     expect_agreement(*network, clips);
   }

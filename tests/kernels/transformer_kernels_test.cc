@@ -64,8 +64,8 @@ Case attention_case(std::mt19937& luck, bool fixed) {
   }
   one.shape = str("attention ", s.outer, "x", s.tokens, "x", s.inner, "x", width, ", ", heads,
                   " heads of ", head, cosine ? ", cosine" : "", biases ? ", biases" : "",
-                  w.mask.defined() ? ", mask" : "", w.rotary.defined() ? ", rotary" : "", norm ? "" : ", no norm",
-                  residual.defined() ? ", residual" : "");
+                  w.mask.defined() ? ", mask" : "", w.rotary.defined() ? ", rotary" : "",
+                  norm ? "" : ", no norm", residual.defined() ? ", residual" : "");
   one.run = [=] { return attention(x, s, w, residual); };
   return one;
 }
