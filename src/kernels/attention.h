@@ -7,7 +7,14 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <optional>
+
 namespace lf {
+
+// softmax(scale q k^T + bias) v over [..., heads, tokens, width], by LibTorch's operations; `bias`
+// broadcasts to the logits, undefined for none. Scale 1 / sqrt(width) where none is given.
+at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                  const at::Tensor& bias, std::optional<double> scale = {});
 
 // x seen as [outer, tokens, inner, width]: a sequence for every outer and inner index. Attention
 // within images has inner 1; along time of [B, T, H*W, C], tokens are T and inner is H*W.
@@ -16,7 +23,8 @@ struct Sequences {
 };
 
 struct AttentionWeights {
-  at::Tensor norm_weight, norm_bias;     // [width]; biases may be undefined, here and below
+  at::Tensor norm_weight, norm_bias;     // [width]; no weight: rows come normed; biases may be
+                                         // undefined, here and below
   at::Tensor query, query_bias;          // [heads * head width, width]
   at::Tensor key_value, key_value_bias;  // [2 * heads * head width, width]
   at::Tensor out, out_bias;              // [width, heads * head width]
@@ -34,9 +42,10 @@ struct AttentionWeights {
 
 constexpr int64_t kMostTokens = 64;  // of a sequence, for the fused form
 
+// `residual` is what the result is added to, if not x itself.
 at::Tensor attention(const at::Tensor& x, const Sequences& sequences,
-                     const AttentionWeights& weights);
+                     const AttentionWeights& weights, const at::Tensor& residual = {});
 at::Tensor attention_reference(const at::Tensor& x, const Sequences& sequences,
-                               const AttentionWeights& weights);
+                               const AttentionWeights& weights, const at::Tensor& residual = {});
 
 }  // namespace lf

@@ -64,6 +64,11 @@ struct Forward {
   LaneShape shape;
   const float* mask;
 
+  LF_INLINE LaneShape value_shape() const {
+    LaneShape values = shape;
+    values.head_width = task.value_width();
+    return values;
+  }
   LF_INLINE bool turns() const { return task.query_scale != nullptr || task.rotary != nullptr; }
 
   LF_INLINE Head memory(Scratch& scratch) const {
@@ -87,6 +92,7 @@ struct Forward {
     map_one(rows, h, task.query, task.query_bias, query);
     const float* bias = task.key_value_bias;
     map_one(rows, h, task.key, bias, key);
+    if (task.plain_values) return;
     map_one(rows, h, task.value, bias != nullptr ? bias + task.wide() : nullptr, value);
   }
   LF_INLINE void map_one(const Right& rows, int64_t h, const Left& weight, const float* bias,
@@ -95,6 +101,23 @@ struct Forward {
     if (bias != nullptr) fill_rows(bias + h * width, width, columns, out, shape.row);
     multiply(task.operands, head_rows(weight, task, h), rows,
              {width, columns, task.width, out, shape.row, bias != nullptr});
+  }
+
+  LF_INLINE float* mapped(int64_t tile, Scratch& scratch) const {
+    const int64_t rows = task.maps() * task.wide();
+    return task.kept != nullptr ? task.kept + tile * rows * shape.row
+                                : scratch.take<float>(rows / task.heads * shape.row);
+  }
+
+  // A head's place in what all heads were mapped to: kept for all of them, or made for one at a
+  // time. `normal`: the tile's normed rows.
+  LF_INLINE void choose(int64_t h, float* mapped, float* mixed, float* normal, Head& head) const {
+    const int64_t matrix = task.head_width * shape.row;
+    const int64_t apart = task.kept != nullptr ? task.wide() * shape.row : matrix;
+    head.query = mapped + (task.kept != nullptr ? h * matrix : 0);
+    head.key = head.query + apart;
+    head.value = task.plain_values ? normal : head.key + apart;
+    head.mixed = mixed + h * task.value_width() * shape.row;
   }
 
   // From head.query, key and value to head.weights and head.mixed.
@@ -110,7 +133,7 @@ struct Forward {
     const int64_t pairs = task.tokens * task.tokens;
     soften(head.weights, task.tokens, task.scale,
            task.bias != nullptr ? task.bias + h * pairs : nullptr, mask);
-    combine<false>(head.weights, head.value, shape, head.mixed);
+    combine<false>(head.weights, head.value, value_shape(), head.mixed);
   }
   LF_INLINE void turn_one(const float* x, const float* scale, float* lengths, float* spare,
                           float* out) const {
@@ -126,34 +149,32 @@ struct Tile {
     const AttentionTask& task = *given;
     Scratch scratch;
     const TileMap map = map_of(task, tile);
-    const int64_t columns = map.columns(), row = tile_row(columns), wide = task.wide();
+    const int64_t columns = map.columns(), row = tile_row(columns), all = task.mixed();
     const Sides sides{&scratch, task.operands};
     auto* normal = scratch.take<float>(task.width * row);
     auto* spread = scratch.take<float>(columns);
     const auto* x = static_cast<const X*>(task.x);
     gather(x, task.width, map, normal, row);
-    normalise(normal, row, task.width, columns, task.norm.epsilon, spread);
-    scale_features(normal, row, task.width, columns, task.norm, normal);
+    if (task.norm.weight != nullptr) {
+      normalise(normal, row, task.width, columns, task.norm.epsilon, spread);
+      scale_features(normal, row, task.width, columns, task.norm, normal);
+    }
     const Right rows = sides.right(normal, row, task.width, columns);
 
     const Forward forward{task, shape_of(task, map), lane_mask(task, map, scratch)};
     Head head = forward.memory(scratch);
-    const bool keep = task.kept != nullptr;
-    const int64_t matrix = task.head_width * row;
-    float* mapped = keep ? task.kept + tile * 3 * wide * row : scratch.take<float>(3 * matrix);
-    auto* mixed = scratch.take<float>(wide * row);
+    float* mapped = forward.mapped(tile, scratch);
+    auto* mixed = scratch.take<float>(all * row);
     for (int64_t h = 0; h < task.heads; ++h) {
-      head.query = keep ? mapped + h * matrix : mapped;
-      head.key = keep ? mapped + wide * row + h * matrix : mapped + matrix;
-      head.value = keep ? mapped + 2 * wide * row + h * matrix : mapped + 2 * matrix;
-      head.mixed = mixed + h * matrix;
+      forward.choose(h, mapped, mixed, normal, head);
       forward.map_rows(rows, h, head.query, head.key, head.value);
       forward.attend(h, head);
     }
-    clear_columns(mixed, row, wide, map.used(), columns);
-    multiply(task.operands, task.out, sides.right(mixed, row, wide, columns),
-             {task.width, columns, wide, normal, row, false});
-    scatter(normal, row, task.width, map, x, task.out_bias, static_cast<X*>(task.y));
+    clear_columns(mixed, row, all, map.used(), columns);
+    multiply(task.operands, task.out, sides.right(mixed, row, all, columns),
+             {task.width, columns, all, normal, row, false});
+    const auto* residual = task.residual != nullptr ? static_cast<const X*>(task.residual) : x;
+    scatter(normal, row, task.width, map, residual, task.out_bias, static_cast<X*>(task.y));
   }
 };
 
@@ -164,74 +185,89 @@ struct TileBack {
     Scratch scratch;
     const TileMap map = map_of(task, tile);
     const int64_t columns = map.columns(), row = tile_row(columns), wide = task.wide();
-    const int64_t width = task.width, lined = padded(width), matrix = task.head_width * row;
+    const int64_t width = task.width, lined = padded(width), all = task.mixed();
     const Sides sides{&scratch, task.operands};
     auto* normal = scratch.take<float>(width * row);
-    auto* scaled = scratch.take<float>(width * row);
+    const bool norm = task.norm.weight != nullptr;
+    auto* scaled = norm ? scratch.take<float>(width * row) : normal;
     auto* spread = scratch.take<float>(columns);
     gather(static_cast<const X*>(task.x), width, map, normal, row);
-    normalise(normal, row, width, columns, task.norm.epsilon, spread);
-    scale_features(normal, row, width, columns, task.norm, scaled);
+    if (norm) {
+      normalise(normal, row, width, columns, task.norm.epsilon, spread);
+      scale_features(normal, row, width, columns, task.norm, scaled);
+    }
     auto* slope = scratch.take<float>(width * row);
     const auto* dy = static_cast<const X*>(task.dy);
     gather(dy, width, map, slope, row);
     const bool keep = task.kept != nullptr;
     const Right rows = keep ? Right{} : sides.right(scaled, row, width, columns);
-    auto* mixed_slope = scratch.take<float>(wide * row);
+    auto* mixed_slope = scratch.take<float>(all * row);
     multiply(task.operands, task.out_back, sides.right(slope, row, width, columns),
-             {wide, columns, width, mixed_slope, row, false});
+             {all, columns, width, mixed_slope, row, false});
 
     const Forward forward{task, shape_of(task, map), lane_mask(task, map, scratch)};
     Head head = forward.memory(scratch);
-    float* mapped = keep ? task.kept + tile * 3 * wide * row : scratch.take<float>(3 * matrix);
-    auto* mixed = scratch.take<float>(wide * row);
+    float* mapped = forward.mapped(tile, scratch);
+    auto* mixed = scratch.take<float>(all * row);
     auto* weight_slopes = scratch.take<float>(task.tokens * task.tokens * kLanes);
-    auto* map_slopes = scratch.take<float>(3 * wide * row);
+    const int64_t maps = task.maps() * wide, matrix = task.head_width * row;
+    auto* map_slopes = scratch.take<float>(maps * row);
+    const int64_t values = task.plain_values ? width * row : 0;
+    auto* value_slope = scratch.take<float>(values);   // of one head
+    auto* value_slopes = scratch.take<float>(values);  // of all
     for (int64_t h = 0; h < task.heads; ++h) {
-      head.query = keep ? mapped + h * matrix : mapped;
-      head.key = keep ? mapped + wide * row + h * matrix : mapped + matrix;
-      head.value = keep ? mapped + 2 * wide * row + h * matrix : mapped + 2 * matrix;
-      head.mixed = mixed + h * matrix;
+      forward.choose(h, mapped, mixed, scaled, head);
       if (!keep) forward.map_rows(rows, h, head.query, head.key, head.value);
       forward.attend(h, head);
-      back(forward, head, h, mixed_slope + h * matrix, weight_slopes, map_slopes + h * matrix,
-           sums);
+      float* query = map_slopes + h * matrix;
+      back(forward, head, h, mixed_slope + h * task.value_width() * row, weight_slopes, query,
+           task.plain_values ? value_slope : query + 2 * wide * row, sums);
+      for (int64_t i = 0; i < values; i += kLanes) {
+        const Lanes one = load(value_slope + i);
+        store(value_slopes + i, h == 0 ? one : load(value_slopes + i) + one);
+      }
     }
 
-    clear_columns(mixed, row, wide, map.used(), columns);
-    clear_columns(map_slopes, row, 3 * wide, map.used(), columns);
+    clear_columns(mixed, row, all, map.used(), columns);
+    clear_columns(map_slopes, row, maps, map.used(), columns);
+    if (task.plain_values) clear_columns(value_slopes, row, width, map.used(), columns);
     auto* turned = scratch.take<float>(columns * lined);
     turn(slope, row, width, columns, turned);
-    multiply(task.operands, sides.left(mixed, row, wide, columns),
+    multiply(task.operands, sides.left(mixed, row, all, columns),
              sides.right(turned, lined, columns, lined),
-             {wide, lined, columns, sums + task.out_sums(), lined, add});
+             {all, lined, columns, sums + task.out_sums(), lined, add});
     turn(scaled, row, width, columns, turned);
-    multiply(task.operands, sides.left(map_slopes, row, 3 * wide, columns),
+    multiply(task.operands, sides.left(map_slopes, row, maps, columns),
              sides.right(turned, lined, columns, lined),
-             {3 * wide, lined, columns, sums + task.map_sums(), lined, add});
+             {maps, lined, columns, sums + task.map_sums(), lined, add});
     if (task.query_bias != nullptr || task.key_value_bias != nullptr) {
-      add_sums(map_slopes, row, 3 * wide, columns, sums + task.map_bias_sums());
+      add_sums(map_slopes, row, maps, columns, sums + task.map_bias_sums());
     }
     if (task.out_bias != nullptr) add_sums(slope, row, width, columns, sums + task.out_bias_sums());
     const Left* weights[] = {&task.query_back, &task.key_back, &task.value_back};
-    for (int64_t i = 0; i < 3; ++i) {
+    float* whole = task.plain_values ? value_slopes : scaled;  // the slope of `scaled`
+    for (int64_t i = 0; i < task.maps(); ++i) {
       multiply(task.operands, *weights[i],
                sides.right(map_slopes + i * wide * row, row, wide, columns),
-               {width, columns, wide, scaled, row, i > 0});
+               {width, columns, wide, whole, row, task.plain_values || i > 0});
     }
-    normalise_back(normal, scaled, row, width, columns, task.norm.weight, spread,
-                   sums + task.norm_sums(), sums + task.norm_bias_sums());
-    scatter(scaled, row, width, map, dy, nullptr, static_cast<X*>(task.dx));
+    if (norm) {
+      normalise_back(normal, whole, row, width, columns, task.norm.weight, spread,
+                     sums + task.norm_sums(), sums + task.norm_bias_sums());
+    }
+    const X* residual = task.residual == nullptr ? dy : nullptr;
+    scatter(whole, row, width, map, residual, nullptr, static_cast<X*>(task.dx));
   }
 
   // The slopes of one head's queries, keys and values from that of what it mixed.
   static LF_INLINE void back(const Forward& forward, const Head& head, int64_t h,
-                             const float* mixed, float* weight_slopes, float* query, float* sums) {
+                             const float* mixed, float* weight_slopes, float* query, float* value,
+                             float* sums) {
     const AttentionTask& task = forward.task;
-    const LaneShape& shape = forward.shape;
-    float *key = query + task.wide() * shape.row, *value = key + task.wide() * shape.row;
-    combine<true>(head.weights, mixed, shape, value);
-    dots(mixed, head.value, shape, weight_slopes);
+    const LaneShape &shape = forward.shape, values = forward.value_shape();
+    float* key = query + task.wide() * shape.row;
+    combine<true>(head.weights, mixed, values, value);
+    dots(mixed, head.value, values, weight_slopes);
     float* bias =
         task.bias_gradient ? sums + task.bias_sums() + h * task.tokens * task.tokens : nullptr;
     soften_back(head.weights, weight_slopes, shape, task.scale, bias);

@@ -14,8 +14,11 @@ struct AttentionTask {
   int64_t outer, tokens, inner, width, heads, head_width;
   bool half_rows;  // x, y and their gradients are bfloat16
   Operands operands;
-  NormWeights norm;
-  Left query, key, value, out;                      // [wide(), width], out [width, wide()]
+  NormWeights norm;  // no weight: rows come normed
+  // Values are the normed rows themselves, and `out` is [width, heads * width]: the value map is
+  // part of it. `value` and `value_back` are not read.
+  bool plain_values;
+  Left query, key, value, out;                      // [wide(), width], out [width, mixed()]
   Left query_back, key_back, value_back, out_back;  // the same turned round
   const float *query_bias, *key_value_bias, *out_bias;
   const float *query_scale, *key_scale;  // both, or neither
@@ -23,26 +26,29 @@ struct AttentionTask {
   int64_t pairs;  // of rotary
   float scale;
   bool bias_gradient;
-  const void *x, *dy;
+  const void *x, *residual, *dy;  // residual: nullptr if it is x
   void *y, *dx;
-  float* kept;  // [tiles][3 * wide()][tile_row], queries, keys and values; nullptr: not kept
+  float* kept;  // [tiles][maps() * wide()][tile_row], queries, keys, values; nullptr: not kept
   float* sums;  // [chunks][sums_size()]
 
   // Of products, forward.
   int64_t flops() const { return 2 * sequences() * tokens * wide() * (4 * width + 2 * tokens); }
   int64_t wide() const { return heads * head_width; }
+  int64_t maps() const { return plain_values ? 2 : 3; }
+  int64_t value_width() const { return plain_values ? width : head_width; }
+  int64_t mixed() const { return heads * value_width(); }
   int64_t sequences() const { return outer * inner; }
   int64_t tiles() const { return (sequences() + kLanes - 1) / kLanes; }
   int64_t stride() const { return (sequences() + tiles() - 1) / tiles(); }  // lanes of a tile
   int64_t columns() const { return padded(tokens * stride()); }
   int64_t chunks() const;
-  int64_t kept_size() const { return tiles() * 3 * wide() * tile_row(columns()); }
+  int64_t kept_size() const { return tiles() * maps() * wide() * tile_row(columns()); }
 
   // A chunk's sums: matrices have rows of padded(width), vectors 16 lanes a number; the bias is
   // plain.
-  int64_t map_sums() const { return 0; }                           // of query, key and value
-  int64_t out_sums() const { return 3 * wide() * padded(width); }  // turned round
-  int64_t map_bias_sums() const { return out_sums() + wide() * padded(width); }
+  int64_t map_sums() const { return 0; }                                // of query, key and value
+  int64_t out_sums() const { return maps() * wide() * padded(width); }  // turned round
+  int64_t map_bias_sums() const { return out_sums() + mixed() * padded(width); }
   int64_t out_bias_sums() const { return map_bias_sums() + 3 * wide() * kLanes; }
   int64_t norm_sums() const { return out_bias_sums() + width * kLanes; }
   int64_t norm_bias_sums() const { return norm_sums() + width * kLanes; }

@@ -26,6 +26,7 @@ struct Kept : torch::CustomClassHolder {
   int64_t heads = 1;
   double scale = 1, epsilon = 0;
   bool query_bias = false, key_value_bias = false, out_bias = false, bias_gradient = false;
+  bool residual = false;
 };
 
 // A task over tensors, which it keeps alive; maps are given later.
@@ -72,8 +73,16 @@ int64_t flops_of(const Sequences& s, int64_t width, int64_t wide) {
   return 2 * s.outer * s.inner * s.tokens * wide * (4 * width + 2 * s.tokens);
 }
 
-// x is [rows, width].
-Made forward_of(const Tensor& x, const Sequences& sequences, const AttentionWeights& weights) {
+// Rows that come normed are only cast.
+Tensor normed(const Tensor& x, const Tensor& weight, const Tensor& bias, double epsilon,
+              at::ScalarType type) {
+  if (!weight.defined()) return x.to(type);
+  return device_layer_norm(x, plain_weight(weight), plain_weight(bias), epsilon, type);
+}
+
+// x and residual are [rows, width].
+Made forward_of(const Tensor& x, const Tensor& residual, const Sequences& sequences,
+                const AttentionWeights& weights) {
   const at::ScalarType type = product_type(x);
   const int64_t wide = weights.query.size(0);
   LF_RECORD_WORK("attention", flops_of(sequences, x.size(-1), wide));
@@ -82,16 +91,16 @@ Made forward_of(const Tensor& x, const Sequences& sequences, const AttentionWeig
   Made made;
   made.in = at::cat({weights.query, weights.key_value}).to(type);
   made.out = weights.out.to(type);
-  const Tensor normal = device_layer_norm(x, plain_weight(weights.norm_weight),
-                                          plain_weight(weights.norm_bias), weights.epsilon, type);
+  const Tensor normal = normed(x, weights.norm_weight, weights.norm_bias, weights.epsilon, type);
   made.maps = device_linear(normal, made.in,
                             joined(weights.query_bias, weights.key_value_bias, wide, normal));
   made.mixed = at::empty({x.size(0), wide}, normal.options());
   call.task.maps = data_of(made.maps);
   call.task.mixed = result_of(made.mixed);
   device_operations()->attention(call.task);
-  made.y = device_add_residual(x, device_linear(made.mixed, made.out, {}),
-                               plain_weight(weights.out_bias));
+  made.y =
+      device_add_residual(residual.defined() ? residual : x,
+                          device_linear(made.mixed, made.out, {}), plain_weight(weights.out_bias));
   return made;
 }
 
@@ -99,21 +108,21 @@ class DeviceAttentionLayer : public torch::autograd::Function<DeviceAttentionLay
  public:
   static Tensor forward(torch::autograd::AutogradContext* context,
                         const c10::intrusive_ptr<Kept>& kept, const Tensor& x,
-                        const Tensor& norm_weight, const Maybe& norm_bias, const Tensor& query,
+                        const Maybe& norm_weight, const Maybe& norm_bias, const Tensor& query,
                         const Maybe& query_bias, const Tensor& key_value,
                         const Maybe& key_value_bias, const Tensor& out, const Maybe& out_bias,
                         const Maybe& query_scale, const Maybe& key_scale, const Maybe& bias,
-                        const Maybe& mask, const Maybe& rotary) {
+                        const Maybe& mask, const Maybe& rotary, const Maybe& residual) {
     const auto given = [](const Maybe& maybe) { return maybe.value_or(Tensor()); };
     const Made made = forward_of(
-        x, kept->sequences,
-        {norm_weight, given(norm_bias), query, given(query_bias), key_value, given(key_value_bias),
-         out, given(out_bias), given(query_scale), given(key_scale), given(bias), given(mask),
-         given(rotary), kept->heads, kept->scale, kept->epsilon});
+        x, given(residual), kept->sequences,
+        {given(norm_weight), given(norm_bias), query, given(query_bias), key_value,
+         given(key_value_bias), out, given(out_bias), given(query_scale), given(key_scale),
+         given(bias), given(mask), given(rotary), kept->heads, kept->scale, kept->epsilon});
     context->saved_data["kept"] = c10::IValue::make_capsule(kept);
-    context->save_for_backward({x, norm_weight, given(norm_bias), made.in, made.out, made.maps,
-                                made.mixed, given(query_scale), given(key_scale), given(bias),
-                                given(mask), given(rotary)});
+    context->save_for_backward({x, given(norm_weight), given(norm_bias), made.in, made.out,
+                                made.maps, made.mixed, given(query_scale), given(key_scale),
+                                given(bias), given(mask), given(rotary)});
     return made.y;
   }
 
@@ -136,11 +145,9 @@ class DeviceAttentionLayer : public torch::autograd::Function<DeviceAttentionLay
     call.task.d_mixed = data_of(d_mixed);
     call.task.d_maps = result_of(d_maps);
     device_operations()->attention_back(call.task);
-    const Tensor norm_weight = plain_weight(saved[1]), norm_bias = plain_weight(saved[2]);
-    const Tensor normal =
-        device_layer_norm(x, norm_weight, norm_bias, kept.epsilon, maps.scalar_type());
-    const LayerNormSlopes norm =
-        device_layer_norm_back(x, norm_weight, norm_bias, kept.epsilon, at::mm(d_maps, in), dy);
+    const Tensor normal = normed(x, saved[1], saved[2], kept.epsilon, maps.scalar_type());
+    const LayerNormSlopes norm = norm_back(x, saved[1], saved[2], kept.epsilon, at::mm(d_maps, in),
+                                           kept.residual ? Tensor() : dy);
     const Tensor d_in = weight_slopes(d_maps, normal);
     const Tensor d_bias = bias_slopes(d_maps, kept.query_bias || kept.key_value_bias);
     const auto part = [](bool wanted, const Tensor& rows, int64_t from, int64_t to) {
@@ -161,10 +168,22 @@ class DeviceAttentionLayer : public torch::autograd::Function<DeviceAttentionLay
             scales.defined() ? scales.select(0, 1) : Tensor(),
             sums.of_bias(),
             {},
-            {}};
+            {},
+            kept.residual ? dy : Tensor()};
   }
 
  private:
+  // `added` comes to x past the norm; undefined for nothing.
+  static LayerNormSlopes norm_back(const Tensor& x, const Tensor& weight, const Tensor& bias,
+                                   double epsilon, const Tensor& d_normal, const Tensor& added) {
+    if (weight.defined()) {
+      return device_layer_norm_back(x, plain_weight(weight), plain_weight(bias), epsilon, d_normal,
+                                    added);
+    }
+    const Tensor dx = d_normal.to(x.scalar_type());
+    return {added.defined() ? dx + added : dx, {}, {}};
+  }
+
   // The parts of slopes that the kernel leaves.
   class Sums {
    public:
@@ -202,12 +221,15 @@ bool device_takes_attention(const Tensor& x, const Sequences& sequences,
 }
 
 Tensor device_attention(const Tensor& x, const Sequences& sequences,
-                        const AttentionWeights& weights) {
+                        const AttentionWeights& weights, const Tensor& residual) {
   const AttentionWeights& w = weights;
   const Tensor rows = x.view({-1, x.size(-1)});
+  Tensor added;
+  if (residual.defined()) added = residual.to(x.scalar_type()).contiguous().view(rows.sizes());
   if (!wants_gradient({x, w.norm_weight, w.norm_bias, w.query, w.query_bias, w.key_value,
-                       w.key_value_bias, w.out, w.out_bias, w.query_scale, w.key_scale, w.bias})) {
-    return forward_of(rows, sequences, weights).y.view(x.sizes());
+                       w.key_value_bias, w.out, w.out_bias, w.query_scale, w.key_scale, w.bias,
+                       added})) {
+    return forward_of(rows, added, sequences, weights).y.view(x.sizes());
   }
   const auto kept = c10::make_intrusive<Kept>();
   kept->sequences = sequences;
@@ -218,10 +240,11 @@ Tensor device_attention(const Tensor& x, const Sequences& sequences,
   kept->key_value_bias = w.key_value_bias.defined();
   kept->out_bias = w.out_bias.defined();
   kept->bias_gradient = w.bias.defined() && w.bias.requires_grad();
+  kept->residual = added.defined();
   return DeviceAttentionLayer::apply(
-             kept, rows, w.norm_weight, Maybe(w.norm_bias), w.query, Maybe(w.query_bias),
+             kept, rows, Maybe(w.norm_weight), Maybe(w.norm_bias), w.query, Maybe(w.query_bias),
              w.key_value, Maybe(w.key_value_bias), w.out, Maybe(w.out_bias), Maybe(w.query_scale),
-             Maybe(w.key_scale), Maybe(w.bias), Maybe(w.mask), Maybe(w.rotary))
+             Maybe(w.key_scale), Maybe(w.bias), Maybe(w.mask), Maybe(w.rotary), Maybe(added))
       .view(x.sizes());
 }
 

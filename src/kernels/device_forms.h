@@ -23,7 +23,7 @@ bool device_takes_linear_attention(const at::Tensor& x, const LinearAttentionWei
 at::Tensor device_norm_silu(const at::Tensor& x_NPC, const NormKind& kind, const at::Tensor& gain,
                             const at::Tensor& shift, const at::Tensor& residual);
 at::Tensor device_attention(const at::Tensor& x, const Sequences& sequences,
-                            const AttentionWeights& weights);
+                            const AttentionWeights& weights, const at::Tensor& residual);
 at::Tensor device_linear_attention(const at::Tensor& x_NPC, const LinearAttentionWeights& weights);
 at::Tensor device_feed_forward(const at::Tensor& x, const FeedForwardWeights& weights);
 at::Tensor device_causal_depthwise(const at::Tensor& x_BTHWC, const at::Tensor& weight,

@@ -37,6 +37,7 @@ const std::vector<OperationRow>& operation_table() {
       {"linear_attention", "norm, linear attention within each frame and residual", true, true},
       {"few_rows", "linear map of 4 to 64 rows, as sampling makes them one token at a time", true,
        false},
+      {"convolution", "3x3 convolution with a quarter of the multiplications", true, false},
   };
   return table;
 }

@@ -23,6 +23,7 @@ enum class Operation {
   kNormSilu,
   kLinearAttention,
   kFewRows,
+  kConvolution,
 };
 
 struct OperationRow {

@@ -87,10 +87,11 @@ struct Call {
   }
 };
 
-Tensor forward_of(Call& call, const Tensor& x) {
+Tensor forward_of(Call& call, const Tensor& x, const Tensor& kept) {
   Tensor y = at::empty_like(x);
   LinearAttentionTask& task = call.task;
   task.y = y.mutable_data_ptr();
+  task.kept = kept.defined() ? kept.mutable_data_ptr<float>() : nullptr;
   LF_RECORD_WORK("linear_attention", task.flops());
   over_threads(task.frames, task.operands,
                [&](int64_t frame) { linear_attention_frame(task, frame); });
@@ -104,15 +105,16 @@ class LinearAttention : public torch::autograd::Function<LinearAttention> {
                         const Tensor& out, const Maybe& out_bias, int64_t heads, double scale,
                         double epsilon) {
     const Operands operands = operands_for(x);
-    const Tensors saved = {x,    norm_weight, norm_bias.value_or(Tensor()),
-                           maps, out,         out_bias.value_or(Tensor())};
+    Tensors saved = {x,    norm_weight, norm_bias.value_or(Tensor()),
+                     maps, out,         out_bias.value_or(Tensor())};
     context->saved_data["heads"] = heads;
     context->saved_data["scale"] = scale;
     context->saved_data["epsilon"] = epsilon;
     context->saved_data["half"] = operands == Operands::kBfloat16;
-    context->save_for_backward(saved);
     Call call(x, {norm_weight, saved[2], maps, out, saved[5], heads, scale, epsilon}, operands);
-    return forward_of(call, x);
+    saved.push_back(at::empty({call.task.frames, call.task.kept_size()}, at::kFloat));
+    context->save_for_backward(saved);
+    return forward_of(call, x, saved.back());
   }
 
   static Tensors backward(torch::autograd::AutogradContext* context, const Tensors& gradients) {
@@ -128,6 +130,7 @@ class LinearAttention : public torch::autograd::Function<LinearAttention> {
     const Tensor dx = at::empty_like(saved[0]);
     task.dy = dy.const_data_ptr();
     task.dx = dx.mutable_data_ptr();
+    task.kept = saved[6].mutable_data_ptr<float>();
     LF_RECORD_WORK("linear_attention_backward", 2 * task.flops());
     const ChunkSums sums(task.chunks(), task.sums_size());
     task.sums = sums.data();
@@ -183,7 +186,7 @@ Tensor linear_attention(const Tensor& x_NPC, const LinearAttentionWeights& weigh
                                   Maybe(w.out_bias), w.heads, w.scale, w.epsilon);
   }
   Call call(x, weights, operands_for(x));
-  return forward_of(call, x);
+  return forward_of(call, x, {});
 }
 
 }  // namespace lf

@@ -1,5 +1,7 @@
-// The fused linear attention on CPU: plain pointers, a frame at a time, forward and backward.
-// Chunks are as in feed_forward_tiles.h. Called by linear_attention.cc.
+// The fused linear attention on CPU: plain pointers, a frame at a time, forward and backward. A
+// frame's places go through in blocks that lie in a core's first cache; the softmax of keys over
+// all places is made on the way, corrected where a block holds a larger number. Chunks are as in
+// feed_forward_tiles.h. Called by linear_attention.cc.
 #pragma once
 
 #include <cstdint>
@@ -8,6 +10,8 @@
 #include "kernels/tile.h"
 
 namespace lf {
+
+constexpr int64_t kBlock = 256;  // places
 
 struct LinearAttentionTask {
   int64_t frames, places, width, heads, head_width;
@@ -22,13 +26,18 @@ struct LinearAttentionTask {
   float scale;
   const void *x, *dy;
   void *y, *dx;
+  float* kept;  // [frames][kept_size()]: what keys and rows came to, for backward; or nullptr
   float* sums;  // [chunks()][sums_size()]
 
   int64_t wide() const { return heads * head_width; }
   int64_t lined() const { return padded(width); }
   int64_t out_row() const { return wide() + kLanes; }
-  int64_t columns() const { return padded(places); }
+  int64_t blocks() const { return (places + kBlock - 1) / kBlock; }
   int64_t chunks() const;
+  // Softened keys times normed rows, and what the keys were softened with: the largest number of
+  // each feature and 1 over the sum.
+  int64_t contexts_size() const { return wide() * lined(); }
+  int64_t kept_size() const { return contexts_size() + 2 * wide(); }
   int64_t flops() const {  // of products, forward
     return 2 * frames * wide() * (4 * width * places + 2 * width * head_width);
   }

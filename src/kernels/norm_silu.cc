@@ -109,14 +109,14 @@ Tensor for_images(const Tensor& rows, int64_t images) {
 Tensor norm_silu_reference(const Tensor& x_NPC, const NormKind& kind, const Tensor& gain,
                            const Tensor& shift, const Tensor& residual) {
   const int64_t images = x_NPC.size(0);
+  const bool half = at::isReducedFloatingType(x_NPC.scalar_type());
+  const Tensor x = half ? x_NPC.to(at::kFloat) : x_NPC;
   Tensor normal;
   if (kind.groups > 0) {
-    normal =
-        at::group_norm(x_NPC.transpose(1, 2), kind.groups, {}, {}, kind.epsilon).transpose(1, 2);
+    normal = at::group_norm(x.transpose(1, 2), kind.groups, {}, {}, kind.epsilon).transpose(1, 2);
   } else {
-    const double root = std::sqrt(static_cast<double>(x_NPC.size(2)));
-    normal = x_NPC *
-             (root / at::linalg_vector_norm(x_NPC, 2, at::IntArrayRef{-1}, true).clamp_min(1e-12));
+    const double root = std::sqrt(static_cast<double>(x.size(2)));
+    normal = x * (root / at::linalg_vector_norm(x, 2, at::IntArrayRef{-1}, true).clamp_min(1e-12));
   }
   Tensor y = normal * for_images(gain, images) + for_images(shift, images);
   if (kind.silu) y = at::silu(y);

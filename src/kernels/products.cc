@@ -60,6 +60,9 @@ struct SingleProduct {
     for (; j + kVectors * kLanes <= p->columns; j += kVectors * kLanes) {
       strip<kRows, kVectors>(*a, *b, *p, j);
     }
+    for (; kVectors > 2 && j + 2 * kLanes <= p->columns; j += 2 * kLanes) {
+      strip<kRows, std::min(kVectors, 2)>(*a, *b, *p, j);
+    }
     for (; j < p->columns; j += kLanes) strip<kRows, 1>(*a, *b, *p, j);
   }
 };

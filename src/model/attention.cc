@@ -6,10 +6,7 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/embedding.h>
 #include <ATen/ops/eye.h>
-#include <ATen/ops/matmul.h>
 #include <ATen/ops/pow.h>
-#include <ATen/ops/scaled_dot_product_attention.h>
-#include <ATen/ops/softmax.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/where.h>
 #include <ATen/ops/zeros_like.h>
@@ -17,14 +14,14 @@
 #include <cmath>
 #include <limits>
 
+#include "kernels/linear_attention.h"
+#include "kernels/norm_silu.h"
+
 namespace lf {
 namespace {
 
 constexpr int64_t kDistances = 32;
 constexpr double kFarthest = 32;  // frames; farther ones are alike
-// On CPU the fused kernel overtakes two products and a softmax from here on (measured: at 8 tokens
-// it takes eight times as long).
-constexpr int64_t kFewTokens = 64;
 
 // Half of the ranges are for each direction; half of those are single frames, the others grow by
 // equal factors.
@@ -54,25 +51,6 @@ at::Tensor blindness(const at::Tensor& role_BT) {
 }
 
 }  // namespace
-
-at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                  const at::Tensor& bias) {
-  if (q.size(-2) >= kFewTokens || q.is_cuda()) {
-    // The fused kernels take batches of one dimension only.
-    const auto batch = [](const at::Tensor& x) { return x.flatten(0, -4); };
-    std::optional<at::Tensor> mask;
-    if (bias.defined()) {
-      std::vector<int64_t> sizes = q.sizes().vec();
-      sizes.back() = k.size(-2);
-      mask = batch(bias.to(q.scalar_type()).expand(sizes));
-    }
-    return at::scaled_dot_product_attention(batch(q), batch(k), batch(v), mask).view(q.sizes());
-  }
-  const double scale = 1 / std::sqrt(static_cast<double>(q.size(-1)));
-  at::Tensor logits = at::matmul(q * scale, k.transpose(-2, -1));
-  if (bias.defined()) logits = logits + bias;
-  return at::matmul(at::softmax(logits, -1).to(v.scalar_type()), v);
-}
 
 DistanceBias::DistanceBias(const Scope& scope, int64_t heads)
     : weight(scope.weight("weight", {kDistances, heads}, Init::kNormal)) {}
@@ -106,12 +84,27 @@ FrameContext frame_context(const NoisyClips& clips, const std::optional<Distance
   FrameContext context;
   context.frames = clips.frames();
   if (distances) context.bias = (*distances)(clips.index_BT);
-  if (rotary) context.angles = rotary->angles(clips.index_BT);
-  if (clips.role_BT.defined()) {
-    const at::Tensor blind = blindness(clips.role_BT);
-    context.bias = context.bias.defined() ? context.bias + blind : blind;
+  if (rotary) {
+    context.angles = rotary->angles(clips.index_BT);
+    context.turns = at::stack({context.angles.cos(), context.angles.sin()}, -1).flatten(0, 2);
   }
+  if (clips.role_BT.defined()) context.blind = blindness(clips.role_BT);
   return context;
+}
+
+at::Tensor FrameContext::added() const {
+  if (!bias.defined()) return blind;
+  return blind.defined() ? bias + blind : bias;
+}
+
+bool FrameContext::alike() const {
+  return (!bias.defined() || bias.size(0) == 1) && (!turns.defined() || turns.size(0) == 1);
+}
+
+void FrameContext::add_to(AttentionWeights& weights, int64_t clips) const {
+  if (bias.defined()) weights.bias = bias[0][0];
+  if (turns.defined()) weights.rotary = turns[0];
+  if (blind.defined()) weights.mask = blind.flatten(0, 2).expand({clips, -1, -1});
 }
 
 at::Tensor run_block(const NetworkBlock& block, const Tensors& weights, const at::Tensor& x,
@@ -154,7 +147,7 @@ at::Tensor attend_over_frames(const at::Tensor& qkv, int64_t heads, const FrameC
     q = rotated(q, context.angles);
     k = rotated(k, context.angles);
   }
-  return attend(q, k, split[2], context.bias)
+  return attend(q, k, split[2], context.added())
       .permute({0, 3, 1, 2, 4})
       .reshape({qkv.size(0), places, qkv.size(2) / 3});
 }
@@ -167,14 +160,48 @@ LinearAttention::LinearAttention(const Scope& scope, int64_t channels, int64_t h
       heads(heads_) {}
 
 at::Tensor LinearAttention::operator()(const at::Tensor& images) const {
-  const at::Tensor rows = qkv(norm(as_rows(images)));
-  const at::Tensor split = rows.reshape({rows.size(0), rows.size(1), 3, heads, -1})
-                               .permute({2, 0, 3, 1, 4});  // [3, N, heads, H*W, width]
-  const double scale = 1 / std::sqrt(static_cast<double>(split.size(-1)));
-  const at::Tensor q = at::softmax(split[0], -1) * scale, k = at::softmax(split[1], -2);
-  const at::Tensor found = at::matmul(k.transpose(-2, -1), split[2]);
-  const at::Tensor mixed = at::matmul(q.to(found.scalar_type()), found);
-  return images + as_images(out(mixed.transpose(1, 2).flatten(2)), images.size(2));
+  const double scale = 1 / std::sqrt(static_cast<double>(out.weight.size(1) / heads));
+  const LinearAttentionWeights weights{norm.weight, norm.bias, qkv.weight, out.weight,
+                                       out.bias,    heads,     scale};
+  return as_images(linear_attention(as_rows(images), weights), images.size(2));
+}
+
+FullAttention::FullAttention(const Scope& scope, int64_t channels, int64_t heads_, int64_t width_)
+    : norm(scope / "norm", channels, false),
+      qkv(scope / "qkv", channels, 3 * heads_ * width_, false),
+      out(scope / "out", heads_ * width_, channels, false),
+      heads(heads_),
+      width(width_) {}
+
+AttentionWeights FullAttention::kernel_weights() const {
+  const std::vector<at::Tensor> maps =
+      qkv.weight.split_with_sizes({heads * width, 2 * heads * width});
+  AttentionWeights weights;
+  weights.norm_weight = norm.weight;
+  weights.query = maps[0];
+  weights.key_value = maps[1];
+  weights.out = out.weight;
+  weights.heads = heads;
+  weights.scale = 1 / std::sqrt(static_cast<double>(width));
+  return weights;
+}
+
+at::Tensor FullAttention::in_images(const at::Tensor& images) const {
+  const at::Tensor rows = as_rows(images);
+  return as_images(attention(rows, {rows.size(0), rows.size(1), 1}, kernel_weights()),
+                   images.size(2));
+}
+
+at::Tensor FullAttention::over_frames(const at::Tensor& images, const FrameContext& context) const {
+  const at::Tensor rows = as_rows(images);
+  if (!context.alike()) {
+    const at::Tensor mixed = attend_over_frames(qkv(norm(rows)), heads, context);
+    return images + as_images(out(mixed), images.size(2));
+  }
+  const Sequences sequences{rows.size(0) / context.frames, context.frames, rows.size(1)};
+  AttentionWeights weights = kernel_weights();
+  context.add_to(weights, sequences.outer);
+  return as_images(attention(rows, sequences, weights), images.size(2));
 }
 
 ResidualAttention::ResidualAttention(const Scope& scope, int64_t channels, int64_t heads_)
@@ -183,13 +210,38 @@ ResidualAttention::ResidualAttention(const Scope& scope, int64_t channels, int64
       out(scope / "out", channels, channels, true, Init::kZeros),
       heads(heads_) {}
 
+at::Tensor ResidualAttention::attended(const at::Tensor& images, const Sequences& sequences,
+                                       const FrameContext& context) const {
+  const int64_t channels = images.size(1);
+  const std::vector<at::Tensor> maps = qkv.weight.split_with_sizes({channels, 2 * channels}),
+                                biases = qkv.bias.split_with_sizes({channels, 2 * channels});
+  AttentionWeights weights;
+  weights.query = maps[0];
+  weights.query_bias = biases[0];
+  weights.key_value = maps[1];
+  weights.key_value_bias = biases[1];
+  weights.out = out.weight;
+  weights.out_bias = out.bias;
+  weights.heads = heads;
+  weights.scale = 1 / std::sqrt(static_cast<double>(channels / heads));
+  context.add_to(weights, sequences.outer);
+  const at::Tensor rows = as_rows(images);
+  const at::Tensor normal = norm_silu(rows, {norm.groups, norm.epsilon, /*silu=*/false},
+                                      norm.weight.unsqueeze(0), norm.bias.unsqueeze(0));
+  return as_images(attention(normal, sequences, weights, rows), images.size(2));
+}
+
 at::Tensor ResidualAttention::in_images(const at::Tensor& images) const {
-  const at::Tensor mixed = attend_in_images(qkv(as_rows(norm(images))), heads);
-  return images + as_images(out(mixed), images.size(2));
+  return attended(images, {images.size(0), images.size(2) * images.size(3), 1}, {});
 }
 
 at::Tensor ResidualAttention::over_frames(const at::Tensor& images,
                                           const FrameContext& context) const {
+  if (context.alike()) {
+    return attended(
+        images, {images.size(0) / context.frames, context.frames, images.size(2) * images.size(3)},
+        context);
+  }
   const at::Tensor mixed = attend_over_frames(qkv(as_rows(norm(images))), heads, context);
   return images + as_images(out(mixed), images.size(2));
 }

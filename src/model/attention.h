@@ -1,6 +1,6 @@
 // Attention within frames and over frames for the diffusion networks, with what a frame may see and
-// what it knows of another's distance. Softmax attention itself is LibTorch's. Called by unet and
-// unet3d.
+// what it knows of another's distance. The arithmetic is that of src/kernels. Called by the
+// diffusion networks.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -8,16 +8,12 @@
 #include <functional>
 #include <optional>
 
+#include "kernels/attention.h"
 #include "model/denoiser.h"
 #include "model/layers.h"
 #include "model/recompute.h"
 
 namespace lf {
-
-// softmax(q k^T / sqrt(width) + bias) v over [..., heads, tokens, width]; `bias` broadcasts to the
-// logits, undefined for none.
-at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                  const at::Tensor& bias);
 
 // A learned bias for each of 32 ranges of the distance between two frames (T5).
 struct DistanceBias {
@@ -37,11 +33,17 @@ at::Tensor rotated(const at::Tensor& x, const at::Tensor& angles);
 // What all attention over frames of one call of the network needs.
 struct FrameContext {
   int64_t frames = 1;
-  at::Tensor bias;    // [B, 1, heads, T, T]: distances, and -inf where a frame does not look
+  at::Tensor bias;    // [B, 1, heads, T, T]: distances; undefined for none
+  at::Tensor blind;   // [B, 1, 1, T, T]: -inf where a frame does not look, else 0; undefined: none
   at::Tensor angles;  // of Rotary; undefined for none
+  at::Tensor turns;   // their cosines and sines, [B, T, width / 2, 2]
   at::Tensor apart;   // [B, T, T, 3], of RelativeAttention; undefined for none
+
+  at::Tensor added() const;  // to the logits; undefined for nothing
+  // All clips agree on where their frames stand: what the attention of src/kernels needs.
+  bool alike() const;
+  void add_to(AttentionWeights& weights, int64_t clips) const;
 };
-// `position` false: frames are a set.
 FrameContext frame_context(const NoisyClips& clips, const std::optional<DistanceBias>& distances,
                            const std::optional<Rotary>& rotary);
 
@@ -62,6 +64,19 @@ at::Tensor run_block(const NetworkBlock& block, const Tensors& weights, const at
 at::Tensor attend_in_images(const at::Tensor& qkv, int64_t heads);
 at::Tensor attend_over_frames(const at::Tensor& qkv, int64_t heads, const FrameContext& context);
 
+// Layer norm - attention with heads of a width of their own - projection, added to what came in.
+struct FullAttention {
+  FullAttention(const Scope& scope, int64_t channels, int64_t heads, int64_t width);
+  at::Tensor in_images(const at::Tensor& images) const;
+  at::Tensor over_frames(const at::Tensor& images, const FrameContext& context) const;
+  LayerNorm norm;
+  Linear qkv, out;
+  int64_t heads, width;
+
+ private:
+  AttentionWeights kernel_weights() const;
+};
+
 // Attention within images whose cost grows with their places, not with the square of them: queries
 // are softmax over channels, keys over places.
 struct LinearAttention {
@@ -80,6 +95,10 @@ struct ResidualAttention {
   GroupNorm norm;
   Linear qkv, out;
   int64_t heads;
+
+ private:
+  at::Tensor attended(const at::Tensor& images, const Sequences& sequences,
+                      const FrameContext& context) const;
 };
 
 }  // namespace lf

@@ -61,7 +61,8 @@ at::Tensor RelativeAttention::operator()(const at::Tensor& images, const BlockCa
   const at::Tensor of_queries =  // [B, h, j, P, i]
       at::matmul(k * scale, query_code(apart, level_BTE).transpose(-2, -1));
   logits = logits + by_place(of_keys) + of_queries.permute({0, 1, 3, 4, 2});
-  if (call.frames.bias.defined()) logits = logits + call.frames.bias.transpose(1, 2);
+  const at::Tensor added = call.frames.added();
+  if (added.defined()) logits = logits + added.transpose(1, 2);
   const at::Tensor p = at::softmax(logits, -1).to(v.scalar_type());
 
   const at::Tensor of_values = at::matmul(by_place(p), value_code(apart, level_BTE));

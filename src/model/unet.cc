@@ -1,6 +1,7 @@
 #include "model/unet.h"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/addcmul.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/silu.h>
 #include <ATen/ops/zeros.h>
@@ -9,6 +10,8 @@
 #include <numbers>
 
 #include "base/error.h"
+#include "kernels/convolution.h"
+#include "kernels/norm_silu.h"
 #include "model/relative_attention.h"
 
 namespace lf {
@@ -29,18 +32,41 @@ struct Conv {
        Init init = Init::kFanIn)
       : conv(scope, volume_ ? 3 * in : in, out, 3, stride, init), volume(volume_) {}
   at::Tensor operator()(const at::Tensor& x, int64_t frames) const {
-    return conv(volume ? with_neighbours(x, frames) : x);
+    const at::Tensor in = volume ? with_neighbours(x, frames) : x;
+    return conv.stride == 1 ? convolution(in, conv.weight, conv.bias) : conv(in);
   }
   Conv2d conv;
   bool volume;
 };
 
+// norm - SiLU, the norm of a volume over all frames of a clip.
 struct Norm {
   Norm(const Scope& scope, bool volume_, int64_t channels)
       : norm(scope, channels), volume(volume_) {}
-  at::Tensor operator()(const at::Tensor& x, int64_t frames) const {
-    return volume ? as_single_images(norm(as_one_image(x, frames)), frames) : norm(x);
+
+  // `said`, [N, 2C]: a scale and shift for each image, undefined for none.
+  at::Tensor operator()(const at::Tensor& x, int64_t frames, const at::Tensor& said) const {
+    const at::Tensor rows =
+        volume ? as_rows(x).unflatten(0, {-1, frames}).flatten(1, 2) : as_rows(x);
+    at::Tensor gain = norm.weight.unsqueeze(0), shift = norm.bias.unsqueeze(0);
+    const NormKind kind{norm.groups, norm.epsilon, /*silu=*/!(volume && said.defined())};
+    if (!said.defined()) return as_frames(norm_silu(rows, kind, gain, shift), x);
+    const std::vector<at::Tensor> halves = said.to(at::kFloat).chunk(2, 1);
+    const at::Tensor scale = 1 + halves[0];
+    if (!volume) {
+      shift = at::addcmul(halves[1], shift, scale);
+      return as_frames(norm_silu(rows, kind, gain * scale, shift), x);
+    }
+    // Frames of a clip may have noise levels of their own.
+    const auto over_places = [](const at::Tensor& one) { return one.unsqueeze(-1).unsqueeze(-1); };
+    const at::Tensor h = as_frames(norm_silu(rows, kind, gain, shift), x);
+    return at::silu(h * over_places(scale) + over_places(halves[1])).to(x.scalar_type());
   }
+
+  static at::Tensor as_frames(const at::Tensor& rows, const at::Tensor& like) {
+    return as_images(rows.reshape({like.size(0), -1, rows.size(2)}), like.size(2));
+  }
+
   GroupNorm norm;
   bool volume;
 };
@@ -64,15 +90,10 @@ struct ResidualBlock {
 
   at::Tensor operator()(const at::Tensor& x, const BlockCall& call) const {
     const int64_t frames = call.frames.frames;
-    at::Tensor h = conv1(at::silu(norm1(x, frames)), frames);
-    const at::Tensor said = level(call.embedding).unsqueeze(-1).unsqueeze(-1);
-    if (scale_shift) {
-      const std::vector<at::Tensor> halves = said.chunk(2, 1);
-      h = norm2(h, frames) * (1 + halves[0]) + halves[1];
-    } else {
-      h = norm2(h + said, frames);
-    }
-    h = at::silu(h);
+    at::Tensor h = conv1(norm1(x, frames, {}), frames);
+    const at::Tensor said = level(call.embedding);
+    h = scale_shift ? norm2(h, frames, said)
+                    : norm2(h + said.unsqueeze(-1).unsqueeze(-1), frames, {});
     if (call.keys && dropout > 0) h = dropped(h, dropout, *call.keys, layer);
     h = (skip ? (*skip)(x) : x) + conv2(h, frames);
     return scaled_sum ? h * (1 / std::numbers::sqrt2) : h;
@@ -178,7 +199,7 @@ class Unet : public Denoiser {
       }
       if (level.resample) h = (*level.resample)(twice_as_large(h), frames);
     }
-    return images_as_frames(last_(at::silu(last_norm_(h, frames)), frames), frames);
+    return images_as_frames(last_(last_norm_(h, frames, {}), frames), frames);
   }
 
  private:

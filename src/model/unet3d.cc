@@ -1,18 +1,18 @@
 #include "model/unet3d.h"
 
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/addcmul.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/conv2d.h>
 #include <ATen/ops/conv_transpose2d.h>
 #include <ATen/ops/gelu.h>
-#include <ATen/ops/linalg_vector_norm.h>
 #include <ATen/ops/silu.h>
+#include <ATen/ops/zeros_like.h>
 
 #include <algorithm>
-#include <cmath>
 
 #include "base/error.h"
+#include "kernels/convolution.h"
+#include "kernels/norm_silu.h"
 #include "model/attention.h"
 
 namespace lf {
@@ -23,17 +23,19 @@ struct Block {
   Block(const Scope& scope, int64_t in, int64_t out)
       : conv(scope / "conv", in, out, 3), gain(scope.weight("norm.weight", {out}, Init::kOnes)) {}
 
-  // `scale` and `shift`, [N, C], may be undefined.
-  at::Tensor operator()(const at::Tensor& images, const at::Tensor& scale,
-                        const at::Tensor& shift) const {
-    const at::Tensor rows = as_rows(conv(images)).to(at::kFloat);
-    const at::Tensor length = at::linalg_vector_norm(rows, 2, at::IntArrayRef{-1}, true);
-    const at::Tensor unit =
-        rows * (std::sqrt(static_cast<double>(rows.size(-1))) / length.clamp_min(1e-12));
-    const at::Tensor h =
-        scale.defined() ? at::addcmul(shift.unsqueeze(1), unit, (gain * (scale + 1)).unsqueeze(1))
-                        : unit * gain;
-    return as_images(at::silu(h), images.size(2));
+  // `said`, [N, 2C]: scale and shift of the norm, undefined for none. `added` to what comes out,
+  // undefined for nothing.
+  at::Tensor operator()(const at::Tensor& images, const at::Tensor& said,
+                        const at::Tensor& added) const {
+    at::Tensor scale = gain.unsqueeze(0), shift = at::zeros_like(scale);
+    if (said.defined()) {
+      const std::vector<at::Tensor> halves = said.to(at::kFloat).chunk(2, 1);
+      scale = gain * (halves[0] + 1);
+      shift = halves[1];
+    }
+    const at::Tensor rows = norm_silu(as_rows(convolution(images, conv.weight, conv.bias)), {},
+                                      scale, shift, added.defined() ? as_rows(added) : added);
+    return as_images(rows, images.size(2));
   }
 
   Conv2d conv;
@@ -47,31 +49,12 @@ struct ResnetBlock {
     if (in != out) skip.emplace(scope / "skip", in, out, 1);
   }
   at::Tensor operator()(const at::Tensor& x, const BlockCall& call) const {
-    std::vector<at::Tensor> said(2);
-    if (level) said = (*level)(call.embedding).to(at::kFloat).chunk(2, 1);
-    return block2(block1(x, said[0], said[1]), {}, {}) + (skip ? (*skip)(x) : x);
+    const at::Tensor said = level ? (*level)(call.embedding) : at::Tensor();
+    return block2(block1(x, said, {}), {}, skip ? (*skip)(x) : x);
   }
   Block block1, block2;
   std::optional<Linear> level;
   std::optional<Conv2d> skip;
-};
-
-struct FullAttention {
-  FullAttention(const Scope& scope, int64_t channels, int64_t heads_, int64_t width)
-      : norm(scope / "norm", channels, false),
-        qkv(scope / "qkv", channels, 3 * heads_ * width, false),
-        out(scope / "out", heads_ * width, channels, false),
-        heads(heads_) {}
-  at::Tensor in_images(const at::Tensor& x) const {
-    return x + as_images(out(attend_in_images(qkv(norm(as_rows(x))), heads)), x.size(2));
-  }
-  at::Tensor over_frames(const at::Tensor& x, const BlockCall& call) const {
-    const at::Tensor mixed = attend_over_frames(qkv(norm(as_rows(x))), heads, call.frames);
-    return x + as_images(out(mixed), x.size(2));
-  }
-  LayerNorm norm;
-  Linear qkv, out;
-  int64_t heads;
 };
 
 // Convolutions of width 4 that halve and double height and width.
@@ -96,7 +79,7 @@ struct Level {
 
   at::Tensor operator()(const at::Tensor& x, const BlockCall& call) const {
     const at::Tensor h = spatial(block2(block1(x, call), call));
-    return temporal ? temporal->over_frames(h, call) : h;
+    return temporal ? temporal->over_frames(h, call.frames) : h;
   }
 };
 
@@ -132,7 +115,7 @@ class Unet3d : public Denoiser {
   at::Tensor operator()(const NoisyClips& clips) const override {
     const BlockCall call{embedding(clips), frame_context(clips, distances_, rotary_), {}};
     at::Tensor h = first_(frames_as_images(clips.z_BTHWC));
-    if (first_temporal_) h = first_temporal_->over_frames(h, call);
+    if (first_temporal_) h = first_temporal_->over_frames(h, call.frames);
     const at::Tensor beginning = h;
     std::vector<at::Tensor> kept;
     for (const Level& level : down_) {
@@ -140,7 +123,7 @@ class Unet3d : public Denoiser {
       if (level.resample) h = (*level.resample)(h);
     }
     h = middle_spatial_.in_images(middle1_(h, call));
-    if (middle_temporal_) h = middle_temporal_->over_frames(h, call);
+    if (middle_temporal_) h = middle_temporal_->over_frames(h, call.frames);
     h = middle2_(h, call);
     for (const Level& level : up_) {
       h = run(level, at::cat({h, kept.back()}, 1), call);

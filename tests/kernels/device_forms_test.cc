@@ -79,7 +79,7 @@ TEST_F(DeviceForms, TakeWhatIsLarge) {
   const Tensors inputs = {x, w.query, w.key_value, w.out};
   const Tensors truth = results({"", inputs, [&] { return attention(x, s, w); }}, Form::kReference);
   const Tensors found =
-      results({"", inputs, [&] { return device_attention(x, s, w); }}, Form::kFused);
+      results({"", inputs, [&] { return device_attention(x, s, w, {}); }}, Form::kFused);
   for (size_t k = 0; k < truth.size(); ++k) EXPECT_LT(gap(found[k], truth[k]), 1e-4) << k;
   EXPECT_FALSE(device_takes_attention(x, {1, kMostTokens + 1, 3}, w));
 }

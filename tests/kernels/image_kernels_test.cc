@@ -2,6 +2,7 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 
+#include "kernels/convolution.h"
 #include "kernels/few_rows.h"
 #include "kernels/nearest_code.h"
 #include "kernels/products.h"
@@ -43,6 +44,56 @@ TEST(LinearAttentionKernel, IsNoWorseThanAutocast) {
 }
 TEST(LinearAttentionKernel, KeepsWhatIsNotFinite) {
   expect_keeps_what_is_not_finite(any_linear_attention);
+}
+
+Case convolution_case(std::mt19937& luck) {
+  const int64_t in = between(luck, 8, 70), out = between(luck, 8, 70);
+  const at::Tensor x = weight({between(luck, 1, 6), between(luck, 1, 9), between(luck, 1, 9), in});
+  const at::Tensor filters = weight({out, in, 3, 3}, 0.2);
+  Case one{lf::str("convolution ", x.sizes(), " to ", out), {x, filters}, {}};
+  at::Tensor bias;
+  if (coin(luck)) one.inputs.push_back(bias = weight({out}));
+  one.run = [=] { return convolution(x.permute({0, 3, 1, 2}), filters, bias); };
+  return one;
+}
+
+TEST(ConvolutionKernel, EqualsItsReference) { expect_equals_reference(convolution_case, 25); }
+TEST(ConvolutionKernel, HasTheSameBitsOnAnyNumberOfThreads) { expect_equal_bits(convolution_case); }
+TEST(ConvolutionKernel, KeepsWhatIsNotFinite) { expect_keeps_what_is_not_finite(convolution_case); }
+
+TEST(ConvolutionKernel, TakesBfloat16) {
+  std::mt19937 luck(11);
+  for (int i = 0; i < 10; ++i) {
+    const int64_t in = between(luck, 8, 70), out = between(luck, 8, 70), side = between(luck, 3, 9);
+    const at::Tensor filters = weight({out, in, 3, 3}, 0.2), bias = weight({out});
+    const at::Tensor x = at::randn({5, side, side, in}).to(at::kBFloat16).requires_grad_();
+    const at::Tensor same = x.detach().to(at::kFloat).requires_grad_();
+    const auto of = [&](const at::Tensor& images) {
+      return Case{"convolution", {images, filters, bias}, [&, images] {
+                    return convolution(images.permute({0, 3, 1, 2}), filters, bias);
+                  }};
+    };
+    const Bfloat16Autocast autocast;
+    const Tensors found = results(of(x), Form::kFused);
+    EXPECT_EQ(found[0].scalar_type(), at::kBFloat16);
+    EXPECT_EQ(found[1].scalar_type(), at::kBFloat16);
+    at::autocast::set_autocast_enabled(at::kCPU, false);
+    const Tensors truth = results(of(same), Form::kReference);
+    for (size_t k = 0; k < truth.size(); ++k) EXPECT_LT(gap(found[k], truth[k]), 0.02) << k;
+  }
+}
+
+// Images of a network's size, and an input that takes no gradient.
+TEST(ConvolutionKernel, TakesManyImagesAndConstantOnes) {
+  const at::Tensor x = weight({9, 32, 32, 24}), filters = weight({40, 24, 3, 3}, 0.1),
+                   bias = weight({40});
+  for (const bool constant : {false, true}) {
+    const at::Tensor images = (constant ? x.detach() : x).permute({0, 3, 1, 2});
+    Case one{"many", {filters, bias}, [=] { return convolution(images, filters, bias); }};
+    if (!constant) one.inputs.push_back(x);
+    const Tensors truth = results(one, Form::kReference), found = results(one, Form::kFused);
+    for (size_t k = 0; k < truth.size(); ++k) EXPECT_LT(gap(found[k], truth[k]), 1e-5) << k;
+  }
 }
 
 TEST(FewRowsKernel, EqualsItsReferenceWithTheSameBitsOnAnyNumberOfThreads) {

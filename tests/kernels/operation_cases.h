@@ -30,14 +30,15 @@ inline at::Tensor random_mask(int64_t outer, int64_t tokens) {
 // autocast, all cases must have the same inputs.
 inline Case attention_case(std::mt19937& luck, bool fixed) {
   const int64_t heads = between(luck, 1, 3), head = between(luck, 3, 20),
-                width = between(luck, 5, 70);
+                width = coin(luck) ? between(luck, 2, head) : between(luck, 5, 70);
   const int64_t most = fixed ? 12 : 40;
   const Sequences s{between(luck, 1, 3), between(luck, 1, most), between(luck, 1, 20)};
   const bool cosine = fixed || coin(luck), biases = fixed || coin(luck);
   AttentionWeights w;
   w.heads = heads;
   w.scale = cosine ? 4 : 0.3;
-  w.norm_weight = weight({width});
+  const bool norm = fixed || coin(luck);
+  if (norm) w.norm_weight = weight({width});
   w.query = weight({heads * head, width}, 0.2);
   w.key_value = weight({2 * heads * head, width}, 0.2);
   w.out = weight({width, heads * head}, 0.2);
@@ -47,7 +48,7 @@ inline Case attention_case(std::mt19937& luck, bool fixed) {
     w.key_scale = weight({head});
   }
   if (biases) {
-    w.norm_bias = weight({width});
+    if (norm) w.norm_bias = weight({width});
     w.query_bias = weight({heads * head});
     w.key_value_bias = weight({2 * heads * head});
     w.out_bias = weight({width});
@@ -59,16 +60,18 @@ inline Case attention_case(std::mt19937& luck, bool fixed) {
     w.rotary = at::stack({angles.cos(), angles.sin()}, -1).to(device_of_cases());
   }
   const at::Tensor x = weight({s.outer, s.tokens, s.inner, width});
+  const at::Tensor residual = !fixed && coin(luck) ? weight(x.sizes()) : at::Tensor();
   for (const at::Tensor& one_of :
        {x, w.norm_weight, w.query, w.key_value, w.out, w.query_scale, w.key_scale, w.norm_bias,
-        w.query_bias, w.key_value_bias, w.out_bias, w.bias}) {
+        w.query_bias, w.key_value_bias, w.out_bias, w.bias, residual}) {
     if (one_of.defined()) one.inputs.push_back(one_of);
   }
   one.shape = lf::str("attention ", s.outer, "x", s.tokens, "x", s.inner, "x", width, ", ", heads,
                       " heads of ", head, cosine ? ", cosine" : "", biases ? ", biases" : "",
-                      w.mask.defined() ? ", mask" : "", w.rotary.defined() ? ", rotary" : "");
-  one.run = [=] { return attention(x, s, w); };
-  one.on_device = [=] { return device_attention(x, s, w); };
+                      w.mask.defined() ? ", mask" : "", w.rotary.defined() ? ", rotary" : "",
+                      norm ? "" : ", no norm", residual.defined() ? ", residual" : "");
+  one.run = [=] { return attention(x, s, w, residual); };
+  one.on_device = [=] { return device_attention(x, s, w, residual); };
   return one;
 }
 inline Case any_attention(std::mt19937& luck) { return attention_case(luck, false); }

@@ -18,7 +18,7 @@ block_fd, block_psnr = distance("blocks", blocks), pairs("blocks", real, blocks,
 print(f"{kind}: means of 4x4 blocks: PSNR {block_psnr:.2f} dB, fd_own {block_fd:.4g}", flush=True)
 
 for name, images, sets in (("image", 64000, ["model.vqvae.multipliers=1,2", "model.vqvae.width=32"]),
-                           ("video", 32000, [])):
+                           ("video", 16000, ["model.cvivit.patch=2", "train.batch=16"])):
     run = learn(name, configs / f"{name}.pbtxt", name, images, sets)
     found = json.loads(output("evaluate", "--run", run, "--samples", HELD_OUT, "--extractor", own, "--subject",
                               "RECONSTRUCTIONS", "--metrics", "psnr,fd_own", "--json"))

@@ -1,0 +1,134 @@
+#include "kernels/convolution.h"
+
+#include <ATen/cpu/Utils.h>
+#include <ATen/ops/constant_pad_nd.h>
+#include <ATen/ops/conv2d.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include "base/error.h"
+#include "kernels/chunk_sums.h"
+#include "kernels/convolution_tiles.h"
+#include "kernels/dispatch.h"
+#include "kernels/work.h"
+
+namespace lf {
+namespace {
+
+using at::Tensor;
+using Maybe = std::optional<Tensor>;
+using Tensors = std::vector<Tensor>;
+
+constexpr int64_t kFewestChannels = 8;
+
+// [O, C, 3, 3] to the sums [kSums][rows][row of the other].
+Tensor sums_of(const Tensor& weight, bool turned) {
+  const Tensor plain = plain_weight(weight);
+  const Tensor apart = turned ? plain.permute({2, 3, 0, 1}) : plain.permute({2, 3, 1, 0});
+  const int64_t wide = ConvolutionTask::row(apart.size(3));
+  const Tensor nine = wide == apart.size(3)
+                          ? apart.contiguous()
+                          : at::constant_pad_nd(apart.contiguous(), {0, wide - apart.size(3)});
+  const int64_t size = nine.size(2) * wide;
+  Tensor sums = at::empty({kSums, size}, at::kFloat);
+  filter_sums(nine.const_data_ptr<float>(), size, sums.mutable_data_ptr<float>());
+  return sums;
+}
+
+Tensor channels_last(const Tensor& images) {
+  return images.contiguous(at::MemoryFormat::ChannelsLast);
+}
+
+ConvolutionTask task_of(const Tensor& images, const Tensor& weight) {
+  ConvolutionTask task{};
+  task.images = images.size(0);
+  task.height = images.size(2);
+  task.width = images.size(3);
+  task.in = images.size(1);
+  task.out = weight.size(0);
+  task.half = images.scalar_type() == at::kBFloat16;
+  task.x = images.const_data_ptr();
+  return task;
+}
+
+Tensor forward_of(const Tensor& images, const Tensor& weight, const Tensor& bias) {
+  ConvolutionTask task = task_of(images, weight);
+  LF_RECORD_WORK("convolution", task.flops());
+  const Tensor sums = sums_of(weight, false), shift = plain_weight(bias);
+  Tensor y = at::empty({task.images, task.out, task.height, task.width},
+                       images.options().memory_format(at::MemoryFormat::ChannelsLast));
+  task.filters = sums.const_data_ptr<float>();
+  task.bias = data_or_null(shift);
+  task.y = y.mutable_data_ptr();
+  over_threads(task.strips(), Operands::kSingle,
+               [&](int64_t strip) { convolution_strip(task, strip); });
+  return y;
+}
+
+class Convolution : public torch::autograd::Function<Convolution> {
+ public:
+  static Tensor forward(torch::autograd::AutogradContext* context, const Tensor& images,
+                        const Tensor& weight, const Maybe& bias) {
+    context->saved_data["bias"] = bias && bias->defined();
+    context->save_for_backward({images, weight});
+    return forward_of(images, weight, bias.value_or(Tensor()));
+  }
+
+  static Tensors backward(torch::autograd::AutogradContext* context, const Tensors& gradients) {
+    const Tensors saved = context->get_saved_variables();
+    const Tensor &images = saved[0], &weight = saved[1];
+    ConvolutionTask task = task_of(images, weight);
+    const bool wanted = context->needs_input_grad(0);
+    LF_RECORD_WORK("convolution_backward", (wanted ? 2 : 1) * task.flops());
+    const Tensor dy = channels_last(gradients[0].to(images.scalar_type()));
+    task.dy = dy.const_data_ptr();
+    Tensor dx, single, turned;
+    if (wanted) {
+      dx = at::empty_like(images);
+      single = task.half ? at::empty_like(images, at::kFloat) : dx;
+      turned = sums_of(weight, true);
+      task.dx = dx.mutable_data_ptr();
+      task.dx_single = single.mutable_data_ptr<float>();
+      task.filters_turned = turned.const_data_ptr<float>();
+    }
+    const ChunkSums sums(task.chunks(), task.sums_size());
+    task.sums = sums.data();
+    over_threads(task.chunks(), Operands::kSingle,
+                 [&](int64_t chunk) { convolution_chunk_back(task, chunk); });
+    const int64_t wide = ConvolutionTask::row(task.out);
+    const Tensor nine = at::empty({3, 3, task.in, wide}, at::kFloat);
+    filter_sums_back(task.sums, task.chunks(), task.sums_size(), task.in * wide,
+                     nine.mutable_data_ptr<float>());
+    return {
+        dx, nine.slice(3, 0, task.out).permute({3, 2, 0, 1}).contiguous(),
+        context->saved_data["bias"].toBool() ? sums.plain(task.bias_sums(), task.out) : Tensor()};
+  }
+};
+
+// Single precision, or bfloat16 where this CPU multiplies it no faster than twice as fast.
+bool faster(const Tensor& images) {
+  static const bool tiles = at::cpu::init_amx();
+  return images.scalar_type() == at::kBFloat16 ? !tiles : operands_for(images) == Operands::kSingle;
+}
+
+}  // namespace
+
+Tensor convolution_reference(const Tensor& images, const Tensor& weight, const Tensor& bias) {
+  return at::conv2d(images, weight, bias.defined() ? Maybe(bias) : Maybe(), 1, 1);
+}
+
+Tensor convolution(const Tensor& images, const Tensor& weight, const Tensor& bias) {
+  LF_CHECK(images.dim() == 4 && weight.dim() == 4 && weight.size(1) == images.size(1) &&
+               weight.size(2) == 3 && weight.size(3) == 3,
+           "a convolution whose filters do not fit its images");
+  if (!fused(Operation::kConvolution, images) || images.numel() == 0 || !faster(images) ||
+      std::min(weight.size(0), weight.size(1)) < kFewestChannels) {
+    return convolution_reference(images, weight, bias);
+  }
+  const Tensor x = channels_last(images);
+  if (wants_gradient({x, weight, bias})) return Convolution::apply(x, weight, Maybe(bias));
+  return forward_of(x, weight, bias);
+}
+
+}  // namespace lf

@@ -1,0 +1,353 @@
+#include "kernels/convolution_tiles.h"
+
+#include <type_traits>
+
+#include "kernels/products.h"
+#include "kernels/scratch.h"
+
+namespace lf {
+namespace {
+
+constexpr int64_t kSide = 6;  // of a tile's image and sums
+
+// Winograd's sums for the points 0, 1, -1, 2, -2: of six places in a row of the image, of six
+// products to four results, of three numbers of a filter to six; and the ways back of slopes, which
+// are the same matrices turned round. All read before they write.
+LF_INLINE void image_sums(const Lanes* d, int64_t step, Lanes* out, int64_t to) {
+  const Lanes d1 = d[step], d2 = d[2 * step], d3 = d[3 * step], d4 = d[4 * step];
+  const Lanes first = 4.0F * d[0] - 5.0F * d2 + d4, last = 4.0F * d1 - 5.0F * d3 + d[5 * step];
+  const Lanes a = d4 - 4.0F * d2, b = d3 - 4.0F * d1, c = d4 - d2, e = 2.0F * (d3 - d1);
+  out[0] = first;
+  out[to] = a + b;
+  out[2 * to] = a - b;
+  out[3 * to] = c + e;
+  out[4 * to] = c - e;
+  out[5 * to] = last;
+}
+LF_INLINE void image_sums_back(const Lanes* t, int64_t step, Lanes* out, int64_t to) {
+  const Lanes p = t[step] + t[2 * step], m = t[step] - t[2 * step], q = t[3 * step] + t[4 * step],
+              n = t[3 * step] - t[4 * step], first = t[0], last = t[5 * step];
+  out[0] = 4.0F * first;
+  out[to] = 4.0F * (last - m) - 2.0F * n;
+  out[2 * to] = -5.0F * first - 4.0F * p - q;
+  out[3 * to] = m + 2.0F * n - 5.0F * last;
+  out[4 * to] = first + p + q;
+  out[5 * to] = last;
+}
+LF_INLINE void results(const Lanes* m, int64_t step, Lanes* out, int64_t to) {
+  const Lanes p = m[step] + m[2 * step], d = m[step] - m[2 * step], q = m[3 * step] + m[4 * step],
+              n = m[3 * step] - m[4 * step];
+  out[0] = m[0] + p + q;
+  out[to] = d + 2.0F * n;
+  out[2 * to] = p + 4.0F * q;
+  out[3 * to] = d + 8.0F * n + m[5 * step];
+}
+LF_INLINE void results_back(const Lanes* y, int64_t step, Lanes* out, int64_t to) {
+  const Lanes a = y[0], b = y[step], c = y[2 * step], d = y[3 * step];
+  const Lanes even = a + c, odd = b + d, wide_even = a + 4.0F * c, wide_odd = 2.0F * b + 8.0F * d;
+  out[0] = a;
+  out[to] = even + odd;
+  out[2 * to] = even - odd;
+  out[3 * to] = wide_even + wide_odd;
+  out[4 * to] = wide_even - wide_odd;
+  out[5 * to] = d;
+}
+LF_INLINE void filter_sums_of(const Lanes* g, int64_t step, Lanes* out, int64_t to) {
+  const Lanes a = g[0], b = g[step], c = g[2 * step];
+  const Lanes outer = (a + c) * (-1.0F / 6), inner = b * (1.0F / 6);
+  const Lanes wide_outer = a * (1.0F / 24) + c * (1.0F / 6), wide_inner = b * (1.0F / 12);
+  out[0] = 0.25F * a;
+  out[to] = outer - inner;
+  out[2 * to] = outer + inner;
+  out[3 * to] = wide_outer + wide_inner;
+  out[4 * to] = wide_outer - wide_inner;
+  out[5 * to] = c;
+}
+LF_INLINE void filter_sums_of_back(const Lanes* u, int64_t step, Lanes* out, int64_t to) {
+  const Lanes p = u[step] + u[2 * step], m = u[2 * step] - u[step], q = u[3 * step] + u[4 * step],
+              n = u[3 * step] - u[4 * step];
+  const Lanes first = u[0], last = u[5 * step];
+  out[0] = 0.25F * first - p * (1.0F / 6) + q * (1.0F / 24);
+  out[to] = m * (1.0F / 6) + n * (1.0F / 12);
+  out[2 * to] = (q - p) * (1.0F / 6) + last;
+}
+
+// Memory of a strip's matrices of [tiles][row]: a line between them, which would crowd the cache
+// otherwise.
+struct Sums {
+  float* data;
+  int64_t row, apart;
+  LF_INLINE Sums(Scratch& scratch, int64_t tiles, int64_t row_)
+      : row(row_), apart(tiles * row_ + kLanes) {
+    data = scratch.take<float>(kSums * apart);
+  }
+  LF_INLINE float* of(int64_t which) const { return data + which * apart; }
+};
+
+// Where the places of a tile lie, `side` x `side` of them from `before` places above and left of
+// it; `beyond` for those outside of the image.
+template <typename Pointer>
+LF_INLINE void places(const ConvolutionTask& task, int64_t tile, Pointer images, int64_t channels,
+                      int64_t before, int64_t side, Pointer beyond, Pointer* out) {
+  const int64_t image = tile / task.of_image(), within = tile % task.of_image();
+  const int64_t top = within / task.across() * kTile - before,
+                left = within % task.across() * kTile - before;
+  const Pointer first = images + image * task.height * task.width * channels;
+  for (int64_t r = 0; r < side; ++r) {
+    for (int64_t s = 0; s < side; ++s) {
+      const int64_t y = top + r, x = left + s;
+      const bool inside = y >= 0 && y < task.height && x >= 0 && x < task.width;
+      out[side * r + s] = inside ? first + (y * task.width + x) * channels : beyond;
+    }
+  }
+}
+
+// A strip of tiles: `begin` ... `begin` + `count`.
+template <typename X>
+struct Strip {
+  const ConvolutionTask& task;
+  int64_t begin, count;
+
+  LF_INLINE void image(const X* zeros, const Sums& sums) const {
+    const X* at[kSums];
+    for (int64_t tile = 0; tile < count; ++tile) {
+      places(task, begin + tile, static_cast<const X*>(task.x), task.in, 1, kSide, zeros, at);
+      for (int64_t c = 0; c < task.in; c += kLanes) {
+        const int64_t lanes = std::min(kLanes, task.in - c);
+        Lanes part[kSums];
+        for (int64_t s = 0; s < kSide; ++s) {
+          Lanes column[kSide];
+#pragma GCC unroll 6
+          for (int64_t r = 0; r < kSide; ++r) column[r] = load(at[kSide * r + s] + c, lanes);
+          image_sums(column, 1, part + s, kSide);
+        }
+        float* to = sums.data + tile * sums.row + c;
+        for (int64_t r = 0; r < kSide; ++r) {
+          Lanes made[kSide];
+          image_sums(part + kSide * r, 1, made, 1);
+#pragma GCC unroll 6
+          for (int64_t s = 0; s < kSide; ++s) store(to + (kSide * r + s) * sums.apart, made[s]);
+        }
+      }
+    }
+  }
+
+  // The slopes of image()'s sums to those of the image, added.
+  LF_INLINE void image_back(const Sums& sums, float* nowhere) const {
+    float* at[kSums];
+    for (int64_t tile = 0; tile < count; ++tile) {
+      places(task, begin + tile, task.dx_single, task.in, 1, kSide, nowhere, at);
+      for (int64_t c = 0; c < task.in; c += kLanes) {
+        const int64_t lanes = std::min(kLanes, task.in - c);
+        const float* from = sums.data + tile * sums.row + c;
+        Lanes part[kSums];
+        for (int64_t s = 0; s < kSide; ++s) {
+          Lanes column[kSide];
+#pragma GCC unroll 6
+          for (int64_t r = 0; r < kSide; ++r) column[r] = load(from + (kSide * r + s) * sums.apart);
+          image_sums_back(column, 1, part + s, kSide);
+        }
+        for (int64_t r = 0; r < kSide; ++r) {
+          Lanes made[kSide];
+          image_sums_back(part + kSide * r, 1, made, 1);
+#pragma GCC unroll 6
+          for (int64_t s = 0; s < kSide; ++s) {
+            float* to = at[kSide * r + s] + c;
+            store(to, load(to, lanes) + made[s], lanes);
+          }
+        }
+      }
+    }
+  }
+
+  // Products to results.
+  LF_INLINE void result(const Sums& sums, X* nowhere) const {
+    X* at[kTile * kTile];
+    for (int64_t tile = 0; tile < count; ++tile) {
+      places(task, begin + tile, static_cast<X*>(task.y), task.out, 0, kTile, nowhere, at);
+      for (int64_t c = 0; c < task.out; c += kLanes) {
+        const int64_t lanes = std::min(kLanes, task.out - c);
+        const Lanes bias = task.bias != nullptr ? load(task.bias + c, lanes) : Lanes{};
+        const float* from = sums.data + tile * sums.row + c;
+        Lanes part[kTile * kSide];
+        for (int64_t s = 0; s < kSide; ++s) {
+          Lanes column[kSide];
+#pragma GCC unroll 6
+          for (int64_t r = 0; r < kSide; ++r) column[r] = load(from + (kSide * r + s) * sums.apart);
+          results(column, 1, part + s, kSide);
+        }
+        for (int64_t r = 0; r < kTile; ++r) {
+          Lanes made[kTile];
+          results(part + kSide * r, 1, made, 1);
+#pragma GCC unroll 4
+          for (int64_t s = 0; s < kTile; ++s) store(at[kTile * r + s] + c, made[s] + bias, lanes);
+        }
+      }
+    }
+  }
+
+  // The slopes of results to those of the products, and their sums to `bias`.
+  LF_INLINE void result_back(const X* zeros, const Sums& sums, float* bias) const {
+    const X* at[kTile * kTile];
+    for (int64_t tile = 0; tile < count; ++tile) {
+      places(task, begin + tile, static_cast<const X*>(task.dy), task.out, 0, kTile, zeros, at);
+      for (int64_t c = 0; c < task.out; c += kLanes) {
+        const int64_t lanes = std::min(kLanes, task.out - c);
+        Lanes part[kSide * kTile];
+        for (int64_t s = 0; s < kTile; ++s) {
+          Lanes column[kTile];
+#pragma GCC unroll 4
+          for (int64_t r = 0; r < kTile; ++r) column[r] = load(at[kTile * r + s] + c, lanes);
+          results_back(column, 1, part + s, kTile);
+        }
+        float* to = sums.data + tile * sums.row + c;
+        for (int64_t r = 0; r < kSide; ++r) {
+          Lanes made[kSide];
+          results_back(part + kTile * r, 1, made, 1);
+#pragma GCC unroll 6
+          for (int64_t s = 0; s < kSide; ++s) store(to + (kSide * r + s) * sums.apart, made[s]);
+          if (r == 1) store(bias + c, load(bias + c) + made[1]);  // the plain sum of all
+        }
+      }
+    }
+  }
+};
+
+LF_INLINE float* zeroed(Scratch& scratch, int64_t count) {
+  auto* out = scratch.take<float>(count);
+  std::fill(out, out + count, 0.0F);
+  return out;
+}
+
+template <typename X>
+struct Forward {
+  static LF_INLINE void run(const ConvolutionTask* given, int64_t index) {
+    const ConvolutionTask& task = *given;
+    Scratch scratch;
+    const int64_t begin = index * task.strip(), in = task.row(task.in), out = task.row(task.out);
+    const Strip<X> strip{task, begin, std::min(task.strip(), task.tiles() - begin)};
+    const float* zeros = zeroed(scratch, in);
+    auto* nowhere = scratch.take<X>(out);
+    const Sums image(scratch, task.strip(), in), products(scratch, task.strip(), out);
+    strip.image(reinterpret_cast<const X*>(zeros), image);
+    for (int64_t i = 0; i < kSums; ++i) {
+      multiply(Operands::kSingle, {image.of(i), in}, {task.filters + i * task.in * out, out},
+               {strip.count, out, task.in, products.of(i), out, false});
+    }
+    strip.result(products, nowhere);
+  }
+};
+
+// The slopes of the images `first` ... `last` begin as zero, and end in what they are kept in.
+LF_INLINE void begin_slopes(const ConvolutionTask& task, int64_t first, int64_t last) {
+  const int64_t image = task.height * task.width * task.in;
+  std::fill(task.dx_single + first * image, task.dx_single + last * image, 0.0F);
+}
+template <typename X>
+LF_INLINE void end_slopes(const ConvolutionTask& task, int64_t first, int64_t last) {
+  if constexpr (std::is_same_v<X, Half>) {
+    const int64_t image = task.height * task.width * task.in, end = last * image;
+    auto* dx = static_cast<X*>(task.dx);
+    for (int64_t i = first * image; i < end; i += kLanes) {
+      store(dx + i, load(task.dx_single + i, end - i), end - i);
+    }
+  }
+}
+
+template <typename X>
+struct Back {
+  static LF_INLINE void run(const ConvolutionTask* given, int64_t chunk) {
+    const ConvolutionTask& task = *given;
+    Scratch scratch;
+    const int64_t in = task.row(task.in), out = task.row(task.out), each = task.strip();
+    const int64_t first = chunk * task.images / task.chunks(),
+                  last = (chunk + 1) * task.images / task.chunks();
+    float* sums = task.sums + chunk * task.sums_size();
+    std::fill(sums + task.bias_sums(), sums + task.sums_size(), 0.0F);
+    const auto* zeros = reinterpret_cast<const X*>(zeroed(scratch, std::max(in, out)));
+    auto* nowhere = zeroed(scratch, in);
+    const Sums image(scratch, each, in), slopes(scratch, each, out);
+    if (task.dx != nullptr) begin_slopes(task, first, last);
+    const int64_t end = last * task.of_image();
+    for (int64_t begin = first * task.of_image(); begin < end; begin += each) {
+      const Strip<X> strip{task, begin, std::min(each, end - begin)};
+      strip.result_back(zeros, slopes, sums + task.bias_sums());
+      strip.image(zeros, image);
+      for (int64_t i = 0; i < kSums; ++i) {
+        multiply(Operands::kSingle, {image.of(i), 1, in}, {slopes.of(i), out},
+                 {task.in, out, strip.count, sums + i * task.in * out, out,
+                  begin > first * task.of_image()});
+      }
+      if (task.dx == nullptr) continue;
+      for (int64_t i = 0; i < kSums; ++i) {
+        multiply(Operands::kSingle, {slopes.of(i), out},
+                 {task.filters_turned + i * task.out * in, in},
+                 {strip.count, in, task.out, image.of(i), in, false});
+      }
+      strip.image_back(image, nowhere);
+    }
+    if (task.dx != nullptr) end_slopes<X>(task, first, last);
+  }
+};
+
+struct FilterSums {
+  static LF_INLINE void run(const float* filters, int64_t size, float* sums) {
+    for (int64_t c = 0; c < size; c += kLanes) {
+      Lanes g[9], part[3 * kSide];
+#pragma GCC unroll 9
+      for (int64_t i = 0; i < 9; ++i) g[i] = load(filters + i * size + c);
+      for (int64_t s = 0; s < 3; ++s) filter_sums_of(g + s, 3, part + s, 3);
+      for (int64_t r = 0; r < kSide; ++r) {
+        Lanes made[kSide];
+        filter_sums_of(part + 3 * r, 1, made, 1);
+#pragma GCC unroll 6
+        for (int64_t s = 0; s < kSide; ++s) store(sums + (kSide * r + s) * size + c, made[s]);
+      }
+    }
+  }
+};
+
+struct FilterSumsBack {
+  static LF_INLINE void run(const float* slopes, int64_t chunks, int64_t chunk, int64_t size,
+                            float* filters) {
+    for (int64_t c = 0; c < size; c += kLanes) {
+      Lanes part[kSide * 3];
+      for (int64_t r = 0; r < kSide; ++r) {
+        Lanes sum[kSide];
+        for (int64_t s = 0; s < kSide; ++s) {
+          const float* from = slopes + (kSide * r + s) * size + c;
+          sum[s] = load(from);
+          for (int64_t k = 1; k < chunks; ++k) sum[s] += load(from + k * chunk);
+        }
+        filter_sums_of_back(sum, 1, part + 3 * r, 1);
+      }
+      Lanes g[9];
+      for (int64_t s = 0; s < 3; ++s) filter_sums_of_back(part + s, 3, g + s, 3);
+#pragma GCC unroll 9
+      for (int64_t i = 0; i < 9; ++i) store(filters + i * size + c, g[i]);
+    }
+  }
+};
+
+}  // namespace
+
+void convolution_strip(const ConvolutionTask& task, int64_t strip) {
+  if (task.half) return run_kernel<Forward<Half>>(&task, strip);
+  run_kernel<Forward<float>>(&task, strip);
+}
+
+void convolution_chunk_back(const ConvolutionTask& task, int64_t chunk) {
+  if (task.half) return run_kernel<Back<Half>>(&task, chunk);
+  run_kernel<Back<float>>(&task, chunk);
+}
+
+void filter_sums(const float* filters, int64_t size, float* sums) {
+  run_kernel<FilterSums>(filters, size, sums);
+}
+
+void filter_sums_back(const float* slopes, int64_t chunks, int64_t chunk, int64_t size,
+                      float* filters) {
+  run_kernel<FilterSumsBack>(slopes, chunks, chunk, size, filters);
+}
+
+}  // namespace lf

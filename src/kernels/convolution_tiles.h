@@ -1,0 +1,53 @@
+// The fused convolution on CPU: plain pointers, some tiles at a time, forward and backward. A tile
+// is 4 x 4 places of the result, which come from 6 x 6 places of the image: both, and the filters,
+// become 36 sums, and what connects them is a product of matrices for each of the 36. Called by
+// convolution.cc.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "kernels/lanes.h"
+
+namespace lf {
+
+constexpr int64_t kTile = 4, kSums = 36;
+
+struct ConvolutionTask {
+  int64_t images, height, width, in, out;  // in, out: channels
+  bool half;                               // x, y and their gradients are bfloat16
+  const float* bias;
+  const void *x, *dy;
+  // The filters' sums, [kSums][in][row(out)], and turned round, [kSums][out][row(in)].
+  const float *filters, *filters_turned;
+  void *y, *dx;      // dx: nullptr if nobody wants it
+  float* dx_single;  // dx itself, or memory of its shape
+  float* sums;       // [chunks()][sums_size()]: slopes of `filters` and of the bias
+
+  static int64_t row(int64_t channels) { return (channels + kLanes - 1) / kLanes * kLanes; }
+  int64_t across() const { return (width + kTile - 1) / kTile; }
+  int64_t of_image() const { return (height + kTile - 1) / kTile * across(); }  // tiles
+  int64_t tiles() const { return images * of_image(); }
+  // So many that their sums stay in a core's second cache.
+  int64_t strip() const { return std::clamp<int64_t>(4096 / (row(in) + row(out)), 32, 128); }
+  int64_t strips() const { return (tiles() + strip() - 1) / strip(); }
+  int64_t chunks() const {  // of images, backward
+    const int64_t most = std::min<int64_t>(images, 16);
+    return std::clamp<int64_t>(tiles() / 64, std::min<int64_t>(images, 2), most);
+  }
+  int64_t bias_sums() const { return kSums * in * row(out); }
+  int64_t sums_size() const { return bias_sums() + row(out); }
+  // Of the plain form, forward.
+  int64_t flops() const { return 2 * 9 * images * height * width * in * out; }
+};
+
+void convolution_strip(const ConvolutionTask& task, int64_t strip);
+void convolution_chunk_back(const ConvolutionTask& task, int64_t chunk);
+
+// Filters [9][size] to their sums [kSums][size], and the slopes of the sums, which lie `chunk`
+// floats apart in `chunks` chunks of [kSums][size], to those of the filters.
+void filter_sums(const float* filters, int64_t size, float* sums);
+void filter_sums_back(const float* slopes, int64_t chunks, int64_t chunk, int64_t size,
+                      float* filters);
+
+}  // namespace lf
