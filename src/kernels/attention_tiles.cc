@@ -185,7 +185,7 @@ struct TileBack {
     Scratch scratch;
     const TileMap map = map_of(task, tile);
     const int64_t columns = map.columns(), row = tile_row(columns), wide = task.wide();
-    const int64_t width = task.width, lined = padded(width), all = task.mixed();
+    const int64_t width = task.width, all = task.mixed();
     const Sides sides{&scratch, task.operands};
     auto* normal = scratch.take<float>(width * row);
     const bool norm = task.norm.weight != nullptr;
@@ -231,19 +231,7 @@ struct TileBack {
     clear_columns(mixed, row, all, map.used(), columns);
     clear_columns(map_slopes, row, maps, map.used(), columns);
     if (task.plain_values) clear_columns(value_slopes, row, width, map.used(), columns);
-    auto* turned = scratch.take<float>(columns * lined);
-    turn(slope, row, width, columns, turned);
-    multiply(task.operands, sides.left(mixed, row, all, columns),
-             sides.right(turned, lined, columns, lined),
-             {all, lined, columns, sums + task.out_sums(), lined, add});
-    turn(scaled, row, width, columns, turned);
-    multiply(task.operands, sides.left(map_slopes, row, maps, columns),
-             sides.right(turned, lined, columns, lined),
-             {maps, lined, columns, sums + task.map_sums(), lined, add});
-    if (task.query_bias != nullptr || task.key_value_bias != nullptr) {
-      add_sums(map_slopes, row, maps, columns, sums + task.map_bias_sums());
-    }
-    if (task.out_bias != nullptr) add_sums(slope, row, width, columns, sums + task.out_bias_sums());
+    weights_back(task, scratch, columns, slope, scaled, mixed, map_slopes, sums, add);
     const Left* weights[] = {&task.query_back, &task.key_back, &task.value_back};
     float* whole = task.plain_values ? value_slopes : scaled;  // the slope of `scaled`
     for (int64_t i = 0; i < task.maps(); ++i) {
@@ -257,6 +245,29 @@ struct TileBack {
     }
     const X* residual = task.residual == nullptr ? dy : nullptr;
     scatter(whole, row, width, map, residual, nullptr, static_cast<X*>(task.dx));
+  }
+
+  // The weights' own slopes: from that of y and of what was mapped, with what they were mapped
+  // from.
+  static LF_INLINE void weights_back(const AttentionTask& task, Scratch& scratch, int64_t columns,
+                                     const float* slope, const float* scaled, const float* mixed,
+                                     const float* map_slopes, float* sums, bool add) {
+    const Sides sides{&scratch, task.operands};
+    const int64_t row = tile_row(columns), width = task.width, lined = padded(width),
+                  all = task.mixed(), maps = task.maps() * task.wide();
+    auto* turned = scratch.take<float>(columns * lined);
+    turn(slope, row, width, columns, turned);
+    multiply(task.operands, sides.left(mixed, row, all, columns),
+             sides.right(turned, lined, columns, lined),
+             {all, lined, columns, sums + task.out_sums(), lined, add});
+    turn(scaled, row, width, columns, turned);
+    multiply(task.operands, sides.left(map_slopes, row, maps, columns),
+             sides.right(turned, lined, columns, lined),
+             {maps, lined, columns, sums + task.map_sums(), lined, add});
+    if (task.query_bias != nullptr || task.key_value_bias != nullptr) {
+      add_sums(map_slopes, row, maps, columns, sums + task.map_bias_sums());
+    }
+    if (task.out_bias != nullptr) add_sums(slope, row, width, columns, sums + task.out_bias_sums());
   }
 
   // The slopes of one head's queries, keys and values from that of what it mixed.

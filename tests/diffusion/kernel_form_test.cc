@@ -121,5 +121,29 @@ TEST_P(KernelForms, AgreeOnClipsWhoseFramesStandElsewhere) {
   expect_agreement(*network, clips);
 }
 
+// Every way the image network looks over frames, and both ways it is told noise levels.
+TEST(KernelFormsOfTheUnet, Agree) {
+  for (const auto temporal : {UnetConfig::AFTER, UnetConfig::RELATIVE, UnetConfig::VOLUME}) {
+    for (const bool scale_shift : {false, true}) {
+      UnetConfig config;
+      config.set_width(16);
+      config.add_multipliers(1);
+      config.add_multipliers(2);
+      config.set_blocks(1);
+      config.add_attention(8);
+      config.set_heads(2);
+      config.set_temporal(temporal);
+      config.set_scale_shift(scale_shift);
+      SmallNetwork network;
+      network.denoiser = make_unet(config, {{3, 8, 8, 3}, 3, 0, 0, false}, Scope(network.table));
+      wake_up(network.table);
+      NoisyClips clips = noisy_clips(2, 3);
+      clips.signal_BT = at::arange(6).view({2, 3}).to(at::kFloat) * 150;
+      SCOPED_TRACE(UnetConfig::Temporal_Name(temporal) + (scale_shift ? ", scale and shift" : ""));
+      expect_agreement(network, clips);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace lf
