@@ -52,11 +52,7 @@ at::Device choose_device(World& world, const TrainConfig& config, const Accelera
     return at::kCPU;
   }
   use_device(accelerator.device);
-  if (config.deterministic()) {
-    choose_repeatable_algorithms();
-  } else {
-    at::globalContext().setBenchmarkCuDNN(true);  // shapes do not change from step to step
-  }
+  if (config.deterministic()) choose_repeatable_algorithms();
   const at::Device device(at::kCUDA, static_cast<c10::DeviceIndex>(world.local_rank()));
   at::globalContext().lazyInitDevice(at::kCUDA);
   c10::impl::VirtualGuardImpl(at::kCUDA).setDevice(device);
