@@ -16,6 +16,8 @@ namespace lf {
 
 // Rows of up to this many numbers are normed.
 inline bool device_takes_rows(const at::Tensor& x) { return x.size(-1) <= kMostDeviceChannels; }
+// Codes longer than this are found faster through cuBLAS's products and a table of distances.
+inline bool device_takes_search(const at::Tensor& rows) { return rows.size(1) <= 64; }
 bool device_takes_attention(const at::Tensor& x, const Sequences& sequences,
                             const AttentionWeights& weights);
 bool device_takes_linear_attention(const at::Tensor& x, const LinearAttentionWeights& weights);

@@ -87,7 +87,10 @@ at::Tensor nearest_code(const at::Tensor& rows, const at::Tensor& codebook) {
       rows.scalar_type() != at::kFloat || codebook.scalar_type() != at::kFloat) {
     return nearest_code_reference(rows, codebook);
   }
-  if (rows.is_cuda()) return device_nearest_code(rows, codebook);
+  if (rows.is_cuda()) {
+    return device_takes_search(rows) ? device_nearest_code(rows, codebook)
+                                     : nearest_code_reference(rows, codebook);
+  }
   const at::Tensor z = plain_weight(rows), codes = plain_weight(codebook);
   const at::Tensor squares = codes.square().sum(1);
   at::Tensor ids = at::empty({z.size(0)}, at::kLong);

@@ -37,7 +37,8 @@ FEW = {
 }
 TORCH = re.compile(r"(torch|ATen|c10)/")
 CUDA = re.compile(r"(cuda|nccl|cublas|cudnn|c10/cuda|ATen/cuda)[\w/]*\.h|.*ProcessGroupNCCL.*")
-NO_TORCH = ("src/base", "src/config", "data", "src/cuda/clip_kernels", "src/kernels/device_operations")
+NO_TORCH = ("src/base", "src/config", "data", "src/cuda/clip_kernels", "src/cuda/launch",
+            "src/cuda/tiles", "src/cuda/vectors", "src/kernels/device_operations")
 SUFFIXES = {".h", ".cc", ".cu"}
 
 
@@ -59,7 +60,7 @@ def check_foreign(path, folder, header):
     for pattern, files in FEW.items():
         if re.fullmatch(pattern, header):
             expect(path in files, f"{path} includes {header}, allowed in {', '.join(sorted(files))}")
-    if path.startswith(NO_TORCH):
+    if path.startswith(NO_TORCH) or path.endswith(".cu"):
         expect(not TORCH.match(header), f"{path} includes {header}, but is torch-free")
     if folder != "src/cuda":
         expect(not CUDA.fullmatch(header), f"{path} includes {header}, CUDA is for src/cuda only")
