@@ -47,7 +47,7 @@ inline at::Tensor squares(int64_t count, int64_t frames, int64_t side) {
     std::vector<at::Tensor> made;
     for (int64_t t = 0; t < frames; ++t) {
       const double part = static_cast<double>(t + 1) / static_cast<double>(frames);
-      made.push_back(image * part + image.mean({0, 1}, true) * (1 - part));
+      made.push_back(image * part + image.mean(at::IntArrayRef{0, 1}, true) * (1 - part));
     }
     clips.push_back(at::stack(made));
   }
