@@ -120,10 +120,12 @@ std::string Step::why_unrecorded() const {
   const auto asked = config_.train().graph();
   if (device_.is_cpu()) return "it is computed on the CPU";
   if (asked == StepGraph::OFF) return "train.graph is OFF";
-  if (asked == StepGraph::AUTO && world_.size() > 1) {
-    return "there are several ranks (train.graph=ON records it all the same)";
+  const std::string of_model = model_->unrecordable();
+  if (of_model.empty() && asked == StepGraph::AUTO) {
+    return "recorded steps have not passed all their tests on a GPU yet (train.graph=ON records "
+           "it)";
   }
-  return model_->unrecordable();
+  return of_model;
 }
 
 int Step::warm_up() const {

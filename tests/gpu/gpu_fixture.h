@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdlib>
+
 #include "kernels/device.h"
 #include "launch/plugin.h"
 
@@ -11,6 +13,7 @@ namespace lf {
 class OnGpu : public testing::Test {
  protected:
   void SetUp() override {
+    ::setenv("LASTFRAME_GPU_KERNELS", "1", /*overwrite=*/1);  // before the plugin is opened
     if (survey_gpus().gpus.empty()) {
       GTEST_SKIP() << "no GPU here"
                    << (survey_gpus().problem.empty() ? "" : ": " + survey_gpus().problem);
