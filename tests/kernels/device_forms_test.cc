@@ -28,7 +28,7 @@ class DeviceForms : public testing::Test {
     };
   }
   static void expect_equals(Case (*make)(std::mt19937&), const char* name) {
-    std::mt19937 luck(5);
+    std::mt19937 luck = luck_of(5);
     expect_equals_reference_here(on_device(make), luck, 12, name);
     expect_keeps_what_is_not_finite(on_device(make));
   }
@@ -52,7 +52,7 @@ TEST_F(DeviceForms, AreNoWorseThanAutocast) {
 
 // Rows that no lane has to itself, images of many slices, sequences of 64 tokens.
 TEST_F(DeviceForms, TakeWhatIsLarge) {
-  std::mt19937 luck(2);
+  std::mt19937 luck = luck_of(2);
   for (const int64_t channels : {513, 1024}) {
     for (const int64_t groups : {int64_t{0}, channels / 27}) {
       if (groups > 0 && channels % groups != 0) continue;
@@ -85,7 +85,7 @@ TEST_F(DeviceForms, TakeWhatIsLarge) {
 }
 
 TEST_F(DeviceForms, FindTheNearestCode) {
-  std::mt19937 luck(4);
+  std::mt19937 luck = luck_of(4);
   for (int i = 0; i < 8; ++i) {
     const int64_t count = between(luck, 1, 300), dim = between(luck, 1, 40);
     const at::Tensor rows = at::randn({count, dim}),

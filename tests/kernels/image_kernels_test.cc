@@ -16,7 +16,7 @@ TEST(NormSiluKernel, HasTheSameBitsOnAnyNumberOfThreads) { expect_equal_bits(any
 TEST(NormSiluKernel, KeepsWhatIsNotFinite) { expect_keeps_what_is_not_finite(any_norm); }
 
 TEST(NormSiluKernel, TakesBfloat16) {
-  std::mt19937 luck(2);
+  std::mt19937 luck = luck_of(2);
   for (int i = 0; i < 10; ++i) {
     const int64_t groups = i % 2 == 0 ? 0 : 2, channels = 2 * between(luck, 4, 30);
     const at::Tensor x = at::randn({4, 30, channels}).to(at::kBFloat16).requires_grad_();
@@ -62,7 +62,7 @@ TEST(ConvolutionKernel, HasTheSameBitsOnAnyNumberOfThreads) { expect_equal_bits(
 TEST(ConvolutionKernel, KeepsWhatIsNotFinite) { expect_keeps_what_is_not_finite(convolution_case); }
 
 TEST(ConvolutionKernel, TakesBfloat16) {
-  std::mt19937 luck(11);
+  std::mt19937 luck = luck_of(11);
   for (int i = 0; i < 10; ++i) {
     const int64_t in = between(luck, 8, 70), out = between(luck, 8, 70), side = between(luck, 3, 9);
     const at::Tensor filters = weight({out, in, 3, 3}, 0.2), bias = weight({out});
@@ -97,7 +97,7 @@ TEST(ConvolutionKernel, TakesManyImagesAndConstantOnes) {
 }
 
 TEST(FewRowsKernel, EqualsItsReferenceWithTheSameBitsOnAnyNumberOfThreads) {
-  std::mt19937 luck(12);
+  std::mt19937 luck = luck_of(12);
   const at::NoGradGuard no_grad;
   const int before = at::get_num_threads();
   for (const Isa width : {Isa::kBaseline, Isa::kAvx2, Isa::kAvx512}) {
@@ -120,7 +120,7 @@ TEST(FewRowsKernel, EqualsItsReferenceWithTheSameBitsOnAnyNumberOfThreads) {
 }
 
 TEST(NearestCodeKernel, FindsTheNearest) {
-  std::mt19937 luck(4);
+  std::mt19937 luck = luck_of(4);
   for (const Isa width : {Isa::kBaseline, Isa::kAvx2, Isa::kAvx512}) {
     if (width > best_isa()) continue;
     const ForcedIsa forced(width);
@@ -155,7 +155,7 @@ TEST(NearestCodeKernel, HasTheSameBitsOnAnyNumberOfThreads) {
 
 // Against LibTorch's, any strides, every width of vectors.
 TEST(Products, EqualMatrixProducts) {
-  std::mt19937 luck(3);
+  std::mt19937 luck = luck_of(3);
   for (const Isa width : {Isa::kBaseline, Isa::kAvx2, Isa::kAvx512}) {
     if (width > best_isa()) continue;
     const ForcedIsa forced(width);

@@ -2,6 +2,7 @@
 // each, on a CPU or on a GPU.
 #pragma once
 
+#include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/autocast_mode.h>
@@ -30,6 +31,12 @@ struct Case {
   std::function<at::Tensor()> on_device = nullptr;  // the GPU's form itself (device_forms_test.cc)
 };
 using MakeCase = std::function<Case(std::mt19937&)>;
+
+// The same shapes and numbers in every run.
+inline std::mt19937 luck_of(unsigned seed) {
+  at::manual_seed(seed);
+  return std::mt19937(seed);
+}
 
 inline int64_t between(std::mt19937& luck, int64_t low, int64_t high) {
   return std::uniform_int_distribution<int64_t>(low, high)(luck);
@@ -84,7 +91,7 @@ inline void expect_equals_reference_here(const MakeCase& make, std::mt19937& luc
 }
 
 inline void expect_equals_reference(const MakeCase& make, int cases) {
-  std::mt19937 luck(5);
+  std::mt19937 luck = luck_of(5);
   for (const Isa width : {Isa::kBaseline, Isa::kAvx2, Isa::kAvx512}) {
     if (width > best_isa()) continue;
     const ForcedIsa forced(width);
@@ -94,7 +101,7 @@ inline void expect_equals_reference(const MakeCase& make, int cases) {
 
 // What comes out must not depend on who computes it, nor on whether a gradient will be asked for.
 inline void expect_equal_bits(const MakeCase& make, int cases = 100) {
-  std::mt19937 luck(6);
+  std::mt19937 luck = luck_of(6);
   const int before = at::get_num_threads();
   for (int i = 0; i < cases; ++i) {
     const Case one = make(luck);
@@ -129,7 +136,7 @@ class Bfloat16Autocast {
 
 // Under autocast the fused form is as near to single precision as the plain one, summed over cases.
 inline void expect_no_worse_than_autocast(const MakeCase& make, int cases) {
-  std::mt19937 luck(7);
+  std::mt19937 luck = luck_of(7);
   std::vector<double> plain, fused;
   for (int i = 0; i < cases; ++i) {
     const Case one = make(luck);
@@ -151,7 +158,7 @@ inline void expect_no_worse_than_autocast(const MakeCase& make, int cases) {
 
 // A number that is none must not get lost on the way: the trainer looks for it.
 inline void expect_keeps_what_is_not_finite(const MakeCase& make) {
-  std::mt19937 luck(8);
+  std::mt19937 luck = luck_of(8);
   const Case one = make(luck);
   const at::NoGradGuard no_grad;
   one.inputs[0].detach().view({-1})[0].fill_(std::numeric_limits<float>::quiet_NaN());

@@ -30,7 +30,7 @@ inline at::Tensor random_mask(int64_t outer, int64_t tokens) {
 // autocast, all cases must have the same inputs.
 inline Case attention_case(std::mt19937& luck, bool fixed) {
   const int64_t heads = between(luck, 1, 3), head = between(luck, 3, 20),
-                width = coin(luck) ? between(luck, 2, head) : between(luck, 5, 70);
+                width = coin(luck) ? between(luck, 3, head) : between(luck, 5, 70);
   const int64_t most = fixed ? 12 : 40;
   const Sequences s{between(luck, 1, 3), between(luck, 1, most), between(luck, 1, 20)};
   const bool cosine = fixed || coin(luck), biases = fixed || coin(luck);

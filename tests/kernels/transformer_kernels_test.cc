@@ -12,7 +12,7 @@ TEST(AttentionKernel, IsNoWorseThanAutocast) { expect_no_worse_than_autocast(ful
 TEST(AttentionKernel, KeepsWhatIsNotFinite) { expect_keeps_what_is_not_finite(any_attention); }
 
 TEST(AttentionKernel, TakesLongSequences) {
-  std::mt19937 luck(3);
+  std::mt19937 luck = luck_of(3);
   for (const int64_t tokens : {kMostTokens, kMostTokens + 1}) {  // the second goes to the reference
     AttentionWeights w;
     w.heads = 2;
@@ -32,7 +32,7 @@ TEST(AttentionKernel, TakesLongSequences) {
 
 // What a masked token holds cannot be seen, not even in the last bit.
 TEST(AttentionKernel, MaskedTokensLeaveNoTrace) {
-  std::mt19937 luck(4);
+  std::mt19937 luck = luck_of(4);
   const int64_t tokens = 7, width = 24;
   AttentionWeights w;
   w.heads = 2;
@@ -56,7 +56,7 @@ TEST(AttentionKernel, MaskedTokensLeaveNoTrace) {
 
 // Rows in bfloat16, as a network's activations may be: in and out, summed in single precision.
 TEST(TransformerKernels, TakeRowsInBfloat16) {
-  std::mt19937 luck(9);
+  std::mt19937 luck = luck_of(9);
   const Case one = full_feed_forward(luck);
   const at::Tensor x = one.inputs[0].detach().to(at::kBFloat16).requires_grad_();
   FeedForwardWeights w{one.inputs[1], one.inputs[4], one.inputs[2], one.inputs[5],
