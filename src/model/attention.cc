@@ -160,7 +160,8 @@ LinearAttention::LinearAttention(const Scope& scope, int64_t channels, int64_t h
       heads(heads_) {}
 
 at::Tensor LinearAttention::operator()(const at::Tensor& images) const {
-  const double scale = 1 / std::sqrt(static_cast<double>(out.weight.size(1) / heads));
+  const int64_t width = out.weight.size(1) / heads;
+  const double scale = 1 / std::sqrt(static_cast<double>(width));
   const LinearAttentionWeights weights{norm.weight, norm.bias, qkv.weight, out.weight,
                                        out.bias,    heads,     scale};
   return as_images(linear_attention(as_rows(images), weights), images.size(2));
@@ -223,7 +224,8 @@ at::Tensor ResidualAttention::attended(const at::Tensor& images, const Sequences
   weights.out = out.weight;
   weights.out_bias = out.bias;
   weights.heads = heads;
-  weights.scale = 1 / std::sqrt(static_cast<double>(channels / heads));
+  const int64_t width = channels / heads;
+  weights.scale = 1 / std::sqrt(static_cast<double>(width));
   context.add_to(weights, sequences.outer);
   const at::Tensor rows = as_rows(images);
   const at::Tensor normal = norm_silu(rows, {norm.groups, norm.epsilon, /*silu=*/false},
