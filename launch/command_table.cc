@@ -374,7 +374,7 @@ constexpr Command kCommands[] = {
      "steps\n"
      "after three that warm up is told; on a GPU the mean over all of them, from when it was idle "
      "until\n"
-     "it is again, and its memory (--set train.graph=OFF launches every operation by itself). "
+     "it is again, and its memory (--set train.graph=ON records the step as one graph). "
      "Under "
      "mpirun\n"
      "all ranks take part, and train.batch is shared out.",
