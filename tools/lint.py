@@ -19,6 +19,8 @@ import sys
 import time
 
 INCLUDE = re.compile(rb'^\s*#\s*include\s+["<]([^">]+)[">]', re.MULTILINE)
+# GCC's precompiled headers mean nothing to clang; without them it also sees what files fail to include.
+PRECOMPILED = re.compile(r" -fpch-preprocess| -Winvalid-pch| -include [^ \"]*cmake_pch\.hxx")
 SOURCES = (".cc", ".cpp", ".c")
 HEADERS = (".h", ".hpp", ".cu", ".cuh")
 
@@ -68,9 +70,13 @@ class Tidy:
         self.cache = os.environ.get("LASTFRAME_LINT_CACHE") or os.path.join(build, "lint-cache")
         os.makedirs(self.cache, exist_ok=True)
         with open(os.path.join(build, "compile_commands.json"), encoding="utf-8") as file:
-            self.commands = {
-                os.path.realpath(os.path.join(entry["directory"], entry["file"])): entry
-                for entry in json.load(file)}
+            entries = json.loads(PRECOMPILED.sub("", file.read()))
+        self.commands = {os.path.realpath(os.path.join(entry["directory"], entry["file"])): entry
+                         for entry in entries}
+        self.folder = os.path.join(build, "lint-commands")
+        os.makedirs(self.folder, exist_ok=True)
+        with open(os.path.join(self.folder, "compile_commands.json"), "w", encoding="utf-8") as file:
+            json.dump(entries, file)
         self.tool = tool("clang-tidy")
         version = subprocess.run([self.tool, "--version"], capture_output=True, text=True).stdout
         # The lines that name the host's CPU differ between machines, the checks do not.
@@ -119,7 +125,7 @@ class Tidy:
         if not self.everything and os.path.exists(mark):
             return path, True, "", None
         began = time.monotonic()
-        run = subprocess.run([self.tool, "-p", self.build, "--quiet", path],
+        run = subprocess.run([self.tool, "-p", self.folder, "--quiet", path],
                              capture_output=True, text=True)
         clean = run.returncode == 0
         if clean:

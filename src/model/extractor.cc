@@ -44,7 +44,7 @@ Preprocessing parse_preprocessing(const std::string& name) {
 std::string shape_text(at::IntArrayRef shape) {
   std::vector<std::string> extents;
   for (const int64_t extent : shape) extents.push_back(std::to_string(extent));
-  return "[" + join(extents, ", ") + "]";
+  return str("[", join(extents, ", "), "]");
 }
 
 void CheckedExtractor::check(const at::Tensor& clips, const std::vector<std::string>& asked) const {

@@ -3,12 +3,13 @@ told by SLURM's signal, and by the end that SLURM names to lastframe."""
 
 from jobs import *
 
-# SLURM looks at limits every 30 s: with a minute left from the start, it signals at its first look.
-signalled = Training("signalled", "calm", SRUN, directives={"time": 1},
+# SLURM looks at limits every 30 s: of two minutes, it signals in the second, when a slow machine
+# trains too.
+signalled = Training("signalled", "calm", SRUN, directives={"time": 2},
                      sets=["train.deadline_margin_seconds=0"])
-# Nobody signals before the last second; ten seconds after the start is 50 before the end.
+# Nobody signals before the last second; half a minute after the start is as much before the end.
 punctual = Training("punctual", "calm", MPIRUN, directives={"time": 1, "signal": f"{MPIRUN}@1"},
-                    sets=["train.deadline_margin_seconds=50"])
+                    sets=["train.deadline_margin_seconds=30"])
 for job, reason in ((punctual, "the deadline"), (signalled, "a signal")):
     job.wait_for_life(1)
     left = wait_until_left(job.run)

@@ -6,8 +6,11 @@ endif()
 
 find_program(LASTFRAME_CCACHE ccache)
 if(LASTFRAME_CCACHE)
-  set(CMAKE_C_COMPILER_LAUNCHER "${LASTFRAME_CCACHE}")
-  set(CMAKE_CXX_COMPILER_LAUNCHER "${LASTFRAME_CCACHE}")
+  # What it has to be told for TorchHeaders.cmake.
+  set(_ccache "${CMAKE_COMMAND}" -E env CCACHE_SLOPPINESS=pch_defines,time_macros CCACHE_PCH_EXTSUM=1
+              "${LASTFRAME_CCACHE}")
+  set(CMAKE_C_COMPILER_LAUNCHER ${_ccache})
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${_ccache})
 endif()
 
 find_program(LASTFRAME_LLD ld.lld)
