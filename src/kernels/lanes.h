@@ -10,6 +10,9 @@
 
 #include "base/isa.h"
 
+// The vectors are wider than some CPUs' registers, which matters to calls only, and all is inlined.
+#pragma GCC diagnostic ignored "-Wpsabi"
+
 namespace lf {
 
 constexpr int64_t kLanes = 16;

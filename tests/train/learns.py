@@ -17,7 +17,7 @@ blocks = numpy.rint(blocks.repeat(4, 2).repeat(4, 4)).astype(numpy.uint8).reshap
 block_fd, block_psnr = distance("blocks", blocks), pairs("blocks", real, blocks, "psnr")["psnr"]
 print(f"{kind}: means of 4x4 blocks: PSNR {block_psnr:.2f} dB, fd_own {block_fd:.4g}", flush=True)
 
-for name, images, sets in (("image", 64000, ["model.vqvae.multipliers=1,2", "model.vqvae.width=32"]),
+for name, images, sets in (("image", 32000, ["model.vqvae.multipliers=1,2", "model.vqvae.width=32"]),
                            ("video", 16000, ["model.cvivit.patch=2", "train.batch=16"])):
     run = learn(name, configs / f"{name}.pbtxt", name, images, sets)
     found = json.loads(output("evaluate", "--run", run, "--samples", HELD_OUT, "--extractor", own, "--subject",
