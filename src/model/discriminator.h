@@ -5,7 +5,6 @@
 
 #include <ATen/core/Tensor.h>
 
-#include <functional>
 #include <vector>
 
 #include "model/layers.h"
@@ -31,13 +30,16 @@ class Discriminator {
   std::vector<Layer> layers_;
 };
 
+// conv2d, on CPUs by one product of all patches where the outputs are few.
+at::Tensor conv_padded_by_one(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                              int64_t stride);
+
 // Mean over images of max(0, 1 - D(real)) and max(0, 1 + D(fake)), halved.
 at::Tensor hinge_loss(const at::Tensor& real_logits, const at::Tensor& fake_logits);
 
-// Half the mean over images of the squared gradient of D at real images. To be differentiated
-// again.
-at::Tensor r1_penalty(const std::function<at::Tensor(const at::Tensor&)>& discriminator,
-                      const at::Tensor& real);
+// Half the mean over images of the squared gradient of D at real images, which require gradients
+// and have these logits. To be differentiated again.
+at::Tensor r1_penalty(const at::Tensor& logits, const at::Tensor& real);
 
 // |d a / d weights| / |d b / d weights| of the mean losses over all ranks, at most `limit`;
 // detached. Collective.

@@ -1,6 +1,7 @@
 #include "model/token_autoencoder.h"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/autocast_mode.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/ones.h>
 #include <torch/csrc/autograd/autograd.h>
@@ -210,19 +211,31 @@ class TokenAutoencoder : public Tokenizer {
   }
 
   Loss discriminator_loss(const Clips& clips) {
+    const bool penalised =
+        gan_.r1() > 0 && clips.first_position / plan_.clips % gan_.r1_every() == 0;
     const at::Tensor real = shown(clips, clips.x_BTHWC);
+    if (penalised && !real.requires_grad()) real.requires_grad_();
     // One after the other: the slopes of the last bias then cancel to the last bit while the hinge
     // is not met; what rounding would leave of them together, Adam would blow up.
-    const at::Tensor hinge = hinge_loss((*discriminator_)(real), (*discriminator_)(fake_of(clips)));
+    const at::Tensor logits = (*discriminator_)(real);
+    const at::Tensor hinge = hinge_loss(logits, (*discriminator_)(fake_of(clips)));
     Loss out{hinge, {{"discriminator", hinge.detach()}}};
     if (gan_.r1() == 0) return out;
     at::Tensor penalty = at::zeros({});
-    if (clips.first_position / plan_.clips % gan_.r1_every() == 0) {
-      penalty = r1_penalty(*discriminator_, real);
+    if (penalised) {
+      penalty = r1_penalty(exact_logits(logits, real), real);
       out.total = out.total + gan_.r1() * gan_.r1_every() * penalty;
     }
     out.terms.push_back({"r1", penalty.detach()});
     return out;
+  }
+
+  // These logits, or under autocast, which a slope's slope is not to suffer, those in single
+  // precision.
+  at::Tensor exact_logits(const at::Tensor& logits, const at::Tensor& real) const {
+    if (!at::autocast::is_autocast_enabled(real.device().type())) return logits;
+    const c10::impl::ExcludeDispatchKeyGuard single(c10::autocast_dispatch_keyset);
+    return (*discriminator_)(real);
   }
 
   // What the generator's phase made of these clips, from before its update; another forward pass

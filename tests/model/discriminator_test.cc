@@ -1,8 +1,12 @@
 // The adversarial losses: row 11 of the capability table.
 #include "model/discriminator.h"
 
+#include <ATen/ops/allclose.h>
+#include <ATen/ops/conv2d.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/mse_loss.h>
+#include <ATen/ops/randn.h>
+#include <torch/csrc/autograd/autograd.h>
 
 #include "token_fixture.h"
 
@@ -36,6 +40,35 @@ TEST(Discriminator, LogitMapsHaveThePublishedSizes) {
   EXPECT_THROW(Owned(3, 16), Error);
 }
 
+// Values, and slopes of a slope's square, which reach all that a convolution has of derivatives.
+TEST(Discriminator, AProductOfFewPatchesIsTheirConvolution) {
+  const at::Tensor x = images(3, 4, 5), weight = at::randn({6, 3, 4, 4}), bias = at::randn({6});
+  for (const int64_t stride : {1, 2}) {
+    std::vector<at::Tensor> found[2];
+    for (const bool product : {false, true}) {
+      const std::vector<at::Tensor> given = {x.clone().requires_grad_(),
+                                             weight.clone().requires_grad_(),
+                                             bias.clone().requires_grad_()};
+      const at::Tensor out = product ? conv_padded_by_one(given[0], given[1], given[2], stride)
+                                     : at::conv2d(given[0], given[1], given[2], stride, 1);
+      ASSERT_LE(out.size(2) * out.size(3), 9);
+      const at::Tensor slope =
+          torch::autograd::grad({out.square().sum()}, {given[0]}, {}, true, true)[0];
+      found[product] = torch::autograd::grad({slope.square().sum()}, given);
+      found[product].push_back(out);
+    }
+    for (size_t i = 0; i < found[0].size(); ++i) {
+      EXPECT_TRUE(at::allclose(found[1][i], found[0][i], 1e-4, 1e-4)) << stride << " " << i;
+    }
+  }
+}
+
+template <typename Judge>
+at::Tensor penalty_of(const Judge& judge, const at::Tensor& images) {
+  const at::Tensor real = images.detach().requires_grad_();
+  return r1_penalty(judge(real), real);
+}
+
 TEST(Discriminator, R1IsTheSquaredSlope) {
   const Owned owned(2, 16);
   // Larger weights, so that differences stand out from rounding.
@@ -45,7 +78,7 @@ TEST(Discriminator, R1IsTheSquaredSlope) {
   const at::Tensor real = images(2, 16, 2);
   const at::Tensor given = real.clone().requires_grad_();
   owned.discriminator(given).sum().backward();
-  const double penalty = r1_penalty(owned.discriminator, real).item<double>();
+  const double penalty = penalty_of(owned.discriminator, real).item<double>();
   EXPECT_NEAR(penalty, given.grad().square().sum().item<double>() / 4, 1e-5 * penalty);
   const double slope = given.grad().norm().item<double>();
   const auto at_distance = [&](double h) {
@@ -65,7 +98,7 @@ TEST(Discriminator, GradientOfR1AgreesWithFiniteDifferences) {
   const GroupNorm norm(Scope(table, "norm"), 8);
   const auto smooth = [&](const at::Tensor& x) { return second(norm(first(x)).tanh()); };
   const at::Tensor real = images(2, 8, 2);
-  r1_penalty(smooth, real).backward();
+  penalty_of(smooth, real).backward();
   for (const NamedTensor& weight : table.weights()) {
     if (weight.name == "second.bias") continue;  // has no say in a slope
     const at::Tensor slope = weight.tensor.grad().clone();
@@ -73,7 +106,7 @@ TEST(Discriminator, GradientOfR1AgreesWithFiniteDifferences) {
     const double h = 3e-3 * std::max(1.0, weight.tensor.norm().item<double>());
     const auto moved = [&](double by) {
       weight.tensor.detach().add_(slope / expected, by);
-      const double value = r1_penalty(smooth, real).item<double>();
+      const double value = penalty_of(smooth, real).item<double>();
       weight.tensor.detach().sub_(slope / expected, by);
       return value;
     };
