@@ -41,8 +41,8 @@ Discriminator::Discriminator(const Scope& scope, const GanConfig& config, const 
   add(channels, 1, 1, false);
 }
 
-// With up to this many places of output an image (3x3; 16 gain nothing, 49 lose), a convolution's
-// own arrangement of a weight of millions of numbers takes longer than its products do.
+// Up to this many places of output an image, one product of all patches is quicker than LibTorch's
+// convolution: at 3x3 the adversarial step takes a quarter less; 16 places gain nothing, 49 lose.
 constexpr int64_t kFewPlaces = 9;
 
 at::Tensor conv_padded_by_one(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,

@@ -5,7 +5,7 @@ than the mean image are. Slow. Called with "shapes" or "cifar" (learning.py).
 
 from learning import *
 
-# Its linear patches alone take ten times as many steps as a convolution before them.
+# With a convolution before the patches 250 steps do; with linear patches alone 1,000 do not.
 VIDEO = ["model.cvivit.stem=1", "model.cvivit.stem_width=32", "model.cvivit.patch=1", "train.batch=16",
          "model.cvivit.quantiser.ema.half_life_images=320", "model.cvivit.reconstruction.last_frame=4"]
 
