@@ -24,7 +24,7 @@ int64_t count_of(const UnetConfig& config, const DenoiserShape& shape) {
 }
 
 // Row 18.
-TEST(Unet, ParameterCountsAreDdpmsAndImprovedDdpms) {
+TEST(Unet, Row18ParameterCountsAreDdpmsAndImprovedDdpms) {
   UnetConfig config;
   EXPECT_EQ(count_of(config, {{1, 32, 32, 3}, 3}), 35'746'307);
   config.set_blocks(3);
@@ -67,7 +67,7 @@ INSTANTIATE_TEST_SUITE_P(All, Networks, testing::Values("unet", "unet3d", "dit")
                          [](const auto& info) { return std::string(info.param); });
 
 // Row 21.
-TEST_P(Networks, OutputHasTheShapeOfTheClipsForAnyNumberOfFrames) {
+TEST_P(Networks, Row21OutputHasTheShapeOfTheClipsForAnyNumberOfFrames) {
   const auto network = small_network(GetParam(), 4);
   for (const int64_t frames : {1, 2, 4, 7}) {
     EXPECT_EQ((*network)(noisy_clips(2, frames)).sizes(),
@@ -76,7 +76,7 @@ TEST_P(Networks, OutputHasTheShapeOfTheClipsForAnyNumberOfFrames) {
 }
 
 // Row 21.
-TEST_P(Networks, OfOneFrameHaveNoTemporalBlocks) {
+TEST_P(Networks, Row21OfOneFrameHaveNoTemporalBlocks) {
   const auto image = small_network(GetParam(), 1), video = small_network(GetParam(), 4);
   for (const NamedTensor& weight : image->table.weights()) {
     EXPECT_EQ(weight.name.find("temporal"), std::string::npos) << weight.name;
@@ -97,7 +97,7 @@ INSTANTIATE_TEST_SUITE_P(All, InflatedNetworks, testing::Values("unet", "dit"),
                          [](const auto& info) { return std::string(info.param); });
 
 // Row 21: bit for bit, whatever the image network has learnt.
-TEST_P(InflatedNetworks, OfSeveralFramesBeginAsTheImageNetworkOnEveryFrame) {
+TEST_P(InflatedNetworks, Row21OfSeveralFramesBeginAsTheImageNetworkOnEveryFrame) {
   const auto image = small_network(GetParam(), 1), video = small_network(GetParam(), 3);
   wake_up(image->table);
   wake_up(video->table, {"temporal.out", "temporal.say", "place"});
@@ -110,7 +110,7 @@ TEST_P(InflatedNetworks, OfSeveralFramesBeginAsTheImageNetworkOnEveryFrame) {
 
 // Row 21: a network without positions takes frames as a set; one with positions goes by the frames'
 // true numbers.
-TEST_P(Networks, PermutingFramesPermutesTheOutput) {
+TEST_P(Networks, Row21PermutingFramesPermutesTheOutput) {
   const at::Tensor order = at::tensor({2, 0, 3, 1}, at::kLong);
   for (const bool position : {false, true}) {
     const auto network = small_network(GetParam(), 4, position);
@@ -143,7 +143,7 @@ TEST_P(RelativeNetworks, GoByTheDistancesOfFramesNotTheirNumbers) {
 }
 
 // Row 23: exact, both ways.
-TEST_P(Networks, IndependentImagesAndTheVideoDoNotSeeEachOther) {
+TEST_P(Networks, Row23IndependentImagesAndTheVideoDoNotSeeEachOther) {
   const auto network = small_network(GetParam(), 3);
   wake_up(network->table);
   NoisyClips clips = noisy_clips(2, 5);
@@ -165,7 +165,7 @@ TEST_P(Networks, IndependentImagesAndTheVideoDoNotSeeEachOther) {
 }
 
 // Row 23: what an image's attention over frames gives is what it gives it alone.
-TEST(Attention, OfAnIndependentImageIsOfItselfAlone) {
+TEST(Attention, Row23OfAnIndependentImageIsOfItselfAlone) {
   const at::Tensor qkv = some_numbers({2 * 4, 6, 3 * 8}, 3);  // two clips of four frames
   NoisyClips clips;
   clips.z_BTHWC = at::zeros({2, 4, 2, 3, 1});
@@ -194,7 +194,7 @@ TEST_P(Networks, AbsentFramesAreSeenByNobody) {
 }
 
 // Row 22.
-TEST_P(Networks, OutputDependsOnEachFramesNoiseLevel) {
+TEST_P(Networks, Row22OutputDependsOnEachFramesNoiseLevel) {
   const auto network = small_network(GetParam(), 2);
   wake_up(network->table);
   NoisyClips clips = noisy_clips(1, 2);

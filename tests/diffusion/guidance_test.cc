@@ -9,7 +9,7 @@
 namespace lf {
 namespace {
 
-TEST(Guidance, AtOneIsTheConditionalAndAtZeroTheUnconditionalEstimate) {
+TEST(Guidance, Row26AtOneIsTheConditionalAndAtZeroTheUnconditionalEstimate) {
   const at::Tensor with = at::tensor({0.5, -0.25}), without = at::tensor({0.25, 0.75});
   EXPECT_TRUE(at::equal(guided(with, without, 1), with));
   EXPECT_TRUE(at::equal(guided(with, without, 0), without));
@@ -31,7 +31,7 @@ TEST(Threshold, StaticClampsAndDynamicDividesByEachClipsOwnQuantile) {
 }
 
 // Row 25.
-TEST(ReconstructionGuidance, GradientEqualsFiniteDifferences) {
+TEST(ReconstructionGuidance, Row25GradientEqualsFiniteDifferences) {
   const at::Tensor given = at::tensor({0.2, -0.7}, at::kDouble);
   const at::Tensor mix = at::tensor({0.3, -1.1, 0.8, 0.5}, at::kDouble).reshape({2, 2});
   const auto made = [&](const at::Tensor& z) { return mix.matmul(z).sin(); };

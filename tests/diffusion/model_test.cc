@@ -115,7 +115,7 @@ TEST(DiffusionModel, LastFrameWeightWeighsTheLastFrame) {
 }
 
 // Row 23: independent images beside a video make gradients steadier.
-TEST(DiffusionModel, ImagesBesideAVideoLowerTheGradientsVariance) {
+TEST(DiffusionModel, Row23ImagesBesideAVideoLowerTheGradientsVariance) {
   const auto relative_variance = [](int images) {
     const auto model = small_model(3, {str("model.diffusion.images=", images)});
     wake_up(model->parameters());
@@ -226,7 +226,7 @@ TEST(DiffusionModel, SamplesAreTheSameInAnyBatches) {
 }
 
 // Rows 25, 38, 40: given frames come back as they were, whatever the way they are heeded.
-TEST(DiffusionModel, GivenFramesComeBackUntouched) {
+TEST(DiffusionModel, Row25GivenFramesComeBackUntouched) {
   const at::Tensor given = some_clips(2, 2).x_BTHWC;
   for (const Sets& sets :
        {Sets{}, Sets{"train.recompute=true"}, Sets{"model.diffusion.sampler.given=REPLACE"},
@@ -255,7 +255,7 @@ TEST(DiffusionModel, GivenFramesComeBackUntouched) {
 }
 
 // Row 26: at 1 guidance is the class's own estimate, at 0 that of no class, bit for bit.
-TEST(DiffusionModel, GuidanceAtOneIsTheClassAndAtZeroIsNone) {
+TEST(DiffusionModel, Row26GuidanceAtOneIsTheClassAndAtZeroIsNone) {
   const auto made = [](const std::string& guidance, int64_t label) {
     const auto model = small_model(
         1, {"model.diffusion.classes=3", "model.diffusion.sampler.guidance=" + guidance});

@@ -21,7 +21,7 @@ const NoiseLevel kLevels[] = {variance_preserving(0.01),
                               {0.5, 1, 20},
                               {0.3, 0.7, 0.3}};
 
-TEST(Prediction, EveryTargetGivesTheImageBackAtEveryLevel) {
+TEST(Prediction, Row18EveryTargetGivesTheImageBackAtEveryLevel) {
   const double x = 0.37, e = -1.21;
   for (const NoiseLevel& level : kLevels) {
     const double z = level.alpha * x + level.sigma * e;
@@ -34,7 +34,7 @@ TEST(Prediction, EveryTargetGivesTheImageBackAtEveryLevel) {
 }
 
 // Row 18: one network's wrong output, read as noise, image or v, is the same image and noise.
-TEST(Prediction, NoiseImageAndVConvertIntoEachOtherExactly) {
+TEST(Prediction, Row18NoiseImageAndVConvertIntoEachOtherExactly) {
   const NoiseLevel level = variance_preserving(0.7);
   const double z = 0.9, said = 0.4;  // of the noise
   const auto image_of = [&](DiffusionConfig::Prediction kind, double output) {
@@ -50,7 +50,7 @@ TEST(Prediction, NoiseImageAndVConvertIntoEachOtherExactly) {
   EXPECT_NEAR(image_of(DiffusionConfig::VELOCITY, said - image), image, 1e-12);
 }
 
-TEST(Prediction, PreconditioningIsEdmsAndGivesUnitVariance) {
+TEST(Prediction, Row46PreconditioningIsEdmsAndGivesUnitVariance) {
   const double data = 0.5;
   for (const double sigma : {0.002, 0.5, 80.0}) {
     const Preconditioning p =
@@ -78,7 +78,7 @@ TEST(Prediction, IsFiniteWhereNothingIsLeftOfTheImage) {
 }
 
 // Row 46.
-TEST(LossWeight, MinSnrTableIsTheFixtures) {
+TEST(LossWeight, Row46MinSnrTableIsTheFixtures) {
   DiffusionConfig config;
   config.set_weight(DiffusionConfig::MIN_SNR);
   const std::pair<double, std::pair<double, double>> rows[] = {

@@ -26,7 +26,7 @@ double largest_difference(const at::Tensor& a, const at::Tensor& b) {
 }
 
 // Row 19.
-TEST(AncestralSampler, ReachesTheStatedDeviationsForEveryGamma) {
+TEST(AncestralSampler, Row19ReachesTheStatedDeviationsForEveryGamma) {
   const std::pair<double, std::pair<double, double>> rows[] = {
       {0, {0.486, 0.497}}, {0.3, {0.491, 0.498}}, {1, {0.504, 0.503}}};
   for (const auto& [gamma, expected] : rows) {
@@ -41,7 +41,7 @@ TEST(AncestralSampler, ReachesTheStatedDeviationsForEveryGamma) {
 }
 
 // Row 36: the equations as the Moving-MNIST paper prints them do not sample.
-TEST(AncestralSampler, WithThePrintedMeanMissesTheData) {
+TEST(AncestralSampler, Row19WithThePrintedMeanMissesTheData) {
   DiffusionConfig config = with(DiffusionConfig::LINEAR, SamplerConfig::ANCESTRAL, 250);
   const double right = toy_samples(config).deviation;
   config.mutable_sampler()->set_as_printed(true);
@@ -51,7 +51,7 @@ TEST(AncestralSampler, WithThePrintedMeanMissesTheData) {
 }
 
 // Row 20.
-TEST(AncestralSampler, LearnedVarianceLiesBetweenTheLeastAndTheMost) {
+TEST(AncestralSampler, Row20LearnedVarianceLiesBetweenTheLeastAndTheMost) {
   DiffusionConfig config = with(DiffusionConfig::COSINE, SamplerConfig::ANCESTRAL, 100);
   const double least = toy_samples(config).deviation;
   EXPECT_DOUBLE_EQ(toy_samples(config, 0).deviation, least);
@@ -63,14 +63,14 @@ TEST(AncestralSampler, LearnedVarianceLiesBetweenTheLeastAndTheMost) {
   EXPECT_LT(half, most);
 }
 
-TEST(AncestralSampler, CorrectorStepsBringTheDeviationNearer) {
+TEST(AncestralSampler, Row19CorrectorStepsBringTheDeviationNearer) {
   DiffusionConfig config = with(DiffusionConfig::LINEAR, SamplerConfig::ANCESTRAL, 50);
   const double plain = std::abs(toy_samples(config).deviation - 0.5);
   config.mutable_sampler()->set_corrector_steps(4);
   EXPECT_LT(std::abs(toy_samples(config).deviation - 0.5), 0.8 * plain);
 }
 
-TEST(DdimSampler, WithEtaOneHasTheAncestralStepsLeastNoise) {
+TEST(DdimSampler, Row19WithEtaOneHasTheAncestralStepsLeastNoise) {
   DiffusionConfig config = with(DiffusionConfig::LINEAR, SamplerConfig::DDIM, 100);
   config.mutable_sampler()->set_eta(1);
   const double stochastic = toy_samples(config).deviation;
@@ -79,7 +79,7 @@ TEST(DdimSampler, WithEtaOneHasTheAncestralStepsLeastNoise) {
 }
 
 // Row 19: spacing matters more than order.
-TEST(DpmSampler, ErrorsAgainstThousandStepsOfDdimAreTheStatedOnes) {
+TEST(DpmSampler, Row19ErrorsAgainstThousandStepsOfDdimAreTheStatedOnes) {
   constexpr auto TIME = SamplerConfig::TIME, LOG_SNR = SamplerConfig::LOG_SNR;
   const at::Tensor reference = toy_path(with(DiffusionConfig::LINEAR, SamplerConfig::DDIM, 1000));
   const auto error = [&](SamplerConfig::Kind kind, int steps, SamplerConfig::Spacing spacing,
@@ -98,7 +98,7 @@ TEST(DpmSampler, ErrorsAgainstThousandStepsOfDdimAreTheStatedOnes) {
 }
 
 // Row 19: Euler's errors halve with twice the steps, Heun's fall to a quarter.
-TEST(HeunSampler, ErrorsAndOrdersAreTheStatedOnes) {
+TEST(HeunSampler, Row19ErrorsAndOrdersAreTheStatedOnes) {
   const std::pair<int, std::pair<double, double>> rows[] = {
       {18, {0.0469, 0.1305}}, {36, {0.01036, 0.0661}}, {72, {0.00243, 0.0333}}};
   for (const auto& [steps, expected] : rows) {
@@ -109,7 +109,7 @@ TEST(HeunSampler, ErrorsAndOrdersAreTheStatedOnes) {
   }
 }
 
-TEST(HeunSampler, ChurnKeepsTheDistribution) {
+TEST(HeunSampler, Row19ChurnKeepsTheDistribution) {
   DiffusionConfig config = with(DiffusionConfig::EDM, SamplerConfig::HEUN, 64);
   config.mutable_sampler()->set_churn(20);
   config.mutable_sampler()->set_churn_min(0.05);
@@ -122,7 +122,7 @@ TEST(HeunSampler, ChurnKeepsTheDistribution) {
   EXPECT_NE(made.deviation, toy_samples(config).deviation);
 }
 
-TEST(EulerSampler, OnFlowsIsAStraightStep) {
+TEST(EulerSampler, Row19OnFlowsIsAStraightStep) {
   const DiffusionConfig config = with(DiffusionConfig::FLOW, SamplerConfig::EULER, 4);
   at::Tensor z = at::tensor({1.7, -0.4, 0.9}, at::kDouble);
   const NoiseSchedule schedule(config, 64);
@@ -134,7 +134,7 @@ TEST(EulerSampler, OnFlowsIsAStraightStep) {
 }
 
 // Rows 19 and 46.
-TEST(Samplers, AllReachTheDataWithAllSchedules) {
+TEST(Samplers, Row19AllReachTheDataWithAllSchedules) {
   for (const ScheduleKind& schedule : schedule_kinds()) {
     for (const SamplerKind& sampler : sampler_kinds()) {
       DiffusionConfig config = with(DiffusionConfig::LINEAR, SamplerConfig::ANCESTRAL, 200);
@@ -153,7 +153,7 @@ TEST(Samplers, AllReachTheDataWithAllSchedules) {
   }
 }
 
-TEST(Samplers, WorkFromATerminalLevelOfNoiseAlone) {
+TEST(Samplers, Row19WorkFromATerminalLevelOfNoiseAlone) {
   for (const SamplerKind& sampler : sampler_kinds()) {
     DiffusionConfig config = with(DiffusionConfig::COSINE, SamplerConfig::ANCESTRAL, 100);
     SamplerConfig::Kind kind{};
@@ -174,7 +174,7 @@ TEST(SamplerTable, HasARowForEveryKindInOrder) {
 }
 
 // Row 20: respacing keeps a subset of the table's levels, to the bit.
-TEST(SamplingLevels, RespacedLevelsAreTheTablesOwn) {
+TEST(SamplingLevels, Row20RespacedLevelsAreTheTablesOwn) {
   const DiffusionConfig config = with(DiffusionConfig::COSINE, SamplerConfig::DDIM, 7);
   const NoiseSchedule schedule(config, 32);
   const std::vector<NoiseLevel> levels = sampling_levels(config.sampler(), schedule);

@@ -22,7 +22,7 @@ DiffusionConfig table(int steps) {
 }
 
 // Row 20.
-TEST(VariationalBound, OfTheFirstStepIsFiniteAndOneOverAllGreyLevels) {
+TEST(VariationalBound, Row20OfTheFirstStepIsFiniteAndOneOverAllGreyLevels) {
   const NoiseSchedule schedule(table(100), 32);
   const VariationalSteps steps = variational_steps(schedule, {0}, {1, 1}, at::kCPU);
   const at::Tensor levels = at::arange(256, at::kFloat).div(127.5).sub(1).reshape({1, 256});
@@ -33,7 +33,7 @@ TEST(VariationalBound, OfTheFirstStepIsFiniteAndOneOverAllGreyLevels) {
   }
 }
 
-TEST(VariationalBound, OfATrueEstimateWithTheLeastVarianceIsNothing) {
+TEST(VariationalBound, Row20OfATrueEstimateWithTheLeastVarianceIsNothing) {
   const NoiseSchedule schedule(table(100), 32);
   const VariationalSteps steps = variational_steps(schedule, {5, 60, 99}, {3, 1}, at::kCPU);
   const at::Tensor x = at::full({3, 4}, 0.3F);
@@ -49,7 +49,7 @@ TEST(VariationalBound, OfATrueEstimateWithTheLeastVarianceIsNothing) {
   EXPECT_NEAR(bits[1][0].item<double>(), nats / std::log(2.0), 1e-5 * nats + 1e-7);
 }
 
-TEST(VariationalBound, OfAWholeChainFallsWithABetterEstimate) {
+TEST(VariationalBound, Row20OfAWholeChainFallsWithABetterEstimate) {
   const NoiseSchedule schedule(table(50), 32);
   at::Tensor x = at::zeros({8, 32});
   uniform({1, Purpose::kGenerated, 0, 0, 0}, 0, 256, x.mutable_data_ptr<float>());
