@@ -26,7 +26,7 @@ def images():
     learn_judge()
     run = learn("diffusion", configs / "common.pbtxt", "image", 51200, [
         "model.unet={ width: 32 multipliers: [1, 2, 2] blocks: 1 attention: [8] heads: 4 scale_shift: true }",
-        *DIFFUSION, "train.validation_images=12800"])
+        *DIFFUSION, "train.batch=16", "train.validation_images=12800"])
     check_falling(run)
     execute(ranks(2) + [program, "sample", "--run", run, "--count", HELD_OUT, "--out", here / "made.npy"],
             seconds=1800)
