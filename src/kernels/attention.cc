@@ -42,8 +42,8 @@ constexpr int64_t kKeptWidth = 64;
 // tokens it takes eight times as long).
 constexpr int64_t kFewTokens = 64;
 
-// From here on its backward in bfloat16 is faster than in single precision (measured on AVX-512 with
-// bfloat16 products: at 64 tokens it takes three to six times as long, at 256 about twice).
+// From here on its backward in bfloat16 is faster than in single precision (measured on AVX-512
+// with bfloat16 products: at 64 tokens it takes three to six times as long, at 256 about twice).
 constexpr int64_t kHalfTokens = 1024;
 
 // A task over tensors, which it keeps alive.
