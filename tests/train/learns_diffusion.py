@@ -45,7 +45,8 @@ def moving_digits():
                              "source.generated.digits=1"])
     run = learn("predict", config, "moving", 7200, [
         "model.unet3d.dim=16", "model.unet3d.multipliers=1,2,4", "model.diffusion.images=0",
-        f"model.diffusion.given={given}", *DIFFUSION, "train.batch=4", "train.validation_images=1800",
+        f"model.diffusion.given={given}", *DIFFUSION, "train.batch=4", "train.accumulation=1",
+        "train.validation_images=1800",
         "train.validation_clips=256",
         "train.optimizer.warmup_images=1000", "train.optimizer.schedule=COSINE",
         "train.ema.half_life_images=1600"])
