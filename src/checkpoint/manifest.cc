@@ -317,6 +317,7 @@ std::string commit_checkpoint(FileSystem& files, const std::string& run_folder,
   // the newer life counts nothing that an older one publishes after it began (retention.h).
   files.rename(hidden_folder, path);
   files.sync_folder(folder);
+  life.check(files);  // a process that was stopped here may go on long after newer lives have
   files.remove_tree(replaced);
   publish_file(files, run_folder + "/latest", "checkpoints/" + name + "\n");
   return path;

@@ -157,7 +157,8 @@ TEST(Life, WhatSlipsThroughTheLastWindowIsNotOfTheHistory) {
       expect_state(run + "/checkpoints/img-000000000200", 200);
       EXPECT_EQ(choose_checkpoint(disk(), run)->manifest.life(), 2);
     } else {
-      save(files, run, 200, older);
+      error_of(Code::kUsage, [&] { save(files, run, 200, older); });
+      EXPECT_EQ(read_file(disk(), run + "/latest", 100), "checkpoints/img-000000000100\n");
       EXPECT_EQ(list_checkpoints(disk(), run, Depth::kQuick).at(0).standing, Standing::kStray);
       EXPECT_EQ(choose_checkpoint(disk(), run)->images, 100);
       // The newer life's own checkpoint of that position replaces the stray.
@@ -165,6 +166,28 @@ TEST(Life, WhatSlipsThroughTheLastWindowIsNotOfTheHistory) {
       EXPECT_EQ(choose_checkpoint(disk(), run)->images, 200);
     }
   }
+}
+
+// A process is stopped when its checkpoint is published but not yet called the latest, and goes on
+// when a newer life, which began from there, has published the next.
+TEST(Life, WhoeverSleptWhileItPublishedDoesNotTurnTheLatestBack) {
+  const std::string run = fresh_folder();
+  const Life older = Life::claim(disk(), run, {});
+  save(disk(), run, 100, older);
+  bool renamed = false;
+  std::optional<Life> newer;
+  FaultyFileSystem files([&](const FileOperation& operation) {
+    if (renamed && !newer && operation.kind == "sync_folder") {
+      newer = Life::claim(disk(), run, {});
+      newer->resumed_from(disk(), choose_checkpoint(disk(), run)->images);
+      save(disk(), run, 300, *newer);
+    }
+    renamed |= operation.kind == "rename" && operation.path.ends_with("img-000000000200");
+    return true;
+  });
+  error_of(Code::kUsage, [&] { save(files, run, 200, older); });
+  EXPECT_EQ(read_file(disk(), run + "/latest", 100), "checkpoints/img-000000000300\n");
+  EXPECT_EQ(choose_checkpoint(disk(), run)->images, 300);
 }
 
 TEST(Life, StraysAloneMeanARunFromScratch) {
