@@ -22,6 +22,7 @@
 #include "kernels/chunk_sums.h"
 #include "kernels/device_forms.h"
 #include "kernels/dispatch.h"
+#include "kernels/long_attention.h"
 #include "kernels/work.h"
 
 namespace lf {
@@ -308,6 +309,8 @@ Tensor attend_fused(const Tensor& q, const Tensor& k, const Tensor& v, const Ten
 Tensor attend(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& bias,
               std::optional<double> scale) {
   const int64_t tokens = q.size(-2);
+  const double factor = scale.value_or(1 / std::sqrt(static_cast<double>(q.size(-1))));
+  if (!bias.defined() && takes_long_attention(q, k, v)) return long_attention(q, k, v, factor);
   if (q.is_cuda() || tokens >= kHalfTokens || (tokens >= kFewTokens && !wants_bfloat16(v))) {
     return attend_fused(q, k, v, bias, scale);
   }
@@ -316,7 +319,6 @@ Tensor attend(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& b
     return attend_fused(q.to(at::kFloat), k.to(at::kFloat), v.to(at::kFloat), bias, scale)
         .to(at::kBFloat16);
   }
-  const double factor = scale.value_or(1 / std::sqrt(static_cast<double>(q.size(-1))));
   Tensor logits = at::matmul(q * factor, k.transpose(-2, -1));
   if (bias.defined()) logits = logits + bias;
   return at::matmul(at::softmax(logits, -1).to(v.scalar_type()), v);

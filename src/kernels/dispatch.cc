@@ -38,6 +38,8 @@ const std::vector<OperationRow>& operation_table() {
       {"few_rows", "linear map of 4 to 64 rows, as sampling makes them one token at a time", true,
        false},
       {"convolution", "3x3 convolution with a quarter of the multiplications", true, false},
+      {"long_attention", "softmax(q k^T) v of at least 64 tokens and four times a head of up to 64",
+       true, false},
   };
   return table;
 }

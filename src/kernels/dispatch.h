@@ -24,6 +24,7 @@ enum class Operation {
   kLinearAttention,
   kFewRows,
   kConvolution,
+  kLongAttention,
 };
 
 struct OperationRow {

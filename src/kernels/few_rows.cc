@@ -21,14 +21,7 @@ struct FewRows {
   const float *x, *weight, *bias;
   float *turned, *made, *y;  // [depth][row], [features][row], [rows, features]
 
-  LF_INLINE TileMap map() const {
-    TileMap map{};
-    for (int64_t lane = 0; lane < kLanes; ++lane) map.lane_row[lane] = lane;
-    map.lanes = map.stride = map.step_rows = kLanes;
-    map.steps = padded(rows) / kLanes;
-    map.end = rows;
-    return map;
-  }
+  LF_INLINE TileMap map() const { return consecutive(0, rows); }
   LF_INLINE int64_t row() const { return tile_row(padded(rows)); }
 };
 

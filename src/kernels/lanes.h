@@ -105,6 +105,21 @@ LF_INLINE Lanes exponential(Lanes x) {
   return x < all(-87.3F) ? Lanes{} : p * power;
 }
 
+// 2^x within 2e-7 of it for x up to 127; 2^-126 below that, no less.
+LF_INLINE Lanes power_of_two(Lanes x) {
+  constexpr float kRound = 12582912.0F;  // as above
+  const Lanes within = larger(x, all(-126.0F));
+  const Lanes shifted = within + kRound;
+  const Lanes r = within - (shifted - kRound);
+  Lanes p = all(0.00132764718F);  // the polynomial of least relative error on [-1/2, 1/2]
+  p = p * r + 0.00967554133F;
+  p = p * r + 0.0555071327F;
+  p = p * r + 0.240221197F;
+  p = p * r + 0.693146967F;
+  p = p * r + 1.00000007F;
+  return p * lanes_of((bits_of(shifted) << 23) + bits_of(all(1.0F)));
+}
+
 LF_INLINE Lanes sigmoid(Lanes x) { return 1.0F / (1.0F + exponential(-x)); }
 
 // The exact GELU, x * Phi(x), and its slope. Phi through the error function as Abramowitz and

@@ -17,11 +17,7 @@ LF_INLINE Span span_of(const LinearAttentionTask& task, int64_t frame, int64_t b
   span.places = std::min(kBlock, task.places - span.first);
   span.columns = padded(span.places);
   span.row = tile_row(span.columns);
-  const int64_t begin = frame * task.places + span.first;
-  for (int64_t lane = 0; lane < kLanes; ++lane) span.map.lane_row[lane] = begin + lane;
-  span.map.lanes = span.map.stride = span.map.step_rows = kLanes;
-  span.map.steps = span.columns / kLanes;
-  span.map.end = begin + span.places;
+  span.map = consecutive(frame * task.places + span.first, span.places);
   return span;
 }
 

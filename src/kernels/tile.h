@@ -30,6 +30,16 @@ struct TileMap {
   }
 };
 
+// Rows that follow each other, from `first` on.
+LF_INLINE TileMap consecutive(int64_t first, int64_t rows) {
+  TileMap map{};
+  for (int64_t lane = 0; lane < kLanes; ++lane) map.lane_row[lane] = first + lane;
+  map.lanes = map.stride = map.step_rows = kLanes;
+  map.steps = (rows + kLanes - 1) / kLanes;
+  map.end = first + rows;
+  return map;
+}
+
 // Features' rows of a tile are this far apart: not a power of two, which would crowd the cache.
 LF_INLINE int64_t tile_row(int64_t columns) { return columns + kLanes; }
 LF_INLINE int64_t padded(int64_t width) { return (width + kLanes - 1) / kLanes * kLanes; }

@@ -133,15 +133,17 @@ at::Tensor run_block(const NetworkBlock& block, const Tensors& weights, const at
 }
 
 at::Tensor attend_in_images(const at::Tensor& qkv, int64_t heads) {
-  const at::Tensor split =
-      qkv.reshape({qkv.size(0), qkv.size(1), 3, heads, -1}).permute({2, 0, 3, 1, 4});
+  const std::vector<at::Tensor> split =
+      qkv.reshape({qkv.size(0), qkv.size(1), 3, heads, -1}).permute({2, 0, 3, 1, 4}).unbind();
   return attend(split[0], split[1], split[2], {}).transpose(1, 2).flatten(2);
 }
 
 at::Tensor attend_over_frames(const at::Tensor& qkv, int64_t heads, const FrameContext& context) {
   const int64_t frames = context.frames, places = qkv.size(1);
-  const at::Tensor split = qkv.reshape({qkv.size(0) / frames, frames, places, 3, heads, -1})
-                               .permute({3, 0, 2, 4, 1, 5});  // [3, B, H*W, heads, T, width]
+  const std::vector<at::Tensor> split =
+      qkv.reshape({qkv.size(0) / frames, frames, places, 3, heads, -1})
+          .permute({3, 0, 2, 4, 1, 5})
+          .unbind();  // [B, H*W, heads, T, width] each
   at::Tensor q = split[0], k = split[1];
   if (context.angles.defined()) {
     q = rotated(q, context.angles);

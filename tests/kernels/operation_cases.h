@@ -77,6 +77,21 @@ inline Case attention_case(std::mt19937& luck, bool fixed) {
 inline Case any_attention(std::mt19937& luck) { return attention_case(luck, false); }
 inline Case full_attention(std::mt19937& luck) { return attention_case(luck, true); }
 
+// Long sequences of narrow heads, no multiple of a block.
+inline Case any_long_attention(std::mt19937& luck) {
+  const int64_t clips = between(luck, 1, 2), heads = between(luck, 1, 3),
+                width = between(luck, 1, 64),
+                tokens = between(luck, std::max<int64_t>(64, 4 * width), 500);
+  const at::Tensor rows = weight({clips, tokens, 3, heads, width});
+  const double scale = coin(luck) ? 1 : 0.2;
+  return {lf::str("long attention ", clips, "x", tokens, ", ", heads, " heads of ", width),
+          {rows},
+          [=] {
+            const at::Tensor parts = rows.permute({2, 0, 3, 1, 4});
+            return attend(parts[0], parts[1], parts[2], {}, scale);
+          }};
+}
+
 inline Case feed_forward_case(std::mt19937& luck, bool fixed) {
   const int64_t width = between(luck, 3, 70), hidden = between(luck, 1, 90);
   const int64_t rows = between(luck, 1, 400);

@@ -1,5 +1,7 @@
 // The halves of transformers' layers and the position generator.
 #include <ATen/ops/arange.h>
+#include <ATen/ops/matmul.h>
+#include <ATen/ops/softmax.h>
 
 #include "operation_cases.h"
 
@@ -31,6 +33,27 @@ TEST(AttentionKernel, TakesLongSequences) {
 }
 
 // What a masked token holds cannot be seen, not even in the last bit.
+TEST(LongAttentionKernel, EqualsItsReference) { expect_equals_reference(any_long_attention, 15); }
+TEST(LongAttentionKernel, HasTheSameBitsOnAnyNumberOfThreads) {
+  expect_equal_bits(any_long_attention);
+}
+TEST(LongAttentionKernel, IsNoWorseThanAutocast) {
+  expect_no_worse_than_autocast(any_long_attention, 20);
+}
+TEST(LongAttentionKernel, KeepsWhatIsNotFinite) {
+  expect_keeps_what_is_not_finite(any_long_attention);
+}
+
+// Scores far from zero: a block of keys may hold nothing that counts beside the next one's.
+TEST(LongAttentionKernel, TakesScoresOfAnySize) {
+  luck_of(11);
+  const at::Tensor q = normal({1, 2, 300, 8}) * 20, k = normal(q.sizes()) * 20,
+                   v = normal(q.sizes());
+  const at::Tensor scores = at::matmul(q.to(at::kDouble), k.to(at::kDouble).mT());
+  const at::Tensor truth = at::matmul(at::softmax(scores, -1), v.to(at::kDouble));
+  EXPECT_LT(gap(attend(q, k, v, {}, 1.0), truth), 1e-3);
+}
+
 TEST(AttentionKernel, MaskedTokensLeaveNoTrace) {
   at::manual_seed(4);
   const int64_t tokens = 7, width = 24;

@@ -1,0 +1,15 @@
+// softmax(scale q k^T) v of long sequences of narrow heads on CPU, where products of so little
+// depth leave LibTorch's fused kernel waiting; without a table of weights. Called by attend() of
+// attention.h, whose other ways are its reference.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+namespace lf {
+
+// Whether queries, keys and values [..., tokens, width] are of the kind this is faster for.
+bool takes_long_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v);
+at::Tensor long_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                          double scale);
+
+}  // namespace lf

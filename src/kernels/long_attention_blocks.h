@@ -1,0 +1,28 @@
+// Attention of long sequences on CPU: plain pointers, a block of queries against a block of keys at
+// a time, so that no score leaves a core's first cache. Scores lie keys first: softmax and its sums
+// run down the lanes, a query each, and are corrected where a later key scores higher. Backward
+// makes the weights again from the logarithm of their sum. Called by long_attention.cc.
+#pragma once
+
+#include <cstdint>
+
+namespace lf {
+
+struct LongAttentionTask {
+  int64_t sequences, tokens, width;
+  float scale;
+  const float *query, *key, *value;  // [sequences, tokens, width], as all below
+  float* mixed;                      // what forward makes and backward needs
+  float* logs;                       // [sequences, logs_row()]: log2 of what weights add up to
+  const float* slope;                // of `mixed`
+  float *query_slope, *key_slope, *value_slope;
+
+  int64_t blocks() const;  // of queries, a sequence
+  int64_t logs_row() const;
+  int64_t flops() const { return 4 * sequences * tokens * tokens * width; }  // forward
+};
+
+void long_attention_block(const LongAttentionTask& task, int64_t sequence, int64_t block);
+void long_attention_back(const LongAttentionTask& task, int64_t sequence);
+
+}  // namespace lf
