@@ -1,6 +1,7 @@
 #include "kernels/convolution.h"
 
 #include <ATen/cpu/Utils.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/conv2d.h>
 #include <ATen/ops/empty.h>
@@ -22,15 +23,15 @@ using Tensors = std::vector<Tensor>;
 
 constexpr int64_t kFewestChannels = 8;
 
-// [O, C, 3, 3] to the sums [kSums][rows][row of the other].
-Tensor sums_of(const Tensor& weight, bool turned) {
-  const Tensor plain = plain_weight(weight);
-  const Tensor apart = turned ? plain.permute({2, 3, 0, 1}) : plain.permute({2, 3, 1, 0});
-  const int64_t wide = ConvolutionTask::row(apart.size(3));
-  const Tensor nine = wide == apart.size(3)
-                          ? apart.contiguous()
-                          : at::constant_pad_nd(apart.contiguous(), {0, wide - apart.size(3)});
-  const int64_t size = nine.size(2) * wide;
+// [O, taps * C, 3, 3] to the sums [kSums][taps][rows][row of the other].
+Tensor sums_of(const Tensor& weight, int64_t taps, bool turned) {
+  const Tensor plain = plain_weight(weight).unflatten(1, {taps, -1});  // [O, taps, C, 3, 3]
+  const Tensor apart =
+      (turned ? plain.permute({3, 4, 1, 0, 2}) : plain.permute({3, 4, 1, 2, 0})).contiguous();
+  const int64_t wide = ConvolutionTask::row(apart.size(4));
+  const Tensor nine =
+      wide == apart.size(4) ? apart : at::constant_pad_nd(apart, {0, wide - apart.size(4)});
+  const int64_t size = taps * nine.size(3) * wide;
   Tensor sums = at::empty({kSums, size}, at::kFloat);
   filter_sums(nine.const_data_ptr<float>(), size, sums.mutable_data_ptr<float>());
   return sums;
@@ -40,9 +41,11 @@ Tensor channels_last(const Tensor& images) {
   return images.contiguous(at::MemoryFormat::ChannelsLast);
 }
 
-ConvolutionTask task_of(const Tensor& images, const Tensor& weight) {
+ConvolutionTask task_of(const Tensor& images, const Tensor& weight, int64_t frames) {
   ConvolutionTask task{};
-  task.images = images.size(0);
+  task.taps = weight.size(1) / images.size(1);
+  task.frames = task.taps > 1 ? frames : 1;
+  task.clips = images.size(0) / task.frames;
   task.height = images.size(2);
   task.width = images.size(3);
   task.in = images.size(1);
@@ -52,11 +55,11 @@ ConvolutionTask task_of(const Tensor& images, const Tensor& weight) {
   return task;
 }
 
-Tensor forward_of(const Tensor& images, const Tensor& weight, const Tensor& bias) {
-  ConvolutionTask task = task_of(images, weight);
+Tensor forward_of(const Tensor& images, int64_t frames, const Tensor& weight, const Tensor& bias) {
+  ConvolutionTask task = task_of(images, weight, frames);
   LF_RECORD_WORK("convolution", task.flops());
-  const Tensor sums = sums_of(weight, false), shift = plain_weight(bias);
-  Tensor y = at::empty({task.images, task.out, task.height, task.width},
+  const Tensor sums = sums_of(weight, task.taps, false), shift = plain_weight(bias);
+  Tensor y = at::empty({images.size(0), task.out, task.height, task.width},
                        images.options().memory_format(at::MemoryFormat::ChannelsLast));
   task.filters = sums.const_data_ptr<float>();
   task.bias = data_or_null(shift);
@@ -69,16 +72,17 @@ Tensor forward_of(const Tensor& images, const Tensor& weight, const Tensor& bias
 class Convolution : public torch::autograd::Function<Convolution> {
  public:
   static Tensor forward(torch::autograd::AutogradContext* context, const Tensor& images,
-                        const Tensor& weight, const Maybe& bias) {
+                        int64_t frames, const Tensor& weight, const Maybe& bias) {
     context->saved_data["bias"] = bias && bias->defined();
+    context->saved_data["frames"] = frames;
     context->save_for_backward({images, weight});
-    return forward_of(images, weight, bias.value_or(Tensor()));
+    return forward_of(images, frames, weight, bias.value_or(Tensor()));
   }
 
   static Tensors backward(torch::autograd::AutogradContext* context, const Tensors& gradients) {
     const Tensors saved = context->get_saved_variables();
     const Tensor &images = saved[0], &weight = saved[1];
-    ConvolutionTask task = task_of(images, weight);
+    ConvolutionTask task = task_of(images, weight, context->saved_data["frames"].toInt());
     const bool wanted = context->needs_input_grad(0);
     LF_RECORD_WORK("convolution_backward", (wanted ? 2 : 1) * task.flops());
     const Tensor dy = channels_last(gradients[0].to(images.scalar_type()));
@@ -87,7 +91,7 @@ class Convolution : public torch::autograd::Function<Convolution> {
     if (wanted) {
       dx = at::empty_like(images);
       single = task.half ? at::empty_like(images, at::kFloat) : dx;
-      turned = sums_of(weight, true);
+      turned = sums_of(weight, task.taps, true);
       task.dx = dx.mutable_data_ptr();
       task.dx_single = single.mutable_data_ptr<float>();
       task.filters_turned = turned.const_data_ptr<float>();
@@ -97,11 +101,13 @@ class Convolution : public torch::autograd::Function<Convolution> {
     over_threads(task.chunks(), Operands::kSingle,
                  [&](int64_t chunk) { convolution_chunk_back(task, chunk); });
     const int64_t wide = ConvolutionTask::row(task.out);
-    const Tensor nine = at::empty({3, 3, task.in, wide}, at::kFloat);
-    filter_sums_back(task.sums, task.chunks(), task.sums_size(), task.in * wide,
+    const Tensor nine = at::empty({3, 3, weight.size(1), wide}, at::kFloat);
+    filter_sums_back(task.sums, task.chunks(), task.sums_size(), task.filter_size(),
                      nine.mutable_data_ptr<float>());
     return {
-        dx, nine.slice(3, 0, task.out).permute({3, 2, 0, 1}).contiguous(),
+        dx,
+        {},
+        nine.slice(3, 0, task.out).permute({3, 2, 0, 1}).contiguous(),
         context->saved_data["bias"].toBool() ? sums.plain(task.bias_sums(), task.out) : Tensor()};
   }
 };
@@ -114,21 +120,32 @@ bool faster(const Tensor& images) {
 
 }  // namespace
 
-Tensor convolution_reference(const Tensor& images, const Tensor& weight, const Tensor& bias) {
-  return at::conv2d(images, weight, bias.defined() ? Maybe(bias) : Maybe(), 1, 1);
+Tensor with_neighbours(const Tensor& images, int64_t frames) {
+  const Tensor x_BTHWC = images.permute({0, 2, 3, 1}).unflatten(0, {-1, frames});
+  const Tensor padded = at::constant_pad_nd(x_BTHWC, {0, 0, 0, 0, 0, 0, 1, 1});
+  return at::cat({padded.slice(1, 0, frames), x_BTHWC, padded.slice(1, 2)}, -1)
+      .flatten(0, 1)
+      .permute({0, 3, 1, 2});
 }
 
-Tensor convolution(const Tensor& images, const Tensor& weight, const Tensor& bias) {
-  LF_CHECK(images.dim() == 4 && weight.dim() == 4 && weight.size(1) == images.size(1) &&
-               weight.size(2) == 3 && weight.size(3) == 3,
+Tensor convolution_reference(const Tensor& images, const Tensor& weight, const Tensor& bias,
+                             int64_t frames) {
+  const Tensor x = weight.size(1) == images.size(1) ? images : with_neighbours(images, frames);
+  return at::conv2d(x, weight, bias.defined() ? Maybe(bias) : Maybe(), 1, 1);
+}
+
+Tensor convolution(const Tensor& images, const Tensor& weight, const Tensor& bias, int64_t frames) {
+  LF_CHECK(images.dim() == 4 && weight.dim() == 4 && weight.size(2) == 3 && weight.size(3) == 3 &&
+               (weight.size(1) == images.size(1) ||
+                (weight.size(1) == 3 * images.size(1) && images.size(0) % frames == 0)),
            "a convolution whose filters do not fit its images");
   if (!fused(Operation::kConvolution, images) || images.numel() == 0 || !faster(images) ||
-      std::min(weight.size(0), weight.size(1)) < kFewestChannels) {
-    return convolution_reference(images, weight, bias);
+      std::min(weight.size(0), images.size(1)) < kFewestChannels) {
+    return convolution_reference(images, weight, bias, frames);
   }
   const Tensor x = channels_last(images);
-  if (wants_gradient({x, weight, bias})) return Convolution::apply(x, weight, Maybe(bias));
-  return forward_of(x, weight, bias);
+  if (wants_gradient({x, weight, bias})) return Convolution::apply(x, frames, weight, Maybe(bias));
+  return forward_of(x, frames, weight, bias);
 }
 
 }  // namespace lf

@@ -8,11 +8,18 @@
 namespace lf {
 
 // images [N, C, H, W] in channels-last memory, weight [O, C, 3, 3], bias [O] or undefined, zeros
-// beyond the border. The fused form is for 8 channels or more on both sides; it multiplies in
-// single precision, and takes images in bfloat16 where this CPU has no faster way for them.
-// Anything else is LibTorch's. It gives no gradients of gradients.
-at::Tensor convolution(const at::Tensor& images, const at::Tensor& weight, const at::Tensor& bias);
+// beyond the border. Or weight [O, 3C, 3, 3], over space and time: then images are clips of
+// `frames`, each seen with_neighbours(). The fused form is for 8 channels or more on both sides; it
+// multiplies in single precision, and takes images in bfloat16 where this CPU has no faster way for
+// them. Anything else is LibTorch's. It gives no gradients of gradients.
+at::Tensor convolution(const at::Tensor& images, const at::Tensor& weight, const at::Tensor& bias,
+                       int64_t frames = 1);
 at::Tensor convolution_reference(const at::Tensor& images, const at::Tensor& weight,
-                                 const at::Tensor& bias);
+                                 const at::Tensor& bias, int64_t frames = 1);
+
+// Images [B*T, C, H, W] with the channels of the frame before and of the frame after, zeros where
+// there is none: [B*T, 3C, H, W], the earliest first. A convolution of these is one over space and
+// time, in the form that processors are fastest at.
+at::Tensor with_neighbours(const at::Tensor& images, int64_t frames);
 
 }  // namespace lf

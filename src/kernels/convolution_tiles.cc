@@ -72,24 +72,36 @@ LF_INLINE void filter_sums_of_back(const Lanes* u, int64_t step, Lanes* out, int
   out[2 * to] = (q - p) * (1.0F / 6) + last;
 }
 
-// Memory of a strip's matrices of [tiles][row]: a line between them, which would crowd the cache
-// otherwise.
+// Memory of a strip's matrices of [frames * tiles][row]: a line between them, which would crowd the
+// cache otherwise, and tiles of zeros before the first frame and after the last where convolutions
+// reach over time.
 struct Sums {
-  float* data;
-  int64_t row, apart;
-  LF_INLINE Sums(Scratch& scratch, int64_t tiles, int64_t row_)
-      : row(row_), apart(tiles * row_ + kLanes) {
-    data = scratch.take<float>(kSums * apart);
+  float *memory, *data;  // `data`: of the first frame
+  int64_t row, apart, around;
+  LF_INLINE Sums(Scratch& scratch, const ConvolutionTask& task, int64_t row_)
+      : row(row_), around(task.taps / 2 * task.strip() * row_) {
+    apart = task.frames * task.strip() * row + 2 * around + kLanes;
+    memory = scratch.take<float>(kSums * apart);
+    data = memory + around;
   }
   LF_INLINE float* of(int64_t which) const { return data + which * apart; }
+  // Zeros around `used` numbers of each matrix.
+  LF_INLINE void clear_around(int64_t used) const {
+    for (int64_t i = 0; around > 0 && i < kSums; ++i) {
+      std::fill(of(i) - around, of(i), 0.0F);
+      std::fill(of(i) + used, of(i) + used + around, 0.0F);
+    }
+  }
 };
 
 // Where the places of a tile lie, `side` x `side` of them from `before` places above and left of
 // it; `beyond` for those outside of the image.
 template <typename Pointer>
-LF_INLINE void places(const ConvolutionTask& task, int64_t tile, Pointer images, int64_t channels,
-                      int64_t before, int64_t side, Pointer beyond, Pointer* out) {
-  const int64_t image = tile / task.of_image(), within = tile % task.of_image();
+LF_INLINE void places(const ConvolutionTask& task, int64_t frame, int64_t tile, Pointer images,
+                      int64_t channels, int64_t before, int64_t side, Pointer beyond,
+                      Pointer* out) {
+  const int64_t image = tile / task.of_image() * task.frames + frame;
+  const int64_t within = tile % task.of_image();
   const int64_t top = within / task.across() * kTile - before,
                 left = within % task.across() * kTile - before;
   const Pointer first = images + image * task.height * task.width * channels;
@@ -102,16 +114,23 @@ LF_INLINE void places(const ConvolutionTask& task, int64_t tile, Pointer images,
   }
 }
 
-// A strip of tiles: `begin` ... `begin` + `count`.
+// A strip of tiles, `begin` ... `begin` + `count`, in all frames: frame by frame.
 template <typename X>
 struct Strip {
   const ConvolutionTask& task;
   int64_t begin, count;
 
+  LF_INLINE int64_t rows() const { return task.frames * count; }
+  template <typename Pointer>
+  LF_INLINE void places_of(int64_t row, Pointer images, int64_t channels, int64_t before,
+                           int64_t side, Pointer beyond, Pointer* out) const {
+    places(task, row / count, begin + row % count, images, channels, before, side, beyond, out);
+  }
+
   LF_INLINE void image(const X* zeros, const Sums& sums) const {
     const X* at[kSums];
-    for (int64_t tile = 0; tile < count; ++tile) {
-      places(task, begin + tile, static_cast<const X*>(task.x), task.in, 1, kSide, zeros, at);
+    for (int64_t tile = 0; tile < rows(); ++tile) {
+      places_of(tile, static_cast<const X*>(task.x), task.in, 1, kSide, zeros, at);
       for (int64_t c = 0; c < task.in; c += kLanes) {
         const int64_t lanes = std::min(kLanes, task.in - c);
         Lanes part[kSums];
@@ -135,8 +154,8 @@ struct Strip {
   // The slopes of image()'s sums to those of the image, added.
   LF_INLINE void image_back(const Sums& sums, float* nowhere) const {
     float* at[kSums];
-    for (int64_t tile = 0; tile < count; ++tile) {
-      places(task, begin + tile, task.dx_single, task.in, 1, kSide, nowhere, at);
+    for (int64_t tile = 0; tile < rows(); ++tile) {
+      places_of(tile, task.dx_single, task.in, 1, kSide, nowhere, at);
       for (int64_t c = 0; c < task.in; c += kLanes) {
         const int64_t lanes = std::min(kLanes, task.in - c);
         const float* from = sums.data + tile * sums.row + c;
@@ -163,8 +182,8 @@ struct Strip {
   // Products to results.
   LF_INLINE void result(const Sums& sums, X* nowhere) const {
     X* at[kTile * kTile];
-    for (int64_t tile = 0; tile < count; ++tile) {
-      places(task, begin + tile, static_cast<X*>(task.y), task.out, 0, kTile, nowhere, at);
+    for (int64_t tile = 0; tile < rows(); ++tile) {
+      places_of(tile, static_cast<X*>(task.y), task.out, 0, kTile, nowhere, at);
       for (int64_t c = 0; c < task.out; c += kLanes) {
         const int64_t lanes = std::min(kLanes, task.out - c);
         const Lanes bias = task.bias != nullptr ? load(task.bias + c, lanes) : Lanes{};
@@ -189,8 +208,8 @@ struct Strip {
   // The slopes of results to those of the products, and their sums to `bias`.
   LF_INLINE void result_back(const X* zeros, const Sums& sums, float* bias) const {
     const X* at[kTile * kTile];
-    for (int64_t tile = 0; tile < count; ++tile) {
-      places(task, begin + tile, static_cast<const X*>(task.dy), task.out, 0, kTile, zeros, at);
+    for (int64_t tile = 0; tile < rows(); ++tile) {
+      places_of(tile, static_cast<const X*>(task.dy), task.out, 0, kTile, zeros, at);
       for (int64_t c = 0; c < task.out; c += kLanes) {
         const int64_t lanes = std::min(kLanes, task.out - c);
         Lanes part[kSide * kTile];
@@ -213,6 +232,39 @@ struct Strip {
   }
 };
 
+// The products of one of the kSums. A result's frame comes from the one before, itself and the one
+// after, tap by tap; slopes go the other way.
+struct Taps {
+  const ConvolutionTask& task;
+  int64_t count, rows;
+
+  // How far from a frame the one lies that a tap looks at, in a matrix of such rows.
+  LF_INLINE int64_t offset(int64_t tap, int64_t row) const {
+    return (tap - task.taps / 2) * count * row;
+  }
+  LF_INLINE void forward(const float* image, int64_t in, const float* filters, int64_t out,
+                         float* products) const {
+    for (int64_t tap = 0; tap < task.taps; ++tap) {
+      multiply(Operands::kSingle, {image + offset(tap, in), in},
+               {filters + tap * task.in * out, out}, {rows, out, task.in, products, out, tap > 0});
+    }
+  }
+  LF_INLINE void filters_back(const float* image, int64_t in, const float* slopes, int64_t out,
+                              float* sums, bool add) const {
+    for (int64_t tap = 0; tap < task.taps; ++tap) {
+      multiply(Operands::kSingle, {image + offset(tap, in), 1, in}, {slopes, out},
+               {task.in, out, rows, sums + tap * task.in * out, out, add});
+    }
+  }
+  LF_INLINE void image_back(const float* slopes, int64_t out, const float* turned, int64_t in,
+                            float* image) const {
+    for (int64_t tap = 0; tap < task.taps; ++tap) {
+      multiply(Operands::kSingle, {slopes - offset(tap, out), out},
+               {turned + tap * task.out * in, in}, {rows, in, task.out, image, in, tap > 0});
+    }
+  }
+};
+
 LF_INLINE float* zeroed(Scratch& scratch, int64_t count) {
   auto* out = scratch.take<float>(count);
   std::fill(out, out + count, 0.0F);
@@ -228,27 +280,31 @@ struct Forward {
     const Strip<X> strip{task, begin, std::min(task.strip(), task.tiles() - begin)};
     const float* zeros = zeroed(scratch, in);
     auto* nowhere = scratch.take<X>(out);
-    const Sums image(scratch, task.strip(), in), products(scratch, task.strip(), out);
+    const Sums image(scratch, task, in), products(scratch, task, out);
     strip.image(reinterpret_cast<const X*>(zeros), image);
+    image.clear_around(strip.rows() * in);
+    const Taps taps{task, strip.count, strip.rows()};
     for (int64_t i = 0; i < kSums; ++i) {
-      multiply(Operands::kSingle, {image.of(i), in}, {task.filters + i * task.in * out, out},
-               {strip.count, out, task.in, products.of(i), out, false});
+      taps.forward(image.of(i), in, task.filters + i * task.filter_size(), out, products.of(i));
     }
     strip.result(products, nowhere);
   }
 };
 
-// The slopes of the images `first` ... `last` begin as zero, and end in what they are kept in.
+// The slopes of the clips `first` ... `last` begin as zero, and end in what they are kept in.
+LF_INLINE int64_t clip_size(const ConvolutionTask& task) {
+  return task.frames * task.height * task.width * task.in;
+}
 LF_INLINE void begin_slopes(const ConvolutionTask& task, int64_t first, int64_t last) {
-  const int64_t image = task.height * task.width * task.in;
-  std::fill(task.dx_single + first * image, task.dx_single + last * image, 0.0F);
+  std::fill(task.dx_single + first * clip_size(task), task.dx_single + last * clip_size(task),
+            0.0F);
 }
 template <typename X>
 LF_INLINE void end_slopes(const ConvolutionTask& task, int64_t first, int64_t last) {
   if constexpr (std::is_same_v<X, Half>) {
-    const int64_t image = task.height * task.width * task.in, end = last * image;
+    const int64_t end = last * clip_size(task);
     auto* dx = static_cast<X*>(task.dx);
-    for (int64_t i = first * image; i < end; i += kLanes) {
+    for (int64_t i = first * clip_size(task); i < end; i += kLanes) {
       store(dx + i, load(task.dx_single + i, end - i), end - i);
     }
   }
@@ -260,29 +316,30 @@ struct Back {
     const ConvolutionTask& task = *given;
     Scratch scratch;
     const int64_t in = task.row(task.in), out = task.row(task.out), each = task.strip();
-    const int64_t first = chunk * task.images / task.chunks(),
-                  last = (chunk + 1) * task.images / task.chunks();
+    const int64_t first = chunk * task.clips / task.chunks(),
+                  last = (chunk + 1) * task.clips / task.chunks();
     float* sums = task.sums + chunk * task.sums_size();
     std::fill(sums + task.bias_sums(), sums + task.sums_size(), 0.0F);
     const auto* zeros = reinterpret_cast<const X*>(zeroed(scratch, std::max(in, out)));
     auto* nowhere = zeroed(scratch, in);
-    const Sums image(scratch, each, in), slopes(scratch, each, out);
+    const Sums image(scratch, task, in), slopes(scratch, task, out);
     if (task.dx != nullptr) begin_slopes(task, first, last);
     const int64_t end = last * task.of_image();
     for (int64_t begin = first * task.of_image(); begin < end; begin += each) {
       const Strip<X> strip{task, begin, std::min(each, end - begin)};
       strip.result_back(zeros, slopes, sums + task.bias_sums());
       strip.image(zeros, image);
+      image.clear_around(strip.rows() * in);
+      const Taps taps{task, strip.count, strip.rows()};
       for (int64_t i = 0; i < kSums; ++i) {
-        multiply(Operands::kSingle, {image.of(i), 1, in}, {slopes.of(i), out},
-                 {task.in, out, strip.count, sums + i * task.in * out, out,
-                  begin > first * task.of_image()});
+        taps.filters_back(image.of(i), in, slopes.of(i), out, sums + i * task.filter_size(),
+                          begin > first * task.of_image());
       }
       if (task.dx == nullptr) continue;
+      slopes.clear_around(strip.rows() * out);
       for (int64_t i = 0; i < kSums; ++i) {
-        multiply(Operands::kSingle, {slopes.of(i), out},
-                 {task.filters_turned + i * task.out * in, in},
-                 {strip.count, in, task.out, image.of(i), in, false});
+        taps.image_back(slopes.of(i), out, task.filters_turned + i * task.taps * task.out * in, in,
+                        image.of(i));
       }
       strip.image_back(image, nowhere);
     }

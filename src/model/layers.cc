@@ -1,7 +1,5 @@
 #include "model/layers.h"
 
-#include <ATen/ops/cat.h>
-#include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/conv2d.h>
 #include <ATen/ops/group_norm.h>
 #include <ATen/ops/layer_norm.h>
@@ -56,14 +54,6 @@ at::Tensor TemporalConv::operator()(const at::Tensor& images, int64_t frames) co
   const at::Tensor out = at::conv2d(flat, weight, bias, {1, 1}, {1, 0});
   return out.permute({0, 2, 3, 1})
       .reshape({images.size(0), height, width, channels})
-      .permute({0, 3, 1, 2});
-}
-
-at::Tensor with_neighbours(const at::Tensor& images, int64_t frames) {
-  const at::Tensor x_BTHWC = images.permute({0, 2, 3, 1}).unflatten(0, {-1, frames});
-  const at::Tensor padded = at::constant_pad_nd(x_BTHWC, {0, 0, 0, 0, 0, 0, 1, 1});
-  return at::cat({padded.slice(1, 0, frames), x_BTHWC, padded.slice(1, 2)}, -1)
-      .flatten(0, 1)
       .permute({0, 3, 1, 2});
 }
 

@@ -40,11 +40,6 @@ struct TemporalConv {
   at::Tensor weight, bias;
 };
 
-// Images [B*T, C, H, W] with the channels of the frame before and of the frame after, zeros where
-// there is none: [B*T, 3C, H, W], the earliest first. A convolution of these is one over space and
-// time, in the form that processors are fastest at.
-at::Tensor with_neighbours(const at::Tensor& images, int64_t frames);
-
 // Statistics in single precision whatever the input.
 struct GroupNorm {
   GroupNorm(const Scope& scope, int64_t channels, int64_t groups = 0, double epsilon = 1e-5);

@@ -32,8 +32,8 @@ struct Conv {
        Init init = Init::kFanIn)
       : conv(scope, volume_ ? 3 * in : in, out, 3, stride, init), volume(volume_) {}
   at::Tensor operator()(const at::Tensor& x, int64_t frames) const {
-    const at::Tensor in = volume ? with_neighbours(x, frames) : x;
-    return conv.stride == 1 ? convolution(in, conv.weight, conv.bias) : conv(in);
+    if (conv.stride == 1) return convolution(x, conv.weight, conv.bias, frames);
+    return conv(volume ? with_neighbours(x, frames) : x);
   }
   Conv2d conv;
   bool volume;

@@ -15,6 +15,7 @@
 
 #include "denoiser_fixture.h"
 #include "error_of.h"
+#include "kernels/convolution.h"
 #include "model/relative_attention.h"
 
 namespace lf {

@@ -46,14 +46,20 @@ TEST(LinearAttentionKernel, KeepsWhatIsNotFinite) {
   expect_keeps_what_is_not_finite(any_linear_attention);
 }
 
+// Within images, or over the frames of clips.
 Case convolution_case(std::mt19937& luck) {
-  const int64_t in = between(luck, 8, 70), out = between(luck, 8, 70);
-  const at::Tensor x = weight({between(luck, 1, 6), between(luck, 1, 9), between(luck, 1, 9), in});
-  const at::Tensor filters = weight({out, in, 3, 3}, 0.2);
-  Case one{lf::str("convolution ", x.sizes(), " to ", out), {x, filters}, {}};
+  const bool volume = coin(luck);
+  const int64_t in = between(luck, 8, volume ? 24 : 70), out = between(luck, 8, 70);
+  const int64_t frames = volume ? between(luck, 1, 9) : 1, images = frames * between(luck, 1, 6);
+  const at::Tensor x = weight({images, between(luck, 1, 9), between(luck, 1, 9), in});
+  const at::Tensor filters = weight({out, volume ? 3 * in : in, 3, 3}, 0.2);
+  Case one{lf::str("convolution ", x.sizes(), " to ", out, volume ? ", clips of " : "",
+                   volume ? lf::str(frames) : ""),
+           {x, filters},
+           {}};
   at::Tensor bias;
   if (coin(luck)) one.inputs.push_back(bias = weight({out}));
-  one.run = [=] { return convolution(x.permute({0, 3, 1, 2}), filters, bias); };
+  one.run = [=] { return convolution(x.permute({0, 3, 1, 2}), filters, bias, frames); };
   return one;
 }
 
