@@ -34,6 +34,8 @@
 namespace lf {
 namespace {
 
+// Clips that are made together; the last of those that are wanted may be fewer. Not by the number
+// of ranks, which changes no bit.
 constexpr int64_t kGroup = 16;
 
 bool ends_with(const std::string& text, const std::string& end) {
@@ -45,8 +47,7 @@ bool ends_with(const std::string& text, const std::string& end) {
 class GivenClips {
  public:
   virtual ~GivenClips() = default;
-  // The last group may go beyond the last clip, and then begins again with the first.
-  virtual Clips group(int64_t first) = 0;
+  virtual Clips group(int64_t first, int64_t count) = 0;  // at most kGroup
 };
 
 void check_count(const std::string& from, uint64_t there, int64_t count) {
@@ -75,9 +76,9 @@ class StoreClips : public GivenClips {
     loader_ = std::make_unique<Loader>(store, in_order, LoaderShare{0, 0, 1, kGroup});
   }
 
-  Clips group(int64_t first) override {
+  Clips group(int64_t first, int64_t count) override {
     loader_->seek(static_cast<uint64_t>(first));
-    return clips_from_batch(loader_->next(), 0, at::kCPU);
+    return clips_from_batch(loader_->next(), 0, at::kCPU).slice(0, count);
   }
 
  private:
@@ -94,10 +95,9 @@ class ArrayClips : public GivenClips {
     check_count(path, static_cast<uint64_t>(bytes_.size(0)), count);
   }
 
-  Clips group(int64_t first) override {
-    const at::Tensor rows = at::arange(first, first + kGroup) % bytes_.size(0);
+  Clips group(int64_t first, int64_t count) override {
     Clips clips;
-    clips.x_BTHWC = bytes_.index_select(0, rows).to(at::kFloat) / 127.5 - 1;
+    clips.x_BTHWC = bytes_.slice(0, first, first + count).to(at::kFloat) / 127.5 - 1;
     return clips;
   }
 
@@ -176,9 +176,9 @@ class Texts {
     }
     rows_ = rows_.to(at::kFloat);
   }
-  at::Tensor group(int64_t first) const {
+  at::Tensor group(int64_t first, int64_t count) const {
     if (!rows_.defined()) return {};
-    return rows_.index_select(0, at::arange(first, first + kGroup) % rows_.size(0));
+    return rows_.index_select(0, at::arange(first, first + count) % rows_.size(0));
   }
 
  private:
@@ -239,6 +239,16 @@ ImageDistance distance_of(const Wish& wish, const Config& config) {
   };
 }
 
+// Some frames at a time: copies of a long video would take more memory than the video itself.
+void append_bytes(const at::Tensor& clips_BTHWC, std::string& bytes) {
+  for (const at::Tensor& clip : clips_BTHWC.unbind()) {
+    for (const at::Tensor& part : clip.split(64)) {
+      const at::Tensor kept = bytes_of(part);
+      bytes.append(reinterpret_cast<const char*>(kept.const_data_ptr<uint8_t>()), kept.nbytes());
+    }
+  }
+}
+
 // Bytes of the clips of this rank's groups, [T, H, W, C] each, and T.
 std::string make_share(World& world, RunModel& run, const Wish& wish, int64_t* frames) {
   const at::NoGradGuard no_grad;
@@ -249,29 +259,30 @@ std::string make_share(World& world, RunModel& run, const Wish& wish, int64_t* f
   const ImageDistance distance = distance_of(wish, run.config);
   const int64_t groups = (wish.count + kGroup - 1) / kGroup;
   std::string bytes;
-  for (int64_t g = groups * world.rank() / world.size();
-       g < groups * (world.rank() + 1) / world.size(); ++g) {
+  const int64_t end = groups * (world.rank() + 1) / world.size();
+  for (int64_t g = groups * world.rank() / world.size(); g < end; ++g) {
+    const int64_t first = g * kGroup, count = std::min(kGroup, wish.count - first);
     SampleRequest request;
     request.seed = wish.seed;
-    request.first = g * kGroup;
-    request.count = kGroup;
+    request.first = first;
+    request.count = count;
     request.frames = wish.frames;
-    if (wish.label >= 0) request.labels_B = at::full({kGroup}, wish.label, at::kLong);
-    request.text_BE = texts.group(g * kGroup);
+    if (wish.label >= 0) request.labels_B = at::full({count}, wish.label, at::kLong);
+    request.text_BE = texts.group(first, count);
     request.distance = distance;
     at::Tensor made;
     if (given && !wish.keeps_some()) {
-      Clips clips = given->group(g * kGroup);
+      Clips clips = given->group(first, count);
       clips.seed = wish.seed;
-      clips.first_position = g * kGroup;
+      clips.first_position = first;
       made = run.model->reconstruct(clips);
     } else {
-      if (given) give(given->group(g * kGroup), wish, run.config, request);
+      if (given) give(given->group(first, count), wish, run.config, request);
       made = run.model->sample(request);
     }
-    const at::Tensor kept = bytes_of(made.slice(0, 0, std::min(kGroup, wish.count - g * kGroup)));
-    *frames = kept.size(1);
-    bytes.append(reinterpret_cast<const char*>(kept.const_data_ptr<uint8_t>()), kept.nbytes());
+    *frames = made.size(1);
+    if (bytes.empty()) bytes.reserve(static_cast<size_t>((end - g) * made.numel()));
+    append_bytes(made, bytes);
   }
   *frames = world.max(*frames);  // a rank without a group has not seen any
   return bytes;
@@ -421,12 +432,11 @@ int run_sample(const Arguments& arguments) {
   }
   const auto begin = std::chrono::steady_clock::now();
   int64_t frames = 0;
-  const std::string share = make_share(world, run, wish, &frames);
-  const std::vector<std::string> shares = world.gather(share);
+  std::vector<std::string> shares = world.gather(make_share(world, run, wish, &frames));
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   if (world.is_root()) {
-    const std::string all = join(shares, "");
+    const std::string all = shares.size() == 1 ? std::move(shares.front()) : join(shares, "");
     ClipShape shape = run.shape;
     shape.frames = static_cast<int>(frames);
     std::vector<int64_t> observed = wish.observed;
