@@ -2,13 +2,15 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
-#include <ATen/ops/conv2d.h>
 #include <ATen/ops/conv_transpose2d.h>
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/leaky_relu.h>
 #include <ATen/ops/sigmoid.h>
 #include <ATen/ops/tanh.h>
 #include <ATen/ops/zeros.h>
+
+#include "kernels/convolution.h"
+#include "kernels/norm_silu.h"
 
 namespace lf {
 namespace {
@@ -26,6 +28,14 @@ int64_t groups_of(int64_t channels) {
 void add_double(const Scope& scope, int64_t in, int64_t out, Tensors& weights, Tensors& biases) {
   weights.push_back(scope.weight("weight", {in, out, 4, 4}, Init::kFanIn, in * 4));
   biases.push_back(scope.weight("bias", {out}, Init::kFanIn, in * 4));
+}
+
+// convolution - norm - leaky ReLU
+at::Tensor layer(const Conv2d& conv, const GroupNorm& norm, const at::Tensor& x) {
+  const at::Tensor h = convolution(x, conv.weight, conv.bias);
+  const at::Tensor normal = norm_silu(as_rows(h), {norm.groups, norm.epsilon, /*silu=*/false},
+                                      norm.weight.unsqueeze(0), norm.bias.unsqueeze(0));
+  return at::leaky_relu(as_images(normal, h.size(2)), kSlope);
 }
 
 at::Tensor doubled(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
@@ -47,9 +57,9 @@ LeakyBlock::LeakyBlock(const Scope& scope, int64_t in, int64_t out, int64_t leve
 }
 
 at::Tensor LeakyBlock::run(const at::Tensor& x, const at::Tensor& level_NE) const {
-  at::Tensor h = at::leaky_relu(norm1_(conv1_(x)), kSlope);
+  at::Tensor h = layer(conv1_, norm1_, x);
   if (level_) h = h + (*level_)(level_NE).unsqueeze(-1).unsqueeze(-1);
-  return (skip_ ? (*skip_)(x) : x) + at::leaky_relu(norm2_(conv2_(h)), kSlope);
+  return (skip_ ? (*skip_)(x) : x) + layer(conv2_, norm2_, h);
 }
 
 at::Tensor LeakyBlock::operator()(const at::Tensor& x, const at::Tensor& level_NE) const {
@@ -70,17 +80,18 @@ ConvGru::ConvGru(const Scope& scope, int64_t channels)
 at::Tensor ConvGru::operator()(const at::Tensor& images, int64_t frames, int64_t back_frames,
                                at::Tensor& state) const {
   const int64_t rows = images.size(0) / frames, channels = images.size(1);
-  const at::Tensor said = input(images);  // of all steps at once: it does not wait for the states
+  // Of all steps at once: it does not wait for the states.
+  const at::Tensor said = convolution(images, input.weight, input.bias);
   if (!state.defined()) state = at::zeros_like(images.slice(0, 0, rows));
   Tensors states;
   for (int64_t t = 0; t < frames; ++t) {
     if (back_frames > 0 && t > 0 && t % back_frames == 0) state = state.detach();
     const at::Tensor now = said.slice(0, t * rows, (t + 1) * rows);
     const at::Tensor gates =
-        at::sigmoid(now.slice(1, 0, 2 * channels) + at::conv2d(state, state_gates, {}, 1, 1));
+        at::sigmoid(now.slice(1, 0, 2 * channels) + convolution(state, state_gates, {}));
     const at::Tensor reset = gates.slice(1, 0, channels), update = gates.slice(1, channels);
     const at::Tensor content =
-        at::tanh(now.slice(1, 2 * channels) + at::conv2d(reset * state, state_content, {}, 1, 1));
+        at::tanh(now.slice(1, 2 * channels) + convolution(reset * state, state_content, {}));
     state = state + update * (content - state);
     states.push_back(state);
   }
