@@ -12,8 +12,11 @@ def files(run):
             if path.is_file() and path.relative_to(run).parts[0] not in ("logs", "lock")}
 
 
-def turned_away(job):
-    return "has taken the run over" in (job.run / "logs/rank-0000.log").read_text()
+def check_turned_away(job):
+    logs = [path.read_text().splitlines() for path in sorted((job.run / "logs").glob("rank-*.log"))]
+    # What lives say of checkpoints fills pages.
+    told = "\n".join(line for log in logs for line in log if "] saved " not in line)
+    check("has taken the run over" in told, f"the first life of {job.name} found nothing wrong\n{told}\n{queue()}")
 
 
 # A first life's srun hears of the node's failure and leaves. When one of its ranks ends nobody ends
@@ -37,7 +40,7 @@ def wake(job):
         os.kill(rank, signal.SIGCONT)
     wait_until(lambda: not set(first_lives[job]) & set(rank_processes(job.run)),
                f"the end of the first life of {job.name}")
-    check(turned_away(job), f"the first life of {job.name} found nothing wrong")
+    check_turned_away(job)
 
 
 awake.wait_for_life(1)
