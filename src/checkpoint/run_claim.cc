@@ -262,6 +262,15 @@ void Life::check(FileSystem& files) const {
        " and publishes nothing any more");
 }
 
+void Life::while_newest(FileSystem& files, const std::function<void()>& work) const {
+  try {
+    work();
+  } catch (const Error&) {
+    check(files);
+    throw;
+  }
+}
+
 bool belongs_to_history(const std::vector<LifeRecord>& lives, int64_t life, int64_t images) {
   return std::none_of(lives.begin(), lives.end(), [&](const LifeRecord& later) {
     return later.life() > life && later.has_resumed_from_images() &&

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -61,6 +62,10 @@ class Life {
   void resumed_from(FileSystem& files, int64_t images);
   // Code::kUsage if a newer life has begun.
   void check(FileSystem& files) const;
+
+  // Work on the run's files that may fail because a newer life, which clears away what older ones
+  // left, has begun meanwhile: that is then the reason given, as by check().
+  void while_newest(FileSystem& files, const std::function<void()>& work) const;
 
  private:
   Life(std::string run_folder, LifeRecord record)

@@ -165,8 +165,10 @@ void Saver::gather_and_commit() {
   for (const std::string& name : awaits_) manifest.add_awaits(name);
   writer_.run([this, manifest] {
     FileSystem& files = real_file_system();
-    published_ = commit_checkpoint(files, run_.folder, hidden_, manifest, *life_);
-    prune_checkpoints(files, run_.folder, config_.checkpoint(), *life_);
+    life_->while_newest(files, [&] {
+      published_ = commit_checkpoint(files, run_.folder, hidden_, manifest, *life_);
+      prune_checkpoints(files, run_.folder, config_.checkpoint(), *life_);
+    });
   });
 }
 
@@ -202,7 +204,7 @@ void Saver::add_numbers(const std::string& folder, const std::vector<NamedNumber
     if (stage_ != Stage::kIdle) return;  // its commit looks at them, or the next one
     CheckpointConfig config = config_.checkpoint();
     config.set_read_back(false);  // the newest was, when it was published
-    prune_checkpoints(files, run_.folder, config, *life_);
+    life_->while_newest(files, [&] { prune_checkpoints(files, run_.folder, config, *life_); });
   } catch (const Error& error) {
     if (error.code() != Code::kStorage) throw;
     LF_WARN("numbers of ", folder, " are not kept: ", error.what());

@@ -190,6 +190,17 @@ TEST(Life, WhoeverSleptWhileItPublishedDoesNotTurnTheLatestBack) {
   EXPECT_EQ(choose_checkpoint(disk(), run)->images, 300);
 }
 
+// What a newer life cleared away must not look like a damaged disk.
+TEST(Life, WhatFailsOnceANewerLifeHasBegunFailsForThat) {
+  const std::string run = fresh_folder();
+  const Life older = Life::claim(disk(), run, {});
+  const auto damaged = [] { fail(Code::kCheckpoint, "a file is gone"); };
+  error_of(Code::kCheckpoint, [&] { older.while_newest(disk(), damaged); });
+  const Life newer = Life::claim(disk(), run, {});
+  error_of(Code::kUsage, [&] { older.while_newest(disk(), damaged); });
+  older.while_newest(disk(), [] {});  // what succeeds is as it is
+}
+
 TEST(Life, StraysAloneMeanARunFromScratch) {
   const std::string run = fresh_folder();
   const Life older = Life::claim(disk(), run, {});
