@@ -43,6 +43,25 @@ def say(*words):
     print(*words, file=sys.stderr, flush=True)
 
 
+def python_with(folder, packages):
+    """The python of a virtual environment in `folder` that has these packages."""
+    venv = folder / "venv"
+    python, mark = venv / "bin" / "python", venv / "packages"
+    wanted = " ".join(packages)
+    if not mark.exists() or mark.read_text() != wanted:
+        say(f"making the virtual environment {venv} with {wanted}")
+        subprocess.run([sys.executable, "-m", "venv", "--clear", venv], check=True)
+        subprocess.run([python, "-m", "pip", "install", "-q", "--disable-pip-version-check", *packages],
+                       check=True, stdout=sys.stderr)
+        mark.write_text(wanted)
+    return str(python)
+
+
+def last_object(text):
+    """The last line of JSON of what a command printed."""
+    return json.loads(next(line for line in reversed(text.splitlines()) if line.startswith("{")))
+
+
 @dataclass
 class Bench:
     program: str
