@@ -154,15 +154,38 @@ std::vector<int64_t> FrameWindow::frames(FrameRole wanted) const {
 }
 
 FrameWindow window_of(const SchemeStage& stage) {
-  std::map<int64_t, FrameRole> roles;
-  for (const int64_t frame : stage.observed) roles[frame] = FrameRole::kObserved;
-  for (const int64_t frame : stage.latent) roles[frame] = FrameRole::kLatent;
-  FrameWindow window;
-  for (const auto& [frame, role] : roles) {
-    window.index.push_back(frame);
-    window.role.push_back(role);
-  }
+  FrameWindow window{stage.observed, {}};
+  window.role.resize(stage.observed.size(), FrameRole::kObserved);
+  window.index.insert(window.index.end(), stage.latent.begin(), stage.latent.end());
+  window.role.resize(window.index.size(), FrameRole::kLatent);
   return window;
+}
+
+std::vector<std::vector<size_t>> rounds_of(const std::vector<FrameWindow>& windows, size_t most) {
+  std::vector<std::vector<size_t>> rounds;
+  if (most == 1) {  // in their own order
+    for (size_t i = 0; i < windows.size(); ++i) rounds.push_back({i});
+    return rounds;
+  }
+  std::map<int64_t, int64_t> round_of;  // of the frames that are made: after how many others
+  std::map<std::pair<int64_t, std::vector<FrameRole>>, std::vector<size_t>> alike;
+  for (size_t i = 0; i < windows.size(); ++i) {
+    int64_t round = 0;
+    for (const int64_t frame : windows[i].frames(FrameRole::kObserved)) {
+      const auto found = round_of.find(frame);
+      if (found != round_of.end()) round = std::max(round, found->second + 1);
+    }
+    for (const int64_t frame : windows[i].frames(FrameRole::kLatent)) round_of[frame] = round;
+    alike[{round, windows[i].role}].push_back(i);
+  }
+  for (const auto& [key, members] : alike) {
+    for (size_t i = 0; i < members.size(); i += most) {
+      const auto begin = members.begin() + static_cast<ptrdiff_t>(i);
+      rounds.emplace_back(begin,
+                          begin + static_cast<ptrdiff_t>(std::min(most, members.size() - i)));
+    }
+  }
+  return rounds;
 }
 
 SchemeOptions scheme_options(const DiffusionConfig& config) {

@@ -50,7 +50,12 @@ std::vector<FrameWindow> sampling_windows(const DiffusionConfig& config, int64_t
 
 // FLEXIBLE: the scheme of those windows, for who chooses what is shown (FrameDistance).
 SchemeOptions scheme_options(const DiffusionConfig& config);
-// A stage's frames in order.
+// A stage's frames, the observed ones first.
 FrameWindow window_of(const SchemeStage& stage);
+
+// Which of the windows, by their place among them, can be made at once: none is shown what another
+// of its round makes, and all have the same roles in the same places. Rounds in an order in which
+// what is shown is there; at most `most` windows in each.
+std::vector<std::vector<size_t>> rounds_of(const std::vector<FrameWindow>& windows, size_t most);
 
 }  // namespace lf

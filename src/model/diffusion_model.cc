@@ -158,8 +158,21 @@ at::Tensor DiffusionModel::ask(const NoisyClips& clips, const at::Tensor& z,
   return (*network_)(asked).to(at::kFloat);
 }
 
-Estimate DiffusionModel::estimate(const at::Tensor& z_BTHWC, const FrameWindow& window,
+// The numbers of the windows' frames, a row a clip; one row where all clips agree.
+static at::Tensor indices_of(const std::vector<FrameWindow>& windows, int64_t clips) {
+  std::vector<int64_t> numbers;
+  for (const FrameWindow& window : windows) {
+    numbers.insert(numbers.end(), window.index.begin(), window.index.end());
+  }
+  const auto count = static_cast<int64_t>(windows.size());
+  const at::Tensor rows = at::tensor(numbers, at::kLong).view({count, -1});
+  return count == 1 ? rows : rows.repeat_interleave(clips / count, 0);
+}
+
+Estimate DiffusionModel::estimate(const at::Tensor& z_BTHWC,
+                                  const std::vector<FrameWindow>& windows,
                                   const std::vector<NoiseLevel>& levels, const Shown& shown) const {
+  const FrameWindow& window = windows.front();
   Places places(1, at::kCPU);
   for (size_t i = 0; i < levels.size(); ++i) {
     places.add({window.index[i], window.role[i], levels[i],
@@ -168,7 +181,8 @@ Estimate DiffusionModel::estimate(const at::Tensor& z_BTHWC, const FrameWindow& 
   const auto factors = [&](const auto& of) { return places.factors(of); };
   const std::vector<at::Tensor> there =
       uploaded({places.numbers([&](const Place& place) { return schedule_.signal(place.level); }),
-                places.indices(), places.any_beside() || marks_ ? places.roles() : at::Tensor(),
+                indices_of(windows, z_BTHWC.size(0)),
+                places.any_beside() || marks_ ? places.roles() : at::Tensor(),
                 factors([](const Place& place) { return place.scaling.in; }),
                 factors([](const Place& place) { return place.scaling.skip; }),
                 factors([](const Place& place) { return place.scaling.out; })},

@@ -43,6 +43,12 @@ class DiffusionModel : public Model {
   const NoiseSchedule& schedule() const { return schedule_; }
   // The image in z, whose frames (those of `window`) have these levels.
   Estimate estimate(const at::Tensor& z_BTHWC, const FrameWindow& window,
+                    const std::vector<NoiseLevel>& levels, const Shown& shown) const {
+    return estimate(z_BTHWC, std::vector<FrameWindow>{window}, levels, shown);
+  }
+  // The same of several windows, as many clips of each, one window after the other; they differ in
+  // the numbers of their frames alone.
+  Estimate estimate(const at::Tensor& z_BTHWC, const std::vector<FrameWindow>& windows,
                     const std::vector<NoiseLevel>& levels, const Shown& shown) const;
 
  private:
@@ -67,7 +73,7 @@ class DiffusionModel : public Model {
   Estimate guided_estimate(const Making& making, const at::Tensor& z,
                            const std::vector<NoiseLevel>& levels) const;
   Estimate kept_in_range(const Making& making, Estimate estimate) const;
-  void make_window(Making& making) const;
+  void make_windows(Making& making) const;
   bool adapts() const {
     return config_.frames() == DiffusionConfig::FLEXIBLE && config_.sampler().adaptive();
   }

@@ -17,21 +17,47 @@ namespace lf {
 
 // Layers of Purpose::kSampling beside the sampler's own draws, which count from 0.
 constexpr uint32_t kLabelDraw = UINT32_MAX, kSmallDraw = UINT32_MAX - 1;
+// From a window's seed to the next one's.
+constexpr uint64_t kNextWindow = 0x9e3779b97f4a7c15;
+// Clips that go through the network at once where there are windows enough.
+constexpr int64_t kTogether = 16;
 
 struct DiffusionModel::Making {
-  Clips keys;  // seed and positions of the clips
-  Shown shown;
-  at::Tensor video;             // [B, T, H, W, C] of what is diffused, in host memory
-  at::Tensor small;             // the small clips as they are shown, of all frames; or undefined
-  FrameWindow window;           // of the video, the one being made
-  at::Tensor observed, latent;  // places of the window, int64
+  Clips keys;        // seed and positions of the clips
+  Shown shown;       // of all clips, without the small ones
+  Shown shown_here;  // of the rows of the windows being made
+  at::Tensor video;  // [B, T, H, W, C] of what is diffused, in host memory
+  at::Tensor small;  // the small clips as they are shown, of all frames; or undefined
+  // Windows of the video that are being made, alike in their roles, and their numbers among all.
+  // Tensors of them have rows for all clips of the first, then of the second.
+  std::vector<FrameWindow> windows;
+  std::vector<size_t> numbers;
+  at::Tensor observed, latent;  // places of a window, int64
   at::Tensor given;             // the frames at the observed places
-  uint32_t draws = 0;           // of noise so far
+  uint32_t draws = 0;           // of noise for these windows so far
 
+  const FrameWindow& window() const { return windows.front(); }
+
+  // What a clip is made of depends on the clip and the window, not on what is made with it.
   at::Tensor noise(int64_t frames) {
     std::vector<int64_t> shape = video.sizes().slice(1).vec();
     shape[0] = frames;
-    return keyed_normal(keys, Purpose::kSampling, draws++, shape);
+    std::vector<at::Tensor> rows;
+    for (const size_t number : numbers) {
+      Clips own = keys;
+      own.seed += number * kNextWindow;
+      rows.push_back(keyed_normal(own, Purpose::kSampling, draws, shape));
+    }
+    ++draws;
+    return rows.size() == 1 ? rows.front() : at::cat(rows);
+  }
+  // The frames of one role, of all windows, on the host.
+  at::Tensor frames_of(FrameRole role) const {
+    std::vector<at::Tensor> rows;
+    for (const FrameWindow& one : windows) {
+      rows.push_back(video.index_select(1, at::tensor(one.frames(role), at::kLong)));
+    }
+    return at::cat(rows);
   }
 };
 
@@ -150,7 +176,9 @@ at::Tensor DiffusionModel::sample(const SampleRequest& request) {
          " are wanted; expected as many");
   }
   int64_t frames = steps;
-  for (const FrameWindow& window : windows) frames = std::max(frames, window.index.back() + 1);
+  for (const FrameWindow& window : windows) {
+    frames = std::max(frames, *std::max_element(window.index.begin(), window.index.end()) + 1);
+  }
 
   const bool records = replays_wanted_ && replays_ == nullptr;
   if (records) {
@@ -169,9 +197,14 @@ at::Tensor DiffusionModel::sample(const SampleRequest& request) {
   if (adapts()) {
     make_adaptively(making, there, steps, request.distance);
   } else {
-    for (const FrameWindow& window : windows) {
-      making.window = window;
-      make_window(making);
+    // Other networks take frames for neighbours, or share what they know of their places.
+    const bool any_order = config_.frames() == DiffusionConfig::FLEXIBLE;
+    const int64_t most = any_order ? std::max<int64_t>(kTogether / request.count, 1) : 1;
+    for (std::vector<size_t>& round : rounds_of(windows, static_cast<size_t>(most))) {
+      making.windows.clear();
+      for (const size_t number : round) making.windows.push_back(windows[number]);
+      making.numbers = std::move(round);
+      make_windows(making);
     }
   }
   at::Tensor made = making.video.slice(1, 0, steps);
@@ -210,9 +243,10 @@ void DiffusionModel::make_adaptively(Making& making, const std::vector<int64_t>&
     }
     return at->second;
   };
-  while (!scheme.finished()) {
-    making.window = window_of(scheme.next(between));
-    make_window(making);
+  for (size_t number = 0; !scheme.finished(); ++number) {
+    making.windows = {window_of(scheme.next(between))};
+    making.numbers = {number};
+    make_windows(making);
   }
 }
 
@@ -239,33 +273,50 @@ DiffusionModel::Making DiffusionModel::making_of(const SampleRequest& request,
   return making;
 }
 
-void DiffusionModel::make_window(Making& making) const {
-  const FrameWindow& window = making.window;
-  making.observed = numbers_on(window.places(FrameRole::kObserved), device_);
-  making.latent = numbers_on(window.places(FrameRole::kLatent), device_);
-  const auto frames = [&](FrameRole role) { return at::tensor(window.frames(role), at::kLong); };
-  making.given = making.video.index_select(1, frames(FrameRole::kObserved)).to(device_);
+// What is shown of every clip, for `windows` times as many rows.
+static Shown repeated(const Shown& shown, size_t windows) {
+  const auto rows = [&](const at::Tensor& x) {
+    return x.defined() && windows > 1 ? at::cat(std::vector<at::Tensor>(windows, x)) : x;
+  };
+  return {rows(shown.labels_B), rows(shown.text_BE), {}};
+}
+
+void DiffusionModel::make_windows(Making& making) const {
+  making.draws = 0;
+  making.observed = numbers_on(making.window().places(FrameRole::kObserved), device_);
+  making.latent = numbers_on(making.window().places(FrameRole::kLatent), device_);
+  making.given = making.frames_of(FrameRole::kObserved).to(device_);
+  const int64_t clips = making.video.size(0);
+  making.shown_here = repeated(making.shown, making.windows.size());
   if (making.small.defined()) {
-    making.shown.small_BTHWC =
-        making.small.index_select(1, numbers_on(window.index, device_).clamp_min(0));
+    std::vector<at::Tensor> rows;
+    for (const FrameWindow& window : making.windows) {
+      rows.push_back(making.small.index_select(1, numbers_on(window.index, device_).clamp_min(0)));
+    }
+    making.shown_here.small_BTHWC = at::cat(rows);
   }
   SamplerParts parts;
   parts.estimate = [&](const at::Tensor& z, const NoiseLevel& level) {
     return estimate_given(making, z, level);
   };
   parts.noise = [&] { return making.noise(making.latent.numel()); };
-  const at::Tensor made = sample_from_noise(config_.sampler(), schedule_, parts);
-  making.video.index_copy_(1, frames(FrameRole::kLatent), made.to(at::kCPU));
+  const at::Tensor made = sample_from_noise(config_.sampler(), schedule_, parts).to(at::kCPU);
+  for (size_t i = 0; i < making.windows.size(); ++i) {
+    const auto first = static_cast<int64_t>(i) * clips;
+    making.video.index_copy_(1, at::tensor(making.windows[i].frames(FrameRole::kLatent), at::kLong),
+                             made.slice(0, first, first + clips));
+  }
 }
 
 // The estimate of all frames of the window, towards what is to be shown and away from nothing.
 Estimate DiffusionModel::guided_estimate(const Making& making, const at::Tensor& z,
                                          const std::vector<NoiseLevel>& levels) const {
   const double scale = config_.sampler().guidance();
-  if (scale == 1) return estimate(z, making.window, levels, making.shown);
-  const Estimate without = estimate(z, making.window, levels, {{}, {}, making.shown.small_BTHWC});
+  if (scale == 1) return estimate(z, making.windows, levels, making.shown_here);
+  const Estimate without =
+      estimate(z, making.windows, levels, {{}, {}, making.shown_here.small_BTHWC});
   if (scale == 0) return without;
-  const Estimate with = estimate(z, making.window, levels, making.shown);
+  const Estimate with = estimate(z, making.windows, levels, making.shown_here);
   return {guided(with.image, without.image, scale), with.variance};
 }
 
@@ -281,8 +332,8 @@ Estimate DiffusionModel::estimate_given(Making& making, const at::Tensor& z,
   const at::AutoGradMode gradients(reconstruct);
   const at::Tensor latent = reconstruct ? z.detach().clone().set_requires_grad(true) : z;
 
-  std::vector<NoiseLevel> levels(making.window.index.size());
-  for (const int64_t place : making.window.places(FrameRole::kLatent)) {
+  std::vector<NoiseLevel> levels(making.window().index.size());
+  for (const int64_t place : making.window().places(FrameRole::kLatent)) {
     levels[static_cast<size_t>(place)] = level;
   }
   at::Tensor shown = making.given;
@@ -290,7 +341,7 @@ Estimate DiffusionModel::estimate_given(Making& making, const at::Tensor& z,
     shown = level.alpha * making.given + level.sigma * making.noise(making.observed.numel());
     std::fill(levels.begin(), levels.end(), level);
   }
-  std::vector<int64_t> shape = making.video.sizes().vec();
+  std::vector<int64_t> shape = z.sizes().vec();
   shape[1] = static_cast<int64_t>(levels.size());
   at::Tensor all = at::zeros(shape, z.options()).index_copy(1, making.latent, latent);
   if (any) all = all.index_copy(1, making.observed, shown);
@@ -313,7 +364,7 @@ Estimate DiffusionModel::kept_in_range(const Making& making, Estimate estimate) 
   if (latents_) return estimate;
   if (!last_frame_only_) {
     estimate.image = within_range(estimate.image, config_.sampler());
-  } else if (making.window.frames(FrameRole::kLatent).back() == shape_.frames - 1) {
+  } else if (making.window().frames(FrameRole::kLatent).back() == shape_.frames - 1) {
     const at::Tensor image = within_range(estimate.image.slice(1, -1), config_.sampler());
     estimate.image = at::cat({estimate.image.slice(1, 0, -1), image}, 1);
   }

@@ -339,6 +339,22 @@ TEST(Row30LongVideos, NothingButTheVideoItselfGrowsWithItsLength) {
   EXPECT_LE(many - few, video + 4096);
 }
 
+// A clip alone leaves room for windows that do not wait for each other; nine clips leave none.
+TEST(Row30LongVideos, WindowsMadeTogetherAreThoseMadeAlone) {
+  const Sets sets = flexible({"model.diffusion.sampler.steps=2", "model.diffusion.sampler.levels=3",
+                              "model.diffusion.sampler.scheme=HIERARCHY"});
+  const auto model = small_model(8, sets);
+  wake_up(model->parameters());
+  const std::vector<FrameWindow> windows =
+      sampling_windows(load_config("", sets).model().diffusion(), 8, {0, 1}, 20);
+  EXPECT_LE(rounds_of(windows, 16).size() + 2, windows.size());
+  const at::Tensor shown = some_numbers({9, 2, 8, 8, 3}, 6).clamp(-1, 1);
+  const at::Tensor apart = model->sample(request_of(shown, {0, 1}, 20)).slice(0, 0, 1);
+  const at::Tensor together = model->sample(request_of(shown.slice(0, 0, 1), {0, 1}, 20));
+  EXPECT_TRUE(at::allclose(together, apart, 1e-3, 1e-3))
+      << (together - apart).abs().max().item<double>();
+}
+
 TEST(Row35OneModelForAllTasks, ConditionFramesAreBitIdentical) {
   const auto model = small_model(6, random_masks());
   wake_up(model->parameters());

@@ -112,6 +112,46 @@ TEST(FramePlan, EveryFrameIsMadeOnceAndFromFramesThatAreThere) {
   }
 }
 
+// Every window once, in rounds of windows that do not know of each other.
+void check_rounds(const std::vector<FrameWindow>& windows, size_t most) {
+  std::set<size_t> seen;
+  std::set<int64_t> there = {0, 1, 2};
+  for (const std::vector<size_t>& round : rounds_of(windows, most)) {
+    ASSERT_FALSE(round.empty());
+    ASSERT_LE(round.size(), most);
+    for (const size_t number : round) {
+      ASSERT_TRUE(seen.insert(number).second);
+      ASSERT_EQ(windows[number].role, windows[round.front()].role);
+      for (const int64_t frame : windows[number].frames(O)) ASSERT_TRUE(there.count(frame));
+    }
+    for (const size_t number : round) {
+      for (const int64_t frame : windows[number].frames(L)) there.insert(frame);
+    }
+  }
+  ASSERT_EQ(seen.size(), windows.size());
+}
+
+TEST(FramePlan, Row30WindowsThatDoNotWaitForEachOtherShareARound) {
+  DiffusionConfig config = with(DiffusionConfig::FLEXIBLE);
+  SamplerConfig& sampler = *config.mutable_sampler();
+  sampler.set_scheme(SamplerConfig::HIERARCHY);
+  for (const int window : {4, 7, 20}) {
+    config.set_window(window);
+    for (const int levels : {2, 3, 4}) {
+      sampler.set_levels(levels);
+      for (const int64_t wanted : {9, 30, 300}) {
+        const auto windows = sampling_windows(config, 40, first(3), wanted);
+        for (const size_t most : {1, 2, 16}) check_rounds(windows, most);
+      }
+    }
+  }
+  sampler.set_levels(4);
+  config.set_window(8);
+  const auto windows = sampling_windows(config, 40, first(2), 1000);
+  EXPECT_EQ(windows.size(), 251U);
+  EXPECT_LT(rounds_of(windows, 16).size(), 80U);
+}
+
 TEST(FramePlan, WhatAModelCannotMakeIsRefused) {
   const auto refused = [](const DiffusionConfig& config, int64_t frames, int64_t given,
                           int64_t wanted) {
