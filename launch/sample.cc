@@ -34,8 +34,8 @@
 namespace lf {
 namespace {
 
-// Clips that are made together; the last of those that are wanted may be fewer. Not by the number
-// of ranks, which changes no bit.
+// Clips that are made together, but for the last ones, which may be fewer. The same for any number
+// of ranks, so that their bits are too.
 constexpr int64_t kGroup = 16;
 
 bool ends_with(const std::string& text, const std::string& end) {

@@ -20,9 +20,6 @@ using Tensors = std::vector<Tensor>;
 // Measured against LibTorch's fused kernel, to which wider heads give enough to do.
 constexpr int64_t kFewestTokens = 64, kWidest = 64, kTokensPerWidth = 4;
 
-// Single precision and contiguous, which kernels read.
-Tensor plain(const Tensor& x) { return plain_weight(x); }
-
 LongAttentionTask task_of(const Tensor& q, const Tensor& k, const Tensor& v, double scale) {
   LongAttentionTask task{};
   task.tokens = q.size(-2);
@@ -39,7 +36,7 @@ class LongAttention : public torch::autograd::Function<LongAttention> {
  public:
   static Tensor forward(torch::autograd::AutogradContext* context, const Tensor& q, const Tensor& k,
                         const Tensor& v, double scale) {
-    const Tensor query = plain(q), key = plain(k), value = plain(v);
+    const Tensor query = plain_weight(q), key = plain_weight(k), value = plain_weight(v);
     LongAttentionTask task = task_of(query, key, value, scale);
     const Tensor mixed = at::empty_like(query);
     const Tensor logs = at::empty({task.sequences, task.logs_row()}, at::kFloat);
@@ -60,7 +57,7 @@ class LongAttention : public torch::autograd::Function<LongAttention> {
         task_of(saved[0], saved[1], saved[2], context->saved_data["scale"].toDouble());
     task.mixed = saved[3].mutable_data_ptr<float>();
     task.logs = saved[4].mutable_data_ptr<float>();
-    const Tensor slope = plain(gradients[0]);
+    const Tensor slope = plain_weight(gradients[0]);
     task.slope = slope.const_data_ptr<float>();
     const Tensors slopes = {at::empty_like(saved[0]), at::empty_like(saved[1]),
                             at::empty_like(saved[2])};
