@@ -15,6 +15,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "base/memory.h"
 #include "comm/threads.h"
 #include "comm/world.h"
 #include "config/config.h"
@@ -45,6 +46,7 @@ struct StepSpeed {
   StepTally tally;
   double cpu_seconds = 0;  // of this process in a step, threads that wait for work included
   double wall = 0;         // of all of them, until the device had made the last
+  double faults = 0;       // pages a step asked the system for
   double at(double part) const {
     return seconds[static_cast<size_t>(part * static_cast<double>(seconds.size() - 1))];
   }
@@ -89,10 +91,12 @@ StepSpeed measure(World& world, Steps& steps_of_run, double limit) {
   // All ranks make the same number of steps.
   const int64_t steps = world.max(std::clamp<int64_t>(std::llround(limit / last), kFewest, kMost));
   const std::clock_t cpu = std::clock();
+  const uint64_t faults = page_faults();
   const Clock::time_point begin = Clock::now();
   for (int64_t i = 0; i < steps; ++i) speed.seconds.push_back(steps_of_run.one(speed.tally));
   steps_of_run.settle(speed.tally);
   speed.wall = seconds_since(begin);
+  speed.faults = static_cast<double>(page_faults() - faults) / static_cast<double>(steps);
   speed.cpu_seconds =
       static_cast<double>(std::clock() - cpu) / CLOCKS_PER_SEC / static_cast<double>(steps);
   std::sort(speed.seconds.begin(), speed.seconds.end());
@@ -170,7 +174,7 @@ void print(const Breakdown& breakdown, double median) {
 }
 
 struct Report {
-  double median, model, communication;
+  double median, model, communication, faults;
   PeakMemory peak;
   std::string graph;  // "recorded", or why it is not
 };
@@ -182,6 +186,7 @@ Report over_ranks(World& world, const StepSpeed& speed, const Step& step, at::De
   return {world.max(device.is_cpu() ? speed.at(0.5) : each),
           world.max(std::min(1.0, speed.tally.model / speed.wall)),
           world.max(speed.tally.communication / speed.wall),
+          world.max(speed.faults),
           {world.max(peak.used), world.max(peak.taken)},
           step.recorded() ? "recorded" : "not recorded: " + step.unrecorded()};
 }
@@ -214,7 +219,7 @@ std::string as_json(const Report& report, const StepSpeed& speed, const Config& 
     json.field("ms_per_step", 1e3 * report.median);
     json.field("clips_per_s", config.train().batch() / report.median);
     json.field("peak_bytes", report.peak.used).field("taken_bytes", report.peak.taken);
-    json.field("graph", report.graph);
+    json.field("page_faults_per_step", report.faults).field("graph", report.graph);
     json.object("ms_spread", [&] {
       json.field("min", 1e3 * speed.at(0)).field("lower_quartile", 1e3 * speed.at(0.25));
       json.field("upper_quartile", 1e3 * speed.at(0.75)).field("max", 1e3 * speed.at(1));
@@ -296,7 +301,7 @@ int bench_step(const Arguments& arguments) {
       config.train().batch() / report.median,
       human_count(static_cast<uint64_t>(parameters)).c_str(),
       Precision_Name(config.train().precision()).c_str(), world.size(), at::get_num_threads(),
-      human_bytes(static_cast<uint64_t>(report.peak.used)).c_str(),
+      human_bytes(static_cast<uint64_t>(report.peak.used)).c_str(), report.faults,
       100 * (report.model - report.communication), 100 * report.communication);
   if (!device.is_cpu()) {
     std::printf("%s, %s taken for it; the step is %s\n", device.str().c_str(),

@@ -135,7 +135,9 @@ constexpr Option kEvaluateOptions[] = {
      "its weights, or one of the words pixels (for fd_pixels) and track (for track_outliers and\n"
      "track_wasserstein), which need none"},
     {"--preprocessing", "ID", "torch, tf1 or clean (default: torch)"},
-    {"--save-statistics", "FILE", "with --fake: writes its mean and covariance as .npz"},
+    {"--save-statistics", "FILE",
+     "with --fake: writes its mean and covariance as .npz; --real may be left out then, and\n"
+     "nothing is compared"},
     {"--features", "A B",
      "compares features A (real) and B, .npy arrays [n, d] or .npz statistics"},
     {"--pairs", "A B",
@@ -191,6 +193,8 @@ constexpr Option kSampleOptions[] = {
     {"--dry-run", "", "prints the stages in which a clip would be made, and makes none"},
     {"--text", "NPY",
      "floats [n, width] that say what to show, a row for each clip or one for all"},
+    {"--precision", "NAME",
+     "FP32 or BF16, which is faster and makes slightly other clips (default: FP32)"},
     {"--threads", "N", "of each rank, 1 to 4096 (default: 1); another number may round otherwise"},
     {"--json", "", "one JSON object alone on stdout"},
 };
@@ -310,7 +314,8 @@ constexpr Command kCommands[] = {
      "nothing,\n"
      "or goes on with given frames, and so does diffusion; an autoencoder reconstructs. Under "
      "mpirun\n"
-     "each rank makes its share, and a clip has the same bits for any number of ranks.",
+     "each rank makes its share, and a clip has the same bits for any number of ranks. A GPU is\n"
+     "used where each rank has one, unless --set train.device=CPU.",
      "lastframe sample --run runs/prior --count 64 --out samples.png\n"
      "mpirun -n 2 --bind-to none lastframe sample --run runs/prior --count 10000 --out fake.npy\n"
      "lastframe sample --run runs/cvivit --store stores/cifar10 --count 8 --out seen.png\n"
@@ -377,7 +382,8 @@ constexpr Command kCommands[] = {
      "it is again, and its memory (--set train.graph=ON records the step as one graph). "
      "Under "
      "mpirun\n"
-     "all ranks take part, and train.batch is shared out.",
+     "all ranks take part, and train.batch is shared out. New pages are memory the system had to\n"
+     "give: next to none where steps live on what earlier ones freed.",
      "lastframe bench step --config configs/quickstart.pbtxt --threads 1 --json\n"
      "mpirun -n 2 --bind-to none lastframe bench step --config configs/quickstart.pbtxt",
      kBenchStepOptions, bench_step},

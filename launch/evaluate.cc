@@ -184,9 +184,10 @@ std::vector<Result> evaluate_two_sets(World& world, const Arguments& arguments) 
   check_ranges(config);
   at::set_num_threads(threads_of(arguments));
   const at::Device device = choose_device(world, config.train(), accelerator_of_machine());
-  return evaluate_files(world, config.evaluation(), options_of(arguments), device,
-                        arguments.required("--real"), arguments.required("--fake"),
-                        arguments.get("--save-statistics"));
+  const std::string save_as = arguments.get("--save-statistics");
+  const std::string real = save_as.empty() ? arguments.required("--real") : arguments.get("--real");
+  return evaluate_files(world, config.evaluation(), options_of(arguments), device, real,
+                        arguments.required("--fake"), save_as);
 }
 
 // What is evaluated, and the options that have a meaning for it beside --metrics and --json.

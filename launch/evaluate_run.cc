@@ -53,9 +53,7 @@ std::vector<Result> evaluate_run(World& world, const RunRequest& request) {
   const std::string folder =
       world.broadcast(world.is_root() ? newest_checkpoint(asked) : std::string());
   const CheckpointManifest manifest = read_manifest(real_file_system(), folder);
-  Config config = parse_config(manifest.config(), "the config in " + folder);
-  for (const std::string& set : request.sets) set_option(config, set);
-  check_ranges(config);
+  const Config config = run_config(manifest, folder, request.sets);
   world.agree("config", print_config(config));
   at::set_num_threads(request.threads);
   const Watchdog watchdog(world, config.comm());

@@ -20,6 +20,8 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "base/progress.h"
+#include "checkpoint/checkpoint.h"
 #include "comm/world.h"
 #include "data/image.h"
 #include "data/loader.h"
@@ -29,7 +31,10 @@
 #include "eval/open_extractor.h"
 #include "eval/run_model.h"
 #include "launch/commands.h"
+#include "launch/plugin.h"
 #include "launch/sample_task.h"
+#include "train/accelerator.h"
+#include "train/autocast.h"
 
 namespace lf {
 namespace {
@@ -108,6 +113,7 @@ class ArrayClips : public GivenClips {
 struct Wish {
   int64_t count, given, frames, label;
   uint64_t seed;
+  Precision precision;
   std::string store, from, text, task, scheme, lpips;
   std::vector<int64_t> observed;
 
@@ -128,6 +134,13 @@ std::vector<int64_t> observed_frames(const std::string& list) {
   return frames;
 }
 
+Precision precision_of(const Arguments& arguments) {
+  const std::string name = arguments.get("--precision", "FP32");
+  Precision precision = FP32;
+  if (Precision_Parse(name, &precision)) return precision;
+  fail(Code::kUsage, "--precision is ", printable(name), ", expected FP32 or BF16");
+}
+
 Wish wish_of(const Arguments& arguments) {
   Wish wish;
   wish.count = arguments.number("--count", 16, 1, 100'000'000);
@@ -135,6 +148,7 @@ Wish wish_of(const Arguments& arguments) {
   wish.frames = arguments.number("--frames", 0, 1, 1'000'000);
   wish.label = arguments.number("--class", -1, 0, 1'000'000);
   wish.seed = static_cast<uint64_t>(arguments.number("--seed", 0, 0, INT64_MAX));
+  wish.precision = precision_of(arguments);
   wish.store = arguments.get("--store");
   wish.from = arguments.get("--from");
   wish.text = arguments.get("--text");
@@ -225,14 +239,14 @@ void apply_task(const RunModel& run, Wish& wish) {
 }
 
 // LPIPS as a distance between two frames, for adaptive schemes; none without its weights.
-ImageDistance distance_of(const Wish& wish, const Config& config) {
+ImageDistance distance_of(const Wish& wish, const Config& config, at::Device device) {
   if (wish.lpips.empty()) return {};
   if (!config.model().diffusion().sampler().adaptive()) {
     fail(Code::kUsage,
          "--lpips is for schemes that choose what is shown, such as --scheme adaptive-hierarchy-2; "
          "leave it out, or choose one");
   }
-  const std::shared_ptr<PairDistance> looks = open_pair_distance(wish.lpips, at::kCPU);
+  const std::shared_ptr<PairDistance> looks = open_pair_distance(wish.lpips, device);
   return [looks](const at::Tensor& a_HWC, const at::Tensor& b_HWC) {
     const auto image = [](const at::Tensor& x) { return bytes_of(x).unsqueeze(0); };
     return looks->distance(image(a_HWC), image(b_HWC)).item<double>();
@@ -249,40 +263,59 @@ void append_bytes(const at::Tensor& clips_BTHWC, std::string& bytes) {
   }
 }
 
+// The clips of a group, on the device that makes them.
+at::Tensor make_group(RunModel& run, const Wish& wish, GivenClips* given, SampleRequest request,
+                      at::Device device) {
+  const Autocast autocast(wish.precision, device.type());
+  Clips clips;
+  if (given != nullptr) {
+    clips = given->group(request.first, request.count);
+    clips.x_BTHWC = clips.x_BTHWC.to(device);
+    for (NamedTensor& column : clips.side) column.tensor = column.tensor.to(device);
+  }
+  if (given == nullptr || wish.keeps_some()) {
+    if (given != nullptr) give(clips, wish, run.config, request);
+    return run.model->sample(request);
+  }
+  if (clips.labels_B.defined()) clips.labels_B = clips.labels_B.to(device);
+  clips.seed = request.seed;
+  clips.first_position = request.first;
+  return run.model->reconstruct(clips);
+}
+
 // Bytes of the clips of this rank's groups, [T, H, W, C] each, and T.
-std::string make_share(World& world, RunModel& run, const Wish& wish, int64_t* frames) {
+std::string make_share(World& world, RunModel& run, const Wish& wish, at::Device device,
+                       int64_t* frames) {
   const at::NoGradGuard no_grad;
   std::unique_ptr<GivenClips> given;
   if (!wish.store.empty()) given = std::make_unique<StoreClips>(wish.store, run, wish.count);
   if (!wish.from.empty()) given = std::make_unique<ArrayClips>(wish.from, wish.count);
   const Texts texts(wish.text, wish.count);
-  const ImageDistance distance = distance_of(wish, run.config);
+  const ImageDistance distance = distance_of(wish, run.config, device);
   const int64_t groups = (wish.count + kGroup - 1) / kGroup;
+  const int64_t begin = groups * world.rank() / world.size(),
+                end = groups * (world.rank() + 1) / world.size();
+  const auto clips_until = [&](int64_t g) {
+    return static_cast<uint64_t>(std::min(g * kGroup, wish.count) - begin * kGroup);
+  };
+  Progress progress("sample", world.size() > 1 ? "of rank 0's clips" : "clips", clips_until(end));
   std::string bytes;
-  const int64_t end = groups * (world.rank() + 1) / world.size();
-  for (int64_t g = groups * world.rank() / world.size(); g < end; ++g) {
-    const int64_t first = g * kGroup, count = std::min(kGroup, wish.count - first);
+  for (int64_t g = begin; g < end; ++g) {
     SampleRequest request;
     request.seed = wish.seed;
-    request.first = first;
-    request.count = count;
+    request.first = g * kGroup;
+    request.count = std::min(kGroup, wish.count - request.first);
     request.frames = wish.frames;
-    if (wish.label >= 0) request.labels_B = at::full({count}, wish.label, at::kLong);
-    request.text_BE = texts.group(first, count);
-    request.distance = distance;
-    at::Tensor made;
-    if (given && !wish.keeps_some()) {
-      Clips clips = given->group(first, count);
-      clips.seed = wish.seed;
-      clips.first_position = first;
-      made = run.model->reconstruct(clips);
-    } else {
-      if (given) give(given->group(first, count), wish, run.config, request);
-      made = run.model->sample(request);
+    if (wish.label >= 0) {
+      request.labels_B = at::full({request.count}, wish.label, at::kLong).to(device);
     }
+    request.text_BE = texts.group(request.first, request.count);
+    request.distance = distance;
+    const at::Tensor made = make_group(run, wish, given.get(), request, device);
     *frames = made.size(1);
     if (bytes.empty()) bytes.reserve(static_cast<size_t>((end - g) * made.numel()));
     append_bytes(made, bytes);
+    if (world.is_root() && g + 1 < end) progress.show(clips_until(g + 1));
   }
   *frames = world.max(*frames);  // a rank without a group has not seen any
   return bytes;
@@ -419,11 +452,13 @@ int run_sample(const Arguments& arguments) {
   const std::string checkpoint =
       world.broadcast(world.is_root() ? newest_checkpoint(folder) : std::string());
   std::vector<std::string> sets = arguments.all("--set");
+  const Config config = run_config(read_manifest(real_file_system(), checkpoint), checkpoint, sets);
+  const at::Device device =
+      dry ? at::kCPU : choose_device(world, config.train(), accelerator_of_machine());
   if (!wish.scheme.empty()) {
-    const Config config = open_run_model(checkpoint, at::kCPU, sets).config;
     for (std::string& set : scheme_options_of(wish.scheme, config)) sets.push_back(std::move(set));
   }
-  RunModel run = open_run_model(checkpoint, at::kCPU, sets);
+  RunModel run = open_run_model(checkpoint, device, sets);
   apply_task(run, wish);
   if (dry) {
     if (world.is_root()) print_stages(wish, run, arguments.has("--json"));
@@ -432,7 +467,7 @@ int run_sample(const Arguments& arguments) {
   }
   const auto begin = std::chrono::steady_clock::now();
   int64_t frames = 0;
-  std::vector<std::string> shares = world.gather(make_share(world, run, wish, &frames));
+  std::vector<std::string> shares = world.gather(make_share(world, run, wish, device, &frames));
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   if (world.is_root()) {
@@ -448,6 +483,8 @@ int run_sample(const Arguments& arguments) {
         json.field("count", wish.count).field("frames", frames).field("seconds", seconds);
         json.field("checkpoint", checkpoint)
             .field("images", run.manifest.images())
+            .field("device", device.str())
+            .field("precision", Precision_Name(wish.precision))
             .field("out", out);
       });
       std::puts(json.text().c_str());

@@ -15,10 +15,18 @@ void keep_freed_memory() {
 #endif
 }
 
-uint64_t peak_memory_bytes() {
+namespace {
+
+rusage usage() {
   rusage usage{};
   ::getrusage(RUSAGE_SELF, &usage);
-  return static_cast<uint64_t>(usage.ru_maxrss) * 1024;
+  return usage;
 }
+
+}  // namespace
+
+uint64_t peak_memory_bytes() { return static_cast<uint64_t>(usage().ru_maxrss) * 1024; }
+
+uint64_t page_faults() { return static_cast<uint64_t>(usage().ru_minflt); }
 
 }  // namespace lf

@@ -1,4 +1,5 @@
-// How this process treats memory it has freed, and how much it has held. Called by main, by the
+// How this process treats memory it has freed, how much it has held and how
+// often it asked for more. Called by main, by the
 // trainer's log and by benchmarks.
 #pragma once
 
@@ -12,5 +13,8 @@ namespace lf {
 void keep_freed_memory();
 
 uint64_t peak_memory_bytes();  // resident, since the process began
+// Pages the process had to ask the system for so far. A step that finds all its memory among what
+// earlier ones freed adds none.
+uint64_t page_faults();
 
 }  // namespace lf

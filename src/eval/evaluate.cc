@@ -408,10 +408,14 @@ std::vector<Result> evaluate_files(World& world, const EvaluationConfig& config,
       choose_metrics(names_of(config), extractor.get(), shape.frames);
   refuse_pairs_and_codes(chosen);
   const Features features(chosen, extractor.get(), config.preprocessing());
+  if (!save_as.empty() && features.layers.size() != 1) {
+    fail(Code::kUsage, "--save-statistics keeps those of one layer, the metrics look at ",
+         join(features.layers, ", "), "; ask for them one after the other");
+  }
   std::vector<FeatureSet> reals;
   if (real.ends_with(".npz")) {
     reals = statistics_as_reference(features, real);
-  } else {
+  } else if (!real.empty()) {
     const std::unique_ptr<ImageSet> images = open_images(real);
     require_same_size(*extractor, images->shape(), real, shape, fake);
     reals = features_of(world, features, *images, images->size(), "");
@@ -419,13 +423,8 @@ std::vector<Result> evaluate_files(World& world, const EvaluationConfig& config,
   const std::vector<FeatureSet> made = features_of(world, features, *fakes, fakes->size(), "");
   std::vector<Result> results;
   if (!world.is_root()) return results;
-  if (!save_as.empty()) {
-    if (features.layers.size() != 1) {
-      fail(Code::kUsage, "--save-statistics keeps those of one layer, the metrics look at ",
-           join(features.layers, ", "), "; evaluate them one after the other");
-    }
-    save_statistics(made[0].moments, save_as);
-  }
+  if (!save_as.empty()) save_statistics(made[0].moments, save_as);
+  if (real.empty()) return results;
   for (const ChosenMetric& metric : chosen) {
     results.push_back(result_of_sets(metric, features, reals, made, options));
     if (metric.row->needs != Evidence::kMoments) {

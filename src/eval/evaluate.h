@@ -45,7 +45,7 @@ std::unique_ptr<Extractor> extractor_for(const EvaluationConfig& config, at::Dev
                                          const FrameShape& shape);
 
 // Collective. Two folders, arrays or stores, or statistics (.npz) in place of `real`. With
-// `save_as`, the made set's statistics go to that .npz file.
+// `save_as`, the made set's statistics go to that .npz file; without `real` that is all.
 std::vector<Result> evaluate_files(World& world, const EvaluationConfig& config,
                                    const MetricOptions& options, at::Device device,
                                    const std::string& real, const std::string& fake,

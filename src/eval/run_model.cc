@@ -25,14 +25,20 @@ std::string newest_checkpoint(const std::string& folder) {
   return candidate->folder;
 }
 
+Config run_config(const CheckpointManifest& manifest, const std::string& checkpoint,
+                  const std::vector<std::string>& sets) {
+  Config config = parse_config(manifest.config(), "the config in " + checkpoint);
+  for (const std::string& set : sets) set_option(config, set);
+  check_ranges(config);
+  return config;
+}
+
 RunModel open_run_model(const std::string& checkpoint, at::Device device,
                         const std::vector<std::string>& sets, const ModelMaker& make) {
   const Checkpoint open = Checkpoint::open(real_file_system(), checkpoint);
   const CheckpointManifest& manifest = open.manifest();
   RunModel run;
-  run.config = parse_config(manifest.config(), "the config in " + checkpoint);
-  for (const std::string& assignment : sets) set_option(run.config, assignment);
-  check_ranges(run.config);
+  run.config = run_config(manifest, checkpoint, sets);
   if (manifest.clip_shape_size() != 4) {
     fail(Code::kCheckpoint, printable(checkpoint),
          " does not say of what shape its clips are, an older program wrote it; train the run for "

@@ -16,6 +16,10 @@ namespace lf {
 // Code::kCheckpoint if the run has none yet.
 std::string newest_checkpoint(const std::string& folder);
 
+// What the checkpoint's run was told, with `sets` over it, as --set gives them.
+Config run_config(const CheckpointManifest& manifest, const std::string& checkpoint,
+                  const std::vector<std::string>& sets);
+
 struct RunModel {
   Config config;
   ClipShape shape;
@@ -23,7 +27,6 @@ struct RunModel {
   std::string weights;           // "ema", or "model" where no averages were kept
   std::unique_ptr<Model> model;  // with those weights
 };
-// `sets` are options over the run's own, as --set gives them.
 RunModel open_run_model(const std::string& checkpoint, at::Device device,
                         const std::vector<std::string>& sets = {},
                         const ModelMaker& make = make_model);

@@ -54,6 +54,7 @@ class DiffusionModel : public Model {
  private:
   struct Lesson;  // what a batch is trained with
   struct Making;  // one batch of clips being made
+  class Round;    // windows of them that are made together
   Lesson lesson_of(const Clips& clips) const;
   Lesson lesson_on_host(const Clips& clips) const;
   at::Tensor diffused(const Clips& clips, const Lesson& lesson) const;
@@ -69,11 +70,11 @@ class DiffusionModel : public Model {
   SampleRequest request_for(const Clips& clips) const;
   void check(const SampleRequest& request) const;
   Making making_of(const SampleRequest& request, int64_t frames) const;
-  Estimate estimate_given(Making& making, const at::Tensor& z, const NoiseLevel& level) const;
-  Estimate guided_estimate(const Making& making, const at::Tensor& z,
+  Estimate estimate_given(Round& round, const at::Tensor& z, const NoiseLevel& level) const;
+  Estimate guided_estimate(const Round& round, const at::Tensor& z,
                            const std::vector<NoiseLevel>& levels) const;
-  Estimate kept_in_range(const Making& making, Estimate estimate) const;
-  void make_windows(Making& making) const;
+  Estimate kept_in_range(const Round& round, Estimate estimate) const;
+  void make(Making& making, Round round) const;
   bool adapts() const {
     return config_.frames() == DiffusionConfig::FLEXIBLE && config_.sampler().adaptive();
   }

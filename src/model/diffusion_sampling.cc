@@ -3,6 +3,7 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/cat.h>
+#include <ATen/ops/full_like.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 
@@ -22,43 +23,42 @@ constexpr uint64_t kNextWindow = 0x9e3779b97f4a7c15;
 // Clips that go through the network at once where there are windows enough.
 constexpr int64_t kTogether = 16;
 
+// The whole video.
 struct DiffusionModel::Making {
   Clips keys;        // seed and positions of the clips
   Shown shown;       // of all clips, without the small ones
-  Shown shown_here;  // of the rows of the windows being made
   at::Tensor video;  // [B, T, H, W, C] of what is diffused, in host memory
   at::Tensor small;  // the small clips as they are shown, of all frames; or undefined
-  // Windows of the video that are being made, alike in their roles, and their numbers among all.
-  // Tensors of them have rows for all clips of the first, then of the second.
-  std::vector<FrameWindow> windows;
-  std::vector<size_t> numbers;
-  at::Tensor observed, latent;  // places of a window, int64
-  at::Tensor given;             // the frames at the observed places
-  uint32_t draws = 0;           // of noise for these windows so far
+};
 
-  const FrameWindow& window() const { return windows.front(); }
+// Windows of it that are made together, alike in their roles. Tensors have rows for all clips of
+// the first window, then of the second. With guidance the network sees all of them twice in one
+// pass, the first time shown nothing.
+class DiffusionModel::Round {
+ public:
+  // The windows' numbers among all of the video's.
+  Round(const Making& making, std::vector<FrameWindow> windows, std::vector<size_t> numbers,
+        double guidance, at::Device device);
 
-  // What a clip is made of depends on the clip and the window, not on what is made with it.
-  at::Tensor noise(int64_t frames) {
-    std::vector<int64_t> shape = video.sizes().slice(1).vec();
-    shape[0] = frames;
-    std::vector<at::Tensor> rows;
-    for (const size_t number : numbers) {
-      Clips own = keys;
-      own.seed += number * kNextWindow;
-      rows.push_back(keyed_normal(own, Purpose::kSampling, draws, shape));
-    }
-    ++draws;
-    return rows.size() == 1 ? rows.front() : at::cat(rows);
-  }
-  // The frames of one role, of all windows, on the host.
-  at::Tensor frames_of(FrameRole role) const {
-    std::vector<at::Tensor> rows;
-    for (const FrameWindow& one : windows) {
-      rows.push_back(video.index_select(1, at::tensor(one.frames(role), at::kLong)));
-    }
-    return at::cat(rows);
-  }
+  bool twice() const { return twice_; }
+  const std::vector<FrameWindow>& windows_seen() const { return seen_; }
+  const Shown& shown() const { return shown_; }
+  const FrameWindow& window() const { return windows_.front(); }
+  const at::Tensor& observed() const { return observed_; }  // places of a window, int64
+  const at::Tensor& latent() const { return latent_; }
+  const at::Tensor& given() const { return given_; }  // the frames at the observed places
+  at::Tensor noise(int64_t frames);
+  void store(const at::Tensor& made, at::Tensor& video) const;
+
+ private:
+  const Making& making_;
+  std::vector<FrameWindow> windows_;
+  std::vector<size_t> numbers_;
+  at::Tensor observed_, latent_, given_;
+  bool twice_;
+  std::vector<FrameWindow> seen_;
+  Shown shown_;
+  uint32_t draws_ = 0;  // of noise so far
 };
 
 namespace {
@@ -133,7 +133,71 @@ at::Tensor numbers_on(const std::vector<int64_t>& numbers, at::Device device) {
   return at::tensor(numbers, at::kLong).to(device);
 }
 
+// The frames of one role, of all windows, on the host.
+at::Tensor frames_of(FrameRole role, const std::vector<FrameWindow>& windows,
+                     const at::Tensor& video) {
+  std::vector<at::Tensor> rows;
+  for (const FrameWindow& window : windows) {
+    rows.push_back(video.index_select(1, at::tensor(window.frames(role), at::kLong)));
+  }
+  return at::cat(rows);
+}
+
 }  // namespace
+
+DiffusionModel::Round::Round(const Making& making, std::vector<FrameWindow> windows,
+                             std::vector<size_t> numbers, double guidance, at::Device device)
+    : making_(making),
+      windows_(std::move(windows)),
+      numbers_(std::move(numbers)),
+      observed_(numbers_on(window().places(FrameRole::kObserved), device)),
+      latent_(numbers_on(window().places(FrameRole::kLatent), device)),
+      given_(frames_of(FrameRole::kObserved, windows_, making.video).to(device)),
+      twice_(guidance != 0 && guidance != 1 &&
+             (making.shown.labels_B.defined() || making.shown.text_BE.defined())),
+      seen_(windows_) {
+  if (twice_ && windows_.size() > 1) seen_.insert(seen_.end(), windows_.begin(), windows_.end());
+  const auto repeated = [](const at::Tensor& x, size_t times) {
+    return x.defined() && times > 1 ? at::cat(std::vector<at::Tensor>(times, x)) : x;
+  };
+  // A row for every clip of every window, and before them as many that show nothing.
+  const auto rows_of = [&](const at::Tensor& x, double nothing) {
+    if (!x.defined() || guidance == 0) return at::Tensor();
+    const at::Tensor rows = repeated(x, windows_.size());
+    return twice_ ? at::cat({at::full_like(rows, nothing), rows}) : rows;
+  };
+  shown_ = {rows_of(making.shown.labels_B, -1), rows_of(making.shown.text_BE, 0), {}};
+  if (!making.small.defined()) return;
+  std::vector<at::Tensor> rows;
+  for (const FrameWindow& one : windows_) {
+    rows.push_back(making.small.index_select(1, numbers_on(one.index, device).clamp_min(0)));
+  }
+  shown_.small_BTHWC = repeated(at::cat(rows), twice_ ? 2 : 1);
+}
+
+// What a clip is made of depends on the clip and the window, not on what is made with it.
+at::Tensor DiffusionModel::Round::noise(int64_t frames) {
+  std::vector<int64_t> shape = making_.video.sizes().slice(1).vec();
+  shape[0] = frames;
+  std::vector<at::Tensor> rows;
+  for (const size_t number : numbers_) {
+    Clips own = making_.keys;
+    own.seed += number * kNextWindow;
+    rows.push_back(keyed_normal(own, Purpose::kSampling, draws_, shape));
+  }
+  ++draws_;
+  return rows.size() == 1 ? rows.front() : at::cat(rows);
+}
+
+// Puts the frames that were made, on the host, where they belong.
+void DiffusionModel::Round::store(const at::Tensor& made, at::Tensor& video) const {
+  const int64_t clips = video.size(0);
+  for (size_t i = 0; i < windows_.size(); ++i) {
+    const auto first = static_cast<int64_t>(i) * clips;
+    video.index_copy_(1, at::tensor(windows_[i].frames(FrameRole::kLatent), at::kLong),
+                      made.slice(0, first, first + clips));
+  }
+}
 
 // What does not depend on frames.
 void DiffusionModel::check(const SampleRequest& request) const {
@@ -201,10 +265,10 @@ at::Tensor DiffusionModel::sample(const SampleRequest& request) {
     const bool any_order = config_.frames() == DiffusionConfig::FLEXIBLE;
     const int64_t most = any_order ? std::max<int64_t>(kTogether / request.count, 1) : 1;
     for (std::vector<size_t>& round : rounds_of(windows, static_cast<size_t>(most))) {
-      making.windows.clear();
-      for (const size_t number : round) making.windows.push_back(windows[number]);
-      making.numbers = std::move(round);
-      make_windows(making);
+      std::vector<FrameWindow> together;
+      for (const size_t number : round) together.push_back(windows[number]);
+      make(making, Round(making, std::move(together), std::move(round),
+                         config_.sampler().guidance(), device_));
     }
   }
   at::Tensor made = making.video.slice(1, 0, steps);
@@ -244,9 +308,8 @@ void DiffusionModel::make_adaptively(Making& making, const std::vector<int64_t>&
     return at->second;
   };
   for (size_t number = 0; !scheme.finished(); ++number) {
-    making.windows = {window_of(scheme.next(between))};
-    making.numbers = {number};
-    make_windows(making);
+    make(making, Round(making, {window_of(scheme.next(between))}, {number},
+                       config_.sampler().guidance(), device_));
   }
 }
 
@@ -273,98 +336,71 @@ DiffusionModel::Making DiffusionModel::making_of(const SampleRequest& request,
   return making;
 }
 
-// What is shown of every clip, for `windows` times as many rows.
-static Shown repeated(const Shown& shown, size_t windows) {
-  const auto rows = [&](const at::Tensor& x) {
-    return x.defined() && windows > 1 ? at::cat(std::vector<at::Tensor>(windows, x)) : x;
-  };
-  return {rows(shown.labels_B), rows(shown.text_BE), {}};
-}
-
-void DiffusionModel::make_windows(Making& making) const {
-  making.draws = 0;
-  making.observed = numbers_on(making.window().places(FrameRole::kObserved), device_);
-  making.latent = numbers_on(making.window().places(FrameRole::kLatent), device_);
-  making.given = making.frames_of(FrameRole::kObserved).to(device_);
-  const int64_t clips = making.video.size(0);
-  making.shown_here = repeated(making.shown, making.windows.size());
-  if (making.small.defined()) {
-    std::vector<at::Tensor> rows;
-    for (const FrameWindow& window : making.windows) {
-      rows.push_back(making.small.index_select(1, numbers_on(window.index, device_).clamp_min(0)));
-    }
-    making.shown_here.small_BTHWC = at::cat(rows);
-  }
+void DiffusionModel::make(Making& making, Round round) const {
   SamplerParts parts;
   parts.estimate = [&](const at::Tensor& z, const NoiseLevel& level) {
-    return estimate_given(making, z, level);
+    return estimate_given(round, z, level);
   };
-  parts.noise = [&] { return making.noise(making.latent.numel()); };
-  const at::Tensor made = sample_from_noise(config_.sampler(), schedule_, parts).to(at::kCPU);
-  for (size_t i = 0; i < making.windows.size(); ++i) {
-    const auto first = static_cast<int64_t>(i) * clips;
-    making.video.index_copy_(1, at::tensor(making.windows[i].frames(FrameRole::kLatent), at::kLong),
-                             made.slice(0, first, first + clips));
-  }
+  parts.noise = [&] { return round.noise(round.latent().numel()); };
+  round.store(sample_from_noise(config_.sampler(), schedule_, parts).to(at::kCPU), making.video);
 }
 
 // The estimate of all frames of the window, towards what is to be shown and away from nothing.
-Estimate DiffusionModel::guided_estimate(const Making& making, const at::Tensor& z,
+Estimate DiffusionModel::guided_estimate(const Round& round, const at::Tensor& z,
                                          const std::vector<NoiseLevel>& levels) const {
-  const double scale = config_.sampler().guidance();
-  if (scale == 1) return estimate(z, making.windows, levels, making.shown_here);
-  const Estimate without =
-      estimate(z, making.windows, levels, {{}, {}, making.shown_here.small_BTHWC});
-  if (scale == 0) return without;
-  const Estimate with = estimate(z, making.windows, levels, making.shown_here);
-  return {guided(with.image, without.image, scale), with.variance};
+  if (!round.twice()) return estimate(z, round.windows_seen(), levels, round.shown());
+  const Estimate both = estimate(at::cat({z, z}), round.windows_seen(), levels, round.shown());
+  const std::vector<at::Tensor> images = both.image.chunk(2);
+  Estimate out{guided(images[1], images[0], config_.sampler().guidance()), {}};
+  if (both.variance.defined()) out.variance = both.variance.chunk(2)[1];
+  return out;
 }
 
 // The estimate of the latent frames z, the others being given.
-Estimate DiffusionModel::estimate_given(Making& making, const at::Tensor& z,
+Estimate DiffusionModel::estimate_given(Round& round, const at::Tensor& z,
                                         const NoiseLevel& level) const {
   // A network that has met frames without noise among noisy ones is shown the given frames as they
   // are; another meets them at the level of the rest.
   const bool taught = config_.frames() != DiffusionConfig::JOINT || config_.level_per_frame();
-  const bool any = making.observed.numel() > 0;
+  const bool any = round.observed().numel() > 0;
   const bool reconstruct =
       any && !taught && config_.sampler().given() == SamplerConfig::RECONSTRUCT;
   const at::AutoGradMode gradients(reconstruct);
   const at::Tensor latent = reconstruct ? z.detach().clone().set_requires_grad(true) : z;
 
-  std::vector<NoiseLevel> levels(making.window().index.size());
-  for (const int64_t place : making.window().places(FrameRole::kLatent)) {
+  std::vector<NoiseLevel> levels(round.window().index.size());
+  for (const int64_t place : round.window().places(FrameRole::kLatent)) {
     levels[static_cast<size_t>(place)] = level;
   }
-  at::Tensor shown = making.given;
+  at::Tensor shown = round.given();
   if (any && !taught) {
-    shown = level.alpha * making.given + level.sigma * making.noise(making.observed.numel());
+    shown = level.alpha * round.given() + level.sigma * round.noise(round.observed().numel());
     std::fill(levels.begin(), levels.end(), level);
   }
   std::vector<int64_t> shape = z.sizes().vec();
   shape[1] = static_cast<int64_t>(levels.size());
-  at::Tensor all = at::zeros(shape, z.options()).index_copy(1, making.latent, latent);
-  if (any) all = all.index_copy(1, making.observed, shown);
+  at::Tensor all = at::zeros(shape, z.options()).index_copy(1, round.latent(), latent);
+  if (any) all = all.index_copy(1, round.observed(), shown);
 
-  const Estimate whole = guided_estimate(making, all, levels);
-  Estimate out{whole.image.index_select(1, making.latent), {}};
-  if (whole.variance.defined()) out.variance = whole.variance.index_select(1, making.latent);
+  const Estimate whole = guided_estimate(round, all, levels);
+  Estimate out{whole.image.index_select(1, round.latent()), {}};
+  if (whole.variance.defined()) out.variance = whole.variance.index_select(1, round.latent());
   if (reconstruct) {
-    const at::Tensor made = whole.image.index_select(1, making.observed);
-    out.image = towards_given(out.image, made, making.given, latent, level.alpha,
+    const at::Tensor made = whole.image.index_select(1, round.observed());
+    out.image = towards_given(out.image, made, round.given(), latent, level.alpha,
                               config_.sampler().given_weight());
     if (out.variance.defined()) out.variance = out.variance.detach();
   }
-  return kept_in_range(making, out);
+  return kept_in_range(round, out);
 }
 
 // Latents have no range. Of a pseudo video that carries noise the image alone has one; it stands
 // last.
-Estimate DiffusionModel::kept_in_range(const Making& making, Estimate estimate) const {
+Estimate DiffusionModel::kept_in_range(const Round& round, Estimate estimate) const {
   if (latents_) return estimate;
   if (!last_frame_only_) {
     estimate.image = within_range(estimate.image, config_.sampler());
-  } else if (making.window().frames(FrameRole::kLatent).back() == shape_.frames - 1) {
+  } else if (round.window().frames(FrameRole::kLatent).back() == shape_.frames - 1) {
     const at::Tensor image = within_range(estimate.image.slice(1, -1), config_.sampler());
     estimate.image = at::cat({estimate.image.slice(1, 0, -1), image}, 1);
   }

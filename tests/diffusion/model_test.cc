@@ -268,6 +268,24 @@ TEST(DiffusionModel, Row26GuidanceAtOneIsTheClassAndAtZeroIsNone) {
   EXPECT_FALSE(at::equal(made("3", 1), made("1", 1)));
 }
 
+// One step leaves what is estimated: beyond the class's own estimate by as much as it is from
+// none's.
+TEST(DiffusionModel, Row26GuidanceGoesBeyondTheClassAlongTheLine) {
+  const auto made = [](const char* guidance) {
+    const auto model = small_model(
+        3, {"model.diffusion.classes=3", "model.diffusion.prediction=IMAGE",
+            "model.diffusion.sampler.steps=1", str("model.diffusion.sampler.guidance=", guidance)});
+    wake_up(model->parameters());
+    return model->sample({1, 0, 2, at::full({2}, 1, at::kLong), {}, 0});
+  };
+  const at::Tensor none = made("0"), own = made("1"), beyond = made("3");
+  const at::Tensor inside = (none.abs() < 0.99).logical_and(own.abs() < 0.99);
+  EXPECT_GT(inside.to(at::kFloat).mean().item<double>(), 0.2);
+  const at::Tensor line = (none + 3 * (own - none)).clamp(-1, 1);
+  EXPECT_GT((own - none).abs().max().item<double>(), 1e-3);
+  EXPECT_LT((beyond - line).masked_select(inside).abs().max().item<double>(), 1e-4);
+}
+
 TEST(DiffusionModel, ClassesThatAreNotAskedForAreDrawnByTheClip) {
   const auto model = small_model(1, {"model.diffusion.classes=3"});
   wake_up(model->parameters());

@@ -123,6 +123,10 @@ output("evaluate", "--real", here / "fake.npy", "--fake", here / "real.npy", *tw
        "--save-statistics", here / "real.npz")
 second = json.loads(output("evaluate", "--real", here / "real.npz", "--fake", here / "fake.npy", *two))
 check_close(first, second, "images and their statistics")
+# Statistics alone are the same file, and nothing is compared.
+nothing = output("evaluate", "--fake", here / "real.npy", *two, "--save-statistics", here / "alone.npz")
+check(json.loads(nothing) == {}, f"compared with nothing: {nothing}")
+check((here / "alone.npz").read_bytes() == (here / "real.npz").read_bytes(), "statistics alone are others")
 third = evaluate(run, "--extractor", "pixels", "--metrics", "fd_pixels", "--reference",
                  here / "real.npz", "--samples", "50")
 check(third["fd_pixels"]["reference"] == str(here / "real.npz")
