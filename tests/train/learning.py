@@ -60,17 +60,17 @@ def held_out(store, shape):
     return real
 
 
-def learn_judge():
-    """A classifier of the stores `image`, whose features make fd_own."""
-    output("export", learn("classifier", configs / "classifier.pbtxt", "image", 32000), "--out", own)
+def learn_judge(kind="image", images=32000, sets=()):
+    """A classifier of the stores called `kind`, whose features make fd_own, or fvd_own where they hold clips."""
+    output("export", learn("classifier", configs / "classifier.pbtxt", kind, images, sets), "--out", own)
 
 
-def distance(name, images):
-    """fd_own of an array from as many held-out images."""
+def distance(name, images, metric="fd_own"):
+    """fd_own of an array from the held-out images, or fvd_own of clips where the judge was trained on clips."""
     numpy.save(here / f"{name}.npy", numpy.ascontiguousarray(images))
     found = output("evaluate", "--real", here / "real.npy", "--fake", here / f"{name}.npy", "--extractor", own,
-                   "--metrics", "fd_own", "--json")
-    return json.loads(found)["fd_own"]["value"]
+                   "--metrics", metric, "--json")
+    return json.loads(found)[metric]["value"]
 
 
 def pairs(name, real, made, metrics):
