@@ -85,6 +85,14 @@ std::string Arguments::get(const std::string& option, const std::string& fallbac
   return values.empty() ? fallback : values.back();
 }
 
+std::string Arguments::choice(const std::string& option,
+                              const std::vector<std::string>& words) const {
+  const std::string chosen = get(option, words.front());
+  if (std::find(words.begin(), words.end(), chosen) != words.end()) return chosen;
+  fail(Code::kUsage, "lastframe ", command_->name, ": ", option, " is ", printable(chosen),
+       ", expected ", join(words, " or "), did_you_mean(chosen, words));
+}
+
 std::string Arguments::required(const std::string& option) const {
   if (!has(option)) {
     fail(Code::kUsage, "lastframe ", command_->name, ": ", option, " ",

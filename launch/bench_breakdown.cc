@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdio>
 #include <map>
 
 #include "kernels/chunk_sums.h"
@@ -133,6 +134,37 @@ std::vector<OperationCost> observe_operations(const std::function<void()>& work)
   std::sort(costs.begin(), costs.end(),
             [](const auto& a, const auto& b) { return a.seconds > b.seconds; });
   return costs;
+}
+
+void print_operations(const std::vector<OperationCost>& operations, double seconds) {
+  constexpr size_t kLines = 20;
+  constexpr double kGiga = 1e9;
+  double outside = seconds, rest = 0;
+  std::printf("\n%-58s%8s%10s%8s%10s\n", "operation", "calls", "ms", "share", "GFLOP/s");
+  const auto line = [&](const std::string& name, int64_t calls, double took, double flops) {
+    std::printf("%-58s%8lld%10.3f%7.1f%%", name.c_str(), static_cast<long long>(calls), 1e3 * took,
+                100 * took / seconds);
+    flops > 0 ? std::printf("%10.0f\n", flops / took / kGiga) : std::printf("\n");
+  };
+  for (size_t i = 0; i < operations.size(); ++i) {
+    const OperationCost& cost = operations[i];
+    outside -= cost.seconds;
+    i < kLines ? line(cost.name, cost.calls, cost.seconds, static_cast<double>(cost.flops))
+               : static_cast<void>(rest += cost.seconds);
+  }
+  line("other operations", 0, rest, 0);
+  line("outside of operations", 0, outside, 0);
+}
+
+void add_operations(const std::vector<OperationCost>& operations, Json& json) {
+  json.array("operations", [&] {
+    for (const OperationCost& cost : operations) {
+      json.object([&] {
+        json.field("name", cost.name).field("calls", cost.calls);
+        json.field("ms", 1e3 * cost.seconds).field("flops", cost.flops);
+      });
+    }
+  });
 }
 
 double product_peak(bool bfloat16) {

@@ -16,11 +16,13 @@
 #include "diffusion/sampler.h"
 #include "eval/clips.h"
 #include "eval/run_model.h"
+#include "launch/bench_breakdown.h"
 #include "launch/bench_device.h"
 #include "launch/commands.h"
 #include "launch/plugin.h"
 #include "launch/synthetic_clips.h"
 #include "train/accelerator.h"
+#include "train/autocast.h"
 
 namespace lf {
 namespace {
@@ -37,20 +39,35 @@ int64_t levels_of(const Config& config, const ClipShape& shape) {
       sampling_levels(options.sampler(), NoiseSchedule(options, shape.height)).size());
 }
 
-// Seconds of each making, ascending. All ranks make the same number.
-std::vector<double> measure(World& world, Model& model, Clips clips, double limit) {
-  const at::NoGradGuard no_grad;
-  const auto one = [&] {
+// Makes clips again and again, each time others.
+class Making {
+ public:
+  Making(Model& model, Clips clips, Precision precision, int ranks)
+      : model_(model), clips_(std::move(clips)), precision_(precision), ranks_(ranks) {}
+
+  double one() {  // its seconds
+    const at::NoGradGuard no_grad;
+    const Autocast autocast(precision_, clips_.x_BTHWC.device().type());
     const Clock::time_point begin = Clock::now();
     // Read back, so that a device is waited for.
-    model.preview(clips).sum().item<float>();
-    clips.first_position += clips.size() * world.size();
+    model_.preview(clips_).sum().item<float>();
+    clips_.first_position += clips_.size() * ranks_;
     return std::chrono::duration<double>(Clock::now() - begin).count();
-  };
-  const double first = one();
+  }
+
+ private:
+  Model& model_;
+  Clips clips_;
+  Precision precision_;
+  int ranks_;
+};
+
+// Seconds of each making, ascending. All ranks make the same number.
+std::vector<double> measure(World& world, Making& making, double limit) {
+  const double first = making.one();
   const int64_t times = world.max(std::clamp<int64_t>(std::llround(limit / first), 3, 100000));
   std::vector<double> seconds;
-  for (int64_t i = 0; i < times; ++i) seconds.push_back(one());
+  for (int64_t i = 0; i < times; ++i) seconds.push_back(making.one());
   std::sort(seconds.begin(), seconds.end());
   return seconds;
 }
@@ -63,6 +80,8 @@ int bench_sample(const Arguments& arguments) {
   const int64_t count = arguments.number("--count", 16, 1, 65536);
   const auto threads =
       static_cast<int32_t>(arguments.number("--threads", config.train().threads(), 0, 4096));
+  const Precision precision =
+      arguments.choice("--precision", {"FP32", "BF16"}) == "BF16" ? BF16 : FP32;
   const Accelerator accelerator = accelerator_of_machine();
   World& world = World::join();
   start_log("lastframe", world.rank());
@@ -71,11 +90,18 @@ int bench_sample(const Arguments& arguments) {
   at::set_num_threads(threads_of_rank(world, threads));
   const ClipShape shape = shape_of_config(config);
   const std::unique_ptr<Model> model = make_model(config, shape, device, {}, open_export);
-  const std::vector<double> seconds = measure(
-      world, *model, synthetic_clips(config, shape, count * world.size(), 0, world, device), limit);
+  Making making(*model, synthetic_clips(config, shape, count * world.size(), 0, world, device),
+                precision, world.size());
+  const std::vector<double> seconds = measure(world, making, limit);
   const double median = world.max(seconds[seconds.size() / 2]);
   const int64_t levels = levels_of(config, shape), made = count * world.size();
   const auto peak = static_cast<uint64_t>(world.max(peak_memory(device).used));
+  std::vector<OperationCost> operations;
+  double observed = 0;
+  if (arguments.has("--breakdown")) {
+    const auto once = [&] { observed = making.one(); };
+    operations = device.is_cpu() ? observe_operations(once) : observe_kernels(device, once);
+  }
   if (!world.is_root()) return 0;
   if (arguments.has("--json")) {
     Json json;
@@ -89,7 +115,11 @@ int bench_sample(const Arguments& arguments) {
           json.value(side);
       });
       json.field("ranks", world.size()).field("threads", at::get_num_threads());
-      json.field("device", device.str());
+      json.field("device", device.str()).field("precision", Precision_Name(precision));
+      if (!operations.empty()) {
+        json.field("observed_ms_per_batch", 1e3 * observed);
+        add_operations(operations, json);
+      }
     });
     std::puts(json.text().c_str());
     return 0;
@@ -101,8 +131,9 @@ int bench_sample(const Arguments& arguments) {
     std::printf(", %.2f ms for each of %lld noise levels", 1e3 * median / levels,
                 static_cast<long long>(levels));
   }
-  std::printf("; %d ranks of %d threads, %s at most\n", world.size(), at::get_num_threads(),
-              human_bytes(peak).c_str());
+  std::printf("; %s, %d ranks of %d threads, %s at most\n", Precision_Name(precision).c_str(),
+              world.size(), at::get_num_threads(), human_bytes(peak).c_str());
+  if (!operations.empty()) print_operations(operations, observed);
   return 0;
 }
 

@@ -145,22 +145,7 @@ Breakdown break_down(Steps& steps, bool bfloat16) {
 }
 
 void print(const Breakdown& breakdown, double median) {
-  constexpr size_t kLines = 20;
-  double outside = breakdown.observed, rest = 0;
-  std::printf("\n%-58s%8s%10s%8s%10s\n", "operation", "calls", "ms", "share", "GFLOP/s");
-  const auto line = [&](const std::string& name, int64_t calls, double seconds, double flops) {
-    std::printf("%-58s%8lld%10.3f%7.1f%%", name.c_str(), static_cast<long long>(calls),
-                1e3 * seconds, 100 * seconds / breakdown.observed);
-    flops > 0 ? std::printf("%10.0f\n", flops / seconds / kGiga) : std::printf("\n");
-  };
-  for (size_t i = 0; i < breakdown.operations.size(); ++i) {
-    const OperationCost& cost = breakdown.operations[i];
-    outside -= cost.seconds;
-    i < kLines ? line(cost.name, cost.calls, cost.seconds, static_cast<double>(cost.flops))
-               : static_cast<void>(rest += cost.seconds);
-  }
-  line("other operations", 0, rest, 0);
-  line("outside of operations", 0, outside, 0);
+  print_operations(breakdown.operations, breakdown.observed);
   std::printf(
       "%.2f GFLOP of products and convolutions a step, %.1f GFLOP/s; products alone reach %.1f "
       "here: "
@@ -201,14 +186,7 @@ void add(const Breakdown& breakdown, double median, Json& json) {
     });
   }
   json.field("observed_ms_per_step", 1e3 * breakdown.observed);
-  json.array("operations", [&] {
-    for (const OperationCost& cost : breakdown.operations) {
-      json.object([&] {
-        json.field("name", cost.name).field("calls", cost.calls);
-        json.field("ms", 1e3 * cost.seconds).field("flops", cost.flops);
-      });
-    }
-  });
+  add_operations(breakdown.operations, json);
 }
 
 std::string as_json(const Report& report, const StepSpeed& speed, const Config& config,

@@ -43,6 +43,8 @@ class Arguments {
   std::vector<std::string> all(const std::string& option) const;
   // A whole number in [low, high], or `fallback`.
   int64_t number(const std::string& option, int64_t fallback, int64_t low, int64_t high) const;
+  // One of the words, the first if it was not given.
+  std::string choice(const std::string& option, const std::vector<std::string>& words) const;
   // Like get(), but a usage error if it was not given.
   std::string required(const std::string& option) const;
 

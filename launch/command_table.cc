@@ -240,6 +240,8 @@ constexpr Option kBenchSampleOptions[] = {
     {"--config", "FILE", "the config whose model is measured"},
     {"--set", "PATH=VALUE", "sets one option, such as model.diffusion.sampler.steps=20"},
     {"--count", "N", "clips that each rank makes at a time, 1 to 65536 (default: 16)"},
+    {"--precision", "NAME", "FP32 or BF16 (default: FP32)"},
+    {"--breakdown", "", "then where the time of one making goes, operation by operation"},
     {"--threads", "N", "CPU threads of each rank, 0 to 4096 (default: train.threads)"},
     {"--seconds", "N", "how long to measure, 1 to 3600; at least 3 times (default: 10)"},
     {"--json", "", "one JSON object alone on stdout"},

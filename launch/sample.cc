@@ -134,13 +134,6 @@ std::vector<int64_t> observed_frames(const std::string& list) {
   return frames;
 }
 
-Precision precision_of(const Arguments& arguments) {
-  const std::string name = arguments.get("--precision", "FP32");
-  Precision precision = FP32;
-  if (Precision_Parse(name, &precision)) return precision;
-  fail(Code::kUsage, "--precision is ", printable(name), ", expected FP32 or BF16");
-}
-
 Wish wish_of(const Arguments& arguments) {
   Wish wish;
   wish.count = arguments.number("--count", 16, 1, 100'000'000);
@@ -148,7 +141,7 @@ Wish wish_of(const Arguments& arguments) {
   wish.frames = arguments.number("--frames", 0, 1, 1'000'000);
   wish.label = arguments.number("--class", -1, 0, 1'000'000);
   wish.seed = static_cast<uint64_t>(arguments.number("--seed", 0, 0, INT64_MAX));
-  wish.precision = precision_of(arguments);
+  wish.precision = arguments.choice("--precision", {"FP32", "BF16"}) == "BF16" ? BF16 : FP32;
   wish.store = arguments.get("--store");
   wish.from = arguments.get("--from");
   wish.text = arguments.get("--text");
