@@ -40,6 +40,8 @@ const std::vector<OperationRow>& operation_table() {
       {"convolution", "3x3 convolution with a quarter of the multiplications", true, false},
       {"long_attention", "softmax(q k^T) v of at least 64 tokens and four times a head of up to 64",
        true, false},
+      {"token_layer", "a transformer's layer over one new token of each sequence, with a cache",
+       true, false},
   };
   return table;
 }

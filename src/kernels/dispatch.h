@@ -25,6 +25,7 @@ enum class Operation {
   kFewRows,
   kConvolution,
   kLongAttention,
+  kTokenLayer,
 };
 
 struct OperationRow {

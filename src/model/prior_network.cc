@@ -4,8 +4,6 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/embedding.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/gelu.h>
-#include <ATen/ops/scaled_dot_product_attention.h>
 
 #include "base/error.h"
 
@@ -18,6 +16,12 @@ PriorNetwork::Layer::Layer(const Scope& scope, int64_t width)
       out(scope / "out", width, width, true, Init::kNormal),
       wide(scope / "wide", width, 4 * width, true, Init::kNormal),
       narrow(scope / "narrow", 4 * width, width, true, Init::kNormal) {}
+
+TokenLayerWeights PriorNetwork::Layer::weights(int64_t heads) const {
+  constexpr double kEpsilon = 1e-5;  // LayerNorm's
+  return {norm1.weight, norm1.bias,  qkv.weight, qkv.bias,      out.weight,  out.bias, norm2.weight,
+          norm2.bias,   wide.weight, wide.bias,  narrow.weight, narrow.bias, heads,    kEpsilon};
+}
 
 PriorNetwork::PriorNetwork(const Scope& scope, const CodePriorConfig& config,
                            const std::array<int64_t, 3>& grid, int64_t codes)
@@ -71,22 +75,12 @@ at::Tensor PriorNetwork::logits(at::Tensor tokens, const at::Tensor& mask, Cache
   const int64_t count = tokens.size(1);
   at::Tensor h = std::move(tokens);
   for (size_t i = 0; i < layers_.size(); ++i) {
-    const Layer& layer = layers_[i];
-    std::vector<at::Tensor> qkv;
-    for (const at::Tensor& part : layer.qkv(layer.norm1(h)).chunk(3, -1)) {
-      qkv.push_back(part.unflatten(2, {heads_, -1}).transpose(1, 2));
+    if (cache == nullptr) {
+      h = token_layer(h, layers_[i].weights(heads_), mask, nullptr);
+      continue;
     }
-    if (cache != nullptr) {
-      const int64_t end = cache->length + count;
-      cache->keys[i].slice(2, cache->length, end).copy_(qkv[1]);
-      cache->values[i].slice(2, cache->length, end).copy_(qkv[2]);
-      qkv[1] = cache->keys[i].slice(2, 0, end);
-      qkv[2] = cache->values[i].slice(2, 0, end);
-    }
-    const at::Tensor mixed = at::scaled_dot_product_attention(
-        qkv[0], qkv[1], qkv[2], mask.defined() ? std::optional<at::Tensor>(mask) : std::nullopt);
-    h = h + layer.out(mixed.transpose(1, 2).flatten(2));
-    h = h + layer.narrow(at::gelu(layer.wide(layer.norm2(h))));
+    const TokenCache settled{cache->keys[i], cache->values[i], cache->length};
+    h = token_layer(h, layers_[i].weights(heads_), mask, &settled);
   }
   if (cache != nullptr && settle) cache->length += count;
   return head_[0](norm_[0](h)).to(at::kFloat);

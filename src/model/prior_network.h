@@ -6,6 +6,7 @@
 #include <array>
 #include <vector>
 
+#include "kernels/token_layer.h"
 #include "model/transformer.h"
 #include "run.pb.h"
 
@@ -47,6 +48,7 @@ class PriorNetwork {
  private:
   struct Layer {
     Layer(const Scope& scope, int64_t width);
+    TokenLayerWeights weights(int64_t heads) const;
     LayerNorm norm1, norm2;
     Linear qkv, out, wide, narrow;
   };

@@ -1,8 +1,15 @@
 // The halves of transformers' layers and the position generator.
 #include <ATen/ops/arange.h>
+#include <ATen/ops/full.h>
 #include <ATen/ops/matmul.h>
+#include <ATen/ops/ones.h>
 #include <ATen/ops/softmax.h>
+#include <ATen/ops/tensor.h>
 
+#include <cmath>
+#include <limits>
+
+#include "kernels/token_layer.h"
 #include "operation_cases.h"
 
 namespace lf {
@@ -103,6 +110,71 @@ TEST(FeedForwardKernel, KeepsWhatIsNotFinite) { expect_keeps_what_is_not_finite(
 TEST(DepthwiseKernel, EqualsItsReference) { expect_equals_reference(depthwise_case, 25); }
 TEST(DepthwiseKernel, HasTheSameBitsOnAnyNumberOfThreads) { expect_equal_bits(depthwise_case); }
 TEST(DepthwiseKernel, KeepsWhatIsNotFinite) { expect_keeps_what_is_not_finite(depthwise_case); }
+
+// One token of each sequence behind some that are settled: outputs, what joins the cache, and bits.
+TEST(TokenLayerKernel, EqualsItsReferenceWithTheSameBitsOnAnyNumberOfThreads) {
+  std::mt19937 luck = luck_of(31);
+  const at::NoGradGuard no_grad;
+  const int before = at::get_num_threads();
+  for (const Isa width : {Isa::kBaseline, Isa::kAvx2, Isa::kAvx512}) {
+    if (width > best_isa()) continue;
+    const ForcedIsa forced(width);
+    for (int i = 0; i < 25; ++i) {
+      const int64_t heads = between(luck, 1, 4), wide = heads * between(luck, 1, 40),
+                    hidden = between(luck, 1, 200), rows = between(luck, 4, 40),
+                    places = between(luck, 1, 70), length = between(luck, 0, places - 1);
+      const auto matrix = [](int64_t out, int64_t in) {
+        return at::randn({out, in}) / std::sqrt(static_cast<double>(in));
+      };
+      const TokenLayerWeights weights{at::randn({wide}),
+                                      at::randn({wide}),
+                                      matrix(3 * wide, wide),
+                                      at::randn({3 * wide}),
+                                      matrix(wide, wide),
+                                      at::randn({wide}),
+                                      at::randn({wide}),
+                                      at::randn({wide}),
+                                      matrix(hidden, wide),
+                                      at::randn({hidden}),
+                                      matrix(wide, hidden),
+                                      at::randn({wide}),
+                                      heads,
+                                      1e-5};
+      const at::Tensor x = at::randn({rows, 1, wide}),
+                       keys = at::randn({rows, heads, places, wide / heads}),
+                       values = at::randn({rows, heads, places, wide / heads});
+      const auto run = [&](Form form, int threads) {
+        const ForcedForm chosen(form);
+        at::set_num_threads(threads);
+        const TokenCache cache{keys.clone(), values.clone(), length};
+        const at::Tensor y = token_layer(x, weights, {}, &cache);
+        return Tensors{y, cache.keys, cache.values};
+      };
+      const Tensors truth = run(Form::kReference, 1), found = run(Form::kFused, 1),
+                    again = run(Form::kFused, 2);
+      for (size_t k = 0; k < truth.size(); ++k) {
+        EXPECT_LT(gap(found[k], truth[k]), 1e-5) << k << " " << x.sizes() << " " << length;
+        EXPECT_TRUE(at::equal(found[k], again[k])) << k << " " << x.sizes();
+      }
+      EXPECT_FALSE(at::equal(found[0], truth[0])) << "the fused form did not run";
+    }
+  }
+  at::set_num_threads(before);
+}
+
+// What is no number is not taken for one.
+TEST(TokenLayerKernel, KeepsWhatIsNoNumber) {
+  const at::NoGradGuard no_grad;
+  const auto matrix = [](int64_t out, int64_t in) { return at::full({out, in}, 0.1F); };
+  const at::Tensor one = at::ones({16});
+  const TokenLayerWeights weights{one, one, matrix(48, 16), at::ones({48}), matrix(16, 16), one,
+                                  one, one, matrix(32, 16), at::ones({32}), matrix(16, 32), one,
+                                  2,   1e-5};
+  const TokenCache cache{at::ones({4, 2, 8, 8}), at::ones({4, 2, 8, 8}), 3};
+  cache.keys[1][0][2][5] = std::numeric_limits<float>::quiet_NaN();
+  const at::Tensor bad = token_layer(at::ones({4, 1, 16}), weights, {}, &cache).isnan().any(-1);
+  EXPECT_TRUE(at::equal(bad.flatten(), at::tensor(std::vector<int64_t>{0, 1, 0, 0}).to(at::kBool)));
+}
 
 }  // namespace
 }  // namespace lf
