@@ -1,6 +1,7 @@
 #include "kernels/chunk_sums.h"
 
 #include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 
 #include <algorithm>
@@ -122,7 +123,11 @@ Left turned_left_of(const at::Tensor& weight, Operands operands, std::vector<at:
 }
 
 at::Tensor plain_weight(const at::Tensor& weight) {
-  return weight.defined() ? weight.detach().to(at::kFloat).contiguous() : weight;
+  if (!weight.defined()) return weight;
+  // Most are so already, and a layer over one token reads many.
+  const bool plain = weight.scalar_type() == at::kFloat && weight.is_contiguous();
+  if (plain && !at::GradMode::is_enabled()) return weight;
+  return weight.detach().to(at::kFloat).contiguous();
 }
 
 const float* data_or_null(const at::Tensor& weight) {

@@ -12,7 +12,8 @@ namespace {
 
 static_assert(sizeof(Half) == sizeof(at::BFloat16));
 
-// Rows x (16 kVectors) of the result stay in registers while the depth passes by.
+// Rows x (16 kVectors) of the result stay in registers while the depth passes by. With one vector a
+// number of the left matrix is used once: the next rows are fetched meanwhile.
 template <int kRows, int kVectors>
 LF_INLINE void block(const Left& a, const Right& b, const Product& p, int64_t i, int64_t j) {
   Lanes sum[kRows][kVectors];
@@ -26,7 +27,9 @@ LF_INLINE void block(const Left& a, const Right& b, const Product& p, int64_t i,
   }
   const float* left = a.data + i * a.row;
   const float* right = b.data + j;
+  const float* next = left + kRows * a.row;
   for (int64_t k = 0; k < p.depth; ++k, left += a.column, right += b.row) {
+    if (kVectors == 1 && k % (kLanes / kRows) == 0) __builtin_prefetch(next + k * kRows);
     Lanes row[kVectors];
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) row[v] = load(right + v * kLanes);

@@ -3,7 +3,8 @@
 {"what": "autoencoder" | "adversarial", "threads", "bf16", "seconds"}: a training step of
 phenaki-pytorch's CViViT at the shape of configs/peers/cvivit-phenaki.pbtxt, as its trainer makes it.
 {"what": "sampling", "threads", "seconds", "batch", "codes", "width", "layers", "heads", "grid"}: codes
-drawn one after the other from our prior's network, written in PyTorch with cached keys and values.
+drawn one after the other from our prior's network, written in PyTorch with cached keys and values, and
+turned into clips by that CViViT, as `lastframe sample` does with ours.
 """
 import json
 import statistics
@@ -131,7 +132,13 @@ def answer(request, kept={}):
     if request["what"] == "sampling":
         torch.manual_seed(0)
         prior = Prior(*(request[name] for name in ("codes", "width", "layers", "heads", "grid")))
-        took = repeat(lambda: prior.sample(request["batch"]), request["seconds"])
+        tokenizer = Training(False, False).net.eval()
+
+        @torch.no_grad()
+        def clips():
+            tokenizer.decode_from_codebook_indices(prior.sample(request["batch"]))
+
+        took = repeat(clips, request["seconds"])
         places = request["grid"][0] * request["grid"][1] * request["grid"][2]
         return {"tokens_per_s": request["batch"] * places / statistics.median(took)}
     key = (request["what"], request["bf16"])
