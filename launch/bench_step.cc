@@ -272,7 +272,8 @@ int bench_step(const Arguments& arguments) {
   }
   std::printf(
       "%.2f ms a step of %d clips %dx%dx%dx%d (half of %zu steps within %.2f to %.2f), "
-      "%.1f clips/s\n%s parameters, %s, %d ranks of %d threads, %s at most; model %.1f %%, "
+      "%.1f clips/s\n%s parameters, %s, %d ranks of %d threads, %s at most, %.1f new pages "
+      "a step; model %.1f %%, "
       "communication not hidden %.1f %%\n",
       1e3 * report.median, config.train().batch(), shape.frames, shape.height, shape.width,
       shape.channels, speed.seconds.size(), 1e3 * speed.at(0.25), 1e3 * speed.at(0.75),

@@ -1,6 +1,8 @@
 """`lastframe bench step` makes the trainer's steps without a store: what it reports, on one rank and on
 two, and that it takes what train takes. No figure is compared with a clock."""
 
+import re
+
 from runs import *
 
 
@@ -45,7 +47,8 @@ check(not [row for row in plain["operations"] if row["name"].startswith("lf::")]
 check(0.5 < whole["flops_per_step"] / plain["flops_per_step"] < 2 and 0 < whole["peak_share"] < 1.5 and
       sum(row["ms"] for row in whole["operations"]) <= whole["observed_ms_per_step"], str(whole)[:500])
 text = execute([program, "bench", "step", "--config", here / "config.pbtxt", "--seconds", "1", "--breakdown"])
-check("GFLOP of products and convolutions a step" in text and "outside of operations" in text, text)
+check("GFLOP of products and convolutions a step" in text and "outside of operations" in text and
+      re.search(r"[0-9.]+ new pages a step; model [0-9]{1,2}\.[0-9] %, communication", text), text)
 
 words = [program, "bench", "step", "--config", here / "config.pbtxt", "--seconds", "1"]
 execute([*words, "--set", "train.accumulation=7"], 2, "do not divide; change train.accumulation")
