@@ -61,13 +61,17 @@ at::Tensor conv_padded_by_one(const at::Tensor& x, const at::Tensor& weight, con
 
 at::Tensor Discriminator::operator()(const at::Tensor& images) const {
   at::Tensor h = images;
-  for (size_t i = 0; i < layers_.size(); ++i) {
+  for (size_t i = 0; i + 1 < layers_.size(); ++i) {
     const Layer& layer = layers_[i];
     h = conv_padded_by_one(h, layer.weight, layer.bias, layer.stride);
     for (const GroupNorm& norm : layer.norm) h = norm(h);
-    if (i + 1 < layers_.size()) h = at::leaky_relu(h, 0.2);
+    h = at::leaky_relu(h, 0.2);
   }
-  return h.to(at::kFloat);
+  // The last layer in single precision under autocast too: the slopes of its bias cancel over real
+  // and made images, which need not have come here in one precision.
+  const c10::impl::ExcludeDispatchKeyGuard single(c10::autocast_dispatch_keyset);
+  const Layer& last = layers_.back();
+  return conv_padded_by_one(h.to(at::kFloat), last.weight, last.bias, last.stride);
 }
 
 at::Tensor hinge_loss(const at::Tensor& real_logits, const at::Tensor& fake_logits) {

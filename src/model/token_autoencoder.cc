@@ -216,24 +216,23 @@ class TokenAutoencoder : public Tokenizer {
     const at::Tensor real = shown(clips, clips.x_BTHWC);
     if (penalised && !real.requires_grad()) real.requires_grad_();
     // One after the other: the slopes of the last bias then cancel to the last bit while the hinge
-    // is not met; what rounding would leave of them together, Adam would blow up.
-    const at::Tensor logits = (*discriminator_)(real);
+    // is not met; what rounding would leave of them together, Adam would blow up. The penalty's
+    // pass is the hinge's, too.
+    const at::Tensor logits = penalised ? exact_logits(real) : (*discriminator_)(real);
     const at::Tensor hinge = hinge_loss(logits, (*discriminator_)(fake_of(clips)));
     Loss out{hinge, {{"discriminator", hinge.detach()}}};
     if (gan_.r1() == 0) return out;
     at::Tensor penalty = at::zeros({});
     if (penalised) {
-      penalty = r1_penalty(exact_logits(logits, real), real);
+      penalty = r1_penalty(logits, real);
       out.total = out.total + gan_.r1() * gan_.r1_every() * penalty;
     }
     out.terms.push_back({"r1", penalty.detach()});
     return out;
   }
 
-  // These logits, or under autocast, which a slope's slope is not to suffer, those in single
-  // precision.
-  at::Tensor exact_logits(const at::Tensor& logits, const at::Tensor& real) const {
-    if (!at::autocast::is_autocast_enabled(real.device().type())) return logits;
+  // In single precision under autocast too, which a slope's slope is not to suffer.
+  at::Tensor exact_logits(const at::Tensor& real) const {
     const c10::impl::ExcludeDispatchKeyGuard single(c10::autocast_dispatch_keyset);
     return (*discriminator_)(real);
   }

@@ -112,20 +112,24 @@ TEST(Row35OneModelForAllTasks, EachIsBetterThanACopy) {
   EXPECT_GT(part_of_moving_squares(model->sample(request)), 0.5);
 }
 
+// Twelve frames, of which the network sees six at a time.
+const std::vector<std::string> kFlexible = {
+    "model.diffusion.frames=FLEXIBLE", "model.diffusion.window=6", "model.unet.temporal=RELATIVE",
+    "model.unet.mark_observed=true", "model.unet.attention=8,4"};
+
 DiffusionModel& flexible_model() {
   static const std::unique_ptr<DiffusionModel> model = [] {
-    auto made = square_model(12, {"model.diffusion.frames=FLEXIBLE", "model.diffusion.window=6",
-                                  "model.unet.temporal=RELATIVE", "model.unet.mark_observed=true"});
-    train(*made, squares(12), 1200, 24);
+    auto made = square_model(12, kFlexible);
+    train(*made, squares(12), 1500, 24);
     return made;
   }();
   return *model;
 }
 
 std::unique_ptr<DiffusionModel> flexible_model_with(const std::string& set) {
-  auto model =
-      square_model(12, {"model.diffusion.frames=FLEXIBLE", "model.diffusion.window=6",
-                        "model.unet.temporal=RELATIVE", "model.unet.mark_observed=true", set});
+  std::vector<std::string> sets = kFlexible;
+  sets.push_back(set);
+  auto model = square_model(12, sets);
   const std::vector<NamedTensor>& learnt = flexible_model().parameters().weights();
   const at::NoGradGuard no_grad;
   for (size_t i = 0; i < learnt.size(); ++i) {
@@ -134,12 +138,16 @@ std::unique_ptr<DiffusionModel> flexible_model_with(const std::string& set) {
   return model;
 }
 
+// As long as the videos it has learnt from; and twice as long where frames are shown only near
+// ones, as all schemes but NEXT go by distances that it has not met then.
 TEST(Row30LongVideos, EverySchemeGoesOnBetterThanACopy) {
-  for (const char* scheme : {"NEXT", "LONG_RANGE", "HIERARCHY"}) {
+  const std::pair<const char*, int64_t> videos[] = {
+      {"NEXT", 12}, {"LONG_RANGE", 12}, {"HIERARCHY", 12}, {"NEXT", 24}};
+  for (const auto& [scheme, frames] : videos) {
     const auto model = flexible_model_with(str("model.diffusion.sampler.scheme=", scheme));
-    const Made made = made_from(*model, row(4), 24, 12);
-    RecordProperty(scheme, std::to_string(made.error() / made.copying()));
-    EXPECT_LT(made.error(), 0.6 * made.copying()) << scheme;
+    const Made made = made_from(*model, row(4), frames);
+    RecordProperty(str(scheme, "_", frames), std::to_string(made.error() / made.copying()));
+    EXPECT_LT(made.error(), 0.6 * made.copying()) << scheme << " of " << frames << " frames";
   }
 }
 

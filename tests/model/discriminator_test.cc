@@ -1,7 +1,9 @@
 // The adversarial losses: row 11 of the capability table.
 #include "model/discriminator.h"
 
+#include <ATen/autocast_mode.h>
 #include <ATen/ops/allclose.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/conv2d.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/mse_loss.h>
@@ -62,6 +64,26 @@ TEST(Discriminator, AProductOfFewPatchesIsTheirConvolution) {
       EXPECT_TRUE(at::allclose(found[1][i], found[0][i], 1e-9, 1e-9)) << stride << " " << i;
     }
   }
+}
+
+// Real images may come in single precision while made ones come in bfloat16. Three images: a third
+// is none of bfloat16's numbers.
+TEST(Discriminator, TheLastBiasStandsStillInEitherPrecisionWhileTheHingeIsNotMet) {
+  const Owned owned(2, 16);
+  at::autocast::set_autocast_dtype(at::kCPU, at::kBFloat16);
+  at::Tensor logits[2];
+  for (const bool half : {false, true}) {
+    at::autocast::set_autocast_enabled(at::kCPU, half);
+    logits[half] = owned.discriminator(images(3, 16, half ? 8 : 2));
+  }
+  at::autocast::set_autocast_enabled(at::kCPU, false);
+  at::autocast::clear_cache();
+  ASSERT_LT(at::cat({logits[0], logits[1]}).abs().max().item<double>(), 1);
+  hinge_loss(logits[0], logits[1]).backward();
+  const std::vector<NamedTensor>& weights = owned.table.weights();
+  EXPECT_TRUE(weights.back().name.ends_with("bias"));
+  EXPECT_EQ(weights.back().tensor.grad().item<float>(), 0);
+  EXPECT_GT(weights.front().tensor.grad().abs().max().item<float>(), 0);
 }
 
 template <typename Judge>
