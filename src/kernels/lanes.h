@@ -86,38 +86,35 @@ LF_INLINE Lanes root(Lanes x) {
   return out;
 }
 
-// e^x within 2e-7 of it; 0 below -87, where floats end.
-LF_INLINE Lanes exponential(Lanes x) {
-  constexpr float kRound = 12582912.0F;  // 1.5 * 2^23: adding it leaves an integer in the low bits
-  const Lanes within = larger(smaller(x, all(88.0F)), all(-87.3F));
-  const Lanes shifted = within * 1.44269504F + kRound;
-  const Lanes n = shifted - kRound;
-  const Lanes r = (within - n * 0.693359375F) - n * -2.12194440e-4F;  // log 2 in two parts
-  Lanes p = all(1.0F / 5040);
-  p = p * r + 1.0F / 720;
-  p = p * r + 1.0F / 120;
-  p = p * r + 1.0F / 24;
-  p = p * r + 1.0F / 6;
-  p = p * r + 0.5F;
-  p = p * r + 1.0F;
-  p = p * r + 1.0F;
-  const Lanes power = lanes_of((bits_of(shifted) - bits_of(all(kRound)) + 127u) << 23);
-  return x < all(-87.3F) ? Lanes{} : p * power;
-}
-
-// 2^x within 2e-7 of it for x up to 127; 2^-126 below that, no less.
-LF_INLINE Lanes power_of_two(Lanes x) {
-  constexpr float kRound = 12582912.0F;  // as above
-  const Lanes within = larger(x, all(-126.0F));
-  const Lanes shifted = within + kRound;
-  const Lanes r = within - (shifted - kRound);
-  Lanes p = all(0.00132764718F);  // the polynomial of least relative error on [-1/2, 1/2]
+// 2^r within 2e-7 of it for r of at most a half.
+LF_INLINE Lanes small_power_of_two(Lanes r) {
+  Lanes p = all(0.00132764718F);  // the polynomial of least relative error there
   p = p * r + 0.00967554133F;
   p = p * r + 0.0555071327F;
   p = p * r + 0.240221197F;
   p = p * r + 0.693146967F;
-  p = p * r + 1.00000007F;
-  return p * lanes_of((bits_of(shifted) << 23) + bits_of(all(1.0F)));
+  return p * r + 1.00000007F;
+}
+
+constexpr float kRound = 12582912.0F;  // 1.5 * 2^23: adding it leaves an integer in the low bits
+
+// e^x within 2e-7 of it where |x| is small and 2e-6 anywhere; 0 below -87, where floats end, and
+// e^88 from there on. The remainder is one fma, so that the product in it is not rounded.
+LF_INLINE Lanes exponential(Lanes x) {
+  constexpr float kLog2e = 1.44269504F;
+  const Lanes within = smaller(x, all(88.0F));
+  const Lanes shifted = within * kLog2e + kRound;
+  const Lanes p = small_power_of_two(within * kLog2e - (shifted - kRound));
+  const Lanes power = p * lanes_of((bits_of(shifted) << 23) + bits_of(all(1.0F)));
+  return x < all(-87.3F) ? Lanes{} : power;
+}
+
+// 2^x within 2e-7 of it for x up to 127; 2^-126 below that, no less.
+LF_INLINE Lanes power_of_two(Lanes x) {
+  const Lanes within = larger(x, all(-126.0F));
+  const Lanes shifted = within + kRound;
+  return small_power_of_two(within - (shifted - kRound)) *
+         lanes_of((bits_of(shifted) << 23) + bits_of(all(1.0F)));
 }
 
 LF_INLINE Lanes sigmoid(Lanes x) { return 1.0F / (1.0F + exponential(-x)); }

@@ -120,7 +120,7 @@ const std::vector<std::string> kFlexible = {
 DiffusionModel& flexible_model() {
   static const std::unique_ptr<DiffusionModel> model = [] {
     auto made = square_model(12, kFlexible);
-    train(*made, squares(12), 1500, 24);
+    train(*made, squares(12), 2000, 24);
     return made;
   }();
   return *model;
