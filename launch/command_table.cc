@@ -166,7 +166,7 @@ constexpr Option kSampleOptions[] = {
     {"--run", "DIR", "the folder of a run, or of one of its checkpoints"},
     {"--out", "FILE|DIR",
      ".png: every frame, a clip a row, observed ones in green; .apng: moving; .npy: bytes\n"
-     "[n, T, H, W, C]; anything else: a folder with all of these"},
+     "[n, T, H, W, C]; anything else: a folder with the array and pictures of the first 64 clips"},
     {"--count", "N", "clips to make, 1 to 100000000 (default: 16)"},
     {"--seed", "S", "clip i is a function of this and i (default: 0)"},
     {"--class", "N", "the class of all clips (default: each draws its own, if the model has any)"},

@@ -10,9 +10,7 @@
 #include <ATen/ops/tensor.h>
 
 #include <algorithm>
-#include <array>
 #include <chrono>
-#include <cmath>
 #include <cstdio>
 #include <memory>
 
@@ -23,14 +21,13 @@
 #include "base/progress.h"
 #include "checkpoint/checkpoint.h"
 #include "comm/world.h"
-#include "data/image.h"
 #include "data/loader.h"
-#include "data/npy.h"
 #include "eval/arrays.h"
 #include "eval/clips.h"
 #include "eval/open_extractor.h"
 #include "eval/run_model.h"
 #include "launch/commands.h"
+#include "launch/made_clips.h"
 #include "launch/plugin.h"
 #include "launch/sample_task.h"
 #include "train/accelerator.h"
@@ -42,10 +39,6 @@ namespace {
 // Clips that are made together, but for the last ones, which may be fewer. The same for any number
 // of ranks, so that their bits are too.
 constexpr int64_t kGroup = 16;
-
-bool ends_with(const std::string& text, const std::string& end) {
-  return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
-}
 
 // Clips to start from, a group at a time: those of a store in the order of their ids, or of an
 // array.
@@ -314,107 +307,8 @@ std::string make_share(World& world, RunModel& run, const Wish& wish, at::Device
   return bytes;
 }
 
-// The image in a thin frame, green for one that was observed: pictures show what was given.
-Image framed(const Image& image, bool observed) {
-  const Image inner = with_channels(image, 3);
-  Image out{inner.height + 2, inner.width + 2, 3, {}};
-  const std::array<uint8_t, 3> colour =
-      observed ? std::array<uint8_t, 3>{0, 200, 0} : std::array<uint8_t, 3>{255, 255, 255};
-  for (int i = 0; i < out.height * out.width; ++i) {
-    out.pixels.insert(out.pixels.end(), colour.begin(), colour.end());
-  }
-  for (int y = 0; y < inner.height; ++y) {
-    const auto row = inner.pixels.begin() + static_cast<ptrdiff_t>(y) * inner.width * 3;
-    std::copy(row, row + inner.width * 3,
-              out.pixels.begin() + static_cast<ptrdiff_t>((y + 1) * out.width + 1) * 3);
-  }
-  return out;
-}
-
-class Writer {
- public:
-  // Of the clips' frames `observed` were given.
-  Writer(const std::string& bytes, const ClipShape& shape, std::vector<int64_t> observed)
-      : bytes_(bytes), shape_(shape), observed_(std::move(observed)) {
-    clip_bytes_ = static_cast<size_t>(shape.frames) * shape.height * shape.width * shape.channels;
-    clips_ = bytes.size() / clip_bytes_;
-    zoom_ = shape.height <= 64 ? 2 : 1;
-  }
-
-  std::string npy() const {
-    const auto side = [](int n) { return static_cast<uint64_t>(n); };
-    return npy_header("|u1", {clips_, side(shape_.frames), side(shape_.height), side(shape_.width),
-                              side(shape_.channels)}) +
-           bytes_;
-  }
-
-  // Every frame of every clip, a clip a row; of images as many columns as rows.
-  std::string sheet() const {
-    std::vector<Image> all;
-    for (size_t i = 0; i < clips_; ++i) {
-      for (Image& frame : clip(i)) all.push_back(std::move(frame));
-    }
-    return encode_png(contact_sheet(all, shape_.frames > 1 ? shape_.frames : columns(), zoom_));
-  }
-
-  std::string last_frames() const {
-    std::vector<Image> all;
-    for (size_t i = 0; i < clips_; ++i) all.push_back(clip(i).back());
-    return encode_png(contact_sheet(all, columns(), zoom_));
-  }
-
-  // All clips side by side, moving.
-  std::string animation() const {
-    std::vector<std::vector<Image>> by_frame(static_cast<size_t>(shape_.frames));
-    for (size_t i = 0; i < clips_; ++i) {
-      std::vector<Image> frames = clip(i);
-      for (size_t t = 0; t < frames.size(); ++t) by_frame[t].push_back(std::move(frames[t]));
-    }
-    std::vector<Image> sheets;
-    for (const auto& frame : by_frame) sheets.push_back(contact_sheet(frame, columns(), zoom_));
-    return encode_animation(sheets, 150);
-  }
-
- private:
-  std::vector<Image> clip(size_t i) const {
-    const auto* data = reinterpret_cast<const uint8_t*>(bytes_.data()) + i * clip_bytes_;
-    std::vector<Image> frames =
-        frames_of({data, clip_bytes_}, shape_.frames, shape_.height, shape_.width, shape_.channels);
-    if (observed_.empty()) return frames;
-    for (size_t t = 0; t < frames.size(); ++t) {
-      frames[t] = framed(frames[t], std::binary_search(observed_.begin(), observed_.end(),
-                                                       static_cast<int64_t>(t)));
-    }
-    return frames;
-  }
-  int columns() const {
-    return static_cast<int>(std::ceil(std::sqrt(static_cast<double>(clips_))));
-  }
-
-  const std::string& bytes_;
-  ClipShape shape_;
-  std::vector<int64_t> observed_;
-  size_t clip_bytes_ = 0, clips_ = 0;
-  int zoom_ = 1;
-};
-
-void write_out(const Writer& clips, bool videos, const std::string& out) {
-  FileSystem& files = real_file_system();
-  if (ends_with(out, ".npy")) return publish_file(files, out, clips.npy());
-  if (ends_with(out, ".apng")) return publish_file(files, out, clips.animation());
-  if (ends_with(out, ".png")) return publish_file(files, out, clips.sheet());
-  files.make_folders(out);
-  publish_file(files, out + "/clips.npy", clips.npy());
-  publish_file(files, out + "/images.png", clips.last_frames());
-  if (!videos) return;
-  publish_file(files, out + "/strips.png", clips.sheet());
-  publish_file(files, out + "/moving.apng", clips.animation());
-}
-
-}  // namespace
-
 // The stages in which the clips would be made, and nothing else.
-static void print_stages(const Wish& wish, const RunModel& run, bool as_json) {
+void print_stages(const Wish& wish, const RunModel& run, bool as_json) {
   std::vector<int64_t> observed = wish.observed;
   for (int64_t frame = 0; frame < wish.given; ++frame) observed.push_back(frame);
   const std::vector<std::string> stages =
@@ -432,6 +326,8 @@ static void print_stages(const Wish& wish, const RunModel& run, bool as_json) {
   });
   std::puts(json.text().c_str());
 }
+
+}  // namespace
 
 int run_sample(const Arguments& arguments) {
   Wish wish = wish_of(arguments);
@@ -464,12 +360,12 @@ int run_sample(const Arguments& arguments) {
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   if (world.is_root()) {
-    const std::string all = shares.size() == 1 ? std::move(shares.front()) : join(shares, "");
+    std::string all = shares.size() == 1 ? std::move(shares.front()) : join(shares, "");
     ClipShape shape = run.shape;
     shape.frames = static_cast<int>(frames);
     std::vector<int64_t> observed = wish.observed;
     for (int64_t frame = 0; frame < wish.given; ++frame) observed.push_back(frame);
-    write_out(Writer(all, shape, std::move(observed)), frames > 1, out);
+    MadeClips(std::move(all), shape, std::move(observed)).write(out);
     if (arguments.has("--json")) {
       Json json;
       json.object([&] {

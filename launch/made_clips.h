@@ -1,0 +1,37 @@
+// Clips that were made, written as an array, as pictures and moving. What `lastframe sample` makes
+// is handed over here as bytes; making it is sample.cc's. Called by it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "data/image.h"
+#include "model/model.h"
+
+namespace lf {
+
+class MadeClips {
+ public:
+  // [n, T, H, W, C], of whose frames `observed` were given; those get a green frame in pictures.
+  MadeClips(std::string bytes, const ClipShape& shape, std::vector<int64_t> observed);
+
+  // FILE.npy: all bytes; FILE.png: every frame, a clip a row; FILE.apng: side by side, moving;
+  // anything else: a folder with the array and with pictures of the first clips.
+  void write(const std::string& out) const;
+
+ private:
+  std::string npy() const;
+  std::string sheet(size_t clips) const;
+  std::string last_frames(size_t clips) const;
+  std::string animation(size_t clips) const;
+  std::vector<Image> clip(size_t i) const;
+
+  std::string bytes_;
+  ClipShape shape_;
+  std::vector<int64_t> observed_;
+  size_t clip_bytes_ = 0, clips_ = 0;
+  int zoom_ = 1;
+};
+
+}  // namespace lf
