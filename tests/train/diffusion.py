@@ -58,6 +58,10 @@ def networks():
     for name, sets in made.items():
         run = check_resume_and_ranks(name, sets + [SHORT, "train.preview_images=240"])
         check((run / "samples" / "img-000000000240.png").exists(), f"no preview of {name}")
+        full, half = (pixels(sample(run, here / f"{name}-{precision}.npy", "--count", 4, "--precision", precision),
+                             (4, 3, 8, 8, 3)) for precision in ("FP32", "BF16"))
+        apart = sum(abs(a - b) for a, b in zip(full, half)) / len(full)
+        check(0 < apart < 6, f"{name}: in bfloat16 bytes are {apart} apart")
         clips = {count: pixels(sample(run, here / f"{name}-{count}.npy", "--count", 40, "--seed", 5,
                                       count=count), (40, 3, 8, 8, 3)) for count in (1, 2)}
         check(clips[1] == clips[2], f"{name}: 2 ranks make other clips than one")

@@ -88,6 +88,8 @@ def priors():
     check(not made[1].startswith(check_rows(here / "other.npy", (10, 3, 8, 8, 3))), "the seed is not used")
 
     words = ["sample", "--run", whole, "--count", 5]
+    output(*words, "--precision", "BF16", "--out", here / "half.npy")
+    check_rows(here / "half.npy", (5, 3, 8, 8, 3))
     for ending in ("png", "apng"):
         output(*words, "--out", here / f"made.{ending}")
         check((here / f"made.{ending}").read_bytes().startswith(b"\x89PNG"), ending)
