@@ -71,13 +71,31 @@ LF_INLINE void store(X* to, Lanes x, int64_t count) {
 LF_INLINE Lanes larger(Lanes a, Lanes b) { return a < b ? b : a; }  // NaN in `a` stays
 LF_INLINE Lanes smaller(Lanes a, Lanes b) { return b < a ? b : a; }
 
+template <int kBy, size_t... kLane>
+LF_INLINE Lanes turned(Lanes x, std::index_sequence<kLane...> /*lanes*/) {
+  return __builtin_shufflevector(x, x, (static_cast<int>(kLane + kBy) % 16)...);
+}
+template <int kBy>
+LF_INLINE Lanes turned(Lanes x) {  // lane i gets lane i + kBy
+  return turned<kBy>(x, std::make_index_sequence<16>());
+}
+
 LF_INLINE float sum_of(Lanes x) {
-  float part[kLanes];
-  store(part, x);
-  for (int width = 8; width > 0; width /= 2) {
-    for (int i = 0; i < width; ++i) part[i] += part[i + width];
-  }
-  return part[0];
+  x += turned<8>(x);
+  x += turned<4>(x);
+  x += turned<2>(x);
+  x += turned<1>(x);
+  return x[0];
+}
+
+// The larger one, no number if one of them is none.
+LF_INLINE Lanes largest(Lanes a, Lanes b) { return b == b ? larger(a, b) : b; }
+LF_INLINE float largest_of(Lanes x) {
+  x = largest(x, turned<8>(x));
+  x = largest(x, turned<4>(x));
+  x = largest(x, turned<2>(x));
+  x = largest(x, turned<1>(x));
+  return x[0];
 }
 
 LF_INLINE Lanes root(Lanes x) {

@@ -51,14 +51,6 @@ LF_INLINE void soften_features_back(const float* x, float* slope, int64_t rows, 
   }
 }
 
-LF_INLINE float largest_of(Lanes x) {
-  float largest = x[0];
-  for (int64_t lane = 1; lane < kLanes; ++lane) {
-    largest = x[lane] > largest || x[lane] != x[lane] ? x[lane] : largest;
-  }
-  return largest;
-}
-
 // What a feature of the keys is softened with, and what has been summed with it so far.
 struct Softening {
   float *largest, *sum;

@@ -125,8 +125,7 @@ struct Attend {
       for (int64_t k = count; k < kLanes; ++k) scores[first + k] = -3.4e38F;  // weighs nothing
       most = larger(load(scores + first), most);
     }
-    float highest = most[0];
-    for (int64_t lane = 1; lane < kLanes; ++lane) highest = std::max(highest, most[lane]);
+    const float highest = largest_of(most);
     Lanes sum{};
     for (int64_t first = 0; first < seen; first += kLanes) {
       const Lanes weight = exponential(load(scores + first) - highest);
