@@ -5,6 +5,8 @@
 #include <ATen/ops/embedding.h>
 #include <ATen/ops/empty.h>
 
+#include <optional>
+
 #include "base/error.h"
 
 namespace lf {
@@ -75,12 +77,9 @@ at::Tensor PriorNetwork::logits(at::Tensor tokens, const at::Tensor& mask, Cache
   const int64_t count = tokens.size(1);
   at::Tensor h = std::move(tokens);
   for (size_t i = 0; i < layers_.size(); ++i) {
-    if (cache == nullptr) {
-      h = token_layer(h, layers_[i].weights(heads_), mask, nullptr);
-      continue;
-    }
-    const TokenCache settled{cache->keys[i], cache->values[i], cache->length};
-    h = token_layer(h, layers_[i].weights(heads_), mask, &settled);
+    std::optional<TokenCache> settled;
+    if (cache != nullptr) settled = {cache->keys[i], cache->values[i], cache->length};
+    h = token_layer(h, layers_[i].weights(heads_), mask, settled ? &*settled : nullptr);
   }
   if (cache != nullptr && settle) cache->length += count;
   return head_[0](norm_[0](h)).to(at::kFloat);
