@@ -317,7 +317,8 @@ constexpr Command kCommands[] = {
      "or goes on with given frames, and so does diffusion; an autoencoder reconstructs. Under "
      "mpirun\n"
      "each rank makes its share, and a clip has the same bits for any number of ranks. A GPU is\n"
-     "used where each rank has one, unless --set train.device=CPU.",
+     "used where each rank has one, unless --set train.device=CPU. Run it again after any\n"
+     "interruption: clips that were made are kept in OUT.parts until all are.",
      "lastframe sample --run runs/prior --count 64 --out samples.png\n"
      "mpirun -n 2 --bind-to none lastframe sample --run runs/prior --count 10000 --out fake.npy\n"
      "lastframe sample --run runs/cvivit --store stores/cifar10 --count 8 --out seen.png\n"

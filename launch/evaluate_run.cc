@@ -30,21 +30,6 @@ std::shared_ptr<const Store> open_store(const Config& config, const std::string&
   return store;
 }
 
-// Every tensor that the model was given, by name and checksum, and how it makes something of them:
-// the same weights give other samples at another temperature.
-std::string weights_of(const CheckpointManifest& manifest, const Config& config) {
-  Config how;
-  *how.mutable_model() = config.model();
-  std::string text = str("image ", manifest.images(), "\n", print_config(how));
-  for (const CheckpointFile& file : manifest.file()) {
-    if (file.kind() != "model" && file.kind() != "ema") continue;
-    for (const CheckpointTensor& tensor : file.tensor()) {
-      text += str("\n", file.kind(), " ", tensor.name(), " ", tensor.crc32c());
-    }
-  }
-  return text;
-}
-
 }  // namespace
 
 std::vector<Result> evaluate_run(World& world, const RunRequest& request) {
@@ -69,7 +54,7 @@ std::vector<Result> evaluate_run(World& world, const RunRequest& request) {
   subject.run_folder = request.folder;
   subject.images = manifest.images();
   subject.weights = run.weights;
-  subject.weights_text = weights_of(manifest, config);
+  subject.weights_text = weights_text(manifest, config);
   if (world.is_root()) {
     LF_INFO("evaluating ", folder, " (", subject.weights, ") on ", world.size(), " ranks of ",
             at::get_num_threads(), " threads");

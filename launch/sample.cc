@@ -23,7 +23,9 @@
 #include "comm/world.h"
 #include "data/loader.h"
 #include "eval/arrays.h"
+#include "eval/chunks.h"
 #include "eval/clips.h"
+#include "eval/images.h"
 #include "eval/open_extractor.h"
 #include "eval/run_model.h"
 #include "launch/commands.h"
@@ -243,10 +245,24 @@ ImageDistance distance_of(const Wish& wish, const Config& config, at::Device dev
 void append_bytes(const at::Tensor& clips_BTHWC, std::string& bytes) {
   for (const at::Tensor& clip : clips_BTHWC.unbind()) {
     for (const at::Tensor& part : clip.split(64)) {
-      const at::Tensor kept = bytes_of(part);
+      const at::Tensor kept = part.scalar_type() == at::kByte ? part.contiguous() : bytes_of(part);
       bytes.append(reinterpret_cast<const char*>(kept.const_data_ptr<uint8_t>()), kept.nbytes());
     }
   }
+}
+
+// All that decides what the clips are.
+std::string description_of(const RunModel& run, const Wish& wish, at::Device device) {
+  std::string text = str(weights_text(run.manifest, run.config), "\n", wish.count,
+                         " clips of seed ", wish.seed, ", class ", wish.label, ", frames ",
+                         wish.frames, ", given ", wish.given, "\n", Precision_Name(wish.precision),
+                         " on ", device.str(), ", threads ", at::get_num_threads(), "\nobserved");
+  for (const int64_t frame : wish.observed) text += str(" ", frame);
+  if (!wish.store.empty()) text += "\nstore " + Store::open(wish.store)->index().store_id();
+  for (const std::string& file : {wish.from, wish.text, wish.lpips}) {
+    text += "\n" + (file.empty() ? std::string("no file") : hash_of_file(file));
+  }
+  return text + "\n";
 }
 
 // The clips of a group, on the device that makes them.
@@ -269,9 +285,16 @@ at::Tensor make_group(RunModel& run, const Wish& wish, GivenClips* given, Sample
   return run.model->reconstruct(clips);
 }
 
+// Where the groups are kept until all are made; a single one is not.
+ChunkCache kept_groups(const World& world, const RunModel& run, const Wish& wish, at::Device device,
+                       const std::string& folder) {
+  if (wish.count <= kGroup) return {};
+  return {world, folder, "clips", description_of(run, wish, device)};
+}
+
 // Bytes of the clips of this rank's groups, [T, H, W, C] each, and T.
 std::string make_share(World& world, RunModel& run, const Wish& wish, at::Device device,
-                       int64_t* frames) {
+                       const ChunkCache& kept, int64_t* frames) {
   const at::NoGradGuard no_grad;
   std::unique_ptr<GivenClips> given;
   if (!wish.store.empty()) given = std::make_unique<StoreClips>(wish.store, run, wish.count);
@@ -297,7 +320,14 @@ std::string make_share(World& world, RunModel& run, const Wish& wish, at::Device
     }
     request.text_BE = texts.group(request.first, request.count);
     request.distance = distance;
-    const at::Tensor made = make_group(run, wish, given.get(), request, device);
+    const auto make = [&] { return make_group(run, wish, given.get(), request, device); };
+    const at::Tensor made = kept.folder().empty()
+                                ? make()
+                                : kept.get(g, request.count,
+                                           [&] {
+                                             return NamedArrays{{"clips", bytes_of(make())}};
+                                           })
+                                      .at("clips");
     *frames = made.size(1);
     if (bytes.empty()) bytes.reserve(static_cast<size_t>((end - g) * made.numel()));
     append_bytes(made, bytes);
@@ -356,7 +386,10 @@ int run_sample(const Arguments& arguments) {
   }
   const auto begin = std::chrono::steady_clock::now();
   int64_t frames = 0;
-  std::vector<std::string> shares = world.gather(make_share(world, run, wish, device, &frames));
+  const std::string parts = out + ".parts";
+  const ChunkCache kept = kept_groups(world, run, wish, device, parts);
+  std::vector<std::string> shares =
+      world.gather(make_share(world, run, wish, device, kept, &frames));
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   if (world.is_root()) {
@@ -366,6 +399,7 @@ int run_sample(const Arguments& arguments) {
     std::vector<int64_t> observed = wish.observed;
     for (int64_t frame = 0; frame < wish.given; ++frame) observed.push_back(frame);
     MadeClips(std::move(all), shape, std::move(observed)).write(out);
+    if (!kept.folder().empty()) real_file_system().remove_tree(parts);
     if (arguments.has("--json")) {
       Json json;
       json.object([&] {

@@ -33,6 +33,19 @@ Config run_config(const CheckpointManifest& manifest, const std::string& checkpo
   return config;
 }
 
+std::string weights_text(const CheckpointManifest& manifest, const Config& config) {
+  Config how;
+  *how.mutable_model() = config.model();
+  std::string text = str("image ", manifest.images(), "\n", print_config(how));
+  for (const CheckpointFile& file : manifest.file()) {
+    if (file.kind() != "model" && file.kind() != "ema") continue;
+    for (const CheckpointTensor& tensor : file.tensor()) {
+      text += str("\n", file.kind(), " ", tensor.name(), " ", tensor.crc32c());
+    }
+  }
+  return text;
+}
+
 RunModel open_run_model(const std::string& checkpoint, at::Device device,
                         const std::vector<std::string>& sets, const ModelMaker& make) {
   const Checkpoint open = Checkpoint::open(real_file_system(), checkpoint);

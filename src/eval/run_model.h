@@ -20,6 +20,10 @@ std::string newest_checkpoint(const std::string& folder);
 Config run_config(const CheckpointManifest& manifest, const std::string& checkpoint,
                   const std::vector<std::string>& sets);
 
+// Every tensor that the model was given, by name and checksum, and how it makes something of them:
+// the same weights give other samples at another temperature. Tells what is kept from what is not.
+std::string weights_text(const CheckpointManifest& manifest, const Config& config);
+
 struct RunModel {
   Config config;
   ClipShape shape;

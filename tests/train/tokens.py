@@ -82,6 +82,20 @@ def priors():
         execute(ranks(count) + [program, "sample", "--run", whole, "--count", 40, "--seed", 5, "--out", out])
         made[count] = check_rows(out, (40, 3, 8, 8, 3))
         check(made[count] == made[1], f"{count} ranks make other clips than one")
+    # What an earlier start made is taken, not made again: here its first group stands for the second, too.
+    cut, parts = here / "cut.npy", here / "cut.npy.parts"
+    words = [program, "sample", "--run", whole, "--count", 40, "--seed", 5, "--out", cut]
+    cut.mkdir()
+    execute(words, 7, "cut.npy")
+    cut.rmdir()
+    groups = sorted(parts.glob("*/chunk-*.npz"))
+    check(len(groups) == 3, f"kept {groups}")
+    shutil.copy(groups[0], groups[1])
+    execute(words)
+    group = 16 * 3 * 8 * 8 * 3
+    check(check_rows(cut, (40, 3, 8, 8, 3)) == made[1][:group] * 2 + made[1][2 * group:], "groups were made again")
+    check(not parts.exists(), f"{parts} is left over")
+
     output("sample", "--run", whole, "--count", 10, "--seed", 5, "--out", here / "few.npy")
     check(made[1].startswith(check_rows(here / "few.npy", (10, 3, 8, 8, 3))), "few are not the first of many")
     output("sample", "--run", whole, "--count", 10, "--seed", 6, "--out", here / "other.npy")
