@@ -10,7 +10,7 @@ MODELS = {
         "model.diffusion.schedule=COSINE_LOG_SNR", "model.diffusion.prediction=V", "train.batch=16"]),
     "cvivit": (configs / "video.pbtxt", ["train.batch=16"]),
 }
-IMAGES, TIMES = 4800, 4
+IMAGES, TIMES = 2400, 4
 build("video", configs / "video.pbtxt", images_of("shapes"))
 
 
@@ -18,7 +18,7 @@ def curve(model, form, seed):
     config, sets = MODELS[model]
     run = learn(f"{model}-{form}-{seed}", config, "video", IMAGES, [
         *sets, f"train.kernels={form}", f"train.seed={seed}", f"train.validation_images={IMAGES // TIMES}",
-        "train.validation_clips=512", "train.ema.half_life_images=400", "train.optimizer.warmup_images=400"])
+        "train.validation_clips=512", "train.ema.half_life_images=200", "train.optimizer.warmup_images=200"])
     events = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
     losses = numpy.array([found["loss"] for found in events if found.get("event") == "validation"])
     print(f"{model}, {form}, seed {seed}: validation loss {' '.join(f'{loss:.4f}' for loss in losses)}", flush=True)
