@@ -70,8 +70,9 @@ void Progress::show(uint64_t done, const std::string& extra, bool force) {
 }
 
 void Progress::finish(uint64_t done, const std::string& extra) {
-  rate_ = static_cast<double>(done - first_) /
-          std::max(std::chrono::duration<double>(Clock::now() - started_).count(), 1e-9);
+  constexpr double kShortest = 0.01;  // seconds that a speed can be told of
+  const double took = std::chrono::duration<double>(Clock::now() - started_).count();
+  rate_ = took < kShortest ? 0 : static_cast<double>(done - first_) / took;
   show(done, extra, true);
   if (terminal_) std::fputs("\n", stderr);
 }
