@@ -253,10 +253,11 @@ void append_bytes(const at::Tensor& clips_BTHWC, std::string& bytes) {
 
 // All that decides what the clips are.
 std::string description_of(const RunModel& run, const Wish& wish, at::Device device) {
-  std::string text = str(weights_text(run.manifest, run.config), "\n", wish.count,
-                         " clips of seed ", wish.seed, ", class ", wish.label, ", frames ",
-                         wish.frames, ", given ", wish.given, "\n", Precision_Name(wish.precision),
-                         " on ", device.str(), ", threads ", at::get_num_threads(), "\nobserved");
+  std::string text =
+      str(weights_text(run.manifest, run.config), "\n", wish.count, " clips of seed ", wish.seed,
+          ", class ", wish.label, ", frames ", wish.frames, ", given ", wish.given, "\n",
+          Precision_Name(wish.precision), " on a ", device.is_cpu() ? "CPU" : "GPU", ", threads ",
+          at::get_num_threads(), "\nobserved");
   for (const int64_t frame : wish.observed) text += str(" ", frame);
   if (!wish.store.empty()) text += "\nstore " + Store::open(wish.store)->index().store_id();
   for (const std::string& file : {wish.from, wish.text, wish.lpips}) {
@@ -286,10 +287,17 @@ at::Tensor make_group(RunModel& run, const Wish& wish, GivenClips* given, Sample
 }
 
 // Where the groups are kept until all are made; a single one is not.
-ChunkCache kept_groups(const World& world, const RunModel& run, const Wish& wish, at::Device device,
+ChunkCache kept_groups(const RunModel& run, const Wish& wish, at::Device device,
                        const std::string& folder) {
   if (wish.count <= kGroup) return {};
-  return {world, folder, "clips", description_of(run, wish, device)};
+  return {folder, "clips", description_of(run, wish, device)};
+}
+
+// What others have kept there stays.
+void forget(const ChunkCache& kept, const std::string& parts) {
+  FileSystem& files = real_file_system();
+  files.remove_tree(kept.folder());
+  if (files.exists(parts) && files.list(parts).empty()) files.remove_tree(parts);
 }
 
 // Bytes of the clips of this rank's groups, [T, H, W, C] each, and T.
@@ -321,13 +329,9 @@ std::string make_share(World& world, RunModel& run, const Wish& wish, at::Device
     request.text_BE = texts.group(request.first, request.count);
     request.distance = distance;
     const auto make = [&] { return make_group(run, wish, given.get(), request, device); };
-    const at::Tensor made = kept.folder().empty()
-                                ? make()
-                                : kept.get(g, request.count,
-                                           [&] {
-                                             return NamedArrays{{"clips", bytes_of(make())}};
-                                           })
-                                      .at("clips");
+    const auto as_bytes = [&] { return NamedArrays{{"clips", bytes_of(make())}}; };
+    const at::Tensor made =
+        kept.folder().empty() ? make() : kept.get(g, request.count, as_bytes).at("clips");
     *frames = made.size(1);
     if (bytes.empty()) bytes.reserve(static_cast<size_t>((end - g) * made.numel()));
     append_bytes(made, bytes);
@@ -387,7 +391,7 @@ int run_sample(const Arguments& arguments) {
   const auto begin = std::chrono::steady_clock::now();
   int64_t frames = 0;
   const std::string parts = out + ".parts";
-  const ChunkCache kept = kept_groups(world, run, wish, device, parts);
+  const ChunkCache kept = kept_groups(run, wish, device, parts);
   std::vector<std::string> shares =
       world.gather(make_share(world, run, wish, device, kept, &frames));
   const double seconds =
@@ -399,7 +403,7 @@ int run_sample(const Arguments& arguments) {
     std::vector<int64_t> observed = wish.observed;
     for (int64_t frame = 0; frame < wish.given; ++frame) observed.push_back(frame);
     MadeClips(std::move(all), shape, std::move(observed)).write(out);
-    if (!kept.folder().empty()) real_file_system().remove_tree(parts);
+    if (!kept.folder().empty()) forget(kept, parts);
     if (arguments.has("--json")) {
       Json json;
       json.object([&] {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdio>
+#include <utility>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -28,22 +29,19 @@ Chunks Chunks::of(int64_t count, int64_t bytes_per_clip) {
   return {count, std::clamp<int64_t>(kMostBytes / std::max<int64_t>(1, bytes_per_clip), 1, usual)};
 }
 
-ChunkCache::ChunkCache(const World& world, const std::string& root, const std::string& name,
-                       const std::string& description) {
+ChunkCache::ChunkCache(const std::string& root, const std::string& name, std::string description)
+    : description_(std::move(description)) {
   std::array<char, 20> hash{};
   std::snprintf(hash.data(), hash.size(), "-%016llx",
-                static_cast<unsigned long long>(hash_of(description)));
+                static_cast<unsigned long long>(hash_of(description_)));
   folder_ = root + "/" + name + hash.data();
-  if (!world.is_root()) return;
+}
+
+void ChunkCache::make_folder() const {
   FileSystem& files = real_file_system();
   const std::string path = folder_ + "/description.txt";
-  try {
-    files.make_folders(folder_);
-    if (!files.exists(path)) publish_file(files, path, description);
-  } catch (const Error& error) {
-    if (error.code() != Code::kStorage) throw;
-    LF_WARN("what is made will not be kept: ", error.what());
-  }
+  files.make_folders(folder_);
+  if (!files.exists(path)) publish_file(files, path, description_);
 }
 
 NamedArrays ChunkCache::get(int64_t chunk, int64_t length,
@@ -67,6 +65,7 @@ NamedArrays ChunkCache::get(int64_t chunk, int64_t length,
   }
   NamedArrays arrays = make();
   try {
+    if (chunk == 0) make_folder();
     real_file_system().make_folders(folder_);
     save_npz(arrays, path);
   } catch (const Error& error) {

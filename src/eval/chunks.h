@@ -12,8 +12,6 @@
 #include <map>
 #include <string>
 
-#include "comm/world.h"
-
 namespace lf {
 
 using NamedArrays = std::map<std::string, at::Tensor>;
@@ -32,21 +30,23 @@ struct Chunks {
 };
 
 // A folder of chunk files under a description that they hold for; other content goes elsewhere.
+// Nothing is written before there is something to keep.
 class ChunkCache {
  public:
   ChunkCache() = default;  // remembers nothing
   // ROOT/NAME-HASH, by a hash of `description`, which the folder also holds as text.
-  ChunkCache(const World& world, const std::string& root, const std::string& name,
-             const std::string& description);
+  ChunkCache(const std::string& root, const std::string& name, std::string description);
 
   // The first `length` rows of a chunk's arrays: read if they are there, whole and long enough;
   // else made and, unless the disk is full or read-only, kept.
   NamedArrays get(int64_t chunk, int64_t length, const std::function<NamedArrays()>& make) const;
 
+  // Makes the folder with its description, once; whoever has the first chunk does so in get().
+  void make_folder() const;
   const std::string& folder() const { return folder_; }
 
  private:
-  std::string folder_;
+  std::string folder_, description_;
 };
 
 }  // namespace lf

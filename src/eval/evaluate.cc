@@ -183,8 +183,8 @@ class Evaluation {
   ClipMaker maker(bool sampled, const Chunks& chunks) const {
     ChunkCache cache;
     if (!cache_.empty()) {
-      cache = ChunkCache(world_, cache_, sampled ? "samples" : "reconstructions",
-                         made_text(sampled, chunks));
+      cache =
+          ChunkCache(cache_, sampled ? "samples" : "reconstructions", made_text(sampled, chunks));
     }
     return [this, sampled, chunks, cache](int64_t first, int64_t count) {
       return cache
@@ -217,8 +217,7 @@ class Evaluation {
       };
     }
     if (!cache_.empty()) {
-      what.cache =
-          ChunkCache(world_, cache_, "features", made_text(sampled_, chunks) + features.text());
+      what.cache = ChunkCache(cache_, "features", made_text(sampled_, chunks) + features.text());
     }
     const std::vector<FeatureSet> real = reference(features);
     const std::vector<FeatureSet> fake = extract_features(world_, *extractor_, what);

@@ -76,7 +76,7 @@ std::vector<FeatureSet> features_of(World& world, const Features& features, cons
                   .break_off = break_off};
   if (!cache.empty()) {
     what.cache = ChunkCache(
-        world, cache, "reference",
+        cache, "reference",
         str("images ", images.name(), "\nchunks of ", chunks.size, "\n", features.text()));
   }
   std::vector<FeatureSet> sets = extract_features(world, *features.extractor, what);
@@ -88,21 +88,23 @@ std::vector<FeatureSet> reference_of(World& world, const Features& features, con
                                      int64_t count, const std::string& cache,
                                      const std::function<bool()>& break_off) {
   const bool keep = !cache.empty() && !features.every_sample;
-  std::string folder;
+  ChunkCache statistics;
   if (keep) {
-    folder = ChunkCache(world, cache, "statistics",
-                        str("images ", images.name(), "\ncount ", count, "\n", features.text()))
-                 .folder();
+    statistics =
+        ChunkCache(cache, "statistics",
+                   str("images ", images.name(), "\ncount ", count, "\n", features.text()));
     std::vector<FeatureSet> sets;
-    if (world.is_root()) sets = kept_statistics(folder, features, images);
+    if (world.is_root()) sets = kept_statistics(statistics.folder(), features, images);
     if (world.max(static_cast<int64_t>(!sets.empty())) == 1) {
       sets.resize(features.layers.size());
       return sets;
     }
   }
   std::vector<FeatureSet> sets = features_of(world, features, images, count, cache, break_off);
-  for (size_t i = 0; world.is_root() && keep && i < sets.size(); ++i) {
-    save_statistics(sets[i].moments, folder + "/" + features.layers[i] + ".npz");
+  if (!world.is_root() || !keep) return sets;
+  statistics.make_folder();
+  for (size_t i = 0; i < sets.size(); ++i) {
+    save_statistics(sets[i].moments, statistics.folder() + "/" + features.layers[i] + ".npz");
   }
   return sets;
 }
