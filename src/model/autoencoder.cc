@@ -24,7 +24,7 @@ struct Block {
     weights = scope.weights();
   }
   at::Tensor operator()(const at::Tensor& x, int64_t frames) const {
-    const at::Tensor h = at::silu(norm(conv.fused(x)));
+    const at::Tensor h = at::silu(norm(conv(x)));
     return temporal ? h + (*temporal)(h, frames) : h;
   }
   Conv2d conv;

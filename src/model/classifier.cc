@@ -32,7 +32,7 @@ struct Stage {
     if (clips) temporal.emplace(scope / "temporal", out, Init::kZeros);
   }
   at::Tensor operator()(const at::Tensor& x, int64_t frames) const {
-    const at::Tensor h = second_norm(second.fused(at::relu(first_norm(first.fused(x)))));
+    const at::Tensor h = second_norm(second(at::relu(first_norm(first(x)))));
     const at::Tensor out = at::relu(h + around(x));
     return temporal ? out + (*temporal)(out, frames) : out;
   }

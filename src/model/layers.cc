@@ -7,7 +7,6 @@
 
 #include <algorithm>
 
-#include "kernels/convolution.h"
 #include "kernels/few_rows.h"
 
 namespace lf {
@@ -22,11 +21,6 @@ Conv2d::Conv2d(const Scope& scope, int64_t in, int64_t out, int64_t kernel, int6
 
 at::Tensor Conv2d::operator()(const at::Tensor& x) const {
   return at::conv2d(x, weight, bias, stride, padding);
-}
-
-at::Tensor Conv2d::fused(const at::Tensor& x) const {
-  const bool plain = stride == 1 && weight.size(2) == 3 && weight.size(3) == 3;
-  return plain ? convolution(x, weight, bias) : (*this)(x);
 }
 
 Linear::Linear(const Scope& scope, int64_t in, int64_t out, bool with_bias, Init init)

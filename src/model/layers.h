@@ -13,8 +13,6 @@ struct Conv2d {
   Conv2d(const Scope& scope, int64_t in, int64_t out, int64_t kernel, int64_t stride = 1,
          Init init = Init::kFanIn);
   at::Tensor operator()(const at::Tensor& x) const;  // zero padding of kernel / 2
-  // The same by the fused form where there is one: faster, without gradients of gradients.
-  at::Tensor fused(const at::Tensor& x) const;
   at::Tensor weight, bias;
   int64_t stride, padding;
 };

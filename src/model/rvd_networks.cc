@@ -32,7 +32,7 @@ void add_double(const Scope& scope, int64_t in, int64_t out, Tensors& weights, T
 
 // convolution - norm - leaky ReLU
 at::Tensor layer(const Conv2d& conv, const GroupNorm& norm, const at::Tensor& x) {
-  const at::Tensor h = conv.fused(x);
+  const at::Tensor h = convolution(x, conv.weight, conv.bias);
   const at::Tensor normal = norm_silu(as_rows(h), {norm.groups, norm.epsilon, /*silu=*/false},
                                       norm.weight.unsqueeze(0), norm.bias.unsqueeze(0));
   return at::leaky_relu(as_images(normal, h.size(2)), kSlope);

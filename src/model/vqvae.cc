@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "base/error.h"
+#include "kernels/convolution.h"
 #include "kernels/norm_silu.h"
 #include "model/layers.h"
 
@@ -23,7 +24,7 @@ GroupNorm norm_of(const Scope& scope, int64_t channels) { return {scope, channel
 at::Tensor layer(const GroupNorm& norm, const Conv2d& conv, const at::Tensor& x) {
   const at::Tensor active = norm_silu(as_rows(x), {norm.groups, norm.epsilon, /*silu=*/true},
                                       norm.weight.unsqueeze(0), norm.bias.unsqueeze(0));
-  return conv.fused(as_images(active, x.size(2)));
+  return convolution(as_images(active, x.size(2)), conv.weight, conv.bias);
 }
 
 struct ResidualBlock {
@@ -160,7 +161,9 @@ class VqVaeNetwork : public TokenNetwork {
     at::Tensor h = (*middle_out_)((*from_latent_)(frames_as_images(z_BTHWD)));
     for (const Level& level : up_) {
       h = level(h);
-      if (level.resize) h = level.resize->fused(twice_as_large(h));
+      if (level.resize) {
+        h = convolution(twice_as_large(h), level.resize->weight, level.resize->bias);
+      }
     }
     h = layer(*norm_out_, *to_pixels_, h);
     return images_as_frames(h, z_BTHWD.size(1));
