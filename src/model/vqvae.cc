@@ -4,13 +4,12 @@
 #include <ATen/ops/conv2d.h>
 #include <ATen/ops/pad.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
+#include <ATen/ops/silu.h>
 
 #include <algorithm>
 #include <optional>
 
 #include "base/error.h"
-#include "kernels/convolution.h"
-#include "kernels/norm_silu.h"
 #include "model/layers.h"
 
 namespace lf {
@@ -19,13 +18,6 @@ namespace {
 constexpr double kEpsilon = 1e-6;
 
 GroupNorm norm_of(const Scope& scope, int64_t channels) { return {scope, channels, 0, kEpsilon}; }
-
-// norm - SiLU - 3x3 convolution
-at::Tensor layer(const GroupNorm& norm, const Conv2d& conv, const at::Tensor& x) {
-  const at::Tensor active = norm_silu(as_rows(x), {norm.groups, norm.epsilon, /*silu=*/true},
-                                      norm.weight.unsqueeze(0), norm.bias.unsqueeze(0));
-  return convolution(as_images(active, x.size(2)), conv.weight, conv.bias);
-}
 
 struct ResidualBlock {
   ResidualBlock(const Scope& scope, int64_t in, int64_t out)
@@ -36,7 +28,7 @@ struct ResidualBlock {
     if (in != out) skip.emplace(scope / "skip", in, out, 1);
   }
   at::Tensor operator()(const at::Tensor& x) const {
-    return (skip ? (*skip)(x) : x) + layer(norm2, conv2, layer(norm1, conv1, x));
+    return (skip ? (*skip)(x) : x) + conv2(at::silu(norm2(conv1(at::silu(norm1(x))))));
   }
   GroupNorm norm1, norm2;
   Conv2d conv1, conv2;
@@ -153,7 +145,7 @@ class VqVaeNetwork : public TokenNetwork {
         h = at::conv2d(at::pad(h, {0, 1, 0, 1}), level.resize->weight, level.resize->bias, 2);
       }
     }
-    h = layer(*norm_in_, *to_latent_, (*middle_in_)(h));
+    h = (*to_latent_)(at::silu((*norm_in_)((*middle_in_)(h))));
     return images_as_frames(h, x_BTHWC.size(1));
   }
 
@@ -161,11 +153,9 @@ class VqVaeNetwork : public TokenNetwork {
     at::Tensor h = (*middle_out_)((*from_latent_)(frames_as_images(z_BTHWD)));
     for (const Level& level : up_) {
       h = level(h);
-      if (level.resize) {
-        h = convolution(twice_as_large(h), level.resize->weight, level.resize->bias);
-      }
+      if (level.resize) h = (*level.resize)(twice_as_large(h));
     }
-    h = layer(*norm_out_, *to_pixels_, h);
+    h = (*to_pixels_)(at::silu((*norm_out_)(h)));
     return images_as_frames(h, z_BTHWD.size(1));
   }
 
