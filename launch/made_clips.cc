@@ -46,25 +46,26 @@ MadeClips::MadeClips(std::string bytes, const ClipShape& shape, std::vector<int6
       clips_(bytes_.size() / clip_bytes_),
       zoom_(shape.height <= 64 ? 2 : 1) {}
 
-void MadeClips::write(const std::string& out) const {
+void MadeClips::write(const std::string& out) && {
   FileSystem& files = real_file_system();
-  if (out.ends_with(".npy")) return publish_file(files, out, npy());
+  if (out.ends_with(".npy")) return write_array(out);
   if (out.ends_with(".apng")) return publish_file(files, out, animation(clips_));
   if (out.ends_with(".png")) return publish_file(files, out, sheet(clips_));
   const size_t some = std::min(clips_, kPictured);
   files.make_folders(out);
-  publish_file(files, out + "/clips.npy", npy());
   publish_file(files, out + "/images.png", last_frames(some));
-  if (shape_.frames == 1) return;
-  publish_file(files, out + "/strips.png", sheet(some));
-  publish_file(files, out + "/moving.apng", animation(some));
+  if (shape_.frames > 1) {
+    publish_file(files, out + "/strips.png", sheet(some));
+    publish_file(files, out + "/moving.apng", animation(some));
+  }
+  write_array(out + "/clips.npy");
 }
 
-std::string MadeClips::npy() const {
+void MadeClips::write_array(const std::string& file) {
   const auto side = [](int n) { return static_cast<uint64_t>(n); };
-  return npy_header("|u1", {clips_, side(shape_.frames), side(shape_.height), side(shape_.width),
-                            side(shape_.channels)}) +
-         bytes_;
+  bytes_.insert(0, npy_header("|u1", {clips_, side(shape_.frames), side(shape_.height),
+                                      side(shape_.width), side(shape_.channels)}));
+  publish_file(real_file_system(), file, bytes_);
 }
 
 // Every frame of every clip, a clip a row; of images as many columns as rows.

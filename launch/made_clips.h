@@ -17,11 +17,12 @@ class MadeClips {
   MadeClips(std::string bytes, const ClipShape& shape, std::vector<int64_t> observed);
 
   // FILE.npy: all bytes; FILE.png: every frame, a clip a row; FILE.apng: side by side, moving;
-  // anything else: a folder with the array and with pictures of the first clips.
-  void write(const std::string& out) const;
+  // anything else: a folder with the array and with pictures of the first clips. Once: the bytes
+  // become the file, without a copy where there is room for a header.
+  void write(const std::string& out) &&;
 
  private:
-  std::string npy() const;
+  void write_array(const std::string& file);
   std::string sheet(size_t clips) const;
   std::string last_frames(size_t clips) const;
   std::string animation(size_t clips) const;

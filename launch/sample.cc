@@ -42,6 +42,9 @@ namespace {
 // of ranks, so that their bits are too.
 constexpr int64_t kGroup = 16;
 
+// For the header of an array, which is put before the bytes of clips in place.
+constexpr int64_t kHeaderRoom = 256;
+
 // Clips to start from, a group at a time: those of a store in the order of their ids, or of an
 // array.
 class GivenClips {
@@ -333,7 +336,7 @@ std::string make_share(World& world, RunModel& run, const Wish& wish, at::Device
     const at::Tensor made =
         kept.folder().empty() ? make() : kept.get(g, request.count, as_bytes).at("clips");
     *frames = made.size(1);
-    if (bytes.empty()) bytes.reserve(static_cast<size_t>((end - g) * made.numel()));
+    if (bytes.empty()) bytes.reserve(static_cast<size_t>((end - g) * made.numel() + kHeaderRoom));
     append_bytes(made, bytes);
     if (world.is_root() && g + 1 < end) progress.show(clips_until(g + 1));
   }

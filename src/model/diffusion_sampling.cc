@@ -21,7 +21,7 @@ constexpr uint32_t kLabelDraw = UINT32_MAX, kSmallDraw = UINT32_MAX - 1;
 // From a window's seed to the next one's.
 constexpr uint64_t kNextWindow = 0x9e3779b97f4a7c15;
 // Clips that go through the network at once where there are windows enough.
-constexpr int64_t kTogether = 16;
+constexpr int64_t kTogether = 8;
 
 // The whole video.
 struct DiffusionModel::Making {
