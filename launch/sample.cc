@@ -260,7 +260,8 @@ std::string description_of(const RunModel& run, const Wish& wish, at::Device dev
       str(weights_text(run.manifest, run.config), "\n", wish.count, " clips of seed ", wish.seed,
           ", class ", wish.label, ", frames ", wish.frames, ", given ", wish.given, "\n",
           Precision_Name(wish.precision), " on a ", device.is_cpu() ? "CPU" : "GPU", ", threads ",
-          at::get_num_threads(), "\nobserved");
+          at::get_num_threads(), ", kernels ", Kernels_Name(run.config.train().kernels()),
+          "\nobserved");
   for (const int64_t frame : wish.observed) text += str(" ", frame);
   if (!wish.store.empty()) text += "\nstore " + Store::open(wish.store)->index().store_id();
   for (const std::string& file : {wish.from, wish.text, wish.lpips}) {

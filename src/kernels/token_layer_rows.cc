@@ -1,7 +1,6 @@
 #include "kernels/token_layer_rows.h"
 
 #include <algorithm>
-#include <cmath>
 
 namespace lf {
 namespace {
