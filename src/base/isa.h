@@ -2,16 +2,21 @@
 // plain loops and compiled for the baseline, for AVX2 + FMA and for AVX-512; the widest the CPU has
 // is chosen at run time. They vectorise across elements, never across a sum, and fuse only where
 // std::fma says so, hence every width gives the same bits; the baseline calls the C library's fma,
-// which is exact but slow. Not for code that may reorder sums. Called by base/random and data.
+// which is exact but slow. Not for code that may reorder sums. Called by base/random, data and
+// kernels.
 #pragma once
+
+#include <vector>
 
 namespace lf {
 
-enum class Isa { kBaseline, kAvx2, kAvx512 };
+// The last is AVX-512 with instructions that round to bfloat16; see run_half() of kernels/lanes.h.
+enum class Isa { kBaseline, kAvx2, kAvx512, kAvx512Half };
 
 Isa best_isa();  // of this CPU
 Isa isa();       // what kernels use: the best one, unless forced
 const char* name_of(Isa isa);
+std::vector<Isa> isas_here();  // all up to best_isa(). For tests.
 
 // While it lives, kernels of the whole process use `isa`, which the CPU must have. For tests.
 class ForcedIsa {
@@ -46,6 +51,7 @@ template <typename Kernel, typename... Args>
 void run_kernel(Args... args) {
 #if defined(__x86_64__)
   switch (isa()) {
+    case Isa::kAvx512Half:
     case Isa::kAvx512:
       return run_avx512<Kernel>(args...);
     case Isa::kAvx2:

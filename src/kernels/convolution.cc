@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "kernels/chunk_sums.h"
+#include "kernels/convolution_filters.h"
 #include "kernels/convolution_tiles.h"
 #include "kernels/dispatch.h"
 #include "kernels/work.h"
@@ -23,18 +24,23 @@ using Tensors = std::vector<Tensor>;
 
 constexpr int64_t kFewestChannels = 8;
 
-// [O, taps * C, 3, 3] to the sums [kSums][taps][rows][row of the other].
-Tensor sums_of(const Tensor& weight, int64_t taps, bool turned) {
-  const Tensor plain = plain_weight(weight).unflatten(1, {taps, -1});  // [O, taps, C, 3, 3]
-  const Tensor apart =
-      (turned ? plain.permute({3, 4, 1, 0, 2}) : plain.permute({3, 4, 1, 2, 0})).contiguous();
-  const int64_t wide = ConvolutionTask::row(apart.size(4));
-  const Tensor nine =
-      wide == apart.size(4) ? apart : at::constant_pad_nd(apart, {0, wide - apart.size(4)});
-  const int64_t size = taps * nine.size(3) * wide;
-  Tensor sums = at::empty({kSums, size}, at::kFloat);
-  filter_sums(nine.const_data_ptr<float>(), size, sums.mutable_data_ptr<float>());
+Tensor sums_of(const ConvolutionTask& task, const Tensor& weight, bool turned) {
+  const Tensor plain = plain_weight(weight);
+  Tensor sums = at::empty({kSums, turned ? task.turned_size() : task.filter_size()}, at::kFloat);
+  const auto* from = plain.const_data_ptr<float>();
+  auto* to = sums.mutable_data_ptr<float>();
+  over_threads(filter_blocks(task), Operands::kSingle, [&](int64_t block) {
+    (turned ? turned_filter_sums : filter_sums)(task, from, block, to);
+  });
   return sums;
+}
+
+Tensor weight_slopes(const ConvolutionTask& task, const Tensor& weight) {
+  Tensor slopes = at::empty(weight.sizes(), at::kFloat);
+  auto* to = slopes.mutable_data_ptr<float>();
+  over_threads(filter_blocks(task), Operands::kSingle,
+               [&](int64_t block) { filter_sums_back(task, block, to); });
+  return slopes;
 }
 
 Tensor channels_last(const Tensor& images) {
@@ -58,7 +64,7 @@ ConvolutionTask task_of(const Tensor& images, const Tensor& weight, int64_t fram
 Tensor forward_of(const Tensor& images, int64_t frames, const Tensor& weight, const Tensor& bias) {
   ConvolutionTask task = task_of(images, weight, frames);
   LF_RECORD_WORK("convolution", task.flops());
-  const Tensor sums = sums_of(weight, task.taps, false), shift = plain_weight(bias);
+  const Tensor sums = sums_of(task, weight, false), shift = plain_weight(bias);
   Tensor y = at::empty({images.size(0), task.out, task.height, task.width},
                        images.options().memory_format(at::MemoryFormat::ChannelsLast));
   task.filters = sums.const_data_ptr<float>();
@@ -91,7 +97,7 @@ class Convolution : public torch::autograd::Function<Convolution> {
     if (wanted) {
       dx = at::empty_like(images);
       single = task.half ? at::empty_like(images, at::kFloat) : dx;
-      turned = sums_of(weight, task.taps, true);
+      turned = sums_of(task, weight, true);
       task.dx = dx.mutable_data_ptr();
       task.dx_single = single.mutable_data_ptr<float>();
       task.filters_turned = turned.const_data_ptr<float>();
@@ -100,14 +106,10 @@ class Convolution : public torch::autograd::Function<Convolution> {
     task.sums = sums.data();
     over_threads(task.chunks(), Operands::kSingle,
                  [&](int64_t chunk) { convolution_chunk_back(task, chunk); });
-    const int64_t wide = ConvolutionTask::row(task.out);
-    const Tensor nine = at::empty({3, 3, weight.size(1), wide}, at::kFloat);
-    filter_sums_back(task.sums, task.chunks(), task.sums_size(), task.filter_size(),
-                     nine.mutable_data_ptr<float>());
     return {
         dx,
         {},
-        nine.slice(3, 0, task.out).permute({3, 2, 0, 1}).contiguous(),
+        weight_slopes(task, weight),
         context->saved_data["bias"].toBool() ? sums.plain(task.bias_sums(), task.out) : Tensor()};
   }
 };

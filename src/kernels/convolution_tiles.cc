@@ -8,11 +8,9 @@
 namespace lf {
 namespace {
 
-constexpr int64_t kSide = 6;  // of a tile's image and sums
-
 // Winograd's sums for the points 0, 1, -1, 2, -2: of six places in a row of the image, of six
-// products to four results, of three numbers of a filter to six; and the ways back of slopes, which
-// are the same matrices turned round. All read before they write.
+// products to four results; and the ways back of slopes, which are the same matrices turned round.
+// All read before they write. (Those of filters are in convolution_filters.cc.)
 LF_INLINE void image_sums(const Lanes* d, int64_t step, Lanes* out, int64_t to) {
   const Lanes d1 = d[step], d2 = d[2 * step], d3 = d[3 * step], d4 = d[4 * step];
   const Lanes first = 4.0F * d[0] - 5.0F * d2 + d4, last = 4.0F * d1 - 5.0F * d3 + d[5 * step];
@@ -52,26 +50,6 @@ LF_INLINE void results_back(const Lanes* y, int64_t step, Lanes* out, int64_t to
   out[4 * to] = wide_even - wide_odd;
   out[5 * to] = d;
 }
-LF_INLINE void filter_sums_of(const Lanes* g, int64_t step, Lanes* out, int64_t to) {
-  const Lanes a = g[0], b = g[step], c = g[2 * step];
-  const Lanes outer = (a + c) * (-1.0F / 6), inner = b * (1.0F / 6);
-  const Lanes wide_outer = a * (1.0F / 24) + c * (1.0F / 6), wide_inner = b * (1.0F / 12);
-  out[0] = 0.25F * a;
-  out[to] = outer - inner;
-  out[2 * to] = outer + inner;
-  out[3 * to] = wide_outer + wide_inner;
-  out[4 * to] = wide_outer - wide_inner;
-  out[5 * to] = c;
-}
-LF_INLINE void filter_sums_of_back(const Lanes* u, int64_t step, Lanes* out, int64_t to) {
-  const Lanes p = u[step] + u[2 * step], m = u[2 * step] - u[step], q = u[3 * step] + u[4 * step],
-              n = u[3 * step] - u[4 * step];
-  const Lanes first = u[0], last = u[5 * step];
-  out[0] = 0.25F * first - p * (1.0F / 6) + q * (1.0F / 24);
-  out[to] = m * (1.0F / 6) + n * (1.0F / 12);
-  out[2 * to] = (q - p) * (1.0F / 6) + last;
-}
-
 // Memory of a strip's matrices of [frames * tiles][row]: a line between them, which would crowd the
 // cache otherwise, and tiles of zeros before the first frame and after the last where convolutions
 // reach over time.
@@ -126,13 +104,26 @@ struct Strip {
                            int64_t side, Pointer beyond, Pointer* out) const {
     places(task, row / count, begin + row % count, images, channels, before, side, beyond, out);
   }
+  // What was read long ago is far away, and places in squares are nothing a CPU foresees. The
+  // first `known` columns of a square were in the one before.
+  LF_INLINE static void fetch(const X* const* at, int64_t side, int64_t known, int64_t c) {
+    for (int64_t r = 0; r < side; ++r) {
+#pragma GCC unroll 4
+      for (int64_t s = known; s < side; ++s) __builtin_prefetch(at[side * r + s] + c);
+    }
+  }
 
   LF_INLINE void image(const X* zeros, const Sums& sums) const {
-    const X* at[kSums];
+    const X *at[kSums], *next[kSums];
+    places_of(0, static_cast<const X*>(task.x), task.in, 1, kSide, zeros, next);
     for (int64_t tile = 0; tile < rows(); ++tile) {
-      places_of(tile, static_cast<const X*>(task.x), task.in, 1, kSide, zeros, at);
+      std::copy(next, next + kSums, at);
+      if (tile + 1 < rows()) {
+        places_of(tile + 1, static_cast<const X*>(task.x), task.in, 1, kSide, zeros, next);
+      }
       for (int64_t c = 0; c < task.in; c += kLanes) {
         const int64_t lanes = std::min(kLanes, task.in - c);
+        fetch(next, kSide, kSide - kTile, c);
         Lanes part[kSums];
         for (int64_t s = 0; s < kSide; ++s) {
           Lanes column[kSide];
@@ -207,11 +198,17 @@ struct Strip {
 
   // The slopes of results to those of the products, and their sums to `bias`.
   LF_INLINE void result_back(const X* zeros, const Sums& sums, float* bias) const {
-    const X* at[kTile * kTile];
+    constexpr int64_t kPlaces = kTile * kTile;
+    const X *at[kPlaces], *next[kPlaces];
+    places_of(0, static_cast<const X*>(task.dy), task.out, 0, kTile, zeros, next);
     for (int64_t tile = 0; tile < rows(); ++tile) {
-      places_of(tile, static_cast<const X*>(task.dy), task.out, 0, kTile, zeros, at);
+      std::copy(next, next + kPlaces, at);
+      if (tile + 1 < rows()) {
+        places_of(tile + 1, static_cast<const X*>(task.dy), task.out, 0, kTile, zeros, next);
+      }
       for (int64_t c = 0; c < task.out; c += kLanes) {
         const int64_t lanes = std::min(kLanes, task.out - c);
+        fetch(next, kTile, 0, c);
         Lanes part[kSide * kTile];
         for (int64_t s = 0; s < kTile; ++s) {
           Lanes column[kTile];
@@ -301,7 +298,7 @@ LF_INLINE void begin_slopes(const ConvolutionTask& task, int64_t first, int64_t 
 }
 template <typename X>
 LF_INLINE void end_slopes(const ConvolutionTask& task, int64_t first, int64_t last) {
-  if constexpr (std::is_same_v<X, Half>) {
+  if constexpr (!std::is_same_v<X, float>) {
     const int64_t end = last * clip_size(task);
     auto* dx = static_cast<X*>(task.dx);
     for (int64_t i = first * clip_size(task); i < end; i += kLanes) {
@@ -338,7 +335,7 @@ struct Back {
       if (task.dx == nullptr) continue;
       slopes.clear_around(strip.rows() * out);
       for (int64_t i = 0; i < kSums; ++i) {
-        taps.image_back(slopes.of(i), out, task.filters_turned + i * task.taps * task.out * in, in,
+        taps.image_back(slopes.of(i), out, task.filters_turned + i * task.turned_size(), in,
                         image.of(i));
       }
       strip.image_back(image, nowhere);
@@ -347,64 +344,14 @@ struct Back {
   }
 };
 
-struct FilterSums {
-  static LF_INLINE void run(const float* filters, int64_t size, float* sums) {
-    for (int64_t c = 0; c < size; c += kLanes) {
-      Lanes g[9], part[3 * kSide];
-#pragma GCC unroll 9
-      for (int64_t i = 0; i < 9; ++i) g[i] = load(filters + i * size + c);
-      for (int64_t s = 0; s < 3; ++s) filter_sums_of(g + s, 3, part + s, 3);
-      for (int64_t r = 0; r < kSide; ++r) {
-        Lanes made[kSide];
-        filter_sums_of(part + 3 * r, 1, made, 1);
-#pragma GCC unroll 6
-        for (int64_t s = 0; s < kSide; ++s) store(sums + (kSide * r + s) * size + c, made[s]);
-      }
-    }
-  }
-};
-
-struct FilterSumsBack {
-  static LF_INLINE void run(const float* slopes, int64_t chunks, int64_t chunk, int64_t size,
-                            float* filters) {
-    for (int64_t c = 0; c < size; c += kLanes) {
-      Lanes part[kSide * 3];
-      for (int64_t r = 0; r < kSide; ++r) {
-        Lanes sum[kSide];
-        for (int64_t s = 0; s < kSide; ++s) {
-          const float* from = slopes + (kSide * r + s) * size + c;
-          sum[s] = load(from);
-          for (int64_t k = 1; k < chunks; ++k) sum[s] += load(from + k * chunk);
-        }
-        filter_sums_of_back(sum, 1, part + 3 * r, 1);
-      }
-      Lanes g[9];
-      for (int64_t s = 0; s < 3; ++s) filter_sums_of_back(part + s, 3, g + s, 3);
-#pragma GCC unroll 9
-      for (int64_t i = 0; i < 9; ++i) store(filters + i * size + c, g[i]);
-    }
-  }
-};
-
 }  // namespace
 
 void convolution_strip(const ConvolutionTask& task, int64_t strip) {
-  if (task.half) return run_kernel<Forward<Half>>(&task, strip);
-  run_kernel<Forward<float>>(&task, strip);
+  run_rows<Forward>(task.half, &task, strip);
 }
 
 void convolution_chunk_back(const ConvolutionTask& task, int64_t chunk) {
-  if (task.half) return run_kernel<Back<Half>>(&task, chunk);
-  run_kernel<Back<float>>(&task, chunk);
-}
-
-void filter_sums(const float* filters, int64_t size, float* sums) {
-  run_kernel<FilterSums>(filters, size, sums);
-}
-
-void filter_sums_back(const float* slopes, int64_t chunks, int64_t chunk, int64_t size,
-                      float* filters) {
-  run_kernel<FilterSumsBack>(slopes, chunks, chunk, size, filters);
+  run_rows<Back>(task.half, &task, chunk);
 }
 
 }  // namespace lf

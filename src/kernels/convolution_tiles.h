@@ -12,7 +12,7 @@
 
 namespace lf {
 
-constexpr int64_t kTile = 4, kSums = 36;
+constexpr int64_t kTile = 4, kSide = 6, kSums = 36;  // kSide: of a tile's image and of its sums
 
 struct ConvolutionTask {
   int64_t clips, frames, height, width, in, out;  // in, out: channels
@@ -20,7 +20,7 @@ struct ConvolutionTask {
   bool half;                                      // x, y and their gradients are bfloat16
   const float* bias;
   const void *x, *dy;
-  // The filters' sums, [kSums][taps][in][row(out)], and turned, [kSums][taps][out][row(in)].
+  // The filters' sums, kSums times [taps][in][row(out)], and turned, [taps][out][row(in)].
   const float *filters, *filters_turned;
   void *y, *dx;      // dx: nullptr if nobody wants it
   float* dx_single;  // dx itself, or memory of its shape
@@ -42,7 +42,9 @@ struct ConvolutionTask {
     const int64_t most = std::min<int64_t>(clips, 16);
     return std::clamp<int64_t>(tiles() * frames / 64, std::min<int64_t>(clips, 2), most);
   }
-  int64_t filter_size() const { return taps * in * row(out); }  // of one of the kSums
+  // From one of the kSums to the next: no power of two, which would crowd the cache.
+  int64_t filter_size() const { return taps * in * row(out) + kLanes; }
+  int64_t turned_size() const { return taps * out * row(in) + kLanes; }
   int64_t bias_sums() const { return kSums * filter_size(); }
   int64_t sums_size() const { return bias_sums() + row(out); }
   // Of the plain form, forward.
@@ -51,11 +53,5 @@ struct ConvolutionTask {
 
 void convolution_strip(const ConvolutionTask& task, int64_t strip);
 void convolution_chunk_back(const ConvolutionTask& task, int64_t chunk);
-
-// Filters [9][size] to their sums [kSums][size], and the slopes of the sums, which lie `chunk`
-// floats apart in `chunks` chunks of [kSums][size], to those of the filters.
-void filter_sums(const float* filters, int64_t size, float* sums);
-void filter_sums_back(const float* slopes, int64_t chunks, int64_t chunk, int64_t size,
-                      float* filters);
 
 }  // namespace lf

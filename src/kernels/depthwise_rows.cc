@@ -57,6 +57,11 @@ struct Row {
 };
 
 template <typename X>
+using RowForward = Row<X, false>;
+template <typename X>
+using RowBack = Row<X, true>;
+
+template <typename X>
 struct BlockBack {
   static LF_INLINE void run(const DepthwiseTask* given, int64_t block) {
     const DepthwiseTask& task = *given;
@@ -98,18 +103,15 @@ struct BlockBack {
 }  // namespace
 
 void depthwise_row(const DepthwiseTask& task, int64_t row) {
-  if (task.half) return run_kernel<Row<Half, false>>(&task, row);
-  run_kernel<Row<float, false>>(&task, row);
+  run_rows<RowForward>(task.half, &task, row);
 }
 
 void depthwise_row_back(const DepthwiseTask& task, int64_t row) {
-  if (task.half) return run_kernel<Row<Half, true>>(&task, row);
-  run_kernel<Row<float, true>>(&task, row);
+  run_rows<RowBack>(task.half, &task, row);
 }
 
 void depthwise_block_back(const DepthwiseTask& task, int64_t block) {
-  if (task.half) return run_kernel<BlockBack<Half>>(&task, block);
-  run_kernel<BlockBack<float>>(&task, block);
+  run_rows<BlockBack>(task.half, &task, block);
 }
 
 }  // namespace lf

@@ -115,14 +115,11 @@ struct TileBack {
     auto* slope = scratch.take<float>(task.maps() * row);
     activate_back(task, mapped, active_slope, row, columns, active, slope);
 
-    auto* rows = scratch.take<float>(columns * wide);
-    turn(scaled, row, width, columns, rows);
     multiply(task.operands, sides.left(slope, row, task.maps(), columns),
-             sides.right(rows, wide, columns, wide),
+             sides.turned_right(scaled, row, width, columns),
              {task.maps(), wide, columns, sums + task.in_sums(), wide, add});
-    turn(given_slope, row, width, columns, rows);
     multiply(task.operands, sides.left(active, row, hidden, columns),
-             sides.right(rows, wide, columns, wide),
+             sides.turned_right(given_slope, row, width, columns),
              {hidden, wide, columns, sums + task.out_sums(), wide, add});
     if (task.in_bias != nullptr) {
       add_sums(slope, row, task.maps(), columns, sums + task.in_bias_sums());
@@ -151,8 +148,7 @@ int64_t FeedForwardTask::chunks() const {
 }
 
 void feed_forward_tile(const FeedForwardTask& task, int64_t tile) {
-  if (task.half_rows) return run_kernel<Tile<Half>>(&task, tile);
-  run_kernel<Tile<float>>(&task, tile);
+  run_rows<Tile>(task.half_rows, &task, tile);
 }
 
 void feed_forward_chunk_back(const FeedForwardTask& task, int64_t chunk) {
@@ -161,11 +157,7 @@ void feed_forward_chunk_back(const FeedForwardTask& task, int64_t chunk) {
   const int64_t begin = chunk * task.tiles() / task.chunks();
   const int64_t end = (chunk + 1) * task.tiles() / task.chunks();
   for (int64_t tile = begin; tile < end; ++tile) {
-    if (task.half_rows) {
-      run_kernel<TileBack<Half>>(&task, tile, sums, tile > begin);
-    } else {
-      run_kernel<TileBack<float>>(&task, tile, sums, tile > begin);
-    }
+    run_rows<TileBack>(task.half_rows, &task, tile, sums, tile > begin);
   }
 }
 

@@ -183,21 +183,18 @@ LF_INLINE void direct_back(const float* x, const float* slope, const LaneShape& 
   }
 }
 
-// Turns pairs of features by the token's angles, or back (which is also how slopes go).
-LF_INLINE void rotate(const float* x, const LaneShape& shape, const float* rotary, int64_t pairs,
-                      bool back, float* out) {
-  for (int64_t i = 0; i < shape.tokens; ++i) {
-    for (int64_t p = 0; p < pairs; ++p) {
+// Turns pairs of features by the token's angles, or back (which is also how slopes go), in place:
+// lanes that hold no sequence stay as they are, for they may be the next token's.
+LF_INLINE void rotate(float* x, const LaneShape& shape, const float* rotary, int64_t pairs,
+                      bool back) {
+  for (int64_t p = 0; p < pairs; ++p) {
+    float *first = x + 2 * p * shape.row, *second = first + shape.row;
+    for (int64_t i = 0; i < shape.tokens; ++i) {
       const float* angle = rotary + (i * pairs + p) * 2;
       const float cosine = angle[0], sine = back ? -angle[1] : angle[1];
-      const int64_t at = 2 * p * shape.row + i * shape.stride;
-      const Lanes a = load(x + at), b = load(x + at + shape.row);
-      store(out + at, a * cosine - b * sine);
-      store(out + at + shape.row, b * cosine + a * sine);
-    }
-    for (int64_t f = 2 * pairs; f < shape.head_width; ++f) {
-      const int64_t at = f * shape.row + i * shape.stride;
-      store(out + at, load(x + at));
+      const Lanes a = load(first + i * shape.stride), b = load(second + i * shape.stride);
+      store(first + i * shape.stride, shape.mine ? a * cosine - b * sine : a);
+      store(second + i * shape.stride, shape.mine ? b * cosine + a * sine : b);
     }
   }
 }

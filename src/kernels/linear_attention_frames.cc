@@ -127,15 +127,10 @@ struct Frame {
     normalise(rows.normal, span.row, task.width, span.columns, task.norm.epsilon, rows.spread);
     scale_features(rows.normal, span.row, task.width, span.columns, task.norm, scaled);
     rows.by_feature = sides().right(scaled, span.row, task.width, span.columns);
-    if (by_place) rows.by_place = turned_right(scaled, span);
+    if (by_place) {
+      rows.by_place = sides().turned_right(scaled, span.row, task.width, span.columns);
+    }
     return rows;
-  }
-
-  // A tile [width][row] turned round, as the right side.
-  LF_INLINE Right turned_right(const float* tile, const Span& span) const {
-    auto* lines = scratch->take<float>(span.columns * task.lined());
-    turn(tile, span.row, task.width, span.columns, lines);
-    return sides().right(lines, task.lined(), span.columns, task.lined());
   }
 
   // Places in what is kept of the frame, or in `own` where nothing is.
@@ -382,7 +377,8 @@ struct FrameBack {
         add_sums(slope, span.row, task.width, span.columns, sums + task.out_bias_sums());
       }
       const Right by_feature = block.sides().right(slope, span.row, task.width, span.columns);
-      const Right by_place = block.turned_right(slope, span);
+      const Right by_place =
+          block.sides().turned_right(slope, span.row, task.width, span.columns);
       for (int64_t h = 0; h < task.heads; ++h) {
         back.queries(span, h, rows[b], lefts[h], by_feature, by_place,
                      mixing_slopes + h * d * lined, slopes[b]);
@@ -420,8 +416,7 @@ int64_t LinearAttentionTask::chunks() const {
 }
 
 void linear_attention_frame(const LinearAttentionTask& task, int64_t frame) {
-  if (task.half_rows) return run_kernel<FrameForward<Half>>(&task, frame);
-  run_kernel<FrameForward<float>>(&task, frame);
+  run_rows<FrameForward>(task.half_rows, &task, frame);
 }
 
 void linear_attention_chunk_back(const LinearAttentionTask& task, int64_t chunk) {
@@ -430,11 +425,7 @@ void linear_attention_chunk_back(const LinearAttentionTask& task, int64_t chunk)
   const int64_t begin = chunk * task.frames / task.chunks();
   const int64_t end = (chunk + 1) * task.frames / task.chunks();
   for (int64_t frame = begin; frame < end; ++frame) {
-    if (task.half_rows) {
-      run_kernel<FrameBack<Half>>(&task, frame, sums, frame > begin);
-    } else {
-      run_kernel<FrameBack<float>>(&task, frame, sums, frame > begin);
-    }
+    run_rows<FrameBack>(task.half_rows, &task, frame, sums, frame > begin);
   }
 }
 

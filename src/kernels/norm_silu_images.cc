@@ -205,13 +205,11 @@ struct ImageBack {
 }  // namespace
 
 void norm_silu_image(const NormSiluTask& task, int64_t image) {
-  if (task.half) return run_kernel<Image<Half>>(&task, image);
-  run_kernel<Image<float>>(&task, image);
+  run_rows<Image>(task.half, &task, image);
 }
 
 void norm_silu_image_back(const NormSiluTask& task, int64_t image) {
-  if (task.half) return run_kernel<ImageBack<Half>>(&task, image);
-  run_kernel<ImageBack<float>>(&task, image);
+  run_rows<ImageBack>(task.half, &task, image);
 }
 
 }  // namespace lf

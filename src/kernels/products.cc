@@ -3,6 +3,7 @@
 #include <ATen/native/CPUBlas.h>
 
 #include <algorithm>
+#include <cstring>
 #include <exception>
 
 #include "base/error.h"
@@ -73,6 +74,7 @@ struct SingleProduct {
 void multiply_single(const Left& left, const Right& right, const Product& product) {
 #if defined(__x86_64__)
   switch (isa()) {
+    case Isa::kAvx512Half:
     case Isa::kAvx512:
       return run_avx512<SingleProduct<8, 3>>(&left, &right, &product);
     case Isa::kAvx2:
@@ -104,27 +106,39 @@ bool has_bfloat16() {
 
 int64_t even(int64_t depth) { return depth + depth % 2; }
 
+LF_INLINE void store_pairs(Half* to, Lanes x, int64_t count) {
+  if (count >= 2 * kLanes) {
+    *reinterpret_cast<LoosePairs*>(to) = reinterpret_cast<Pairs>(x);
+  } else {
+    std::memcpy(to, &x, static_cast<size_t>(count) * sizeof(Half));
+  }
+}
+
+template <typename X>
 struct LeftCopy {
   static LF_INLINE void run(const Left* left, int64_t rows, int64_t depth, Half* out) {
     const int64_t wide = even(depth);
     if (left->column == 1) {
       for (int64_t i = 0; i < rows; ++i) {
+        auto* to = static_cast<X*>(out + i * wide);
         for (int64_t k = 0; k < wide; k += kLanes) {
-          store(out + i * wide + k, load(left->data + i * left->row + k, depth - k), wide - k);
+          store(to + k, load(left->data + i * left->row + k, depth - k), wide - k);
         }
       }
       return;
     }
     for (int64_t i = 0; i < rows; i += kLanes) {  // the copy is the other way round
-      for (int64_t k = 0; k < wide; k += kLanes) {
+      const auto line = [&](int64_t k) __attribute__((always_inline)) {
+        return k < depth ? load(left->data + i + k * left->column, rows - i) : Lanes{};
+      };
+      for (int64_t k = 0; k < wide; k += 2 * kLanes) {
         Lanes part[kLanes];
         for (int64_t e = 0; e < kLanes; ++e) {
-          part[e] =
-              k + e < depth ? load(left->data + i + (k + e) * left->column, rows - i) : Lanes{};
+          part[e] = reinterpret_cast<Lanes>(interleaved<X>(line(k + 2 * e), line(k + 2 * e + 1)));
         }
         transpose(part);
         for (int64_t e = 0; e < std::min(kLanes, rows - i); ++e) {
-          store(out + (i + e) * wide + k, part[e], wide - k);
+          store_pairs(out + (i + e) * wide + k, part[e], wide - k);
         }
       }
     }
@@ -132,14 +146,37 @@ struct LeftCopy {
 };
 
 // Rows k and k + 1 interleaved.
+template <typename X>
 struct RightCopy {
   static LF_INLINE void run(const Right* right, int64_t depth, int64_t columns, Half* out) {
     for (int64_t k = 0; k < depth; k += 2) {
       for (int64_t j = 0; j < columns; j += kLanes) {
         const float* from = right->data + k * right->row + j;
         const Lanes low = load(from), high = k + 1 < depth ? load(from + right->row) : Lanes{};
-        *reinterpret_cast<LooseWords*>(out + k * columns + 2 * j) =
-            (rounded(low) >> 16) | rounded(high);
+        *reinterpret_cast<LoosePairs*>(out + k * columns + 2 * j) = interleaved<X>(low, high);
+      }
+    }
+  }
+};
+
+template <typename X>
+struct TurnedRightCopy {
+  static LF_INLINE void run(const Left* left, int64_t width, int64_t depth, Half* out) {
+    const int64_t wide = (width + kLanes - 1) / kLanes * kLanes;
+    for (int64_t k = 0; k < depth; k += 2 * kLanes) {
+      const bool two = k + kLanes < depth;
+      for (int64_t j = 0; j < wide; j += kLanes) {
+        Lanes part[kLanes];
+        for (int64_t e = 0; e < kLanes; ++e) {
+          const float* from = left->data + (j + e) * left->row + k;
+          const bool given = j + e < width;
+          part[e] = reinterpret_cast<Lanes>(joined<X>(
+              given ? load(from) : Lanes{}, given && two ? load(from + kLanes) : Lanes{}));
+        }
+        transpose(part);
+        for (int64_t e = 0; e < (two ? kLanes : kLanes / 2); ++e) {
+          store_pairs(out + (k + 2 * e) * wide + 2 * j, part[e], 2 * kLanes);
+        }
       }
     }
   }
@@ -156,12 +193,18 @@ int64_t half_right_size(int64_t depth, int64_t columns) { return even(depth) * c
 
 const Half* half_left(const Left& left, int64_t rows, int64_t depth, Half* out) {
   LF_CHECK(left.column == 1 || left.row == 1, "a left matrix whose elements do not touch");
-  run_kernel<LeftCopy>(&left, rows, depth, out);
+  run_half<LeftCopy>(&left, rows, depth, out);
   return out;
 }
 
 const Half* half_right(const Right& right, int64_t depth, int64_t columns, Half* out) {
-  run_kernel<RightCopy>(&right, depth, columns, out);
+  run_half<RightCopy>(&right, depth, columns, out);
+  return out;
+}
+
+const Half* half_turned_right(const Left& left, int64_t width, int64_t depth, Half* out) {
+  LF_CHECK(left.column == 1 && depth % kLanes == 0, "a tile that is no tile");
+  run_half<TurnedRightCopy>(&left, width, depth, out);
   return out;
 }
 

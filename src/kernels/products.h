@@ -36,6 +36,9 @@ int64_t half_left_size(int64_t rows, int64_t depth);
 int64_t half_right_size(int64_t depth, int64_t columns);
 const Half* half_left(const Left& left, int64_t rows, int64_t depth, Half* out);
 const Half* half_right(const Right& right, int64_t depth, int64_t columns, Half* out);
+// Of `left` turned round, [depth, width] with zeros up to the next multiple of 16 columns. Its rows
+// lie as they are, `depth` a multiple of 16.
+const Half* half_turned_right(const Left& left, int64_t width, int64_t depth, Half* out);
 
 // out [rows, columns] = left [rows, depth] right [depth, columns], or += with `add`. `columns` is a
 // multiple of 16.

@@ -216,6 +216,18 @@ struct Sides {
     }
     return right;
   }
+  // A tile [width][row] turned round: [columns][padded(width)].
+  LF_INLINE Right turned_right(const float* tile, int64_t row, int64_t width,
+                               int64_t columns) const {
+    const int64_t wide = padded(width);
+    if (operands == Operands::kBfloat16) {
+      auto* half = scratch->take<Half>(half_right_size(columns, wide));
+      return {nullptr, wide, half_turned_right({tile, row}, width, columns, half)};
+    }
+    auto* turned = scratch->take<float>(columns * wide);
+    turn(tile, row, width, columns, turned);
+    return {turned, wide};
+  }
   LF_INLINE Left left(const float* data, int64_t row, int64_t rows, int64_t depth) const {
     Left left{data, row};
     if (operands == Operands::kBfloat16) {

@@ -106,8 +106,7 @@ TEST(FewRowsKernel, EqualsItsReferenceWithTheSameBitsOnAnyNumberOfThreads) {
   std::mt19937 luck = luck_of(12);
   const at::NoGradGuard no_grad;
   const int before = at::get_num_threads();
-  for (const Isa width : {Isa::kBaseline, Isa::kAvx2, Isa::kAvx512}) {
-    if (width > best_isa()) continue;
+  for (const Isa width : isas_here()) {
     const ForcedIsa forced(width);
     for (int i = 0; i < 40; ++i) {
       const int64_t depth = between(luck, 1, 300), features = between(luck, 1, 600);
@@ -127,8 +126,7 @@ TEST(FewRowsKernel, EqualsItsReferenceWithTheSameBitsOnAnyNumberOfThreads) {
 
 TEST(NearestCodeKernel, FindsTheNearest) {
   std::mt19937 luck = luck_of(4);
-  for (const Isa width : {Isa::kBaseline, Isa::kAvx2, Isa::kAvx512}) {
-    if (width > best_isa()) continue;
+  for (const Isa width : isas_here()) {
     const ForcedIsa forced(width);
     for (int i = 0; i < 30; ++i) {
       const int64_t count = between(luck, 1, 300), dim = between(luck, 1, 40);
@@ -162,8 +160,7 @@ TEST(NearestCodeKernel, HasTheSameBitsOnAnyNumberOfThreads) {
 // Against LibTorch's, any strides, every width of vectors.
 TEST(Products, EqualMatrixProducts) {
   std::mt19937 luck = luck_of(3);
-  for (const Isa width : {Isa::kBaseline, Isa::kAvx2, Isa::kAvx512}) {
-    if (width > best_isa()) continue;
+  for (const Isa width : isas_here()) {
     const ForcedIsa forced(width);
     for (int i = 0; i < 60; ++i) {
       const int64_t rows = between(luck, 1, 40), depth = between(luck, 1, 50);
@@ -186,6 +183,25 @@ TEST(Products, EqualMatrixProducts) {
       c.copy_(before);
       multiply(Operands::kBfloat16, left, right, product);
       EXPECT_LT(gap(c, expected), 1e-2) << rows << " " << columns << " " << depth;
+      // `b` out of its turned tile [columns][depth], whose columns are whole vectors.
+      const int64_t width = columns - between(luck, 0, 15), whole = (depth + 15) / 16 * 16;
+      const at::Tensor tile = at::zeros({width, whole + 16});
+      tile.slice(1, 0, depth).copy_(b.slice(1, 0, width).t());
+      std::vector<Half> turned_half(half_right_size(whole, columns));
+      const at::Tensor deep = at::constant_pad_nd(a, {0, whole - depth}).contiguous();
+      std::vector<Half> deep_half(half_left_size(rows, whole));
+      Left wide_left{deep.const_data_ptr<float>(), whole};
+      wide_left.half = half_left(wide_left, rows, whole, deep_half.data());
+      const Right from_tile{nullptr, columns,
+                            half_turned_right({tile.const_data_ptr<float>(), whole + 16}, width,
+                                              whole, turned_half.data())};
+      c.copy_(before);
+      multiply(Operands::kBfloat16, wide_left, from_tile,
+               {rows, columns, whole, product.out, columns, add});
+      EXPECT_LT(gap(c.slice(1, 0, width), expected.slice(1, 0, width)), 1e-2)
+          << rows << " " << columns << " " << depth << " " << width;
+      EXPECT_TRUE(at::equal(c.slice(1, width), (add ? before : before * 0).slice(1, width)))
+          << "padding of " << width;
     }
   }
 }

@@ -92,8 +92,7 @@ inline void expect_equals_reference_here(const MakeCase& make, std::mt19937& luc
 
 inline void expect_equals_reference(const MakeCase& make, int cases) {
   std::mt19937 luck = luck_of(5);
-  for (const Isa width : {Isa::kBaseline, Isa::kAvx2, Isa::kAvx512}) {
-    if (width > best_isa()) continue;
+  for (const Isa width : isas_here()) {
     const ForcedIsa forced(width);
     expect_equals_reference_here(make, luck, cases, name_of(width));
   }

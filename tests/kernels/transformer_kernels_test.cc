@@ -116,8 +116,7 @@ TEST(TokenLayerKernel, EqualsItsReferenceWithTheSameBitsOnAnyNumberOfThreads) {
   std::mt19937 luck = luck_of(31);
   const at::NoGradGuard no_grad;
   const int before = at::get_num_threads();
-  for (const Isa width : {Isa::kBaseline, Isa::kAvx2, Isa::kAvx512}) {
-    if (width > best_isa()) continue;
+  for (const Isa width : isas_here()) {
     const ForcedIsa forced(width);
     for (int i = 0; i < 25; ++i) {
       const int64_t heads = between(luck, 1, 4), wide = heads * between(luck, 1, 40),

@@ -16,14 +16,6 @@ namespace {
 
 using Words = std::array<uint32_t, 4>;
 
-std::vector<Isa> widths() {
-  std::vector<Isa> out;
-  for (const Isa isa : {Isa::kBaseline, Isa::kAvx2, Isa::kAvx512}) {
-    if (isa <= best_isa()) out.push_back(isa);
-  }
-  return out;
-}
-
 // The known answers published with the generator (philox4x32, 10 rounds).
 TEST(Random, PhiloxGivesItsKnownAnswers) {
   EXPECT_EQ(philox(0, {0, 0, 0, 0}), (Words{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}));
@@ -60,7 +52,7 @@ TEST(Random, ChunksOfAStreamJoin) {
 
 TEST(Random, EveryWidthGivesTheSameBits) {
   std::set<uint32_t> sums;
-  for (const Isa width : widths()) {
+  for (const Isa width : isas_here()) {
     const ForcedIsa forced(width);
     std::vector<float> values(3 << 16);
     normal({9, Purpose::kDiffusionNoise, 1, 2}, 5, 1 << 16, values.data());
