@@ -36,7 +36,7 @@ using Tensors = std::vector<Tensor>;
 constexpr int64_t kMostKept = int64_t{64} << 20;  // floats
 
 // Keeping queries, keys and values costs their way through memory, computing them again the
-// products; from this width on the products cost more.
+// products; in single precision and from this width on the products cost more.
 constexpr int64_t kKeptWidth = 64;
 
 // On CPU LibTorch's fused kernel overtakes two products and a softmax from here on (measured: at 8
@@ -162,7 +162,8 @@ class Attention : public torch::autograd::Function<Attention> {
                      given(rotary)};
     Call call(x, kept->sequences, weights_of(saved, *kept), kept->operands);
     Tensor mapped;
-    if (call.task.width >= kKeptWidth && call.task.kept_size() <= kMostKept) {
+    if (kept->operands == Operands::kSingle && call.task.width >= kKeptWidth &&
+        call.task.kept_size() <= kMostKept) {
       mapped = at::empty({call.task.kept_size()}, at::kFloat);
     }
     saved.push_back(mapped);

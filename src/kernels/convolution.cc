@@ -24,8 +24,12 @@ using Tensors = std::vector<Tensor>;
 
 constexpr int64_t kFewestChannels = 8;
 
+Tensor channels_last(const Tensor& images) {
+  return images.contiguous(at::MemoryFormat::ChannelsLast);
+}
+
 Tensor sums_of(const ConvolutionTask& task, const Tensor& weight, bool turned) {
-  const Tensor plain = plain_weight(weight);
+  const Tensor plain = channels_last(weight.detach().to(at::kFloat));
   Tensor sums = at::empty({kSums, turned ? task.turned_size() : task.filter_size()}, at::kFloat);
   const auto* from = plain.const_data_ptr<float>();
   auto* to = sums.mutable_data_ptr<float>();
@@ -36,15 +40,11 @@ Tensor sums_of(const ConvolutionTask& task, const Tensor& weight, bool turned) {
 }
 
 Tensor weight_slopes(const ConvolutionTask& task, const Tensor& weight) {
-  Tensor slopes = at::empty(weight.sizes(), at::kFloat);
+  Tensor slopes = at::empty(weight.sizes(), at::kFloat, at::MemoryFormat::ChannelsLast);
   auto* to = slopes.mutable_data_ptr<float>();
   over_threads(filter_blocks(task), Operands::kSingle,
                [&](int64_t block) { filter_sums_back(task, block, to); });
   return slopes;
-}
-
-Tensor channels_last(const Tensor& images) {
-  return images.contiguous(at::MemoryFormat::ChannelsLast);
 }
 
 ConvolutionTask task_of(const Tensor& images, const Tensor& weight, int64_t frames) {

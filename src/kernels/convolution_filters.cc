@@ -42,30 +42,34 @@ LF_INLINE void sums_of(const Lanes* nine, float* sums, int64_t apart) {
 
 // Sixteen filters of each of sixteen of the `out`, or of as many as there are.
 struct Square {
-  int64_t outs, ins, row;  // row: floats from one of the `out` to the next
-  int64_t at;              // of the first
+  int64_t outs, ins;
+  int64_t all, first;  // all: channels of a place; first: the number in the weight
 
   LF_INLINE Square(const ConvolutionTask& task, int64_t block, int64_t tap, int64_t c)
       : outs(std::min(kLanes, task.out - block * kLanes)),
         ins(std::min(kLanes, task.in - c)),
-        row(task.taps * task.in * kNine),
-        at(block * kLanes * row + (tap * task.in + c) * kNine) {}
+        all(task.taps * task.in),
+        first(block * kLanes * kNine * all + tap * task.in + c) {}
+
+  LF_INLINE int64_t at(int64_t o, int64_t n) const { return first + (o * kNine + n) * all; }
 
   // To [in][number], each over the `out`; zeros for those that are not there.
   LF_INLINE void read(const float* weight, Lanes* lanes) const {
-    for (int64_t v = 0; v < ins * kNine; v += kLanes) {
+    for (int64_t n = 0; n < kNine; ++n) {
+      Lanes part[kLanes];
       for (int64_t o = 0; o < kLanes; ++o) {
-        lanes[v + o] = o < outs ? load(weight + at + o * row + v, ins * kNine - v) : Lanes{};
+        part[o] = o < outs ? load(weight + at(o, n), ins) : Lanes{};
       }
-      transpose(lanes + v);
+      transpose(part);
+      for (int64_t i = 0; i < kLanes; ++i) lanes[i * kNine + n] = part[i];
     }
   }
-  LF_INLINE void write(Lanes* lanes, float* weight) const {
-    for (int64_t v = 0; v < ins * kNine; v += kLanes) {
-      transpose(lanes + v);
-      for (int64_t o = 0; o < outs; ++o) {
-        store(weight + at + o * row + v, lanes[v + o], ins * kNine - v);
-      }
+  LF_INLINE void write(const Lanes* lanes, float* weight) const {
+    for (int64_t n = 0; n < kNine; ++n) {
+      Lanes part[kLanes];
+      for (int64_t i = 0; i < kLanes; ++i) part[i] = lanes[i * kNine + n];
+      transpose(part);
+      for (int64_t o = 0; o < outs; ++o) store(weight + at(o, n), part[o], ins);
     }
   }
 };
@@ -79,14 +83,12 @@ struct FilterSums {
   static LF_INLINE void run(const ConvolutionTask* task, const float* weight, int64_t block,
                             float* sums) {
     const int64_t wide = ConvolutionTask::row(task->out);
-    for (int64_t first = 0; first < task->taps * task->in; first = next(*task, first)) {
-      const int64_t tap = first / task->in, c = first % task->in;
-      const Square square(*task, block, tap, c);
+    for (int64_t c = 0; c < task->taps * task->in; c = next(*task, c)) {
+      const Square square(*task, block, c / task->in, c % task->in);
       Lanes lanes[kLanes * kNine];
       square.read(weight, lanes);
       for (int64_t i = 0; i < square.ins; ++i) {
-        sums_of(lanes + i * kNine, sums + (tap * task->in + c + i) * wide + block * kLanes,
-                task->filter_size());
+        sums_of(lanes + i * kNine, sums + (c + i) * wide + block * kLanes, task->filter_size());
       }
     }
   }
@@ -96,21 +98,13 @@ struct TurnedFilterSums {
   static LF_INLINE void run(const ConvolutionTask* task, const float* weight, int64_t block,
                             float* sums) {
     const int64_t wide = ConvolutionTask::row(task->in);
-    for (int64_t first = 0; first < task->taps * task->in; first = next(*task, first)) {
-      const int64_t tap = first / task->in, c = first % task->in;
-      const Square square(*task, block, tap, c);
-      Lanes lanes[kLanes * kNine], turned[kNine][kLanes];
-      square.read(weight, lanes);
-      for (int64_t n = 0; n < kNine; ++n) {
-        for (int64_t i = 0; i < kLanes; ++i) {
-          turned[n][i] = i < square.ins ? lanes[i * kNine + n] : Lanes{};
-        }
-        transpose(turned[n]);
-      }
+    for (int64_t c = 0; c < task->taps * task->in; c = next(*task, c)) {
+      const int64_t tap = c / task->in;
+      const Square square(*task, block, tap, c % task->in);
       for (int64_t o = 0; o < square.outs; ++o) {
         Lanes nine[kNine];
-        for (int64_t n = 0; n < kNine; ++n) nine[n] = turned[n][o];
-        sums_of(nine, sums + (tap * task->out + block * kLanes + o) * wide + c,
+        for (int64_t n = 0; n < kNine; ++n) nine[n] = load(weight + square.at(o, n), square.ins);
+        sums_of(nine, sums + (tap * task->out + block * kLanes + o) * wide + c % task->in,
                 task->turned_size());
       }
     }
@@ -119,14 +113,13 @@ struct TurnedFilterSums {
 
 struct FilterSumsBack {
   static LF_INLINE void run(const ConvolutionTask* task, int64_t block, float* weight_slopes) {
-    const int64_t chunks = task->chunks(), apart = task->sums_size();
     const int64_t wide = ConvolutionTask::row(task->out);
-    for (int64_t first = 0; first < task->taps * task->in; first = next(*task, first)) {
-      const int64_t tap = first / task->in, c = first % task->in;
-      const Square square(*task, block, tap, c);
+    const int64_t chunks = task->chunks(), apart = task->sums_size();
+    for (int64_t c = 0; c < task->taps * task->in; c = next(*task, c)) {
+      const Square square(*task, block, c / task->in, c % task->in);
       Lanes lanes[kLanes * kNine] = {};
       for (int64_t i = 0; i < square.ins; ++i) {
-        const float* from = task->sums + (tap * task->in + c + i) * wide + block * kLanes;
+        const float* from = task->sums + (c + i) * wide + block * kLanes;
         Lanes part[kSide * 3], sum[kSide];
         for (int64_t r = 0; r < kSide; ++r) {
           for (int64_t s = 0; s < kSide; ++s) {

@@ -1,4 +1,4 @@
-// The filters of the fused convolution: from a weight as LibTorch keeps it to the 36 sums that
+// The filters of the fused convolution: from a weight to the 36 sums that
 // convolution_tiles.h multiplies with, and the slopes of those back to the weight's. Called by
 // convolution.cc.
 #pragma once
@@ -9,7 +9,8 @@
 
 namespace lf {
 
-// The weight is [out][taps][in][3][3], and is worked on a block at a time: sixteen of the `out`.
+// The weight is [out][3][3][taps][in], channels last, and is worked on a block at a time: sixteen
+// of the `out`.
 inline int64_t filter_blocks(const ConvolutionTask& task) {
   return ConvolutionTask::row(task.out) / kLanes;
 }

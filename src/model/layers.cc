@@ -1,11 +1,13 @@
 #include "model/layers.h"
 
+#include <ATen/autocast_mode.h>
 #include <ATen/ops/conv2d.h>
 #include <ATen/ops/group_norm.h>
 #include <ATen/ops/layer_norm.h>
 #include <ATen/ops/upsample_nearest2d.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "kernels/few_rows.h"
 
@@ -31,6 +33,12 @@ Linear::Linear(const Scope& scope, int64_t in, int64_t out, bool with_bias, Init
 }
 
 at::Tensor Linear::operator()(const at::Tensor& x) const { return linear_map(x, weight, bias); }
+
+at::Tensor FrameLinear::operator()(const at::Tensor& x) const {
+  std::optional<c10::impl::ExcludeDispatchKeyGuard> single;
+  if (x.is_cpu()) single.emplace(c10::autocast_dispatch_keyset);
+  return Linear::operator()(x.is_cpu() ? x.to(at::kFloat) : x);
+}
 
 LayerNorm::LayerNorm(const Scope& scope, int64_t width, bool with_bias)
     : weight(scope.weight("weight", {width}, Init::kOnes)) {

@@ -25,6 +25,13 @@ struct Linear {
   at::Tensor weight, bias;  // undefined without
 };
 
+// A Linear of a row for each frame, not for each place: on CPU in single precision under autocast
+// too, for rounding weights and slopes there and back takes longer than the few products.
+struct FrameLinear : Linear {
+  using Linear::Linear;
+  at::Tensor operator()(const at::Tensor& x) const;
+};
+
 // Over the last dimension.
 struct LayerNorm {
   LayerNorm(const Scope& scope, int64_t width, bool with_bias = true);

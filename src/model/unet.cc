@@ -93,7 +93,7 @@ struct ResidualBlock {
     at::Tensor h = conv1(norm1(x, frames, {}), frames);
     const at::Tensor said = level(call.embedding);
     h = scale_shift ? norm2(h, frames, said)
-                    : norm2(h + said.unsqueeze(-1).unsqueeze(-1), frames, {});
+                    : norm2(h + said.to(h.scalar_type()).unsqueeze(-1).unsqueeze(-1), frames, {});
     if (call.keys && dropout > 0) h = dropped(h, dropout, *call.keys, layer);
     h = (skip ? (*skip)(x) : x) + conv2(h, frames);
     return scaled_sum ? h * (1 / std::numbers::sqrt2) : h;
@@ -101,7 +101,7 @@ struct ResidualBlock {
 
   Norm norm1;
   Conv conv1;
-  Linear level;
+  FrameLinear level;
   Norm norm2;
   Conv conv2;
   std::optional<Conv2d> skip;
@@ -292,13 +292,13 @@ class Unet : public Denoiser {
   std::vector<int64_t> widths_;
   bool volume_;
   uint32_t layers_ = 0;
-  Linear level1_, level2_;
+  FrameLinear level1_, level2_;
   Conv first_;
   Norm last_norm_;
   Conv last_;
   Conditioning conditioning_;
   std::optional<DistanceBias> distances_;
-  std::optional<Linear> place_;
+  std::optional<FrameLinear> place_;
   std::vector<Level> down_, up_;
   std::vector<Stage> middle_;
 };

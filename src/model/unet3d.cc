@@ -53,7 +53,7 @@ struct ResnetBlock {
     return block2(block1(x, said, {}), {}, skip ? (*skip)(x) : x);
   }
   Block block1, block2;
-  std::optional<Linear> level;
+  std::optional<FrameLinear> level;
   std::optional<Conv2d> skip;
 };
 
@@ -191,7 +191,7 @@ class Unet3d : public Denoiser {
   Unet3dConfig config_;
   bool over_frames_, recompute_;
   std::vector<int64_t> widths_;
-  Linear level1_, level2_;
+  FrameLinear level1_, level2_;
   Conv2d first_;
   std::optional<FullAttention> first_temporal_;
   ResnetBlock middle1_;
