@@ -3,16 +3,16 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/autocast_mode.h>
 #include <ATen/ops/cat.h>
+#include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/conv2d.h>
-#include <ATen/ops/im2col.h>
 #include <ATen/ops/leaky_relu.h>
-#include <ATen/ops/linear.h>
 #include <ATen/ops/relu.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
 
 #include "base/error.h"
+#include "kernels/few_rows.h"
 
 namespace lf {
 
@@ -52,9 +52,13 @@ at::Tensor conv_padded_by_one(const at::Tensor& x, const at::Tensor& weight, con
   };
   const int64_t height = extent(2), width = extent(3);
   if (!x.is_cpu() || height * width > kFewPlaces) return at::conv2d(x, weight, bias, stride, 1);
-  const at::Tensor patches =
-      at::im2col(x, weight.sizes().slice(2), {1, 1}, {1, 1}, {stride, stride});
-  return at::linear(patches.transpose(1, 2).flatten(0, 1), weight.flatten(1), bias)
+  // Patches as the weight lies, channels last.
+  const at::Tensor padded = at::constant_pad_nd(x.permute({0, 2, 3, 1}), {0, 0, 1, 1, 1, 1});
+  const at::Tensor patches = padded.unfold(1, weight.size(2), stride)
+                                 .unfold(2, weight.size(3), stride)
+                                 .permute({0, 1, 2, 4, 5, 3})
+                                 .reshape({x.size(0) * height * width, -1});
+  return linear_map(patches, weight.permute({0, 2, 3, 1}).flatten(1), bias)
       .view({x.size(0), height, width, weight.size(0)})
       .permute({0, 3, 1, 2});
 }

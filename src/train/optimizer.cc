@@ -77,6 +77,23 @@ at::Tensor Optimizer::gradient_norm() const {
 
 void Optimizer::set_learning_rate(double lr) { lr_.fill_(lr); }
 
+// The numbers of each as they lie in memory. What LibTorch's fused update is given must lie alike,
+// which it does not check, and on CPU it copies what does not lie row by row.
+static std::vector<at::Tensor> flat(const std::vector<at::Tensor>& tensors,
+                                    const std::vector<at::Tensor>& like) {
+  std::vector<at::Tensor> out;
+  out.reserve(tensors.size());
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    const at::Tensor& one = tensors[i];
+    LF_CHECK(one.strides() == like[i].strides() && one.is_non_overlapping_and_dense(),
+             "a gradient or moment that lies otherwise than its weight");
+    out.push_back(one.is_contiguous()
+                      ? one
+                      : one.detach().as_strided({one.numel()}, {1}, one.storage_offset()));
+  }
+  return out;
+}
+
 // One pass over weights, gradients and moments, on whatever device they are: the update divides the
 // gradients by `clip` as it reads them and leaves everything alone where `skip` is 1, so the host
 // need not know the norm.
@@ -91,8 +108,10 @@ void Optimizer::step(const at::Tensor& norm) {
     std::vector<at::Tensor> grads;
     grads.reserve(group.weights.size());
     for (const at::Tensor& weight : group.weights) grads.push_back(weight.grad());
-    at::_fused_adamw_(group.weights, grads, group.exp_avg, group.exp_avg_sq, {}, group.steps, lr_,
-                      config_.beta1(), config_.beta2(), group.weight_decay, config_.epsilon(),
+    const std::vector<at::Tensor>& like = group.weights;
+    at::_fused_adamw_(flat(like, like), flat(grads, like), flat(group.exp_avg, like),
+                      flat(group.exp_avg_sq, like), {}, group.steps, lr_, config_.beta1(),
+                      config_.beta2(), group.weight_decay, config_.epsilon(),
                       /*amsgrad=*/false, /*maximize=*/false, clip, skip);
   }
 }
