@@ -124,6 +124,40 @@ TEST(FewRowsKernel, EqualsItsReferenceWithTheSameBitsOnAnyNumberOfThreads) {
   at::set_num_threads(before);
 }
 
+// Of what is learnt from: slopes, and slopes of the squares of slopes, as a penalty has them.
+at::Tensor slopes_of_slopes(const at::Tensor& y, const at::Tensor& x, const at::Tensor& map,
+                            const at::Tensor& bias) {
+  const std::vector<at::Tensor> first =
+      torch::autograd::grad({y.square().sum()}, {x, map, bias}, {}, true, true);
+  const at::Tensor penalty = first[0].square().sum() + first[1].square().sum();
+  std::vector<at::Tensor> all = torch::autograd::grad({penalty}, {x, map, bias});
+  all.insert(all.end(), first.begin(), first.end());
+  for (at::Tensor& one : all) one = one.detach().flatten() / one.detach().abs().max();
+  return at::cat(all);
+}
+
+TEST(FewRowsKernel, HasTheSlopesOfItsReferenceAndTheirSlopes) {
+  std::mt19937 luck = luck_of(13);
+  const int before = at::get_num_threads();
+  for (const Isa width : isas_here()) {
+    const ForcedIsa forced(width);
+    for (int i = 0; i < 20; ++i) {
+      const int64_t depth = 16 * between(luck, 1, 90), features = between(luck, 1, 300);
+      const at::Tensor x = at::randn({between(luck, 4, 64), depth}).requires_grad_();
+      const at::Tensor map = (at::randn({features, depth}) / 8).requires_grad_();
+      const at::Tensor bias = at::randn({features}).requires_grad_();
+      const at::Tensor truth = slopes_of_slopes(linear_map_reference(x, map, bias), x, map, bias);
+      at::set_num_threads(1);
+      const at::Tensor alone = slopes_of_slopes(linear_map(x, map, bias), x, map, bias);
+      at::set_num_threads(2);
+      EXPECT_TRUE(at::equal(alone, slopes_of_slopes(linear_map(x, map, bias), x, map, bias)))
+          << x.sizes() << " " << features;
+      EXPECT_LT(gap(alone, truth), 1e-4) << x.sizes() << " " << features;
+    }
+  }
+  at::set_num_threads(before);
+}
+
 TEST(NearestCodeKernel, FindsTheNearest) {
   std::mt19937 luck = luck_of(4);
   for (const Isa width : isas_here()) {
