@@ -53,21 +53,27 @@ class BlurSteps : public Operator {
   void apply(const Step& step, float* out) const override {
     const size_t count = floats_of(shape_);
     const float* in = step.parents[0];
-    if (step.parents.size() > 1) {
+    const FrameFormula around = joined(step.parents.size());
+    if (!around.weights.empty()) {
       float* mean = thread_floats(1, count);
-      const std::vector<float> weights(step.parents.size(),
-                                       1.0f / static_cast<float>(step.parents.size()));
-      mix_frames(step.parents, weights, 0.0f, mean, count);
+      mix_frames(step.parents, around.weights, around.offset, mean, count);
       in = mean;
     }
     filter(step, in, out);
-    if (noise_ > 0) add_noise(step, static_cast<float>(255 * noise_), out, count);
+    if (around.noise > 0) add_noise(step, around.noise, out, count);
   }
   bool random() const override { return noise_ > 0; }
   Bounds bounds() const override { return noise_ > 0 ? Bounds::kLost : Bounds::kKept; }
 
  protected:
   virtual void filter(const Step& step, const float* in, float* out) const = 0;
+  // What is done before the filter and after it.
+  FrameFormula joined(size_t parents) const {
+    FrameFormula formula;
+    if (parents > 1) formula.weights.assign(parents, 1.0f / static_cast<float>(parents));
+    formula.noise = noise_ > 0 ? static_cast<float>(255 * noise_) : 0;
+    return formula;
+  }
 
   FrameShape shape_;
   std::vector<double> sigmas_;

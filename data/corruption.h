@@ -5,6 +5,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -41,6 +42,9 @@ class Operator {
  public:
   virtual ~Operator() = default;
   virtual void apply(const Step& step, float* out) const = 0;
+  // How apply() makes frame y_s of `parents` frames, but for which they are; none where it is no
+  // sum, blur and noise.
+  virtual std::optional<FrameFormula> formula(int s, size_t parents) const { return {}; }
   virtual bool random() const = 0;  // do draws differ?
   virtual Bounds bounds() const { return Bounds::kKept; }
   // "blur(sigmas=0.4,0.5)": every number that decides the frames.

@@ -24,6 +24,12 @@ class BlurOperator : public BlurSteps {
       }
     }
   }
+  std::optional<FrameFormula> formula(int s, size_t parents) const override {
+    if (directions_) return {};
+    FrameFormula formula = joined(parents);
+    formula.blur = kernels_[static_cast<size_t>(s - 1)];
+    return formula;
+  }
   bool random() const override { return directions_ || BlurSteps::random(); }
   std::string canonical() const override {
     return str("blur(sigmas=", list_text(sigmas_), ";noise=", list_text({noise_}),

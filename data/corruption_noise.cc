@@ -31,6 +31,10 @@ class NoiseOperator : public Operator {
     mix_frames(step.parents, row.weights, row.offset, out, count_);
     add_noise(step, row.fresh, out, count_);
   }
+  std::optional<FrameFormula> formula(int s, size_t) const override {
+    const Row& row = rows_[static_cast<size_t>(s)];
+    return FrameFormula{{}, row.weights, row.offset, {}, row.fresh};
+  }
   bool random() const override { return true; }
   Bounds bounds() const override { return Bounds::kLost; }
   std::string canonical() const override {

@@ -106,7 +106,8 @@ Batch Loader::next() {
   const std::chrono::duration<double> waited = std::chrono::steady_clock::now() - begin;
   counts_.wait_seconds += waited.count();
   counts_.clips += layout_.clips;
-  counts_.bytes += layout_.clips * (layout_.corrupted_bytes + layout_.clean_bytes);
+  counts_.bytes +=
+      layout_.clips * ((share_.last_frames ? 0 : layout_.corrupted_bytes) + layout_.clean_bytes);
   return batch;
 }
 
@@ -161,14 +162,15 @@ void Loader::fill(const BatchQueue::Claim& claim) {
     } else {
       load(slot, i);
     }
-    if (slot.entries[i].flip) flip(slot, i);
+    if (slot.entries[i].flip && !share_.last_frames) flip(slot, i);
   }
 }
 
 void Loader::load(BatchSlot& slot, size_t i) {
   const OrderEntry& entry = slot.entries[i];
   auto* frames = static_cast<uint8_t*>(slot.buffer.get());
-  store_->read(entry.clip, entry.draw, frames + i * layout_.corrupted_stride,
+  store_->read(entry.clip, entry.draw,
+               share_.last_frames ? nullptr : frames + i * layout_.corrupted_stride,
                frames + layout_.clean_offset + i * layout_.clean_stride);
   slot.labels[i] = store_->label(entry.clip);
   if (!slot.side.empty()) load_side(slot, i, entry.clip);

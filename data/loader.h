@@ -24,6 +24,8 @@ struct LoaderShare {
   int rank = 0;
   int ranks = 1;
   uint64_t batch = 1;  // clips in one step, over all ranks together
+  // Only the last frames are read, and nothing is mirrored: the others are made elsewhere.
+  bool last_frames = false;
 };
 
 // What a loader did since it was made; differences tell about an interval.

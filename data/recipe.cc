@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "data/corruption.h"
 #include "data/frame_kernels.h"
+#include "data/topology.h"
 
 namespace lf {
 namespace {
@@ -76,14 +77,7 @@ void Recipe::Plan::make(const float* image, const ClipKey& key, Store&& store) c
   const auto slot = [&](int s) { return ring.data() + static_cast<size_t>(s) % slots * count; };
   for (int s = 1; s < frames; ++s) {
     parents.clear();
-    if (topology == RecipeConfig::STAR) {
-      parents.push_back(image);
-    } else {
-      const int oldest = topology == RecipeConfig::CHAIN    ? s - 1
-                         : topology == RecipeConfig::WINDOW ? std::max(0, s - window)
-                                                            : 0;
-      for (int j = s - 1; j >= oldest; --j) parents.push_back(j == 0 ? image : slot(j));
-    }
+    for (const int j : parents_of(topology, window, s)) parents.push_back(j == 0 ? image : slot(j));
     float* out = slot(s);
     op->apply({s, parents, key, 0}, out);
     store(s, out);
@@ -134,6 +128,25 @@ Recipe& Recipe::operator=(Recipe&&) noexcept = default;
 
 int Recipe::frames() const { return plan_->frames; }
 Element Recipe::element() const { return plan_->element; }
+std::vector<FrameFormula> Recipe::formulas() const {
+  std::vector<FrameFormula> all;
+  for (int s = 1; s < plan_->frames && plan_->op != nullptr; ++s) {
+    std::vector<int> parents = parents_of(plan_->topology, plan_->window, s);
+    std::optional<FrameFormula> one = plan_->op->formula(s, parents.size());
+    if (!one) return {};
+    one->parents = std::move(parents);
+    all.push_back(std::move(*one));
+  }
+  return all;
+}
+
+std::array<uint32_t, 2> Recipe::noise_key(uint64_t seed, int s) {
+  Step step;
+  step.s = s;
+  step.key.seed = seed;
+  return stream_key(stream_of(step), 0);
+}
+
 bool Recipe::random() const { return plan_->op != nullptr && plan_->op->random(); }
 size_t Recipe::clean_bytes() const { return floats_of(plan_->shape); }
 size_t Recipe::corrupted_bytes() const {

@@ -349,9 +349,14 @@ class StoreOnDisk : public Store {
       shard->read_checked(clip, row, image_at, image);
     }
     if (corrupted != nullptr && !layout_.stored()) {
-      const StorePart& part = part_of(number);
-      recipe_.apply(clean, {part.seed(), shard->item(row), draw}, corrupted);
+      recipe_.apply(clean, {part_of(number).seed(), shard->item(row), draw}, corrupted);
     }
+  }
+
+  ClipKey key(uint64_t clip, uint32_t draw) const override {
+    const auto [number, row, shard] = locate(clip);
+    if (index_.draws() > 0) draw %= index_.draws();
+    return {part_of(number).seed(), shard->item(row), draw};
   }
 
   int64_t label(uint64_t clip) const override {

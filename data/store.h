@@ -35,6 +35,8 @@ class Store {
   // taken modulo the draws held, or as it is if the store makes fresh ones.
   // Damage is Code::kData naming shard and clip. Thread-safe.
   virtual void read(uint64_t clip, uint32_t draw, void* corrupted, uint8_t* clean) const = 0;
+  // What the random numbers of the clip's frames are keyed by.
+  virtual ClipKey key(uint64_t clip, uint32_t draw) const = 0;
   virtual int64_t label(uint64_t clip) const = 0;  // -1: none
   virtual std::string name(uint64_t clip) const = 0;
   virtual SideValue side(uint64_t clip, size_t column) const = 0;

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "cuda/attention_kernels.h"
 #include "cuda/depthwise_kernels.h"
+#include "cuda/frame_kernels.h"
 #include "cuda/linear_attention_kernels.h"
 #include "cuda/norm_kernels.h"
 #include "cuda/pointwise_kernels.h"
@@ -40,7 +41,9 @@ DeviceOperations cuda_operations() {
           .nearest_code = &queue<cuda_nearest_code, DeviceSearch>,
           .activation = &queue<cuda_activation, DeviceActivation>,
           .activation_back = &queue<cuda_activation_back, DeviceActivation>,
-          .add_residual = &queue<cuda_add_residual, DeviceResidual>};
+          .add_residual = &queue<cuda_add_residual, DeviceResidual>,
+          .frame = &queue<cuda_frame, DeviceFrame>,
+          .show = &queue<cuda_show, DeviceShow>};
 }
 
 }  // namespace lf

@@ -17,7 +17,8 @@ static at::Tensor wrap(void* data, at::IntArrayRef shape, at::IntArrayRef stride
   return at::from_blob(data, shape, strides, at::TensorOptions().dtype(type));
 }
 
-Clips clips_from_batch(const Batch& batch, uint64_t seed, at::Device device) {
+Clips clips_from_batch(const Batch& batch, uint64_t seed, at::Device device,
+                       const DeviceFrames* made_there) {
   const BatchLayout& layout = batch.layout;
   const auto clips = static_cast<int64_t>(layout.clips);
   const int64_t frames = layout.shape.frames, height = layout.shape.height,
@@ -27,7 +28,9 @@ Clips clips_from_batch(const Batch& batch, uint64_t seed, at::Device device) {
   // The copy is waited for: the loader reuses the batch's memory.
   const auto floats = [&](const at::Tensor& stored) { return stored.to(device).to(at::kFloat); };
   Clips out;
-  if (layout.element == Element::kUint8) {
+  if (made_there != nullptr) {
+    out.x_BTHWC = made_there->clips(batch);
+  } else if (layout.element == Element::kUint8) {
     const at::Tensor stored =
         wrap(batch.frames, {clips, frames, height, width, channels},
              {frames * frame, frame, width * channels, channels, 1}, at::kByte);

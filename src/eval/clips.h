@@ -5,11 +5,14 @@
 
 #include "config/config.h"
 #include "data/loader.h"
+#include "eval/device_frames.h"
 #include "model/model.h"
 
 namespace lf {
 
-Clips clips_from_batch(const Batch& batch, uint64_t seed, at::Device device);
+// `frames`: makes the frames if the loader read only the last ones; nullptr: they are all there.
+Clips clips_from_batch(const Batch& batch, uint64_t seed, at::Device device,
+                       const DeviceFrames* frames = nullptr);
 
 // Clips first..first + count - 1 of the store as they are stored: draw 0, not mirrored. What lies
 // beyond the last clip is the first again.

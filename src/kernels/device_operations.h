@@ -148,6 +148,37 @@ struct DeviceResidual {
   DeviceResult y;               // of x's type
 };
 
+// Frame y_s of every clip from cleaner ones, as data/recipe makes it: a sum of them, a blur and
+// noise, each left out where there is none, with the CPU's bits.
+struct DeviceFrame {
+  static constexpr int kMostParents = 64;
+  int64_t clips = 0, height = 0, width = 0, channels = 0;
+  float* frames = nullptr;  // [frames][clips][height][width][channels] grey levels; 0: the images
+  int64_t frame = 1;        // the one to make
+  int parents = 1;
+  int parent[kMostParents] = {};
+  bool sums = false;  // by weights and offset; else the only parent is taken as it is
+  float weight[kMostParents] = {};
+  float offset = 0;
+  const float* blur = nullptr;  // [radius + 1], from its centre; nullptr: none
+  int64_t radius = 0;
+  float noise = 0;  // times N(0, 1) of each clip's key, at the Philox counters (block, item, draw)
+  const uint32_t* keys = nullptr;  // [clips][2]
+  const uint64_t* items = nullptr;
+  const uint32_t* draws = nullptr;
+  float *sum = nullptr, *columns = nullptr;  // memory of a frame of every clip, each
+};
+
+// Such frames as a loader gives them: the image last, rounded to bytes or halves, in [-1, 1], and
+// mirrored where that is wanted.
+struct DeviceShow {
+  int64_t clips = 0, frames = 0, height = 0, width = 0, channels = 0;
+  const float* made = nullptr;  // as DeviceFrame::frames
+  bool half = false;
+  const uint8_t* mirrored = nullptr;  // of each clip
+  float* out = nullptr;               // [clips][frames][height][width][channels]
+};
+
 struct DeviceOperations {
   void (*norm)(const DeviceNorm&);
   void (*norm_back)(const DeviceNorm&);
@@ -163,6 +194,8 @@ struct DeviceOperations {
   void (*activation)(const DeviceActivation&);
   void (*activation_back)(const DeviceActivation&);
   void (*add_residual)(const DeviceResidual&);
+  void (*frame)(const DeviceFrame&);
+  void (*show)(const DeviceShow&);
 };
 
 // For the whole process; nullptr where no plugin with kernels is open. Opening it is launch's.

@@ -56,7 +56,8 @@ Clips Trainer::next_clips() {
   const double before = waited();
   // Copied while the step before still runs.
   const WorkQueue::Turn turn(copies_, WorkQueue::Begin::kAtOnce);
-  Clips clips = clips_from_batch(loader_->next(), config_.train().seed(), device_);
+  Clips clips =
+      clips_from_batch(loader_->next(), config_.train().seed(), device_, device_frames_.get());
   if (image_loader_) {
     const Clips others = clips_from_batch(image_loader_->next(), config_.train().seed(), device_);
     clips.images_BNHWC = others.x_BTHWC.select(1, -1).unflatten(0, {clips.size(), -1});

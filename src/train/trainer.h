@@ -12,6 +12,7 @@
 #include "comm/world.h"
 #include "config/config.h"
 #include "data/loader.h"
+#include "eval/device_frames.h"
 #include "train/accelerator.h"
 #include "train/coordinator.h"
 #include "train/evaluators.h"
@@ -61,6 +62,7 @@ class Trainer {
   WorkQueue copies_{at::kCPU};  // of clips to the device
   std::shared_ptr<const Store> store_, validation_store_;
   std::unique_ptr<Step> step_;
+  std::unique_ptr<DeviceFrames> device_frames_;  // nullptr: the loader's threads make them
   std::unique_ptr<Loader> loader_;
   std::unique_ptr<Loader> image_loader_;  // of clips whose last frames are images beside others
   std::unique_ptr<Coordinator> coordinator_;

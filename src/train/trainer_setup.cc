@@ -95,11 +95,12 @@ void Trainer::open_stores() {
   validation_store_ = config_.train().validation_store().empty()
                           ? store_
                           : Store::open(config_.train().validation_store());
-  loader_ =
-      std::make_unique<Loader>(store_, config_.loader(),
-                               LoaderShare{config_.train().seed(), world_.rank(), world_.size(),
-                                           static_cast<uint64_t>(config_.train().batch())},
-                               batch_memory(device_, job_.accelerator));
+  if (device_.is_cuda()) device_frames_ = DeviceFrames::of(store_, device_);
+  loader_ = std::make_unique<Loader>(
+      store_, config_.loader(),
+      LoaderShare{config_.train().seed(), world_.rank(), world_.size(),
+                  static_cast<uint64_t>(config_.train().batch()), device_frames_ != nullptr},
+      batch_memory(device_, job_.accelerator));
 }
 
 void Trainer::build_step() {

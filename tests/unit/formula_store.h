@@ -56,11 +56,12 @@ class FormulaStore : public Store {
     if (clip == broken) throw std::runtime_error("out of luck");
     if (clip == lost) fail(Code::kStorage, "the disk went away");
     const size_t split = corrupted_bytes();
-    for (size_t i = 0; i < split; ++i) {
+    for (size_t i = 0; i < split && corrupted != nullptr; ++i) {
       static_cast<uint8_t*>(corrupted)[i] = pixel(clip, draw, i);
     }
     for (size_t i = 0; i < image_bytes(); ++i) clean[i] = pixel(clip, draw, split + i);
   }
+  ClipKey key(uint64_t clip, uint32_t draw) const override { return {0, clip, draw}; }
   int64_t label(uint64_t clip) const override { return static_cast<int64_t>(clip % 10); }
   std::string name(uint64_t clip) const override { return str("clip ", clip); }
   SideValue side(uint64_t clip, size_t column) const override {

@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "cuda/attention_kernels.h"
 #include "cuda/depthwise_kernels.h"
+#include "cuda/frame_kernels.h"
 #include "cuda/linear_attention_kernels.h"
 #include "cuda/norm_kernels.h"
 #include "cuda/pointwise_kernels.h"
@@ -33,7 +34,9 @@ const DeviceOperations& emulated_operations() {
       .nearest_code = &run<cuda_nearest_code, DeviceSearch>,
       .activation = &run<cuda_activation, DeviceActivation>,
       .activation_back = &run<cuda_activation_back, DeviceActivation>,
-      .add_residual = &run<cuda_add_residual, DeviceResidual>};
+      .add_residual = &run<cuda_add_residual, DeviceResidual>,
+      .frame = &run<cuda_frame, DeviceFrame>,
+      .show = &run<cuda_show, DeviceShow>};
   return table;
 }
 

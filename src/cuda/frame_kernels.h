@@ -1,0 +1,13 @@
+// The frames of pseudo videos from their images. Called by operations.cc.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include "kernels/device_operations.h"
+
+namespace lf {
+
+cudaError_t cuda_frame(const DeviceFrame& task, cudaStream_t stream);
+cudaError_t cuda_show(const DeviceShow& task, cudaStream_t stream);
+
+}  // namespace lf
