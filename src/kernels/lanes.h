@@ -56,9 +56,13 @@ LF_INLINE void store(float* to, Lanes x) { *reinterpret_cast<LooseLanes*>(to) = 
 LF_INLINE void store(Half* to, Lanes x) {
   *reinterpret_cast<LooseShorts*>(to) = __builtin_convertvector(rounded(x) >> 16, Shorts);
 }
-#if defined(__x86_64__)
 // Assembly, because an intrinsic cannot be inlined into a kernel before its width is known, and
-// because the conversion above is made in halves (GCC 12).
+// because the conversion above is made in halves (GCC 12). Clang takes neither there, and has
+// Half's way.
+#if defined(__x86_64__) && !defined(__clang__)
+#define LF_NATIVE_HALF
+#endif
+#if defined(LF_NATIVE_HALF)
 LF_INLINE Lanes load(const NativeHalf* from) {
   Words bits;
   __asm__("vpmovzxwd %1, %0" : "=v"(bits) : "m"(*reinterpret_cast<const LooseShorts*>(from)));
@@ -74,7 +78,7 @@ LF_INLINE void store(NativeHalf* to, Lanes x) {
 // Numbers of `a` and then of `b`, each rounded to a bfloat16.
 template <typename X>
 LF_INLINE Pairs joined(Lanes a, Lanes b) {
-#if defined(__x86_64__)
+#if defined(LF_NATIVE_HALF)
   if constexpr (std::is_same_v<X, NativeHalf>) {
     Pairs bits;
     __asm__("vcvtne2ps2bf16 %1, %2, %0" : "=v"(bits) : "v"(a), "v"(b));
