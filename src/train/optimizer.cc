@@ -77,6 +77,15 @@ at::Tensor Optimizer::gradient_norm() const {
 
 void Optimizer::set_learning_rate(double lr) { lr_.fill_(lr); }
 
+// Do both lie alike? How far apart the only one of a dimension is does not matter.
+static bool lie_alike(const at::Tensor& a, const at::Tensor& b) {
+  if (a.sizes() != b.sizes()) return false;
+  for (int64_t d = 0; d < a.dim(); ++d) {
+    if (a.size(d) > 1 && a.stride(d) != b.stride(d)) return false;
+  }
+  return true;
+}
+
 // The numbers of each as they lie in memory. What LibTorch's fused update is given must lie alike,
 // which it does not check, and on CPU it copies what does not lie row by row.
 static std::vector<at::Tensor> flat(const std::vector<at::Tensor>& tensors,
@@ -85,7 +94,7 @@ static std::vector<at::Tensor> flat(const std::vector<at::Tensor>& tensors,
   out.reserve(tensors.size());
   for (size_t i = 0; i < tensors.size(); ++i) {
     const at::Tensor& one = tensors[i];
-    LF_CHECK(one.strides() == like[i].strides() && one.is_non_overlapping_and_dense(),
+    LF_CHECK(lie_alike(one, like[i]) && one.is_non_overlapping_and_dense(),
              "a gradient or moment that lies otherwise than its weight");
     out.push_back(one.is_contiguous()
                       ? one

@@ -1,6 +1,7 @@
 #include "train/optimizer.h"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/arange.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/tensor.h>
@@ -8,6 +9,8 @@
 
 #include <cmath>
 #include <limits>
+
+#include "base/error.h"
 
 namespace lf {
 namespace {
@@ -35,6 +38,29 @@ TEST(Optimizer, FirstStepsFollowTheFormulaOfAdamW) {
     w -= lr * (m / (1 - std::pow(0.9, step))) / (std::sqrt(v / (1 - std::pow(0.99, step))) + 1e-8);
     EXPECT_NEAR(phase.weights[0].tensor[0][0].item<double>(), w, 1e-6) << step;
   }
+}
+
+// Channels last as row by row; and a gradient that lies otherwise is refused, for the fused update
+// would take its numbers in the wrong order.
+TEST(Optimizer, TheOrderInMemoryChangesNothing) {
+  const at::Tensor begin = at::arange(48, at::kFloat).view({2, 3, 2, 4}), slope = begin.cos();
+  at::Tensor ends[2];
+  for (const bool last : {false, true}) {
+    const auto format = last ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous;
+    const at::Tensor weight = begin.clone(format).set_requires_grad(true);
+    Optimizer optimizer({"generator", {{"w", weight}}}, OptimizerConfig());
+    optimizer.set_learning_rate(0.1);
+    for (int step = 0; step < 2; ++step) {
+      weight.mutable_grad() = slope.clone(format);
+      optimizer.step(optimizer.gradient_norm());
+    }
+    ends[last] = weight.detach();
+    weight.mutable_grad() =
+        slope.clone(last ? at::MemoryFormat::Contiguous : at::MemoryFormat::ChannelsLast);
+    EXPECT_THROW(optimizer.step(optimizer.gradient_norm()), Error);
+  }
+  EXPECT_TRUE(at::equal(ends[0], ends[1]));
+  EXPECT_FALSE(at::equal(ends[0], begin));
 }
 
 TEST(Optimizer, VectorsAreNotDecayed) {
