@@ -59,6 +59,28 @@ DeviceFrame task_of(const FrameFormula& formula, const at::Tensor& blur) {
   return task;
 }
 
+// [frames, clips, ...] grey levels as the loader gives them.
+at::Tensor shown(const at::Tensor& made, const at::Tensor& mirrored, const BatchLayout& layout) {
+  DeviceShow show;
+  show.clips = made.size(1);
+  show.frames = made.size(0);
+  show.height = layout.shape.height;
+  show.width = layout.shape.width;
+  show.channels = layout.shape.channels;
+  show.made = made.const_data_ptr<float>();
+  show.half = layout.element == Element::kFloat16;
+  show.mirrored = mirrored.const_data_ptr<uint8_t>();
+  const at::Tensor out =
+      at::empty({show.clips, show.frames, show.height, show.width, show.channels}, made.options());
+  show.out = out.mutable_data_ptr<float>();
+  device_operations()->show(show);
+  return out;
+}
+
+const uint32_t* words(const at::Tensor& ints) {
+  return reinterpret_cast<const uint32_t*>(ints.const_data_ptr<int32_t>());
+}
+
 }  // namespace
 
 std::unique_ptr<DeviceFrames> DeviceFrames::of(std::shared_ptr<const Store> store,
@@ -88,9 +110,7 @@ DeviceFrames::DeviceFrames(std::shared_ptr<const Store> store, std::vector<Frame
 at::Tensor DeviceFrames::clips(const Batch& batch) const {
   const BatchLayout& layout = batch.layout;
   const auto clips = static_cast<int64_t>(layout.clips);
-  const int64_t frames = layout.shape.frames, height = layout.shape.height,
-                width = layout.shape.width, channels = layout.shape.channels;
-  const int64_t size = height * width * channels;
+  const int64_t frames = layout.shape.frames, size = static_cast<int64_t>(layout.clean_bytes);
   const Keys keys = keys_of(*store_, batch, frames - 1, device_);
   const auto floats = at::TensorOptions(device_).dtype(at::kFloat);
   const at::Tensor made = at::empty({frames, clips, size}, floats);
@@ -102,14 +122,11 @@ at::Tensor DeviceFrames::clips(const Batch& batch) const {
   for (size_t i = 0; i < formulas_.size(); ++i) {
     DeviceFrame task = task_of(formulas_[i], blurs_[i]);
     task.clips = clips;
-    task.height = height;
-    task.width = width;
-    task.channels = channels;
+    task.height = layout.shape.height;
+    task.width = layout.shape.width;
+    task.channels = layout.shape.channels;
     task.frames = made.mutable_data_ptr<float>();
     task.frame = static_cast<int64_t>(i) + 1;
-    const auto words = [](const at::Tensor& ints) {
-      return reinterpret_cast<const uint32_t*>(ints.const_data_ptr<int32_t>());
-    };
     const at::Tensor noise = keys.noise[static_cast<int64_t>(i)];
     task.keys = words(noise);
     task.items = reinterpret_cast<const uint64_t*>(keys.items.const_data_ptr<int64_t>());
@@ -118,19 +135,7 @@ at::Tensor DeviceFrames::clips(const Batch& batch) const {
     task.columns = columns.mutable_data_ptr<float>();
     device_operations()->frame(task);
   }
-  at::Tensor out = at::empty({clips, frames, height, width, channels}, floats);
-  DeviceShow show;
-  show.clips = clips;
-  show.frames = frames;
-  show.height = height;
-  show.width = width;
-  show.channels = channels;
-  show.made = made.const_data_ptr<float>();
-  show.half = layout.element == Element::kFloat16;
-  show.mirrored = keys.mirrored.const_data_ptr<uint8_t>();
-  show.out = out.mutable_data_ptr<float>();
-  device_operations()->show(show);
-  return out;
+  return shown(made, keys.mirrored, layout);
 }
 
 }  // namespace lf
