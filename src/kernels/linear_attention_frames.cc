@@ -377,8 +377,7 @@ struct FrameBack {
         add_sums(slope, span.row, task.width, span.columns, sums + task.out_bias_sums());
       }
       const Right by_feature = block.sides().right(slope, span.row, task.width, span.columns);
-      const Right by_place =
-          block.sides().turned_right(slope, span.row, task.width, span.columns);
+      const Right by_place = block.sides().turned_right(slope, span.row, task.width, span.columns);
       for (int64_t h = 0; h < task.heads; ++h) {
         back.queries(span, h, rows[b], lefts[h], by_feature, by_place,
                      mixing_slopes + h * d * lined, slopes[b]);
