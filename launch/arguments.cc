@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "launch/command.h"
+#include "run.pb.h"
 
 namespace lf {
 namespace {
@@ -91,6 +92,10 @@ std::string Arguments::choice(const std::string& option,
   if (std::find(words.begin(), words.end(), chosen) != words.end()) return chosen;
   fail(Code::kUsage, "lastframe ", command_->name, ": ", option, " is ", printable(chosen),
        ", expected ", join(words, " or "), did_you_mean(chosen, words));
+}
+
+Precision Arguments::precision() const {
+  return choice("--precision", {"FP32", "BF16"}) == "BF16" ? BF16 : FP32;
 }
 
 std::string Arguments::required(const std::string& option) const {

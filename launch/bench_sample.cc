@@ -21,8 +21,8 @@
 #include "launch/commands.h"
 #include "launch/plugin.h"
 #include "launch/synthetic_clips.h"
+#include "model/autocast.h"
 #include "train/accelerator.h"
-#include "train/autocast.h"
 
 namespace lf {
 namespace {
@@ -80,8 +80,7 @@ int bench_sample(const Arguments& arguments) {
   const int64_t count = arguments.number("--count", 16, 1, 65536);
   const auto threads =
       static_cast<int32_t>(arguments.number("--threads", config.train().threads(), 0, 4096));
-  const Precision precision =
-      arguments.choice("--precision", {"FP32", "BF16"}) == "BF16" ? BF16 : FP32;
+  const Precision precision = arguments.precision();
   const Accelerator accelerator = accelerator_of_machine();
   World& world = World::join();
   start_log("lastframe", world.rank());

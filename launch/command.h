@@ -9,6 +9,8 @@
 
 namespace lf {
 
+enum Precision : int;  // run.proto's
+
 struct Option {
   const char* name;   // "--out"
   const char* value;  // "DIR", or "" for a switch
@@ -45,6 +47,8 @@ class Arguments {
   int64_t number(const std::string& option, int64_t fallback, int64_t low, int64_t high) const;
   // One of the words, the first if it was not given.
   std::string choice(const std::string& option, const std::vector<std::string>& words) const;
+  // What --precision says, FP32 if nothing.
+  Precision precision() const;
   // Like get(), but a usage error if it was not given.
   std::string required(const std::string& option) const;
 

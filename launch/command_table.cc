@@ -127,6 +127,9 @@ constexpr Option kEvaluateOptions[] = {
     {"--reference", "PATH",
      "with --run: what samples are compared with, a store, a folder of images, a .npy\n"
      "array or .npz statistics (default: the training store)"},
+    {"--precision", "NAME",
+     "with --run: the arithmetic of the model, FP32 or BF16, which is faster and makes slightly\n"
+     "other clips (default: evaluation.precision of the run, FP32 if it has none)"},
     {"--real", "PATH",
      "the real images: a folder, a .npy array of bytes, a store, or .npz statistics in\n"
      "pytorch-fid's layout"},
@@ -211,7 +214,8 @@ constexpr Option kFeaturesOptions[] = {
     {"--preprocessing", "ID", "torch (pytorch-fid's), tf1 or clean (default: torch)"},
     {"--set", "PATH=VALUE",
      "an option of the source, such as source.size=64 or source.npy.layout=NHW"},
-    {"--bf16", "", "bfloat16 in the convolutions: faster, and slightly other numbers"},
+    {"--precision", "NAME",
+     "FP32, or BF16 in the convolutions: faster, and slightly other numbers (default: FP32)"},
     {"--batch", "N", "images loaded at a time, 1 to 65536 (default: 64)"},
     {"--threads", "N", "CPU threads, 1 to 4096 (default: one a core)"},
     {"--json", "", "one JSON object alone on stdout"},

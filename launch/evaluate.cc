@@ -170,7 +170,7 @@ std::vector<std::string> sets_of(const Arguments& arguments) {
   std::vector<std::string> sets = arguments.all("--set");
   sets.push_back("evaluation.metrics=" + arguments.required("--metrics"));
   for (const char* option : {"--samples", "--extractor", "--preprocessing", "--seed", "--subject",
-                             "--reference", "--lpips"}) {
+                             "--reference", "--lpips", "--precision"}) {
     if (arguments.has(option)) {
       sets.push_back(str("evaluation.", option + 2, "=", arguments.get(option)));
     }
@@ -198,17 +198,18 @@ struct Mode {
 };
 
 void check_modes(const Arguments& arguments) {
-  const Mode modes[] = {{"--run",
-                         {"--checkpoint", "--set", "--samples", "--subject", "--reference",
-                          "--extractor", "--preprocessing", "--lpips", "--seed", "--threads"},
-                         false},
-                        {"--fake",
-                         {"--real", "--extractor", "--preprocessing", "--save-statistics",
-                          "--neighbours", "--seed", "--threads"},
-                         false},
-                        {"--features", {"--neighbours", "--seed"}, true},
-                        {"--pairs", {"--lpips"}, true},
-                        {"--codes", {"--codebook"}, false}};
+  const Mode modes[] = {
+      {"--run",
+       {"--checkpoint", "--set", "--samples", "--subject", "--reference", "--extractor",
+        "--preprocessing", "--lpips", "--precision", "--seed", "--threads"},
+       false},
+      {"--fake",
+       {"--real", "--extractor", "--preprocessing", "--save-statistics", "--neighbours", "--seed",
+        "--threads"},
+       false},
+      {"--features", {"--neighbours", "--seed"}, true},
+      {"--pairs", {"--lpips"}, true},
+      {"--codes", {"--codebook"}, false}};
   const Mode* chosen = nullptr;
   int given = 0;
   for (const Mode& mode : modes) {

@@ -124,7 +124,7 @@ int run_features(const Arguments& arguments) {
   if (arguments.has("--threads")) {
     at::set_num_threads(static_cast<int>(arguments.number("--threads", 0, 1, 4096)));
   }
-  const Precision precision = arguments.has("--bf16") ? BF16 : FP32;
+  const Precision precision = arguments.precision();
   const std::unique_ptr<Source> source = open_images(arguments);
   const std::unique_ptr<Extractor> extractor =
       open_extractor(arguments.required("--extractor"), id, at::kCPU, precision);

@@ -32,8 +32,8 @@
 #include "launch/made_clips.h"
 #include "launch/plugin.h"
 #include "launch/sample_task.h"
+#include "model/autocast.h"
 #include "train/accelerator.h"
-#include "train/autocast.h"
 
 namespace lf {
 namespace {
@@ -139,7 +139,7 @@ Wish wish_of(const Arguments& arguments) {
   wish.frames = arguments.number("--frames", 0, 1, 1'000'000);
   wish.label = arguments.number("--class", -1, 0, 1'000'000);
   wish.seed = static_cast<uint64_t>(arguments.number("--seed", 0, 0, INT64_MAX));
-  wish.precision = arguments.choice("--precision", {"FP32", "BF16"}) == "BF16" ? BF16 : FP32;
+  wish.precision = arguments.precision();
   wish.store = arguments.get("--store");
   wish.from = arguments.get("--from");
   wish.text = arguments.get("--text");

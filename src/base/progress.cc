@@ -34,7 +34,7 @@ std::string Progress::line(uint64_t done, const std::string& extra) const {
   std::string text = str(title_, " ", static_cast<int>(std::floor(100 * part)), "% ",
                          human_count(done), "/", human_count(total_), " ", unit_);
   if (rate_ > 0) {
-    text += str(" ", rate_ < 10 ? std::round(rate_ * 100) / 100 : std::round(rate_), "/s");
+    text += " " + human_rate(rate_);
     if (done < total_) text += " ETA " + human_seconds(eta_seconds(done));
   }
   if (!extra.empty()) text += " | " + extra;

@@ -70,6 +70,16 @@ std::string human_count(uint64_t n) {
   return digits;
 }
 
+std::string human_rate(double per_second) {
+  if (!std::isfinite(per_second) || per_second < 0) return "?";
+  if (per_second >= 10) {
+    return human_count(static_cast<uint64_t>(std::llround(std::min(per_second, 1e18)))) + "/s";
+  }
+  std::array<char, 32> out{};
+  std::snprintf(out.data(), out.size(), "%.3g/s", per_second);
+  return out.data();
+}
+
 static size_t edit_distance(std::string_view a, std::string_view b) {
   std::vector<size_t> row(b.size() + 1);
   for (size_t j = 0; j <= b.size(); ++j) row[j] = j;

@@ -23,10 +23,11 @@ std::string str(const Parts&... parts) {
 std::string join(const std::vector<std::string>& parts, std::string_view separator);
 std::vector<std::string> split(std::string_view text, char separator);
 
-// 1536 -> "1.5 KiB"; 125.0 s -> "2m05s"; 4096 -> "4,096".
+// 1536 -> "1.5 KiB"; 125.0 s -> "2m05s"; 4096 -> "4,096"; 0.0421 a second -> "0.0421/s".
 std::string human_bytes(uint64_t bytes);
 std::string human_seconds(double seconds);
 std::string human_count(uint64_t n);
+std::string human_rate(double per_second);
 
 // The candidate with the smallest edit distance to `name`, or "" if none is near (more than half
 // of the name would have to change).

@@ -8,6 +8,7 @@
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
+#include <chrono>
 #include <map>
 
 #include "base/error.h"
@@ -21,10 +22,13 @@
 #include "eval/open_extractor.h"
 #include "eval/pixel_extractor.h"
 #include "eval/track.h"
+#include "model/autocast.h"
 #include "model/tokenizer.h"
 
 namespace lf {
 namespace {
+
+using Clock = std::chrono::steady_clock;
 
 constexpr int64_t kNumbersAtOnce = int64_t{1} << 22;  // of the pixels of pairs
 
@@ -121,6 +125,7 @@ class Evaluation {
                                   : is_of_codes(metric) ? *code++
                                                         : *set++));
     }
+    tell_speed();
     return results;
   }
 
@@ -133,6 +138,7 @@ class Evaluation {
     bool makes = true;
     if (world_.is_root()) {
       try {
+        const Autocast autocast = arithmetic();
         subject_.model->sample(request(0, 1));
       } catch (const Error& error) {
         if (error.code() != Code::kUsage) throw;
@@ -156,7 +162,11 @@ class Evaluation {
     return std::min<int64_t>(config_.samples(), static_cast<int64_t>(subject_.validation->clips()));
   }
 
-  at::Tensor made_in_batches(bool sampled, int64_t first, int64_t count) const {
+  Autocast arithmetic() const { return {config_.precision(), subject_.device.type()}; }
+
+  at::Tensor made_in_batches(bool sampled, int64_t first, int64_t count) {
+    const Clock::time_point begin = Clock::now();
+    const Autocast autocast = arithmetic();
     std::vector<at::Tensor> parts;
     for (int64_t from = first; from < first + count; from += config_.batch()) {
       const int64_t n = std::min<int64_t>(config_.batch(), first + count - from);
@@ -169,18 +179,31 @@ class Evaluation {
       }
       parts.push_back(bytes_of(made));
     }
+    made_ += count;
+    making_seconds_ += std::chrono::duration<double>(Clock::now() - begin).count();
     return at::cat(parts);
+  }
+
+  // Collective. What comes from the cache was made at another time.
+  void tell_speed() {
+    const int64_t made = world_.sum(made_);
+    const double seconds = world_.max(making_seconds_);
+    if (made == 0 || !world_.is_root()) return;
+    LF_INFO(made, sampled_ ? " samples" : " reconstructions", " were made in ",
+            human_seconds(seconds), ", ", human_rate(static_cast<double>(made) / seconds), " on ",
+            world_.size(), world_.size() == 1 ? " rank, " : " ranks, ",
+            Precision_Name(config_.precision()));
   }
 
   std::string made_text(bool sampled, const Chunks& chunks) const {
     return str(subject_.weights_text, "\n",
                sampled ? str("samples of seed ", config_.seed())
                        : str("reconstructions of store ", subject_.validation->index().store_id()),
-               "\nchunks of ", chunks.size, "\n");
+               "\nchunks of ", chunks.size, ", ", Precision_Name(config_.precision()), "\n");
   }
 
   // What the model makes, from the cache where it was made before.
-  ClipMaker maker(bool sampled, const Chunks& chunks) const {
+  ClipMaker maker(bool sampled, const Chunks& chunks) {
     ChunkCache cache;
     if (!cache_.empty()) {
       cache =
@@ -322,6 +345,7 @@ class Evaluation {
       for (int64_t from = chunks.begin(chunk); from < end; from += config_.batch()) {
         const int64_t n = std::min<int64_t>(config_.batch(), end - from);
         const Clips clips = clips_in_order(*subject_.validation, from, n, subject_.device);
+        const Autocast autocast = arithmetic();
         counts[0] += count_codes(tokenizer_->encode(clips.x_BTHWC).to(at::kCPU), codebook).counts;
       }
     });
@@ -348,6 +372,7 @@ class Evaluation {
     result.seeded = sampled;
     result.images = subject_.images;
     result.weights = subject_.weights;
+    result.precision = Precision_Name(config_.precision());
   }
 
   World& world_;
@@ -361,6 +386,8 @@ class Evaluation {
   bool sampled_ = false;  // sets are of samples, not of reconstructions
   bool has_pairs_ = false;
   std::map<int64_t, std::vector<at::Tensor>> compared_;  // by chunk, what compare() gave
+  int64_t made_ = 0;                                     // clips, by this rank
+  double making_seconds_ = 0;
 };
 
 }  // namespace

@@ -25,6 +25,7 @@ void write_result(Json& json, const Result& result) {
   if (!result.layer.empty()) json.field("layer", result.layer);
   if (!result.subject.empty()) json.field("subject", result.subject);
   if (!result.weights.empty()) json.field("weights", result.weights);
+  if (!result.precision.empty()) json.field("precision", result.precision);
   if (result.images >= 0) json.field("images", result.images);
   for (const auto& [name, number] : result.value.more) json.field(name, number);
   if (!result.value.per_frame.empty()) json.field("per_frame", result.value.per_frame);
@@ -70,7 +71,8 @@ EvaluationRecord record_of(const std::vector<Result>& results, int64_t images) {
   const Result& first = results.front();
   record.set_images(images);
   record.set_name(str(checkpoint_name(images), "-", first.subject, "-n", first.value.n,
-                      first.seeded ? str("-seed", first.seed) : "", "-",
+                      first.seeded ? str("-seed", first.seed) : "",
+                      first.precision == "BF16" ? "-bf16" : "", "-",
                       join(names, "-").substr(0, 120), ".json"));
   record.set_json(results_json(results));
   return record;

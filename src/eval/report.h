@@ -24,6 +24,7 @@ struct Result {
   bool seeded = false;      // false: nothing was drawn
   int64_t images = -1;      // the checkpoint's position; -1: there is none
   std::string weights;      // "ema" or "model"
+  std::string precision;    // of the model, "FP32" or "BF16"; "" for files
 };
 
 // {"fid768": {"value": ..., "n": ..., "extractor": ..., ...}, ...} on one line; null where there is

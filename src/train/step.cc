@@ -15,8 +15,8 @@
 #include "base/log.h"
 #include "eval/run_model.h"
 #include "kernels/device.h"
+#include "model/autocast.h"
 #include "model/refills.h"
-#include "train/autocast.h"
 #include "train/post_hoc.h"
 
 namespace lf {

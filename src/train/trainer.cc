@@ -7,7 +7,7 @@
 #include "base/log.h"
 #include "eval/clips.h"
 #include "eval/evaluate.h"
-#include "train/autocast.h"
+#include "model/autocast.h"
 #include "train/preview.h"
 #include "train/saver.h"
 

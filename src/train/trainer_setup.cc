@@ -96,6 +96,7 @@ void Trainer::open_stores() {
                           ? store_
                           : Store::open(config_.train().validation_store());
   if (device_.is_cuda()) device_frames_ = DeviceFrames::of(store_, device_);
+  if (device_frames_ && world_.is_root()) LF_INFO("the frames of clips are made on ", device_);
   loader_ = std::make_unique<Loader>(
       store_, config_.loader(),
       LoaderShare{config_.train().seed(), world_.rank(), world_.size(),

@@ -8,8 +8,8 @@
 
 #include "denoiser_fixture.h"
 #include "kernels/dispatch.h"
+#include "model/autocast.h"
 #include "model/recompute.h"
-#include "train/autocast.h"
 
 namespace lf {
 namespace {

@@ -13,8 +13,8 @@
 
 #include "base/error.h"
 #include "config/config.h"
+#include "model/autocast.h"
 #include "model/model.h"
-#include "train/autocast.h"
 #include "train/estimate.h"
 
 namespace lf {

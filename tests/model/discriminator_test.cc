@@ -1,7 +1,6 @@
 // The adversarial losses: row 11 of the capability table.
 #include "model/discriminator.h"
 
-#include <ATen/autocast_mode.h>
 #include <ATen/ops/allclose.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/conv2d.h>
@@ -10,6 +9,7 @@
 #include <ATen/ops/randn.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include "model/autocast.h"
 #include "token_fixture.h"
 
 namespace lf {
@@ -70,14 +70,11 @@ TEST(Discriminator, AProductOfFewPatchesIsTheirConvolution) {
 // is none of bfloat16's numbers.
 TEST(Discriminator, TheLastBiasStandsStillInEitherPrecisionWhileTheHingeIsNotMet) {
   const Owned owned(2, 16);
-  at::autocast::set_autocast_dtype(at::kCPU, at::kBFloat16);
   at::Tensor logits[2];
-  for (const bool half : {false, true}) {
-    at::autocast::set_autocast_enabled(at::kCPU, half);
-    logits[half] = owned.discriminator(images(3, 16, half ? 8 : 2));
+  for (const Precision precision : {FP32, BF16}) {
+    const Autocast autocast(precision, at::kCPU);
+    logits[precision] = owned.discriminator(images(3, 16, precision == BF16 ? 8 : 2));
   }
-  at::autocast::set_autocast_enabled(at::kCPU, false);
-  at::autocast::clear_cache();
   ASSERT_LT(at::cat({logits[0], logits[1]}).abs().max().item<double>(), 1);
   hinge_loss(logits[0], logits[1]).backward();
   const std::vector<NamedTensor>& weights = owned.table.weights();

@@ -47,7 +47,7 @@ before = out.read_bytes()
 
 features(clips, layer="feature", status=2, contains="did you mean 'features'?")
 features(clips, status=2, contains="brings its own preprocessing", more=("--preprocessing", "tf1"))
-features(clips, status=2, contains="brings its own preprocessing", more=("--bf16",))
+features(clips, status=2, contains="brings its own preprocessing", more=("--precision", "BF16"))
 features(clips, status=2, contains="did you mean 'torch'?", more=("--preprocessing", "torhc"))
 features(here / "none", status=2, contains="none")
 (here / "float.npy").write_bytes(clips.read_bytes().replace(b"|u1", b"<f4"))

@@ -83,6 +83,18 @@ for other in (["--seed", 4], ["--seed", 3, "--set", "model.code_prior.temperatur
           1e-6 * alone["fd_pixels"]["value"], f"{other} gives the same samples: {result}")
 check_close(alone, evaluate(*base), "after the others")
 
+# ---- in bfloat16 of those that `lastframe sample` makes in it; it says how fast
+half = evaluate(*base, "--precision", "BF16", "--set", "evaluation.batch=16",
+                contains=f"{COUNT} samples were made in ")
+output("sample", "--run", run, "--count", COUNT, "--seed", 3, "--precision", "BF16", "--out",
+       here / "half.npy")
+files = json.loads(output("evaluate", "--real", store(), "--fake", here / "half.npy", "--extractor",
+                          "pixels", "--metrics", METRICS, "--json"))
+check_close(half, files, "the run's samples in bfloat16 and their file")
+check({result["precision"] for result in half.values()} == {"BF16"} and
+      {result["precision"] for result in alone.values()} == {"FP32"}, f"{half} {alone}")
+check(half["fd_pixels"]["value"] != alone["fd_pixels"]["value"], "bfloat16 makes the same samples")
+
 # ---- the codes a tokenizer gives to the clips it was trained on; a prior gives none
 use = "code_usage,code_perplexity,bits_per_image"
 by_count = [json.loads(next(line for line in execute(

@@ -1,6 +1,6 @@
 // bfloat16 autocast for the time a Autocast object lives: matrix products and convolutions run in
 // bfloat16, everything that needs it stays in single precision. LibTorch's C++ API has the switches
-// but no guard. Called by the trainer, evaluation and benchmarks.
+// but no guard. Called by the trainer, evaluation, `lastframe sample` and benchmarks.
 #pragma once
 
 #include <ATen/autocast_mode.h>
