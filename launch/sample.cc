@@ -365,6 +365,18 @@ void print_stages(const Wish& wish, const RunModel& run, bool as_json) {
   std::puts(json.text().c_str());
 }
 
+void print_report(const Wish& wish, const RunModel& run, const std::string& checkpoint,
+                  at::Device device, int64_t frames, double seconds, const std::string& out) {
+  Json json;
+  json.object([&] {
+    json.field("count", wish.count).field("frames", frames).field("seconds", seconds);
+    json.field("checkpoint", checkpoint).field("images", run.manifest.images());
+    json.field("device", device.str()).field("precision", Precision_Name(wish.precision));
+    json.field("out", out);
+  });
+  std::puts(json.text().c_str());
+}
+
 }  // namespace
 
 int run_sample(const Arguments& arguments) {
@@ -409,16 +421,7 @@ int run_sample(const Arguments& arguments) {
     MadeClips(std::move(all), shape, std::move(observed)).write(out);
     if (!kept.folder().empty()) forget(kept, parts);
     if (arguments.has("--json")) {
-      Json json;
-      json.object([&] {
-        json.field("count", wish.count).field("frames", frames).field("seconds", seconds);
-        json.field("checkpoint", checkpoint)
-            .field("images", run.manifest.images())
-            .field("device", device.str())
-            .field("precision", Precision_Name(wish.precision))
-            .field("out", out);
-      });
-      std::puts(json.text().c_str());
+      print_report(wish, run, checkpoint, device, frames, seconds, out);
     } else {
       LF_INFO("wrote ", wish.count, " clips of ", frames, " frames to ", printable(out), " in ",
               human_seconds(seconds));

@@ -12,7 +12,6 @@
 #include <nccl.h>
 
 #include "base/error.h"
-#include "cuda/clip_kernels.h"
 #include "cuda/keyed_kernels.h"
 #include "cuda/operations.h"
 
@@ -108,8 +107,7 @@ class CudaDevice : public Device {
 
   const DeviceKernels* kernels() const override {
 #ifdef LF_CUDA_KERNELS
-    static const DeviceKernels kTable = {.to_signed_unit = &to_signed_unit,
-                                         .keyed_uniform = &keyed_uniform,
+    static const DeviceKernels kTable = {.keyed_uniform = &keyed_uniform,
                                          .keyed_normal = &keyed_normal,
                                          .operations = cuda_operations()};
     return &kTable;
@@ -119,11 +117,6 @@ class CudaDevice : public Device {
   }
 
  private:
-  static void to_signed_unit(const uint8_t* clips, const BatchShape& shape, float* out,
-                             void* stream) {
-    check(cuda_to_signed_unit(clips, shape, out, static_cast<cudaStream_t>(stream)),
-          "to_signed_unit");
-  }
   static void keyed_uniform(const KeyedNumbers& wanted, float* out, void* stream) {
     check(cuda_keyed_uniform(wanted, out, static_cast<cudaStream_t>(stream)), "keyed_uniform");
   }

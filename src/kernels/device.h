@@ -14,11 +14,6 @@
 
 namespace lf {
 
-// Shape of a batch of clips, [clips, frames, height, width, channels] as shards hold them.
-struct BatchShape {
-  int64_t clips = 0, frames = 0, height = 0, width = 0, channels = 0;
-};
-
 // Random numbers keyed by clips, [clips, row]: element i of clip n is number i of the stream whose
 // key (stream_key() of base/random, upper half 0) is this, at position first + n.
 struct KeyedNumbers {
@@ -30,10 +25,6 @@ struct KeyedNumbers {
 // Kernels are queued on `stream` (a cudaStream_t; nullptr is the default stream) and return at
 // once. Trouble is thrown as Code::kBug: wrong pointers and shapes are our own mistakes.
 struct DeviceKernels {
-  // uint8 [N,T,H,W,C] -> float [N,T,C,H,W] in [-1, 1]: (2 v - 255) / 255 rounded once, the same
-  // bits as on the CPU. 0 -> -1, 255 -> 1.
-  void (*to_signed_unit)(const uint8_t* clips_NTHWC, const BatchShape& shape, float* out_NTCHW,
-                         void* stream);
   // [0, 1) and N(0, 1), the same bits as uniform() and normal() on the CPU.
   void (*keyed_uniform)(const KeyedNumbers& wanted, float* out, void* stream);
   void (*keyed_normal)(const KeyedNumbers& wanted, float* out, void* stream);

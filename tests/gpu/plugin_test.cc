@@ -7,7 +7,6 @@
 #include <ATen/ops/equal.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/full.h>
-#include <ATen/ops/randint.h>
 #include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
 
@@ -33,32 +32,6 @@ TEST_F(GpuPlugin, DescriptionNamesTheDeviceAndTheLibraries) {
   EXPECT_NE(text.find(survey_gpus().gpus[0].name), std::string::npos) << text;
   EXPECT_NE(text.find("CUDA"), std::string::npos) << text;
   EXPECT_NE(text.find("NCCL"), std::string::npos) << text;
-}
-
-TEST_F(GpuPlugin, BytesBecomeSignedUnitsWithTheBitsOfTheCpu) {
-  const DeviceKernels* kernels = device().kernels();
-  if (kernels == nullptr) GTEST_SKIP() << "the plugin was built without nvcc";
-  // Odd sizes; the last batch has more pixels than one grid of threads.
-  for (const BatchShape& shape : {BatchShape{1, 1, 1, 1, 1}, BatchShape{3, 2, 5, 7, 3},
-                                  BatchShape{2, 4, 16, 16, 4}, BatchShape{9, 8, 512, 512, 1}}) {
-    const at::Tensor clips_NTHWC = at::randint(
-        0, 256, {shape.clips, shape.frames, shape.height, shape.width, shape.channels}, at::kByte);
-    const at::Tensor expected =
-        clips_NTHWC.to(at::kFloat).mul(2).sub(255).div(255).permute({0, 1, 4, 2, 3}).contiguous();
-    const at::Tensor source = clips_NTHWC.to(at::kCUDA);
-    at::Tensor result = at::full(expected.sizes(), 7, on_gpu(at::kFloat));
-    kernels->to_signed_unit(source.const_data_ptr<uint8_t>(), shape,
-                            result.mutable_data_ptr<float>(), nullptr);
-    EXPECT_TRUE(at::equal(result.cpu(), expected)) << shape.clips << " clips";
-  }
-}
-
-TEST_F(GpuPlugin, AnEmptyBatchIsNoWorkAndANegativeShapeIsABug) {
-  const DeviceKernels* kernels = device().kernels();
-  if (kernels == nullptr) GTEST_SKIP() << "the plugin was built without nvcc";
-  kernels->to_signed_unit(nullptr, BatchShape{0, 8, 32, 32, 3}, nullptr, nullptr);
-  EXPECT_THROW(kernels->to_signed_unit(nullptr, BatchShape{-1, 8, 32, 32, 3}, nullptr, nullptr),
-               Error);
 }
 
 TEST_F(GpuPlugin, ARecordedStepReplaysOnRefilledInputs) {
