@@ -173,6 +173,7 @@ class Attention : public torch::autograd::Function<Attention> {
   }
 
   static Tensors backward(torch::autograd::AutogradContext* context, const Tensors& gradients) {
+    refuse_gradients_of_gradients();
     const Tensors saved = context->get_saved_variables();
     const auto capsule = context->saved_data["kept"].toCapsule();
     const auto& kept = dynamic_cast<const Kept&>(*capsule);
@@ -252,6 +253,7 @@ class HeadProducts : public torch::autograd::Function<HeadProducts> {
     return head_products(a, b);
   }
   static Tensors backward(torch::autograd::AutogradContext* context, const Tensors& gradients) {
+    refuse_gradients_of_gradients();
     const Tensors saved = context->get_saved_variables();
     const Tensor &a = saved[0], &b = saved[1], &slope = gradients[0];
     return {head_products(slope, b.transpose(1, 2)).to(a.scalar_type()),

@@ -86,6 +86,7 @@ class Convolution : public torch::autograd::Function<Convolution> {
   }
 
   static Tensors backward(torch::autograd::AutogradContext* context, const Tensors& gradients) {
+    refuse_gradients_of_gradients();
     const Tensors saved = context->get_saved_variables();
     const Tensor &images = saved[0], &weight = saved[1];
     ConvolutionTask task = task_of(images, weight, context->saved_data["frames"].toInt());

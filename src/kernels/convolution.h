@@ -1,6 +1,6 @@
 // Convolutions of 3 x 3 within images with a quarter of the multiplications: sixteen neighbouring
 // results at a time come from 36 products of sums of the image with sums of the filter (Winograd's
-// minimal filtering). Called by the U-Nets of src/model.
+// minimal filtering). Called by model/layers and, over time, by the U-Nets.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -56,6 +56,7 @@ class CausalDepthwise : public torch::autograd::Function<CausalDepthwise> {
   }
 
   static Tensors backward(torch::autograd::AutogradContext* context, const Tensors& gradients) {
+    refuse_gradients_of_gradients();
     const Tensors saved = context->get_saved_variables();
     Call call(saved[0], saved[1], saved[2]);
     DepthwiseTask& task = call.task;

@@ -127,6 +127,7 @@ class DeviceAttentionLayer : public torch::autograd::Function<DeviceAttentionLay
   }
 
   static Tensors backward(torch::autograd::AutogradContext* context, const Tensors& gradients) {
+    refuse_gradients_of_gradients();
     const NoAutocast as_they_are;
     const Tensors saved = context->get_saved_variables();
     const auto capsule = context->saved_data["kept"].toCapsule();

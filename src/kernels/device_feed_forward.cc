@@ -96,6 +96,7 @@ class DeviceFeedForward : public torch::autograd::Function<DeviceFeedForward> {
   }
 
   static Tensors backward(torch::autograd::AutogradContext* context, const Tensors& gradients) {
+    refuse_gradients_of_gradients();
     const NoAutocast as_they_are;
     const Tensors saved = context->get_saved_variables();
     const Tensor &x = saved[0], &in = saved[3], &out = saved[4], &h = saved[5];

@@ -51,6 +51,7 @@ class DeviceCausalDepthwise : public torch::autograd::Function<DeviceCausalDepth
   }
 
   static Tensors backward(torch::autograd::AutogradContext* context, const Tensors& gradients) {
+    refuse_gradients_of_gradients();
     const Tensors saved = context->get_saved_variables();
     Call call(saved[0], saved[1], saved[2]);
     DeviceDepthwise& task = call.task;

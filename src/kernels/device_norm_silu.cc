@@ -78,6 +78,7 @@ class DeviceNormSilu : public torch::autograd::Function<DeviceNormSilu> {
   }
 
   static Tensors backward(torch::autograd::AutogradContext* context, const Tensors& gradients) {
+    refuse_gradients_of_gradients();
     const Tensors saved = context->get_saved_variables();
     const Tensor& x = saved[0];
     Call call(x,

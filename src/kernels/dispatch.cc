@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <atomic>
 
+#include "base/error.h"
 #include "kernels/device_operations.h"
 
 namespace lf {
@@ -64,6 +65,12 @@ bool wants_gradient(at::TensorList tensors) {
   return at::GradMode::is_enabled() &&
          std::any_of(tensors.begin(), tensors.end(),
                      [](const auto& one) { return one.defined() && one.requires_grad(); });
+}
+
+void refuse_gradients_of_gradients() {
+  LF_CHECK(!at::GradMode::is_enabled(),
+           "gradients of gradients do not go through this operation; is its plain form wanted "
+           "(train.kernels=REFERENCE), or a block that is not recomputed?");
 }
 
 bool wants_bfloat16(const at::Tensor& x) {

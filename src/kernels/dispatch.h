@@ -58,6 +58,9 @@ bool fused(Operation operation, const at::Tensor& x);
 // Whether backward will come by: then a fused form keeps what it needs.
 bool wants_gradient(at::TensorList tensors);
 
+// For backward where it has no gradients of its own: asking for those is a bug rather than zeros.
+void refuse_gradients_of_gradients();
+
 // Whether products over x are to be in bfloat16: under autocast, and for inputs in it.
 bool wants_bfloat16(const at::Tensor& x);
 

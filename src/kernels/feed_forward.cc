@@ -93,6 +93,7 @@ class FeedForward : public torch::autograd::Function<FeedForward> {
   }
 
   static Tensors backward(torch::autograd::AutogradContext* context, const Tensors& gradients) {
+    refuse_gradients_of_gradients();
     const Tensors saved = context->get_saved_variables();
     const bool half = context->saved_data["half"].toBool();
     Call call(saved[0],

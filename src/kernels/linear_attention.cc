@@ -118,6 +118,7 @@ class LinearAttention : public torch::autograd::Function<LinearAttention> {
   }
 
   static Tensors backward(torch::autograd::AutogradContext* context, const Tensors& gradients) {
+    refuse_gradients_of_gradients();
     const Tensors saved = context->get_saved_variables();
     auto& data = context->saved_data;
     Call call(saved[0],

@@ -52,6 +52,7 @@ class LongAttention : public torch::autograd::Function<LongAttention> {
   }
 
   static Tensors backward(torch::autograd::AutogradContext* context, const Tensors& gradients) {
+    refuse_gradients_of_gradients();
     const Tensors saved = context->get_saved_variables();
     LongAttentionTask task =
         task_of(saved[0], saved[1], saved[2], context->saved_data["scale"].toDouble());

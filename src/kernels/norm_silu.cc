@@ -69,6 +69,7 @@ class NormSilu : public torch::autograd::Function<NormSilu> {
   }
 
   static Tensors backward(torch::autograd::AutogradContext* context, const Tensors& gradients) {
+    refuse_gradients_of_gradients();
     const Tensors saved = context->get_saved_variables();
     const Tensor& x = saved[0];
     Call call(x,

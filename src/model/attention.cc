@@ -15,7 +15,6 @@
 #include <limits>
 
 #include "kernels/linear_attention.h"
-#include "kernels/norm_silu.h"
 
 namespace lf {
 namespace {
@@ -230,9 +229,7 @@ at::Tensor ResidualAttention::attended(const at::Tensor& images, const Sequences
   weights.scale = 1 / std::sqrt(static_cast<double>(width));
   context.add_to(weights, sequences.outer);
   const at::Tensor rows = as_rows(images);
-  const at::Tensor normal = norm_silu(rows, {norm.groups, norm.epsilon, /*silu=*/false},
-                                      norm.weight.unsqueeze(0), norm.bias.unsqueeze(0));
-  return as_images(attention(normal, sequences, weights, rows), images.size(2));
+  return as_images(attention(as_rows(norm(images)), sequences, weights, rows), images.size(2));
 }
 
 at::Tensor ResidualAttention::in_images(const at::Tensor& images) const {

@@ -4,7 +4,6 @@
 #include <ATen/ops/leaky_relu.h>
 #include <ATen/ops/mse_loss.h>
 #include <ATen/ops/relu.h>
-#include <ATen/ops/silu.h>
 #include <ATen/ops/tanh.h>
 
 #include <optional>
@@ -24,7 +23,7 @@ struct Block {
     weights = scope.weights();
   }
   at::Tensor operator()(const at::Tensor& x, int64_t frames) const {
-    const at::Tensor h = at::silu(norm(conv(x)));
+    const at::Tensor h = norm.with_silu(conv(x));
     return temporal ? h + (*temporal)(h, frames) : h;
   }
   Conv2d conv;

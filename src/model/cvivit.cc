@@ -75,12 +75,12 @@ struct Stem {
   }
   at::Tensor encode(const at::Tensor& x_BTHWC) const {
     at::Tensor h = in(frames_as_images(x_BTHWC));
-    for (size_t i = 0; i < down.size(); ++i) h = down[i](at::silu(norm_down[i](h)));
+    for (size_t i = 0; i < down.size(); ++i) h = down[i](norm_down[i].with_silu(h));
     return images_as_frames(h, x_BTHWC.size(1));
   }
   at::Tensor decode(const at::Tensor& x_BTHWC) const {
     at::Tensor h = frames_as_images(x_BTHWC);
-    for (size_t i = up.size(); i-- > 0;) h = up[i](twice_as_large(at::silu(norm_up[i](h))));
+    for (size_t i = up.size(); i-- > 0;) h = up[i](twice_as_large(norm_up[i].with_silu(h)));
     return images_as_frames(out(at::silu(h)), x_BTHWC.size(1));
   }
   Conv2d in, out;

@@ -5,6 +5,7 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/conv2d.h>
+#include <ATen/ops/group_norm.h>
 #include <ATen/ops/leaky_relu.h>
 #include <ATen/ops/relu.h>
 #include <torch/csrc/autograd/autograd.h>
@@ -68,7 +69,9 @@ at::Tensor Discriminator::operator()(const at::Tensor& images) const {
   for (size_t i = 0; i + 1 < layers_.size(); ++i) {
     const Layer& layer = layers_[i];
     h = conv_padded_by_one(h, layer.weight, layer.bias, layer.stride);
-    for (const GroupNorm& norm : layer.norm) h = norm(h);
+    for (const GroupNorm& norm : layer.norm) {  // LibTorch's, for the gradients of its gradients
+      h = at::group_norm(h, norm.groups, norm.weight, norm.bias, norm.epsilon);
+    }
     h = at::leaky_relu(h, 0.2);
   }
   // The last layer in single precision under autocast too: the slopes of its bias cancel over real

@@ -2,14 +2,15 @@
 
 #include <ATen/autocast_mode.h>
 #include <ATen/ops/conv2d.h>
-#include <ATen/ops/group_norm.h>
 #include <ATen/ops/layer_norm.h>
 #include <ATen/ops/upsample_nearest2d.h>
 
 #include <algorithm>
 #include <optional>
 
+#include "kernels/convolution.h"
 #include "kernels/few_rows.h"
+#include "kernels/norm_silu.h"
 
 namespace lf {
 
@@ -22,6 +23,7 @@ Conv2d::Conv2d(const Scope& scope, int64_t in, int64_t out, int64_t kernel, int6
       padding(kernel / 2) {}
 
 at::Tensor Conv2d::operator()(const at::Tensor& x) const {
+  if (stride == 1 && weight.size(2) == 3) return convolution(x, weight, bias);
   return at::conv2d(x, weight, bias, stride, padding);
 }
 
@@ -76,8 +78,18 @@ GroupNorm::GroupNorm(const Scope& scope, int64_t channels, int64_t groups_, doub
   }
 }
 
-at::Tensor GroupNorm::operator()(const at::Tensor& x) const {
-  return at::group_norm(x, groups, weight, bias, epsilon);
+static at::Tensor normed(const GroupNorm& norm, const at::Tensor& images, bool silu) {
+  const at::Tensor rows = norm_silu(as_rows(images), {norm.groups, norm.epsilon, silu},
+                                    norm.weight.unsqueeze(0), norm.bias.unsqueeze(0));
+  return as_images(rows, images.size(2));
+}
+
+at::Tensor GroupNorm::operator()(const at::Tensor& images) const {
+  return normed(*this, images, /*silu=*/false);
+}
+
+at::Tensor GroupNorm::with_silu(const at::Tensor& images) const {
+  return normed(*this, images, /*silu=*/true);
 }
 
 at::Tensor twice_as_large(const at::Tensor& images) {

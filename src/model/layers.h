@@ -9,6 +9,7 @@
 
 namespace lf {
 
+// Of 3 x 3 and stride 1 by kernels/convolution.h.
 struct Conv2d {
   Conv2d(const Scope& scope, int64_t in, int64_t out, int64_t kernel, int64_t stride = 1,
          Init init = Init::kFanIn);
@@ -47,10 +48,11 @@ struct TemporalConv {
   at::Tensor weight, bias;
 };
 
-// Statistics in single precision whatever the input.
+// Of images, statistics in single precision whatever they come in.
 struct GroupNorm {
   GroupNorm(const Scope& scope, int64_t channels, int64_t groups = 0, double epsilon = 1e-5);
-  at::Tensor operator()(const at::Tensor& x) const;
+  at::Tensor operator()(const at::Tensor& images) const;
+  at::Tensor with_silu(const at::Tensor& images) const;
   at::Tensor weight, bias;
   int64_t groups;  // default: min(32, channels / 4)
   double epsilon;

@@ -10,6 +10,7 @@
 #include <unordered_set>
 
 #include "base/error.h"
+#include "kernels/dispatch.h"
 
 namespace lf {
 namespace {
@@ -96,8 +97,7 @@ class Recomputed : public torch::autograd::Function<Recomputed> {
   }
 
   static Tensors backward(torch::autograd::AutogradContext* context, const Tensors& gradients) {
-    LF_CHECK(!at::GradMode::is_enabled(),
-             "gradients of gradients do not go through a block that is recomputed");
+    refuse_gradients_of_gradients();
     const auto capsule = context->saved_data["kept"].toCapsule();
     const auto& kept = dynamic_cast<const Kept&>(*capsule);
     Tensors tensors = context->get_saved_variables();

@@ -10,7 +10,6 @@
 #include <ATen/ops/zeros.h>
 
 #include "kernels/convolution.h"
-#include "kernels/norm_silu.h"
 
 namespace lf {
 namespace {
@@ -32,10 +31,7 @@ void add_double(const Scope& scope, int64_t in, int64_t out, Tensors& weights, T
 
 // convolution - norm - leaky ReLU
 at::Tensor layer(const Conv2d& conv, const GroupNorm& norm, const at::Tensor& x) {
-  const at::Tensor h = convolution(x, conv.weight, conv.bias);
-  const at::Tensor normal = norm_silu(as_rows(h), {norm.groups, norm.epsilon, /*silu=*/false},
-                                      norm.weight.unsqueeze(0), norm.bias.unsqueeze(0));
-  return at::leaky_relu(as_images(normal, h.size(2)), kSlope);
+  return at::leaky_relu(norm(conv(x)), kSlope);
 }
 
 at::Tensor doubled(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
@@ -81,7 +77,7 @@ at::Tensor ConvGru::operator()(const at::Tensor& images, int64_t frames, int64_t
                                at::Tensor& state) const {
   const int64_t rows = images.size(0) / frames, channels = images.size(1);
   // Of all steps at once: it does not wait for the states.
-  const at::Tensor said = convolution(images, input.weight, input.bias);
+  const at::Tensor said = input(images);
   if (!state.defined()) state = at::zeros_like(images.slice(0, 0, rows));
   Tensors states;
   for (int64_t t = 0; t < frames; ++t) {

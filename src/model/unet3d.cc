@@ -11,7 +11,6 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "kernels/convolution.h"
 #include "kernels/norm_silu.h"
 #include "model/attention.h"
 
@@ -33,8 +32,8 @@ struct Block {
       scale = gain * (halves[0] + 1);
       shift = halves[1];
     }
-    const at::Tensor rows = norm_silu(as_rows(convolution(images, conv.weight, conv.bias)), {},
-                                      scale, shift, added.defined() ? as_rows(added) : added);
+    const at::Tensor rows = norm_silu(as_rows(conv(images)), {}, scale, shift,
+                                      added.defined() ? as_rows(added) : added);
     return as_images(rows, images.size(2));
   }
 

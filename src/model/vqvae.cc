@@ -4,7 +4,6 @@
 #include <ATen/ops/conv2d.h>
 #include <ATen/ops/pad.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
-#include <ATen/ops/silu.h>
 
 #include <algorithm>
 #include <optional>
@@ -28,7 +27,7 @@ struct ResidualBlock {
     if (in != out) skip.emplace(scope / "skip", in, out, 1);
   }
   at::Tensor operator()(const at::Tensor& x) const {
-    return (skip ? (*skip)(x) : x) + conv2(at::silu(norm2(conv1(at::silu(norm1(x))))));
+    return (skip ? (*skip)(x) : x) + conv2(norm2.with_silu(conv1(norm1.with_silu(x))));
   }
   GroupNorm norm1, norm2;
   Conv2d conv1, conv2;
@@ -145,7 +144,7 @@ class VqVaeNetwork : public TokenNetwork {
         h = at::conv2d(at::pad(h, {0, 1, 0, 1}), level.resize->weight, level.resize->bias, 2);
       }
     }
-    h = (*to_latent_)(at::silu((*norm_in_)((*middle_in_)(h))));
+    h = (*to_latent_)(norm_in_->with_silu((*middle_in_)(h)));
     return images_as_frames(h, x_BTHWC.size(1));
   }
 
@@ -155,7 +154,7 @@ class VqVaeNetwork : public TokenNetwork {
       h = level(h);
       if (level.resize) h = (*level.resize)(twice_as_large(h));
     }
-    h = (*to_pixels_)(at::silu((*norm_out_)(h)));
+    h = (*to_pixels_)(norm_out_->with_silu(h));
     return images_as_frames(h, z_BTHWD.size(1));
   }
 

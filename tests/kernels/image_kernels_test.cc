@@ -1,7 +1,9 @@
 // What codebooks and U-Nets use.
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
+#include <ATen/ops/ones_like.h>
 
+#include "base/error.h"
 #include "kernels/convolution.h"
 #include "kernels/few_rows.h"
 #include "kernels/nearest_code.h"
@@ -237,6 +239,19 @@ TEST(Products, EqualMatrixProducts) {
       EXPECT_TRUE(at::equal(c.slice(1, width), (add ? before : before * 0).slice(1, width)))
           << "padding of " << width;
     }
+  }
+}
+
+// They would come as constants without a word, and a penalty on gradients would train nothing.
+TEST(Dispatch, GradientsOfGradientsAreRefusedWhereThereAreNone) {
+  std::mt19937 luck = luck_of(8);
+  for (const MakeCase& make : {MakeCase(any_norm), MakeCase(any_linear_attention),
+                               MakeCase(any_attention), MakeCase(any_feed_forward)}) {
+    const Case one = make(luck);
+    const at::Tensor y = one.run();
+    EXPECT_THROW(torch::autograd::grad({y}, one.inputs, {at::ones_like(y)}, true, true), Error)
+        << one.shape;
+    EXPECT_EQ(torch::autograd::grad({y}, one.inputs, {at::ones_like(y)}).size(), one.inputs.size());
   }
 }
 
