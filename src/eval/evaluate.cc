@@ -189,10 +189,12 @@ class Evaluation {
     const int64_t made = world_.sum(made_);
     const double seconds = world_.max(making_seconds_);
     if (made == 0 || !world_.is_root()) return;
-    LF_INFO(made, sampled_ ? " samples" : " reconstructions", " were made in ",
-            human_seconds(seconds), ", ", human_rate(static_cast<double>(made) / seconds), " on ",
-            world_.size(), world_.size() == 1 ? " rank, " : " ranks, ",
-            Precision_Name(config_.precision()));
+    const char* what = !sampled_    ? " reconstructions"
+                       : has_pairs_ ? " samples and reconstructions"
+                                    : " samples";
+    LF_INFO(made, what, " were made in ", human_seconds(seconds), ", ",
+            human_rate(static_cast<double>(made) / seconds), " on ", world_.size(),
+            world_.size() == 1 ? " rank, " : " ranks, ", Precision_Name(config_.precision()));
   }
 
   std::string made_text(bool sampled, const Chunks& chunks) const {
