@@ -11,8 +11,8 @@
 #include <cstdio>
 #include <map>
 
-#include "kernels/chunk_sums.h"
-#include "kernels/products.h"
+#include "kernels/cpu/chunk_sums.h"
+#include "kernels/cpu/products.h"
 
 namespace lf {
 namespace {

@@ -17,7 +17,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "comm/world.h"
-#include "kernels/device.h"
+#include "kernels/gpu/device.h"
 #include "launch/command.h"
 #include "launch/commands.h"
 #include "launch/libraries.h"

@@ -12,7 +12,7 @@
 
 #include "base/text.h"
 #include "comm/device_backend.h"
-#include "kernels/device.h"
+#include "kernels/gpu/device.h"
 #include "train/accelerator.h"
 
 namespace lf {

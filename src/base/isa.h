@@ -10,7 +10,8 @@
 
 namespace lf {
 
-// The last is AVX-512 with instructions that round to bfloat16; see run_half() of kernels/lanes.h.
+// The last is AVX-512 with instructions that round to bfloat16; see run_half() of
+// kernels/cpu/lanes.h.
 enum class Isa { kBaseline, kAvx2, kAvx512, kAvx512Half };
 
 Isa best_isa();  // of this CPU

@@ -1,6 +1,6 @@
-// The plugin's side of kernels/device.h: page-locked memory, CUDA graphs and the table of kernels.
-// Nobody includes this; launch/plugin opens it.
-#include "kernels/device.h"
+// The plugin's side of kernels/gpu/device.h: page-locked memory, CUDA graphs and the table of
+// kernels. Nobody includes this; launch/plugin opens it.
+#include "kernels/gpu/device.h"
 
 #include <ATen/cuda/CUDAEvent.h>
 #include <ATen/cuda/CUDAGraph.h>

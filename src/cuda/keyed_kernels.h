@@ -4,7 +4,7 @@
 
 #include <cuda_runtime_api.h>
 
-#include "kernels/device.h"
+#include "kernels/gpu/device.h"
 
 namespace lf {
 

@@ -3,7 +3,7 @@
 
 #include <cuda_runtime_api.h>
 
-#include "kernels/device_operations.h"
+#include "kernels/gpu/device_operations.h"
 
 namespace lf {
 

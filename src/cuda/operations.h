@@ -1,7 +1,7 @@
 // The plugin's table of fused operations. Called by device.cc.
 #pragma once
 
-#include "kernels/device_operations.h"
+#include "kernels/gpu/device_operations.h"
 
 namespace lf {
 

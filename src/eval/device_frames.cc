@@ -8,8 +8,8 @@
 #include <algorithm>
 
 #include "data/store.h"
-#include "kernels/device_operations.h"
 #include "kernels/dispatch.h"
+#include "kernels/gpu/device_operations.h"
 
 namespace lf {
 namespace {

@@ -18,10 +18,10 @@
 #include <cmath>
 
 #include "base/error.h"
-#include "kernels/attention_tiles.h"
-#include "kernels/chunk_sums.h"
-#include "kernels/device_forms.h"
+#include "kernels/cpu/attention_tiles.h"
+#include "kernels/cpu/chunk_sums.h"
 #include "kernels/dispatch.h"
+#include "kernels/gpu/forms.h"
 #include "kernels/long_attention.h"
 #include "kernels/work.h"
 

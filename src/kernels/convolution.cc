@@ -9,9 +9,9 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "base/error.h"
-#include "kernels/chunk_sums.h"
-#include "kernels/convolution_filters.h"
-#include "kernels/convolution_tiles.h"
+#include "kernels/cpu/chunk_sums.h"
+#include "kernels/cpu/convolution_filters.h"
+#include "kernels/cpu/convolution_tiles.h"
 #include "kernels/dispatch.h"
 #include "kernels/work.h"
 

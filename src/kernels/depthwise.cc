@@ -8,10 +8,10 @@
 #include <ATen/ops/empty_like.h>
 #include <torch/csrc/autograd/custom_function.h>
 
-#include "kernels/chunk_sums.h"
-#include "kernels/depthwise_rows.h"
-#include "kernels/device_forms.h"
+#include "kernels/cpu/chunk_sums.h"
+#include "kernels/cpu/depthwise_rows.h"
 #include "kernels/dispatch.h"
+#include "kernels/gpu/forms.h"
 #include "kernels/work.h"
 
 namespace lf {

@@ -7,7 +7,7 @@
 #include <atomic>
 
 #include "base/error.h"
-#include "kernels/device_operations.h"
+#include "kernels/gpu/device_operations.h"
 
 namespace lf {
 namespace {

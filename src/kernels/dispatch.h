@@ -9,7 +9,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "kernels/products.h"
+#include "kernels/cpu/products.h"
 
 namespace lf {
 

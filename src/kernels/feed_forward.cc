@@ -8,10 +8,10 @@
 #include <ATen/ops/linear.h>
 #include <torch/csrc/autograd/custom_function.h>
 
-#include "kernels/chunk_sums.h"
-#include "kernels/device_forms.h"
+#include "kernels/cpu/chunk_sums.h"
+#include "kernels/cpu/feed_forward_tiles.h"
 #include "kernels/dispatch.h"
-#include "kernels/feed_forward_tiles.h"
+#include "kernels/gpu/forms.h"
 #include "kernels/work.h"
 
 namespace lf {

@@ -7,9 +7,9 @@
 
 #include <algorithm>
 
-#include "kernels/chunk_sums.h"
+#include "kernels/cpu/chunk_sums.h"
+#include "kernels/cpu/tile.h"
 #include "kernels/dispatch.h"
-#include "kernels/tile.h"
 #include "kernels/work.h"
 
 namespace lf {

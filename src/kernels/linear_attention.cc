@@ -9,10 +9,10 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "base/error.h"
-#include "kernels/chunk_sums.h"
-#include "kernels/device_forms.h"
+#include "kernels/cpu/chunk_sums.h"
+#include "kernels/cpu/linear_attention_frames.h"
 #include "kernels/dispatch.h"
-#include "kernels/linear_attention_frames.h"
+#include "kernels/gpu/forms.h"
 #include "kernels/work.h"
 
 namespace lf {

@@ -6,9 +6,9 @@
 
 #include <algorithm>
 
-#include "kernels/chunk_sums.h"
+#include "kernels/cpu/chunk_sums.h"
+#include "kernels/cpu/long_attention_blocks.h"
 #include "kernels/dispatch.h"
-#include "kernels/long_attention_blocks.h"
 #include "kernels/work.h"
 
 namespace lf {

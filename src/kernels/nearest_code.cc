@@ -10,10 +10,10 @@
 
 #include <algorithm>
 
-#include "kernels/chunk_sums.h"
-#include "kernels/device_forms.h"
+#include "kernels/cpu/chunk_sums.h"
+#include "kernels/cpu/tile.h"
 #include "kernels/dispatch.h"
-#include "kernels/tile.h"
+#include "kernels/gpu/forms.h"
 #include "kernels/work.h"
 
 namespace lf {

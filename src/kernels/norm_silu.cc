@@ -11,10 +11,10 @@
 #include <cmath>
 
 #include "base/error.h"
-#include "kernels/chunk_sums.h"
-#include "kernels/device_forms.h"
+#include "kernels/cpu/chunk_sums.h"
+#include "kernels/cpu/norm_silu_images.h"
 #include "kernels/dispatch.h"
-#include "kernels/norm_silu_images.h"
+#include "kernels/gpu/forms.h"
 #include "kernels/work.h"
 
 namespace lf {

@@ -10,10 +10,10 @@
 #include <cmath>
 #include <optional>
 
-#include "kernels/chunk_sums.h"
+#include "kernels/cpu/chunk_sums.h"
+#include "kernels/cpu/token_layer_rows.h"
 #include "kernels/dispatch.h"
 #include "kernels/few_rows.h"
-#include "kernels/token_layer_rows.h"
 #include "kernels/work.h"
 
 namespace lf {

@@ -4,8 +4,8 @@
 #include <c10/core/impl/VirtualGuardImpl.h>
 
 #include "base/error.h"
-#include "kernels/device.h"
 #include "kernels/dispatch.h"
+#include "kernels/gpu/device.h"
 #include "model/autoencoder.h"
 #include "model/classifier.h"
 #include "model/code_prior.h"

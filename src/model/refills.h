@@ -1,7 +1,7 @@
-// What a step that was recorded on a GPU (kernels/device.h) is given anew before each replay: the
-// clips, their position in the run's order, and whatever a model decides on the host by that. The
-// recorded step reads all of it at fixed addresses. Made by train/step, which hands its clips to
-// the model for a rehearsal, a step like any other in which keyed numbers and choices (model.h)
+// What a step that was recorded on a GPU (kernels/gpu/device.h) is given anew before each replay:
+// the clips, their position in the run's order, and whatever a model decides on the host by that.
+// The recorded step reads all of it at fixed addresses. Made by train/step, which hands its clips
+// to the model for a rehearsal, a step like any other in which keyed numbers and choices (model.h)
 // enter themselves, and then for the recording, in which they come again in the same order.
 #pragma once
 

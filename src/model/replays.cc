@@ -3,7 +3,7 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty_like.h>
 
-#include "kernels/device.h"
+#include "kernels/gpu/device.h"
 #include "model/refills.h"
 
 namespace lf {

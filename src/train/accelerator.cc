@@ -7,7 +7,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
-#include "kernels/device.h"
+#include "kernels/gpu/device.h"
 
 namespace lf {
 namespace {

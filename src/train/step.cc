@@ -14,7 +14,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "eval/run_model.h"
-#include "kernels/device.h"
+#include "kernels/gpu/device.h"
 #include "model/autocast.h"
 #include "model/refills.h"
 #include "train/post_hoc.h"

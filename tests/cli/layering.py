@@ -38,7 +38,7 @@ FEW = {
 TORCH = re.compile(r"(torch|ATen|c10)/")
 CUDA = re.compile(r"(cuda|nccl|cublas|cudnn|c10/cuda|ATen/cuda)[\w/]*\.h|.*ProcessGroupNCCL.*")
 NO_TORCH = ("src/base", "src/config", "data", "src/cuda/launch",
-            "src/cuda/tiles", "src/cuda/vectors", "src/kernels/device_operations")
+            "src/cuda/tiles", "src/cuda/vectors", "src/kernels/gpu/device_operations")
 SUFFIXES = {".h", ".cc", ".cu"}
 
 

@@ -5,7 +5,7 @@
 
 #include <cstdlib>
 
-#include "kernels/device.h"
+#include "kernels/gpu/device.h"
 #include "launch/plugin.h"
 
 namespace lf {

@@ -10,7 +10,7 @@
 #include <optional>
 
 #include "gpu_fixture.h"
-#include "kernels/device_operations.h"
+#include "kernels/gpu/device_operations.h"
 #include "kernels/nearest_code.h"
 #include "operation_cases.h"
 

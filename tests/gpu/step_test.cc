@@ -15,7 +15,7 @@
 
 #include "base/error.h"
 #include "comm/device_backend.h"
-#include "kernels/device.h"
+#include "kernels/gpu/device.h"
 #include "launch/plugin.h"
 #include "launch/synthetic_clips.h"
 #include "train/accelerator.h"

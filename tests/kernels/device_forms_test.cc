@@ -1,12 +1,11 @@
 // The operations' GPU forms without a GPU: the plugin's kernels are compiled as C++ and run on the
 // host thread by thread (emulation/), cuBLAS's products are the CPU's. Index arithmetic, barriers
 // and the forms' gradients are tested here, rounding and speed on a device (tests/gpu).
-#include "kernels/device_forms.h"
-
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 
 #include "emulation/emulated_operations.h"
+#include "kernels/gpu/forms.h"
 #include "operation_cases.h"
 
 namespace lf {

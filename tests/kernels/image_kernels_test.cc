@@ -5,9 +5,9 @@
 
 #include "base/error.h"
 #include "kernels/convolution.h"
+#include "kernels/cpu/products.h"
 #include "kernels/few_rows.h"
 #include "kernels/nearest_code.h"
-#include "kernels/products.h"
 #include "operation_cases.h"
 
 namespace lf {

@@ -12,8 +12,8 @@
 #include "kernel_fixture.h"
 #include "kernels/attention.h"
 #include "kernels/depthwise.h"
-#include "kernels/device_forms.h"
 #include "kernels/feed_forward.h"
+#include "kernels/gpu/forms.h"
 #include "kernels/linear_attention.h"
 #include "kernels/norm_silu.h"
 

@@ -2,7 +2,7 @@
 // where there is no GPU. Tensors are the CPU's.
 #pragma once
 
-#include "kernels/device_operations.h"
+#include "kernels/gpu/device_operations.h"
 
 namespace lf {
 

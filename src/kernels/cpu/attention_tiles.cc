@@ -1,0 +1,381 @@
+#include "kernels/cpu/attention_tiles.h"
+
+#include <algorithm>
+
+#include "kernels/cpu/lane_attention.h"
+
+namespace lf {
+namespace {
+
+// As many lanes in each tile, as far as that goes: threads then have as much to do.
+LF_INLINE TileMap map_of(const AttentionTask& task, int64_t tile) {
+  TileMap map{};
+  const int64_t tiles = task.tiles(), all = task.sequences();
+  const int64_t first = tile * all / tiles;
+  map.lanes = (tile + 1) * all / tiles - first;
+  map.stride = task.stride();
+  for (int64_t lane = 0; lane < kLanes; ++lane) {
+    const int64_t sequence = std::min(first + lane, all - 1);
+    map.lane_row[lane] = sequence / task.inner * task.tokens * task.inner + sequence % task.inner;
+  }
+  map.steps = task.tokens;
+  map.step_rows = task.inner;
+  map.end = task.sequences() * task.tokens;
+  return map;
+}
+
+// Calls for the rows of the tile after this one, which lie too far apart for a CPU to foresee.
+template <typename X>
+LF_INLINE void fetch_next(const AttentionTask& task, int64_t tile, const X* rows) {
+  if (tile + 1 == task.tiles()) return;
+  constexpr int64_t kLine = 64 / sizeof(X);
+  const TileMap map = map_of(task, tile + 1);
+  for (int64_t step = 0; step < map.steps; ++step) {
+    for (int64_t lane = 0; lane < map.lanes; ++lane) {
+      const X* row = rows + map.row(step, lane) * task.width;
+      for (int64_t c = 0; c < task.width; c += kLine) __builtin_prefetch(row + c, 0, 2);
+    }
+  }
+}
+
+// The mask of each lane's outer index, [query][key][lane].
+LF_INLINE const float* lane_mask(const AttentionTask& task, const TileMap& map, Scratch& scratch) {
+  if (task.mask == nullptr) return nullptr;
+  const int64_t pairs = task.tokens * task.tokens;
+  auto* out = scratch.take<float>(pairs * kLanes);
+  for (int64_t lane = 0; lane < kLanes; ++lane) {
+    const float* mine = task.mask + map.lane_row[lane] / (task.tokens * task.inner) * pairs;
+    for (int64_t pair = 0; pair < pairs; ++pair) out[pair * kLanes + lane] = mine[pair];
+  }
+  return out;
+}
+
+// A weight of rows of the tensor's width, from row `first` on.
+LF_INLINE Left rows_from(const Left& weight, const AttentionTask& task, int64_t first) {
+  Left rows = weight;
+  rows.data += first * weight.row;
+  if (weight.half != nullptr) rows.half += half_left_size(first, task.width);
+  return rows;
+}
+
+LF_INLINE LaneShape shape_of(const AttentionTask& task, const TileMap& map) {
+  LaneShape shape{task.tokens, task.head_width, tile_row(map.columns()), map.stride, {}};
+  for (int64_t lane = 0; lane < kLanes; ++lane) shape.mine[lane] = lane < map.lanes ? -1 : 0;
+  return shape;
+}
+
+// A matrix of the tile made head by head, which products over all heads then take as a side. For
+// products in bfloat16 a head's part is copied while it lies in the nearest cache, and the next
+// head's is made in its place.
+struct HeadSide {
+  enum Kind { kLeft, kRight, kBoth };
+
+  HeadSide(Scratch& scratch_, const AttentionTask& task, int64_t rows_, const TileMap& map,
+           Kind kind)
+      : scratch(&scratch_),
+        operands(task.operands),
+        rows(rows_),
+        heads(task.heads),
+        used(map.used()),
+        columns(map.columns()),
+        row(tile_row(columns)) {
+    copies = operands == Operands::kBfloat16 && rows % 2 == 0;
+    data = scratch->take<float>((copies ? 1 : heads) * rows * row);
+    if (copies && kind != kRight) left_half = scratch->take<Half>(heads * rows * columns);
+    if (copies && kind != kLeft) right_half = scratch->take<Half>(heads * rows * columns);
+  }
+
+  LF_INLINE float* of(int64_t head) const { return data + (copies ? 0 : head * rows * row); }
+  LF_INLINE void end(int64_t head) const {
+    float* part = of(head);
+    const int64_t before = head * rows * columns;
+    clear_columns(part, row, rows, used, columns);
+    if (left_half != nullptr) half_left({part, row}, rows, columns, left_half + before);
+    if (right_half != nullptr) half_right({part, row}, rows, columns, right_half + before);
+  }
+  LF_INLINE Left left() const {
+    if (copies) return {nullptr, row, 1, left_half};
+    return Sides{scratch, operands}.left(data, row, heads * rows, columns);
+  }
+  LF_INLINE Right right() const {
+    if (copies) return {nullptr, row, right_half};
+    return Sides{scratch, operands}.right(data, row, heads * rows, columns);
+  }
+
+  Scratch* scratch;
+  Operands operands;
+  int64_t rows, heads, used, columns, row;  // rows: of a head
+  bool copies;
+  float* data;
+  Half *left_half = nullptr, *right_half = nullptr;
+};
+
+// Memory for one head of a tile.
+struct Head {
+  float *query, *key, *value;        // as mapped from the rows, and rotated if that is all
+  float *turned_query, *turned_key;  // as they are compared: directed, then rotated, or the same
+  float *query_lengths, *key_lengths;
+  float *weights, *mixed;
+  float* spare;  // a matrix
+};
+
+struct Forward {
+  const AttentionTask& task;
+  LaneShape shape;
+  const float* mask;
+
+  LF_INLINE LaneShape value_shape() const {
+    LaneShape values = shape;
+    values.head_width = task.value_width();
+    return values;
+  }
+  LF_INLINE bool directs() const { return task.query_scale != nullptr; }
+
+  LF_INLINE Head memory(Scratch& scratch) const {
+    const int64_t matrix = task.head_width * shape.row, lengths = task.tokens * kLanes;
+    Head head{};
+    head.weights = scratch.take<float>(task.tokens * lengths);
+    if (!directs()) return head;
+    head.turned_query = scratch.take<float>(matrix);
+    head.turned_key = scratch.take<float>(matrix);
+    head.query_lengths = scratch.take<float>(lengths);
+    head.key_lengths = scratch.take<float>(lengths);
+    head.spare = scratch.take<float>(matrix);
+    return head;
+  }
+
+  // The queries, keys and values of head h from the tile's normalised rows into three matrices of
+  // the whole tile.
+  LF_INLINE void map_rows(const Right& rows, int64_t h, float* query, float* key,
+                          float* value) const {
+    map_one(rows, h, task.query, task.query_bias, query);
+    const float* bias = task.key_value_bias;
+    map_one(rows, h, task.key, bias, key);
+    if (!directs()) {
+      turn(query);
+      turn(key);
+    }
+    if (task.plain_values) return;
+    map_one(rows, h, task.value, bias != nullptr ? bias + task.wide() : nullptr, value);
+  }
+  LF_INLINE void map_one(const Right& rows, int64_t h, const Left& weight, const float* bias,
+                         float* out) const {
+    const int64_t columns = task.columns(), width = task.head_width;
+    if (bias != nullptr) fill_rows(bias + h * width, width, columns, out, shape.row);
+    multiply(task.operands, rows_from(weight, task, h * width), rows,
+             {width, columns, task.width, out, shape.row, bias != nullptr});
+  }
+
+  LF_INLINE float* mapped(int64_t tile, Scratch& scratch) const {
+    const int64_t rows = task.maps() * task.wide();
+    return task.kept != nullptr ? task.kept + tile * rows * shape.row
+                                : scratch.take<float>(rows / task.heads * shape.row);
+  }
+
+  // A head's place in what all heads were mapped to: kept for all of them, or made for one at a
+  // time. `normal`: the tile's normed rows.
+  LF_INLINE void choose(int64_t h, float* mapped, float* mixed, float* normal, Head& head) const {
+    head.mixed = mixed;
+    const int64_t matrix = task.head_width * shape.row;
+    const int64_t apart = task.kept != nullptr ? task.wide() * shape.row : matrix;
+    head.query = mapped + (task.kept != nullptr ? h * matrix : 0);
+    head.key = head.query + apart;
+    head.value = task.plain_values ? normal : head.key + apart;
+  }
+
+  // From head.query, key and value to head.weights and head.mixed.
+  LF_INLINE void attend(int64_t h, Head& head) const {
+    if (directs()) {
+      direct(head.query, shape, task.query_scale, head.query_lengths, head.turned_query);
+      direct(head.key, shape, task.key_scale, head.key_lengths, head.turned_key);
+      turn(head.turned_query);
+      turn(head.turned_key);
+    } else {
+      head.turned_query = head.query;
+      head.turned_key = head.key;
+    }
+    dots(head.turned_query, head.turned_key, shape, head.weights);
+    const int64_t pairs = task.tokens * task.tokens;
+    soften(head.weights, task.tokens, task.scale,
+           task.bias != nullptr ? task.bias + h * pairs : nullptr, mask);
+    combine<false>(head.weights, head.value, value_shape(), head.mixed);
+  }
+  LF_INLINE void turn(float* x) const {
+    if (task.rotary != nullptr) rotate(x, shape, task.rotary, task.pairs, false);
+  }
+};
+
+template <typename X>
+struct Tile {
+  static LF_INLINE void run(const AttentionTask* given, int64_t tile) {
+    const AttentionTask& task = *given;
+    Scratch scratch;
+    const TileMap map = map_of(task, tile);
+    const int64_t columns = map.columns(), row = tile_row(columns);
+    const Sides sides{&scratch, task.operands};
+    auto* normal = scratch.take<float>(task.width * row);
+    auto* spread = scratch.take<float>(columns);
+    const auto* x = static_cast<const X*>(task.x);
+    gather(x, task.width, map, normal, row);
+    fetch_next(task, tile, x);
+    if (task.norm.weight != nullptr) {
+      normalise(normal, row, task.width, columns, task.norm.epsilon, spread);
+      scale_features(normal, row, task.width, columns, task.norm, normal);
+    }
+    const Right rows = sides.right(normal, row, task.width, columns);
+
+    const Forward forward{task, shape_of(task, map), lane_mask(task, map, scratch)};
+    Head head = forward.memory(scratch);
+    float* mapped = forward.mapped(tile, scratch);
+    const HeadSide mixed(scratch, task, task.value_width(), map, HeadSide::kRight);
+    for (int64_t h = 0; h < task.heads; ++h) {
+      forward.choose(h, mapped, mixed.of(h), normal, head);
+      forward.map_rows(rows, h, head.query, head.key, head.value);
+      forward.attend(h, head);
+      mixed.end(h);
+    }
+    multiply(task.operands, task.out, mixed.right(),
+             {task.width, columns, task.mixed(), normal, row, false});
+    const auto* residual = task.residual != nullptr ? static_cast<const X*>(task.residual) : x;
+    scatter(normal, row, task.width, map, residual, task.out_bias, static_cast<X*>(task.y));
+  }
+};
+
+template <typename X>
+struct TileBack {
+  static LF_INLINE void run(const AttentionTask* given, int64_t tile, float* sums, bool add) {
+    const AttentionTask& task = *given;
+    Scratch scratch;
+    const TileMap map = map_of(task, tile);
+    const int64_t columns = map.columns(), row = tile_row(columns), wide = task.wide();
+    const int64_t width = task.width, mixes = task.value_width();
+    const Sides sides{&scratch, task.operands};
+    auto* normal = scratch.take<float>(width * row);
+    const bool norm = task.norm.weight != nullptr;
+    auto* scaled = norm ? scratch.take<float>(width * row) : normal;
+    auto* spread = scratch.take<float>(columns);
+    const auto* x = static_cast<const X*>(task.x);
+    gather(x, width, map, normal, row);
+    fetch_next(task, tile, x);
+    if (norm) {
+      normalise(normal, row, width, columns, task.norm.epsilon, spread);
+      scale_features(normal, row, width, columns, task.norm, scaled);
+    }
+    auto* slope = scratch.take<float>(width * row);
+    const auto* dy = static_cast<const X*>(task.dy);
+    gather(dy, width, map, slope, row);
+    fetch_next(task, tile, dy);
+    const bool keep = task.kept != nullptr;
+    const Right rows = keep ? Right{} : sides.right(scaled, row, width, columns);
+    const Right slope_right = sides.right(slope, row, width, columns);
+    auto* mixed_slope = scratch.take<float>(mixes * row);  // of one head
+
+    const Forward forward{task, shape_of(task, map), lane_mask(task, map, scratch)};
+    Head head = forward.memory(scratch);
+    float* mapped = forward.mapped(tile, scratch);
+    const HeadSide mixed(scratch, task, mixes, map, HeadSide::kLeft);
+    auto* weight_slopes = scratch.take<float>(task.tokens * task.tokens * kLanes);
+    const HeadSide query(scratch, task, task.head_width, map, HeadSide::kBoth);
+    const HeadSide key(scratch, task, task.head_width, map, HeadSide::kBoth);
+    const HeadSide value(scratch, task, task.plain_values ? 0 : task.head_width, map,
+                         HeadSide::kBoth);
+    const HeadSide* maps[] = {&query, &key, &value};
+    const int64_t values = task.plain_values ? width * row : 0;
+    auto* value_slope = scratch.take<float>(values);   // of one head
+    auto* value_slopes = scratch.take<float>(values);  // of all
+    for (int64_t h = 0; h < task.heads; ++h) {
+      forward.choose(h, mapped, mixed.of(h), scaled, head);
+      if (!keep) forward.map_rows(rows, h, head.query, head.key, head.value);
+      forward.attend(h, head);
+      mixed.end(h);
+      multiply(task.operands, rows_from(task.out_back, task, h * mixes), slope_right,
+               {mixes, columns, width, mixed_slope, row, false});
+      back(forward, head, h, mixed_slope, weight_slopes, query.of(h), key.of(h),
+           task.plain_values ? value_slope : value.of(h), sums);
+      for (int64_t i = 0; i < task.maps(); ++i) {
+        maps[i]->end(h);
+        if (task.query_bias == nullptr && task.key_value_bias == nullptr) continue;
+        add_sums(maps[i]->of(h), row, task.head_width, columns,
+                 sums + task.map_bias_sums() + (i * wide + h * task.head_width) * kLanes);
+      }
+      for (int64_t i = 0; i < values; i += kLanes) {
+        const Lanes one = load(value_slope + i);
+        store(value_slopes + i, h == 0 ? one : load(value_slopes + i) + one);
+      }
+    }
+
+    if (task.plain_values) clear_columns(value_slopes, row, width, map.used(), columns);
+    const int64_t lined = padded(width);
+    multiply(task.operands, mixed.left(), sides.turned_right(slope, row, width, columns),
+             {task.mixed(), lined, columns, sums + task.out_sums(), lined, add});
+    if (task.out_bias != nullptr) add_sums(slope, row, width, columns, sums + task.out_bias_sums());
+    const Right scaled_turned = sides.turned_right(scaled, row, width, columns);
+    const Left* weights[] = {&task.query_back, &task.key_back, &task.value_back};
+    float* whole = task.plain_values ? value_slopes : scaled;  // the slope of `scaled`
+    for (int64_t i = 0; i < task.maps(); ++i) {
+      multiply(task.operands, maps[i]->left(), scaled_turned,
+               {wide, lined, columns, sums + task.map_sums() + i * wide * lined, lined, add});
+      multiply(task.operands, *weights[i], maps[i]->right(),
+               {width, columns, wide, whole, row, task.plain_values || i > 0});
+    }
+    if (norm) {
+      normalise_back(normal, whole, row, width, columns, task.norm.weight, spread,
+                     sums + task.norm_sums(), sums + task.norm_bias_sums());
+    }
+    const X* residual = task.residual == nullptr ? dy : nullptr;
+    scatter(whole, row, width, map, residual, nullptr, static_cast<X*>(task.dx));
+  }
+
+  // The slopes of one head's queries, keys and values from that of what it mixed.
+  static LF_INLINE void back(const Forward& forward, const Head& head, int64_t h,
+                             const float* mixed, float* weight_slopes, float* query, float* key,
+                             float* value, float* sums) {
+    const AttentionTask& task = forward.task;
+    const LaneShape &shape = forward.shape, values = forward.value_shape();
+    combine<true>(head.weights, mixed, values, value);
+    dots(mixed, head.value, values, weight_slopes);
+    float* bias =
+        task.bias_gradient ? sums + task.bias_sums() + h * task.tokens * task.tokens : nullptr;
+    soften_back(head.weights, weight_slopes, shape, task.scale, bias);
+    slopes_of<false>(forward, head, weight_slopes, sums, query);
+    slopes_of<true>(forward, head, weight_slopes, sums, key);
+  }
+
+  // Those of the queries, or of the keys, from the scores'.
+  template <bool kKeys>
+  static LF_INLINE void slopes_of(const Forward& forward, const Head& head,
+                                  const float* weight_slopes, float* sums, float* out) {
+    const AttentionTask& task = forward.task;
+    float* turned = forward.directs() ? head.spare : out;
+    combine<kKeys>(weight_slopes, kKeys ? head.turned_query : head.turned_key, forward.shape,
+                   turned);
+    if (task.rotary != nullptr) rotate(turned, forward.shape, task.rotary, task.pairs, true);
+    if (!forward.directs()) return;
+    direct_back(kKeys ? head.key : head.query, turned, forward.shape,
+                kKeys ? task.key_scale : task.query_scale,
+                kKeys ? head.key_lengths : head.query_lengths,
+                sums + (kKeys ? task.key_scale_sums() : task.query_scale_sums()), out);
+  }
+};
+
+}  // namespace
+
+int64_t AttentionTask::chunks() const {
+  return std::clamp<int64_t>(tiles() / 4, std::min<int64_t>(tiles(), 2), 32);
+}
+
+void attention_tile(const AttentionTask& task, int64_t tile) {
+  run_rows<Tile>(task.half_rows, &task, tile);
+}
+
+void attention_chunk_back(const AttentionTask& task, int64_t chunk) {
+  float* sums = task.sums + chunk * task.sums_size();
+  std::fill(sums + task.map_bias_sums(), sums + task.sums_size(), 0.0F);
+  const int64_t begin = chunk * task.tiles() / task.chunks();
+  const int64_t end = (chunk + 1) * task.tiles() / task.chunks();
+  for (int64_t tile = begin; tile < end; ++tile) {
+    run_rows<TileBack>(task.half_rows, &task, tile, sums, tile > begin);
+  }
+}
+
+}  // namespace lf

@@ -1,0 +1,164 @@
+#include "kernels/cpu/feed_forward_tiles.h"
+
+#include <algorithm>
+
+namespace lf {
+namespace {
+
+// Rows of a tile: its hidden features fill about half of a core's second cache.
+constexpr int64_t kColumns = 96;
+
+LF_INLINE TileMap map_of(const FeedForwardTask& task, int64_t tile) {
+  TileMap map{};
+  const int64_t first = tile * task.columns();
+  for (int64_t lane = 0; lane < kLanes; ++lane) map.lane_row[lane] = first + lane;
+  map.lanes = map.stride = map.step_rows = kLanes;
+  map.end = task.rows;
+  map.steps = std::min(task.columns(), padded(task.rows - first)) / kLanes;
+  return map;
+}
+
+LF_INLINE void activate(const FeedForwardTask& task, const float* mapped, int64_t row,
+                        int64_t columns, float* out) {
+  for (int64_t h = 0; h < task.hidden; ++h) {
+    for (int64_t c = 0; c < columns; c += kLanes) {
+      const float* first = mapped + h * row + c;
+      store(out + h * row + c, task.gated
+                                   ? load(first) * gelu(load(first + task.hidden * row)).value
+                                   : gelu(load(first)).value);
+    }
+  }
+}
+
+// `slope` is that of what activate() gave; `out` gets that of `mapped`, `active` what it gave.
+LF_INLINE void activate_back(const FeedForwardTask& task, const float* mapped, const float* slope,
+                             int64_t row, int64_t columns, float* active, float* out) {
+  for (int64_t h = 0; h < task.hidden; ++h) {
+    for (int64_t c = 0; c < columns; c += kLanes) {
+      const int64_t at = h * row + c, gate = at + task.hidden * row;
+      const Lanes given = load(slope + at), first = load(mapped + at);
+      if (task.gated) {
+        const Gelu curve = gelu(load(mapped + gate));
+        store(active + at, first * curve.value);
+        store(out + at, given * curve.value);
+        store(out + gate, given * first * curve.slope);
+      } else {
+        const Gelu curve = gelu(first);
+        store(active + at, curve.value);
+        store(out + at, given * curve.slope);
+      }
+    }
+  }
+}
+
+LF_INLINE void map_in(const FeedForwardTask& task, const Right& normal, int64_t columns,
+                      float* mapped, int64_t row) {
+  if (task.in_bias != nullptr) fill_rows(task.in_bias, task.maps(), columns, mapped, row);
+  multiply(task.operands, task.in, normal,
+           {task.maps(), columns, task.width, mapped, row, task.in_bias != nullptr});
+}
+
+template <typename X>
+struct Tile {
+  static LF_INLINE void run(const FeedForwardTask* given, int64_t tile) {
+    const FeedForwardTask& task = *given;
+    Scratch scratch;
+    const TileMap map = map_of(task, tile);
+    const int64_t columns = map.columns(), row = tile_row(task.columns());
+    auto* normal = scratch.take<float>(task.width * row);
+    auto* spread = scratch.take<float>(columns);
+    const auto* x = static_cast<const X*>(task.x);
+    gather(x, task.width, map, normal, row);
+    normalise(normal, row, task.width, columns, task.norm.epsilon, spread);
+    scale_features(normal, row, task.width, columns, task.norm, normal);
+    float* mapped = task.kept != nullptr ? task.kept + tile * task.maps() * row
+                                         : scratch.take<float>(task.maps() * row);
+    const Sides sides{&scratch, task.operands};
+    map_in(task, sides.right(normal, row, task.width, columns), columns, mapped, row);
+    auto* active = scratch.take<float>(task.hidden * row);
+    activate(task, mapped, row, columns, active);
+    multiply(task.operands, task.out, sides.right(active, row, task.hidden, columns),
+             {task.width, columns, task.hidden, normal, row, false});
+    scatter(normal, row, task.width, map, x, task.out_bias, static_cast<X*>(task.y));
+  }
+};
+
+template <typename X>
+struct TileBack {
+  static LF_INLINE void run(const FeedForwardTask* given, int64_t tile, float* sums, bool add) {
+    const FeedForwardTask& task = *given;
+    Scratch scratch;
+    const TileMap map = map_of(task, tile);
+    const int64_t columns = map.columns(), row = tile_row(task.columns());
+    const int64_t width = task.width, wide = padded(width), hidden = task.hidden;
+    const Sides sides{&scratch, task.operands};
+    auto* normal = scratch.take<float>(width * row);
+    auto* scaled = scratch.take<float>(width * row);
+    auto* spread = scratch.take<float>(columns);
+    gather(static_cast<const X*>(task.x), width, map, normal, row);
+    normalise(normal, row, width, columns, task.norm.epsilon, spread);
+    scale_features(normal, row, width, columns, task.norm, scaled);
+    auto* given_slope = scratch.take<float>(width * row);
+    const auto* dy = static_cast<const X*>(task.dy);
+    gather(dy, width, map, given_slope, row);
+
+    const float* mapped = task.kept != nullptr ? task.kept + tile * task.maps() * row : nullptr;
+    if (mapped == nullptr) {
+      auto* again = scratch.take<float>(task.maps() * row);
+      map_in(task, sides.right(scaled, row, width, columns), columns, again, row);
+      mapped = again;
+    }
+    auto* active_slope = scratch.take<float>(hidden * row);
+    multiply(task.operands, task.out_back, sides.right(given_slope, row, width, columns),
+             {hidden, columns, width, active_slope, row, false});
+    auto* active = scratch.take<float>(hidden * row);
+    auto* slope = scratch.take<float>(task.maps() * row);
+    activate_back(task, mapped, active_slope, row, columns, active, slope);
+
+    multiply(task.operands, sides.left(slope, row, task.maps(), columns),
+             sides.turned_right(scaled, row, width, columns),
+             {task.maps(), wide, columns, sums + task.in_sums(), wide, add});
+    multiply(task.operands, sides.left(active, row, hidden, columns),
+             sides.turned_right(given_slope, row, width, columns),
+             {hidden, wide, columns, sums + task.out_sums(), wide, add});
+    if (task.in_bias != nullptr) {
+      add_sums(slope, row, task.maps(), columns, sums + task.in_bias_sums());
+    }
+    if (task.out_bias != nullptr) {
+      add_sums(given_slope, row, width, columns, sums + task.out_bias_sums());
+    }
+    multiply(task.operands, task.in_back, sides.right(slope, row, task.maps(), columns),
+             {width, columns, task.maps(), scaled, row, false});
+    normalise_back(normal, scaled, row, width, columns, task.norm.weight, spread,
+                   sums + task.norm_sums(), sums + task.norm_bias_sums());
+    scatter(scaled, row, width, map, dy, nullptr, static_cast<X*>(task.dx));
+  }
+};
+
+}  // namespace
+
+int64_t FeedForwardTask::columns() const {
+  const int64_t most = (rows + kColumns - 1) / kColumns;
+  const int64_t even = most + most % 2;  // so that two threads have as much to do
+  return std::max(kLanes, padded((rows + even - 1) / std::max<int64_t>(even, 1)));
+}
+int64_t FeedForwardTask::tiles() const { return (rows + columns() - 1) / columns(); }
+int64_t FeedForwardTask::chunks() const {
+  return std::clamp<int64_t>(tiles() / 4, std::min<int64_t>(tiles(), 2), 32);
+}
+
+void feed_forward_tile(const FeedForwardTask& task, int64_t tile) {
+  run_rows<Tile>(task.half_rows, &task, tile);
+}
+
+void feed_forward_chunk_back(const FeedForwardTask& task, int64_t chunk) {
+  float* sums = task.sums + chunk * task.sums_size();
+  std::fill(sums + task.in_bias_sums(), sums + task.sums_size(), 0.0F);
+  const int64_t begin = chunk * task.tiles() / task.chunks();
+  const int64_t end = (chunk + 1) * task.tiles() / task.chunks();
+  for (int64_t tile = begin; tile < end; ++tile) {
+    run_rows<TileBack>(task.half_rows, &task, tile, sums, tile > begin);
+  }
+}
+
+}  // namespace lf
