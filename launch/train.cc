@@ -16,7 +16,7 @@
 #include "launch/commands.h"
 #include "launch/plugin.h"
 #include "launch/version.h"
-#include "model/tokenizer.h"
+#include "model/tokens/tokenizer.h"
 #include "train/estimate.h"
 #include "train/trainer.h"
 

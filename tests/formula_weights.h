@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "base/error.h"
-#include "model/weights.h"
+#include "model/extractors/weights.h"
 
 namespace lf {
 

@@ -23,7 +23,7 @@
 #include "eval/pixel_extractor.h"
 #include "eval/track.h"
 #include "model/autocast.h"
-#include "model/tokenizer.h"
+#include "model/tokens/tokenizer.h"
 
 namespace lf {
 namespace {

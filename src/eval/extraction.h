@@ -10,7 +10,7 @@
 #include "comm/world.h"
 #include "eval/chunks.h"
 #include "eval/metrics.h"
-#include "model/extractor.h"
+#include "model/extractors/extractor.h"
 
 namespace lf {
 

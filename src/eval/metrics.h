@@ -13,8 +13,8 @@
 
 #include "eval/codes.h"
 #include "eval/moments.h"
-#include "model/extractor.h"
-#include "model/lpips.h"
+#include "model/extractors/extractor.h"
+#include "model/extractors/lpips.h"
 
 namespace lf {
 

@@ -8,10 +8,10 @@
 #include "checkpoint/tensors.h"
 #include "eval/images.h"
 #include "model/classifier.h"
-#include "model/i3d.h"
-#include "model/inception.h"
-#include "model/torchscript.h"
-#include "model/weights.h"
+#include "model/extractors/i3d.h"
+#include "model/extractors/inception.h"
+#include "model/extractors/torchscript.h"
+#include "model/extractors/weights.h"
 
 namespace lf {
 namespace {

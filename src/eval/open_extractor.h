@@ -8,8 +8,8 @@
 #include <memory>
 #include <string>
 
-#include "model/extractor.h"
-#include "model/lpips.h"
+#include "model/extractors/extractor.h"
+#include "model/extractors/lpips.h"
 #include "run.pb.h"
 
 namespace lf {

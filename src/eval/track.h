@@ -6,7 +6,7 @@
 
 #include <memory>
 
-#include "model/extractor.h"
+#include "model/extractors/extractor.h"
 
 namespace lf {
 

@@ -4,10 +4,10 @@
 // network was. Called by model.cc, eval/open_extractor.cc and PerceptualLoss.
 #pragma once
 
-#include "model/extractor.h"
+#include "model/extractors/extractor.h"
+#include "model/extractors/weights.h"
 #include "model/model.h"
-#include "model/perceptual.h"
-#include "model/weights.h"
+#include "model/tokens/perceptual.h"
 
 namespace lf {
 

@@ -8,12 +8,12 @@
 #include "kernels/gpu/device.h"
 #include "model/autoencoder.h"
 #include "model/classifier.h"
-#include "model/code_prior.h"
-#include "model/cvivit.h"
-#include "model/diffusion_model.h"
+#include "model/denoisers/diffusion_model.h"
+#include "model/denoisers/rvd.h"
 #include "model/refills.h"
-#include "model/rvd.h"
-#include "model/vqvae.h"
+#include "model/tokens/code_prior.h"
+#include "model/tokens/cvivit.h"
+#include "model/tokens/vqvae.h"
 
 namespace lf {
 

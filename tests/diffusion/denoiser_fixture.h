@@ -13,10 +13,10 @@
 
 #include "base/random.h"
 #include "config/config.h"
-#include "model/diffusion_model.h"
-#include "model/dit.h"
-#include "model/unet.h"
-#include "model/unet3d.h"
+#include "model/denoisers/diffusion_model.h"
+#include "model/denoisers/dit.h"
+#include "model/denoisers/unet.h"
+#include "model/denoisers/unet3d.h"
 
 namespace lf {
 

@@ -1,4 +1,4 @@
-#include "model/denoiser.h"
+#include "model/denoisers/denoiser.h"
 
 #include <ATen/ops/allclose.h>
 #include <ATen/ops/cat.h>
@@ -12,7 +12,7 @@
 
 #include "denoiser_fixture.h"
 #include "error_of.h"
-#include "model/attention.h"
+#include "model/denoisers/attention.h"
 
 namespace lf {
 namespace {

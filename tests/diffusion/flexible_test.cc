@@ -16,7 +16,7 @@
 #include "denoiser_fixture.h"
 #include "error_of.h"
 #include "kernels/convolution.h"
-#include "model/relative_attention.h"
+#include "model/denoisers/relative_attention.h"
 
 namespace lf {
 namespace {

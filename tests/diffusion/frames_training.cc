@@ -11,7 +11,7 @@
 #include <numeric>
 
 #include "base/error.h"
-#include "model/rvd.h"
+#include "model/denoisers/rvd.h"
 #include "training_fixture.h"
 
 namespace lf {

@@ -1,6 +1,6 @@
 // Residual video diffusion: what its recurrent networks may know, that the parts of a frame add up,
 // and that states belong to one sequence each. What it learns is tested in frames_training.
-#include "model/rvd.h"
+#include "model/denoisers/rvd.h"
 
 #include <ATen/ops/allclose.h>
 #include <ATen/ops/cat.h>

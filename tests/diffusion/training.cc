@@ -16,7 +16,7 @@
 
 #include "base/text.h"
 #include "diffusion/variational.h"
-#include "model/tokenizer.h"
+#include "model/tokens/tokenizer.h"
 #include "training_fixture.h"
 
 namespace lf {

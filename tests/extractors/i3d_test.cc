@@ -1,4 +1,4 @@
-#include "model/i3d.h"
+#include "model/extractors/i3d.h"
 
 #include <gtest/gtest.h>
 

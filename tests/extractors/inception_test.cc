@@ -1,9 +1,9 @@
-#include "model/inception.h"
+#include "model/extractors/inception.h"
 
 #include <gtest/gtest.h>
 
 #include "extractor_fixture.h"
-#include "model/preprocessing.h"
+#include "model/extractors/preprocessing.h"
 
 namespace lf {
 namespace {

@@ -1,4 +1,4 @@
-#include "model/lpips.h"
+#include "model/extractors/lpips.h"
 
 #include <gtest/gtest.h>
 

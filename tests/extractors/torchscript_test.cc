@@ -1,4 +1,4 @@
-#include "model/torchscript.h"
+#include "model/extractors/torchscript.h"
 
 #include <ATen/ops/full.h>
 #include <gtest/gtest.h>

@@ -1,10 +1,10 @@
 // The video autoencoder: rows 13 and 14 of the capability table.
-#include "model/cvivit.h"
+#include "model/tokens/cvivit.h"
 
 #include <ATen/ops/allclose.h>
 #include <ATen/ops/equal.h>
 
-#include "model/transformer.h"
+#include "model/tokens/transformer.h"
 #include "token_fixture.h"
 
 namespace lf {

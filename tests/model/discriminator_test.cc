@@ -1,5 +1,5 @@
 // The adversarial losses: row 11 of the capability table.
-#include "model/discriminator.h"
+#include "model/tokens/discriminator.h"
 
 #include <ATen/ops/allclose.h>
 #include <ATen/ops/cat.h>

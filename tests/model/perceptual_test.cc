@@ -1,5 +1,5 @@
 // The perceptual loss of the token models: row 11 of the capability table.
-#include "model/perceptual.h"
+#include "model/tokens/perceptual.h"
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/allclose.h>
@@ -11,7 +11,7 @@
 
 #include "formula_weights.h"
 #include "model/classifier.h"
-#include "model/lpips.h"
+#include "model/extractors/lpips.h"
 #include "token_fixture.h"
 
 namespace lf {

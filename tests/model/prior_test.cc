@@ -7,8 +7,8 @@
 #include <map>
 
 #include "base/random.h"
-#include "model/code_prior.h"
-#include "model/prior_sampling.h"
+#include "model/tokens/code_prior.h"
+#include "model/tokens/prior_sampling.h"
 #include "token_fixture.h"
 
 namespace lf {

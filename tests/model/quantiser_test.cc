@@ -1,5 +1,5 @@
 // Quantisers: rows 10 and 12 of the capability table, and straight-through gradients.
-#include "model/quantiser.h"
+#include "model/tokens/quantiser.h"
 
 #include <ATen/ops/allclose.h>
 #include <ATen/ops/bincount.h>

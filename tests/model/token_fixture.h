@@ -20,7 +20,7 @@
 
 #include "base/error.h"
 #include "config/config.h"
-#include "model/tokenizer.h"
+#include "model/tokens/tokenizer.h"
 #include "train/optimizer.h"
 
 namespace lf {

@@ -3,7 +3,7 @@
 #include <ATen/ops/equal.h>
 #include <ATen/ops/full.h>
 
-#include "model/quantiser.h"
+#include "model/tokens/quantiser.h"
 #include "token_fixture.h"
 
 namespace lf {

@@ -1,5 +1,5 @@
 // The image autoencoder: row 9 of the capability table, and the parameter counts of the literature.
-#include "model/vqvae.h"
+#include "model/tokens/vqvae.h"
 
 #include <ATen/ops/allclose.h>
 #include <ATen/ops/equal.h>

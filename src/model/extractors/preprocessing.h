@@ -1,0 +1,16 @@
+// Bytes of images as the networks that were trained by others want them: resized by their own rule,
+// in [-1, 1], RGB, channels-last. Not the fitting of sources (data/resize.h). Called by the
+// extractors and LPIPS.
+#pragma once
+
+#include "model/extractors/extractor.h"
+
+namespace lf {
+
+// uint8 [N, H, W, 1 or 3] -> float32 [N, 3, H, W], grey repeated; 0..255.
+at::Tensor rgb_images(const at::Tensor& images_NHWC);
+
+// uint8 [N, H, W, 1 or 3] -> float32 [N, 3, side, side] in [-1, 1] (tf1 and clean: up to 127/128).
+at::Tensor prepare_images(const at::Tensor& images_NHWC, Preprocessing id, int64_t side);
+
+}  // namespace lf
