@@ -12,7 +12,7 @@
 #include "base/json.h"
 #include "base/text.h"
 #include "config/config.h"
-#include "data/loader.h"
+#include "data/loader/loader.h"
 #include "launch/commands.h"
 
 namespace lf {

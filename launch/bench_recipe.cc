@@ -11,7 +11,7 @@
 #include "base/json.h"
 #include "base/random.h"
 #include "config/config.h"
-#include "data/recipe.h"
+#include "data/recipe/recipe.h"
 #include "launch/command.h"
 #include "launch/commands.h"
 

@@ -16,8 +16,8 @@
 #include "base/progress.h"
 #include "base/stop.h"
 #include "config/config.h"
-#include "data/npy.h"
-#include "data/source.h"
+#include "data/formats/npy.h"
+#include "data/sources/source.h"
 #include "eval/open_extractor.h"
 #include "launch/commands.h"
 

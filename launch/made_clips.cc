@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "base/file.h"
-#include "data/npy.h"
+#include "data/formats/npy.h"
 
 namespace lf {
 namespace {

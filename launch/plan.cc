@@ -7,7 +7,7 @@
 #include "base/json.h"
 #include "base/text.h"
 #include "config/config.h"
-#include "data/cost.h"
+#include "data/store/cost.h"
 #include "launch/commands.h"
 
 namespace lf {

@@ -21,7 +21,7 @@
 #include "base/progress.h"
 #include "checkpoint/checkpoint.h"
 #include "comm/world.h"
-#include "data/loader.h"
+#include "data/loader/loader.h"
 #include "eval/arrays.h"
 #include "eval/chunks.h"
 #include "eval/clips.h"

@@ -1,8 +1,8 @@
 // The one seam to the operating system's files: everything durable goes through a FileSystem, so
 // that tests can inject errors and power cuts at every single operation. Also here: publishing a
 // file or folder so that a reader sees all of it or nothing, and joining foreign names safely.
-// Called by data, checkpoint and train. Not for reading clips in the hot path (data/loader preads
-// the descriptor it gets from open_read()).
+// Called by data, checkpoint and train. Not for reading clips in the hot path (data/loader/loader
+// preads the descriptor it gets from open_read()).
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,6 @@
 // A progress bar with ETA on a terminal; elsewhere one plain line an interval, never a carriage
-// return, so that batch logs stay small. Writes to stderr. Called by train, eval, data/build's
-// command and everything else that takes longer than a few seconds.
+// return, so that batch logs stay small. Writes to stderr. Called by train, eval,
+// data/store/build's command and everything else that takes longer than a few seconds.
 #pragma once
 
 #include <chrono>

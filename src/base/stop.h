@@ -1,6 +1,6 @@
 // Why a process should end soon: SIGUSR1 or SIGTERM, a deadline, or a STOP file in the run folder.
 // Handlers only set a flag; the training loop reads it once a step and the ranks agree on it. Not
-// a scheduler of anything. Called by train, eval, data/build and launch.
+// a scheduler of anything. Called by train, eval, data/store/build and launch.
 #pragma once
 
 #include <cstdint>

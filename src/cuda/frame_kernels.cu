@@ -1,7 +1,7 @@
-// See frame_kernels.h. The arithmetic is that of data/frame_kernels.cc and base/random_lanes.h, to
-// the bit: sums in the order stated there, fused only where std::fma is written (the build turns
-// other fusing off). One pass writes the sum of the parents if a blur wants it, one the blur down
-// the columns, one the rest.
+// See frame_kernels.h. The arithmetic is that of data/recipe/frame_kernels.cc and
+// base/random_lanes.h, to the bit: sums in the order stated there, fused only where std::fma is
+// written (the build turns other fusing off). One pass writes the sum of the parents if a blur
+// wants it, one the blur down the columns, one the rest.
 #include <cuda_fp16.h>
 
 #include <algorithm>

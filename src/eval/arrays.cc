@@ -12,8 +12,8 @@
 
 #include "base/error.h"
 #include "base/file.h"
-#include "data/npy.h"
-#include "data/npz.h"
+#include "data/formats/npy.h"
+#include "data/formats/npz.h"
 
 namespace lf {
 namespace {

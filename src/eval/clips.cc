@@ -7,8 +7,8 @@
 
 #include <algorithm>
 
-#include "data/source.h"
-#include "data/store.h"
+#include "data/sources/source.h"
+#include "data/store/store.h"
 
 namespace lf {
 

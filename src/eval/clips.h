@@ -4,7 +4,7 @@
 #pragma once
 
 #include "config/config.h"
-#include "data/loader.h"
+#include "data/loader/loader.h"
 #include "eval/device_frames.h"
 #include "model/model.h"
 

@@ -7,7 +7,7 @@
 
 #include <algorithm>
 
-#include "data/store.h"
+#include "data/store/store.h"
 #include "kernels/dispatch.h"
 #include "kernels/gpu/device_operations.h"
 

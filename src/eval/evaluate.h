@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "comm/world.h"
-#include "data/store.h"
+#include "data/store/store.h"
 #include "eval/metrics.h"
 #include "eval/report.h"
 #include "model/model.h"

@@ -9,7 +9,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "checkpoint/safetensors.h"
-#include "data/export.h"
+#include "data/store/export.h"
 
 namespace lf {
 namespace {

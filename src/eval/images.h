@@ -8,8 +8,8 @@
 #include <memory>
 #include <string>
 
-#include "data/source.h"
-#include "data/store.h"
+#include "data/sources/source.h"
+#include "data/store/store.h"
 
 namespace lf {
 

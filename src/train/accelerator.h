@@ -9,7 +9,7 @@
 
 #include "checkpoint/async_writer.h"
 #include "comm/world.h"
-#include "data/batch.h"
+#include "data/loader/batch.h"
 #include "run.pb.h"
 
 namespace lf {

@@ -8,7 +8,7 @@
 #include <cstdio>
 
 #include "base/file.h"
-#include "data/image.h"
+#include "data/image/image.h"
 #include "eval/clips.h"
 
 namespace lf {

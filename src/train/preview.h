@@ -5,7 +5,7 @@
 
 #include <string>
 
-#include "data/store.h"
+#include "data/store/store.h"
 #include "model/model.h"
 
 namespace lf {

@@ -11,7 +11,7 @@
 #include "comm/watchdog.h"
 #include "comm/world.h"
 #include "config/config.h"
-#include "data/loader.h"
+#include "data/loader/loader.h"
 #include "eval/device_frames.h"
 #include "train/accelerator.h"
 #include "train/coordinator.h"

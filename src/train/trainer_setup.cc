@@ -9,7 +9,7 @@
 #include "base/log.h"
 #include "checkpoint/retention.h"
 #include "comm/threads.h"
-#include "data/build.h"
+#include "data/store/build.h"
 #include "eval/clips.h"
 #include "eval/evaluate.h"
 #include "train/trainer.h"

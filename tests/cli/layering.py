@@ -31,7 +31,7 @@ FOLDERS = {folder.split("/")[-1] for folder in MAY_KNOW}
 
 # Foreign headers that live in few files (tests aside): pattern -> the files that may include them.
 FEW = {
-    r"hdf5\.h|H5\w+\.h": {"data/shard.cc"},
+    r"hdf5\.h|H5\w+\.h": {"data/store/shard.cc"},
     r"mpi\.h": {"src/comm/world.cc", "src/comm/mpi_backend.cc"},
     r"glog/.*": {"src/base/log.cc"},
 }

@@ -7,7 +7,7 @@
 #include <filesystem>
 
 #include "base/file.h"
-#include "data/npz.h"
+#include "data/formats/npz.h"
 #include "error_of.h"
 #include "features.h"
 

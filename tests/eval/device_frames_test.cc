@@ -5,8 +5,8 @@
 #include <ATen/TensorOperators.h>
 #include <gtest/gtest.h>
 
-#include "data/build.h"
-#include "data/store.h"
+#include "data/store/build.h"
+#include "data/store/store.h"
 #include "emulation/emulated_operations.h"
 #include "eval/clips.h"
 #include "kernels/dispatch.h"

@@ -1,6 +1,6 @@
 // Fuzzes the decoders with limits small enough that an input is quick and memory is bounded.
 #include "base/error.h"
-#include "data/image.h"
+#include "data/image/image.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   try {

@@ -1,5 +1,5 @@
 // Fuzzes the reader of IDX headers and of gzipped IDX files.
-#include "data/idx.h"
+#include "data/formats/idx.h"
 
 #include "base/error.h"
 

@@ -1,6 +1,6 @@
 // Fuzzes the reader of .npy headers.
 #include "base/error.h"
-#include "data/npy.h"
+#include "data/formats/npy.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   try {

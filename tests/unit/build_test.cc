@@ -1,11 +1,11 @@
 // Building: any number of ranks, any interruption, the same bytes; see build.h.
-#include "data/build.h"
+#include "data/store/build.h"
 
 #include <atomic>
 #include <thread>
 
-#include "data/shard.h"
-#include "data/verify.h"
+#include "data/store/shard.h"
+#include "data/store/verify.h"
 #include "tests/unit/store_fixture.h"
 
 namespace lf {

@@ -1,4 +1,4 @@
-#include "data/flip.h"
+#include "data/loader/flip.h"
 
 #include <gtest/gtest.h>
 

@@ -14,7 +14,7 @@
 
 #include "base/error.h"
 #include "base/text.h"
-#include "data/loader.h"
+#include "data/loader/loader.h"
 
 namespace lf {
 

@@ -1,5 +1,5 @@
 // Decoding, refusing and encoding pictures. Fixtures come from tools/fixtures/make_images.py.
-#include "data/image.h"
+#include "data/image/image.h"
 
 #include <gtest/gtest.h>
 #include <png.h>
@@ -9,7 +9,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/random.h"
-#include "data/resize.h"
+#include "data/image/resize.h"
 
 namespace lf {
 namespace {

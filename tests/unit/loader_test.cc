@@ -1,6 +1,6 @@
 // The loader against a store in memory whose clips are formulas, so that every byte it delivers can
 // be told; reading real shards is tests/unit/store_test's.
-#include "data/loader.h"
+#include "data/loader/loader.h"
 
 #include <gtest/gtest.h>
 

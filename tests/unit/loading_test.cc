@@ -12,10 +12,10 @@
 
 #include "base/error.h"
 #include "config/config.h"
-#include "data/build.h"
-#include "data/cost.h"
-#include "data/layout.h"
-#include "data/loader.h"
+#include "data/loader/loader.h"
+#include "data/store/build.h"
+#include "data/store/cost.h"
+#include "data/store/layout.h"
 
 namespace lf {
 namespace {

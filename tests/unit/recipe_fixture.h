@@ -10,7 +10,7 @@
 #include "base/isa.h"
 #include "base/random.h"
 #include "config/config.h"
-#include "data/recipe.h"
+#include "data/recipe/recipe.h"
 
 namespace lf {
 

@@ -6,7 +6,7 @@
 #include <set>
 
 #include "base/file.h"
-#include "data/frame_kernels.h"
+#include "data/recipe/frame_kernels.h"
 #include "recipe_fixture.h"
 
 namespace lf {

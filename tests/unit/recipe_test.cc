@@ -1,6 +1,6 @@
 // Rows 1 to 6 of the capability table by name, bits on every vector width, and refusals. What
 // single operators do beyond that is in recipe_operators_test.cc.
-#include "data/recipe.h"
+#include "data/recipe/recipe.h"
 
 #include <algorithm>
 #include <cmath>
@@ -10,8 +10,8 @@
 #include <thread>
 
 #include "base/crc32c.h"
-#include "data/corruption.h"
-#include "data/schedule.h"
+#include "data/recipe/corruption.h"
+#include "data/recipe/schedule.h"
 #include "recipe_fixture.h"
 
 namespace lf {

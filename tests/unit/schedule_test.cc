@@ -1,13 +1,13 @@
 // Schedules, topologies and the arithmetic they are made with, against the numbers of the
 // algorithms dossier and closed forms.
-#include "data/schedule.h"
+#include "data/recipe/schedule.h"
 
 #include <gtest/gtest.h>
 
 #include <cmath>
 
-#include "data/exact_math.h"
-#include "data/topology.h"
+#include "data/recipe/exact_math.h"
+#include "data/recipe/topology.h"
 #include "recipe_fixture.h"
 
 namespace lf {

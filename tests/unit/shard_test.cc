@@ -1,5 +1,5 @@
 // A shard's bytes, read back by the HDF5 library and by our own trailer; see shard.h.
-#include "data/shard.h"
+#include "data/store/shard.h"
 
 #include <hdf5.h>
 

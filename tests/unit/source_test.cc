@@ -11,7 +11,7 @@
 #include <set>
 
 #include "base/file.h"
-#include "data/npy.h"
+#include "data/formats/npy.h"
 
 namespace lf::source_test {
 namespace {

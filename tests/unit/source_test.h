@@ -12,8 +12,8 @@
 
 #include "base/error.h"
 #include "config/config.h"
-#include "data/image.h"
-#include "data/source.h"
+#include "data/image/image.h"
+#include "data/sources/source.h"
 
 namespace lf::source_test {
 

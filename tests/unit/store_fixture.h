@@ -17,8 +17,8 @@
 #include "base/file.h"
 #include "base/random.h"
 #include "config/config.h"
-#include "data/build.h"
-#include "data/store.h"
+#include "data/store/build.h"
+#include "data/store/store.h"
 
 namespace lf {
 

@@ -1,16 +1,16 @@
 // Reading clips back, and damage met while reading, verifying and repairing; see store.h, verify.h.
-#include "data/store.h"
+#include "data/store/store.h"
 
 #include <sys/stat.h>
 
 #include <chrono>
 #include <thread>
 
-#include "data/export.h"
-#include "data/merge.h"
-#include "data/npy.h"
-#include "data/shard.h"
-#include "data/verify.h"
+#include "data/formats/npy.h"
+#include "data/store/export.h"
+#include "data/store/merge.h"
+#include "data/store/shard.h"
+#include "data/store/verify.h"
 #include "tests/unit/store_fixture.h"
 
 namespace lf {

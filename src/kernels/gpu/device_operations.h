@@ -148,8 +148,8 @@ struct DeviceResidual {
   DeviceResult y;               // of x's type
 };
 
-// Frame y_s of every clip from cleaner ones, as data/recipe makes it: a sum of them, a blur and
-// noise, each left out where there is none, with the CPU's bits.
+// Frame y_s of every clip from cleaner ones, as data/recipe/recipe makes it: a sum of them, a blur
+// and noise, each left out where there is none, with the CPU's bits.
 struct DeviceFrame {
   static constexpr int kMostParents = 64;
   int64_t clips = 0, height = 0, width = 0, channels = 0;

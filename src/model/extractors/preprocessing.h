@@ -1,5 +1,5 @@
 // Bytes of images as the networks that were trained by others want them: resized by their own rule,
-// in [-1, 1], RGB, channels-last. Not the fitting of sources (data/resize.h). Called by the
+// in [-1, 1], RGB, channels-last. Not the fitting of sources (data/image/resize.h). Called by the
 // extractors and LPIPS.
 #pragma once
 

@@ -1,0 +1,26 @@
+// The two decoders behind decode_image(), and what they share; included by image*.cc only.
+#pragma once
+
+#include <span>
+#include <string>
+
+#include "data/image/image.h"
+
+namespace lf {
+
+Image decode_jpeg(std::span<const uint8_t> bytes, const ImageLimits& limits,
+                  const std::string& name);
+Image decode_png(std::span<const uint8_t> bytes, const ImageLimits& limits,
+                 const std::string& name);
+
+// Refuses a size over the limits, before anything of that size is allocated. `most_pixels` is what
+// the file's own length could hold at best.
+void check_dimensions(uint64_t height, uint64_t width, uint64_t most_pixels,
+                      const ImageLimits& limits, const std::string& name);
+
+// round(a * b / 255) for bytes.
+inline uint8_t multiply_bytes(unsigned a, unsigned b) {
+  return static_cast<uint8_t>((a * b + 127) / 255);
+}
+
+}  // namespace lf

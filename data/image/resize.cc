@@ -1,0 +1,177 @@
+// The two passes of the resize, and fitting.
+#include "data/image/resize.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+
+namespace lf {
+namespace {
+
+constexpr int kPrecision = 22;  // bits of a weight's fraction; 8 + 22 leave room for the sum's sign
+
+// The taps of each output position: first[i] input positions on, `taps` weights each (zeros pad).
+struct Filter {
+  int taps = 0;
+  std::vector<int> first, count;
+  std::vector<int32_t> weights;  // [output, taps]
+};
+
+Filter triangle_filter(int in, int out) {
+  const double scale = static_cast<double>(in) / out;
+  const double support = std::max(scale, 1.0);  // half the triangle's base, in input pixels
+  Filter filter;
+  filter.taps = 2 * static_cast<int>(support + 1) + 1;
+  filter.weights.assign(static_cast<size_t>(out) * static_cast<size_t>(filter.taps), 0);
+  std::vector<double> real(static_cast<size_t>(filter.taps));
+  for (int i = 0; i < out; ++i) {
+    const double centre = (i + 0.5) * scale;
+    const int first = std::max(static_cast<int>(centre - support + 0.5), 0);
+    const int end = std::min(static_cast<int>(centre + support + 0.5), in);
+    double sum = 0;
+    for (int x = first; x < end; ++x) {
+      const double distance = (x - centre + 0.5) * (1.0 / support);
+      const double weight = std::max(1.0 - std::max(distance, -distance), 0.0);
+      real[static_cast<size_t>(x - first)] = weight;
+      sum += weight;
+    }
+    for (int x = first; x < end; ++x) {
+      const double weight = sum != 0 ? real[static_cast<size_t>(x - first)] / sum : 0;
+      filter.weights[static_cast<size_t>(i) * static_cast<size_t>(filter.taps) +
+                     static_cast<size_t>(x - first)] =
+          static_cast<int32_t>(0.5 + weight * (1 << kPrecision));
+    }
+    filter.first.push_back(first);
+    filter.count.push_back(end - first);
+  }
+  return filter;
+}
+
+uint8_t round_to_byte(int32_t sum) {
+  return static_cast<uint8_t>(std::clamp(sum >> kPrecision, 0, 255));
+}
+
+constexpr int32_t kHalf = 1 << (kPrecision - 1);
+
+template <int kChannels>
+void resize_row(const uint8_t* in, const Filter& filter, int out_width, uint8_t* out) {
+  for (int x = 0; x < out_width; ++x) {
+    const int32_t* weight =
+        filter.weights.data() + static_cast<size_t>(x) * static_cast<size_t>(filter.taps);
+    const uint8_t* from =
+        in + static_cast<ptrdiff_t>(filter.first[static_cast<size_t>(x)]) * kChannels;
+    int32_t sum[kChannels];
+    std::fill_n(sum, kChannels, kHalf);
+    for (int k = 0; k < filter.count[static_cast<size_t>(x)]; ++k) {
+      for (int c = 0; c < kChannels; ++c) sum[c] += from[k * kChannels + c] * weight[k];
+    }
+    for (int c = 0; c < kChannels; ++c) out[x * kChannels + c] = round_to_byte(sum[c]);
+  }
+}
+
+// Rows of `box` made `out_width` wide: [box.height, out_width, C].
+Image resize_columns(const Image& image, const Box& box, int out_width) {
+  Image out{box.height, out_width, image.channels, {}};
+  const size_t c = static_cast<size_t>(image.channels);
+  const size_t out_row = static_cast<size_t>(out_width) * c;
+  out.pixels.resize(static_cast<size_t>(box.height) * out_row);
+  const Filter filter = triangle_filter(box.width, out_width);
+  for (int y = 0; y < box.height; ++y) {
+    const uint8_t* in =
+        image.pixels.data() + (static_cast<size_t>(box.top + y) * static_cast<size_t>(image.width) +
+                               static_cast<size_t>(box.left)) *
+                                  c;
+    uint8_t* to = out.pixels.data() + static_cast<size_t>(y) * out_row;
+    if (box.width == out_width) {
+      std::copy_n(in, out_row, to);
+    } else if (image.channels == 1) {
+      resize_row<1>(in, filter, out_width, to);
+    } else {
+      resize_row<3>(in, filter, out_width, to);
+    }
+  }
+  return out;
+}
+
+Image resize_rows(const Image& image, int out_height) {
+  const size_t row = static_cast<size_t>(image.width) * static_cast<size_t>(image.channels);
+  Image out{out_height, image.width, image.channels, {}};
+  out.pixels.resize(static_cast<size_t>(out_height) * row);
+  const Filter filter = triangle_filter(image.height, out_height);
+  std::vector<int32_t> sums(row);
+  for (int y = 0; y < out_height; ++y) {
+    std::fill(sums.begin(), sums.end(), kHalf);
+    const size_t first = static_cast<size_t>(filter.first[static_cast<size_t>(y)]);
+    for (int k = 0; k < filter.count[static_cast<size_t>(y)]; ++k) {
+      const int32_t weight =
+          filter.weights[static_cast<size_t>(y) * static_cast<size_t>(filter.taps) +
+                         static_cast<size_t>(k)];
+      const uint8_t* in = image.pixels.data() + (first + static_cast<size_t>(k)) * row;
+      for (size_t i = 0; i < row; ++i) sums[i] += in[i] * weight;
+    }
+    uint8_t* to = out.pixels.data() + static_cast<size_t>(y) * row;
+    for (size_t i = 0; i < row; ++i) to[i] = round_to_byte(sums[i]);
+  }
+  return out;
+}
+
+}  // namespace
+
+Image resize(const Image& image, const Box& box, int height, int width) {
+  LF_CHECK(height > 0 && width > 0 && box.width > 0 && box.height > 0 && box.left >= 0 &&
+           box.top >= 0 && box.left + box.width <= image.width &&
+           box.top + box.height <= image.height);
+  Image narrow = resize_columns(image, box, width);
+  return height == box.height ? std::move(narrow) : resize_rows(narrow, height);
+}
+
+Box centred_box(const Image& image, int height, int width) {
+  Box box{0, 0, image.width, image.height};
+  // Compared as image.width / image.height against width / height, without division.
+  const int64_t wide = int64_t{image.width} * height, tall = int64_t{image.height} * width;
+  if (wide > tall) {
+    box.width = static_cast<int>(std::max<int64_t>((tall + height / 2) / height, 1));
+  } else if (tall > wide) {
+    box.height = static_cast<int>(std::max<int64_t>((wide + width / 2) / width, 1));
+  }
+  box.left = (image.width - box.width) / 2;
+  box.top = (image.height - box.height) / 2;
+  return box;
+}
+
+Fit::Fit(const SourceConfig& config)
+    : height_(config.size()),
+      width_(config.width() != 0 ? config.width() : config.size()),
+      channels_(config.channels()),
+      has_crop_(config.crop().width() != 0 || config.crop().height() != 0 ||
+                config.crop().left() != 0 || config.crop().top() != 0),
+      crop_{config.crop().left(), config.crop().top(), config.crop().width(),
+            config.crop().height()} {
+  if (height_ == 0 && width_ != 0) {
+    fail(Code::kUsage, "source.width is ", width_, " but source.size (the height) is 0; set both");
+  }
+  if (channels_ == 2) fail(Code::kUsage, "source.channels is 2, expected 0, 1 (grey) or 3 (RGB)");
+  if (has_crop_ && (crop_.width < 1 || crop_.height < 1)) {
+    fail(Code::kUsage, "source.crop has no width or height; set source.crop.width and .height");
+  }
+}
+
+Image Fit::operator()(Image image, const std::string& name) const {
+  if (channels_ != 0) image = with_channels(std::move(image), channels_);
+  Box box = crop_;
+  if (!has_crop_) {
+    box = height_ != 0 ? centred_box(image, height_, width_) : Box{0, 0, image.width, image.height};
+  } else if (box.left + box.width > image.width || box.top + box.height > image.height) {
+    fail(Code::kData, name, " has ", image.width, "x", image.height,
+         " pixels, too few for source.crop (left ", box.left, ", top ", box.top, ", ", box.width,
+         "x", box.height, ")");
+  }
+  const int height = height_ != 0 ? height_ : box.height, width = width_ != 0 ? width_ : box.width;
+  if (box.width == image.width && box.height == image.height && width == image.width &&
+      height == image.height) {
+    return image;
+  }
+  return resize(image, box, height, width);
+}
+
+}  // namespace lf

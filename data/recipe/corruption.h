@@ -1,0 +1,100 @@
+// The corruption table: what one step of a recipe can do to an image. An Operator is worked out for
+// a shape, a number of steps and a topology, is immutable, and makes frame y_s from the frames the
+// topology names; frames are floats in grey levels (frame_kernels.h) and never rounded in between.
+// It knows nothing of storage. One .cc file a family, one row an operator. Called by
+// data/recipe/recipe.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/random.h"
+#include "data/recipe/recipe.h"
+#include "data/recipe/topology.h"
+#include "data/sources/source.h"
+#include "run.pb.h"
+
+namespace lf {
+
+// What an operator is worked out for.
+struct Setting {
+  FrameShape image;
+  int steps = 0;  // T - 1
+  RecipeConfig::Topology topology = RecipeConfig::CHAIN;
+  int window = 2;
+  bool in_composite = false;  // the composite checks that STAR has randomness
+};
+
+// One frame to make.
+struct Step {
+  int s = 1;                              // counted from the image
+  std::span<const float* const> parents;  // parents_of(topology, window, s)
+  ClipKey key;
+  uint32_t place = 0;  // in a composite, so that equal operators draw different numbers
+};
+
+// Values outside [0, 255]?
+enum class Bounds { kKept, kLost, kRestored };
+
+class Operator {
+ public:
+  virtual ~Operator() = default;
+  virtual void apply(const Step& step, float* out) const = 0;
+  // How apply() makes frame y_s of `parents` frames, but for which they are; none where it is no
+  // sum, blur and noise.
+  virtual std::optional<FrameFormula> formula(int s, size_t parents) const { return {}; }
+  virtual bool random() const = 0;  // do draws differ?
+  virtual Bounds bounds() const { return Bounds::kKept; }
+  // "blur(sigmas=0.4,0.5)": every number that decides the frames.
+  virtual std::string canonical() const = 0;
+};
+
+// One row of the table; `lastframe list corruptions` prints it.
+struct CorruptionKind {
+  const char* name;  // the field of RecipeConfig's oneof
+  const char* help;
+  std::vector<RecipeConfig::Topology> topologies;
+  std::unique_ptr<Operator> (*make)(const Setting& setting, const RecipeConfig& config);
+};
+std::span<const CorruptionKind> corruption_kinds();
+
+// The operator that `config` chooses (blur if none), checked: Code::kUsage.
+std::unique_ptr<Operator> make_operator(const Setting& setting, const RecipeConfig& config);
+
+std::unique_ptr<Operator> make_blur(const Setting& setting, const RecipeConfig& config);
+std::unique_ptr<Operator> make_heat(const Setting& setting, const RecipeConfig& config);
+std::unique_ptr<Operator> make_noise(const Setting& setting, const RecipeConfig& config);
+std::unique_ptr<Operator> make_mask(const Setting& setting, const RecipeConfig& config);
+std::unique_ptr<Operator> make_pixelate(const Setting& setting, const RecipeConfig& config);
+std::unique_ptr<Operator> make_downsample(const Setting& setting, const RecipeConfig& config);
+std::unique_ptr<Operator> make_quantise(const Setting& setting, const RecipeConfig& config);
+std::unique_ptr<Operator> make_composite(const Setting& setting, const RecipeConfig& config);
+std::unique_ptr<Operator> make_static(const Setting& setting, const RecipeConfig& config);
+
+// What the operators share -----------------------------------------------------------------------
+
+size_t floats_of(const FrameShape& shape);
+
+// The numbers of one frame: (seed, clip, draw, step and place).
+Stream stream_of(const Step& step);
+
+// Memory of the calling thread, at least `count` floats; `slot` 0..3 are different memories.
+float* thread_floats(int slot, size_t count);
+
+// Adds scale N(0, 1) from the step's stream.
+void add_noise(const Step& step, float scale, float* out, size_t count);
+
+// Usage error if one of these options was changed, since `because` it would do nothing.
+void refuse_changed(const google::protobuf::Message& config, const std::string& prefix,
+                    std::initializer_list<const char*> options, const std::string& because);
+
+// Usage error unless an explicit list has one value a step.
+void check_list(const std::string& option, int given, int steps);
+
+// "0.4,0.5,1"
+std::string list_text(const std::vector<double>& values);
+
+}  // namespace lf

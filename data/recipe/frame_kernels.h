@@ -1,0 +1,44 @@
+// The per-pixel loops under the corruption operators, each specified to the bit (base/isa.h): sums
+// run in the stated order, products are fused only where std::fma is written, rounding is half to
+// even. Frames are [H, W, C] floats in grey levels, 0 to 255, not clipped. They know nothing of
+// recipes. Called by the operators and by recipe.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "data/sources/source.h"
+
+namespace lf {
+
+void widen(const uint8_t* grey, float* out, size_t count);
+void round_to_grey(const float* frame, uint8_t* out, size_t count);  // clipped to [0, 255]
+void round_to_half(const float* frame, uint16_t* out,
+                   size_t count);  // grey / 127.5 - 1, not clipped
+void mix_frames(std::span<const float* const> frames, std::span<const float> weights, float offset,
+                float* out, size_t count);  // offset + sum in order
+void add_scaled(const float* values, float scale, float* out, size_t count);  // out += scale values
+
+// weights[0] at the centre, weights[k] at distance k.
+using Kernel1D = std::vector<float>;
+
+// Radius int(4 sigma + 0.5), normalised; no truncation to the frame, borders reflect as often as
+// they must.
+Kernel1D gaussian_kernel(double sigma);
+
+// Columns, then rows, border half-sample symmetric. `out` may be `in`'s frame only if they are not
+// the same memory. `scratch` grows as needed.
+void blur_frame(const float* in, float* out, const FrameShape& shape, const Kernel1D& vertical,
+                const Kernel1D& horizontal, std::vector<float>& scratch);
+
+// matrix [n, n] applied to n rows of `width` floats.
+void multiply_rows(const float* matrix, int n, const float* in, float* out, size_t width);
+// [rows, columns, channels] -> [columns, rows, channels].
+void transpose(const float* in, float* out, int rows, int columns, int channels);
+
+// Round(g (levels - 1) / 255 + dither) scaled back; `dither` may be null.
+void quantise_frame(const float* in, const float* dither, int levels, float* out, size_t count);
+
+}  // namespace lf

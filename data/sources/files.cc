@@ -1,0 +1,194 @@
+// Finding and reading image files that may be named, linked or filled with ill intent, and cutting
+// videos into clips.
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <cmath>
+#include <filesystem>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "data/sources/kinds.h"
+
+namespace lf {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr uint64_t kLargestImageFile = uint64_t{256} << 20;
+constexpr int kDeepestFolder = 32;
+constexpr std::array<const char*, 3> kEndings = {".jpg", ".jpeg", ".png"};
+
+bool has_image_ending(const std::string& name) {
+  std::string lower = name;
+  std::transform(lower.begin(), lower.end(), lower.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return std::any_of(kEndings.begin(), kEndings.end(),
+                     [&](const char* ending) { return lower.ends_with(ending); });
+}
+
+struct Search {
+  std::string root;
+  std::vector<ImageFile> found;
+  uint64_t left_out = 0;
+  std::string example;  // of what was left out
+
+  void leave_out(const std::string& name) {
+    if (left_out++ == 0) example = name;
+  }
+
+  void look_into(const std::string& relative, int depth) {
+    const std::string folder = relative.empty() ? root : root + "/" + relative;
+    std::error_code error;
+    for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
+      const std::string name = it->path().filename().string();
+      if (name.front() == '.') continue;
+      consider(*it, relative.empty() ? name : relative + "/" + name, depth);
+    }
+    if (error) fail(Code::kUsage, "cannot list ", printable(folder), ": ", error.message());
+  }
+
+  void consider(const fs::directory_entry& entry, const std::string& name, int depth) {
+    std::error_code error;
+    const fs::file_type type = entry.symlink_status(error).type();
+    if (type == fs::file_type::directory) {
+      return depth < kDeepestFolder ? look_into(name, depth + 1) : leave_out(name);
+    }
+    if (!has_image_ending(name)) return leave_out(name);
+    if (type == fs::file_type::regular) {
+      found.push_back({name, ""});
+    } else if (type == fs::file_type::symlink) {
+      if (fs::is_directory(entry.path(), error)) return leave_out(name);
+      const bool inside = lies_under(root, entry.path().string());
+      found.push_back({name, inside ? "" : "is a link out of the source's folder"});
+    } else {
+      leave_out(name);
+    }
+  }
+};
+
+}  // namespace
+
+std::string store_name(const std::string& name) { return printable(name, 4 * name.size() + 1); }
+
+const std::string& required_path(const std::string& path, const char* option) {
+  if (path.empty()) fail(Code::kUsage, option, " is not set; give the file or folder to read");
+  return path;
+}
+
+ImageLimits limits_of(const SourceConfig& config) {
+  return {.pixels = static_cast<uint64_t>(config.max_megapixels() * 1e6)};
+}
+
+std::vector<ImageFile> find_images(const std::string& root, const char* option) {
+  std::error_code error;
+  if (!fs::is_directory(root, error)) {
+    fail(Code::kUsage, option, ": there is no folder ", printable(root));
+  }
+  Search search;
+  search.root = root;
+  search.look_into("", 0);
+  if (search.left_out > 0) {
+    LF_WARN(printable(root), ": left out ", human_count(search.left_out),
+            " files that are not images by name or kind, such as ", printable(search.example));
+  }
+  if (search.found.empty()) {
+    fail(Code::kUsage, option, ": ", printable(root), " holds no .jpg, .jpeg or .png files");
+  }
+  std::sort(search.found.begin(), search.found.end(),
+            [](const ImageFile& a, const ImageFile& b) { return a.path < b.path; });
+  return std::move(search.found);
+}
+
+Image load_image(const std::string& root, const ImageFile& file, const ImageLimits& limits,
+                 const Fit& fit) {
+  const std::string name = store_name(file.path);
+  if (!file.refused.empty()) fail(Code::kData, name, " ", file.refused);
+  const std::string path = safe_join(root, file.path, "source");
+  std::error_code error;
+  // Asked again: what was a file or a good link when the folder was listed may be a pipe by now.
+  if (!fs::is_regular_file(path, error))
+    fail(Code::kData, name, " is not a regular file (any more)");
+  if (fs::is_symlink(path, error) && !lies_under(root, path)) {
+    fail(Code::kData, name, " is a link out of the source's folder");
+  }
+  std::string bytes;
+  try {
+    bytes = read_file(real_file_system(), path, kLargestImageFile);
+  } catch (const Error& unreadable) {
+    fail(Code::kData, unreadable.what());
+  }
+  const std::span data(reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size());
+  return fit(decode_image(data, limits, name), name);
+}
+
+std::string first_folder(const std::string& path) {
+  const size_t slash = path.find('/');
+  return slash == std::string::npos ? "" : path.substr(0, slash);
+}
+
+void Windows::set_up(const WindowConfig& config, uint64_t whole) {
+  stride_ = static_cast<uint64_t>(config.stride());
+  const uint64_t frames = config.frames() != 0 ? static_cast<uint64_t>(config.frames())
+                                               : (whole + stride_ - 1) / stride_;
+  if (frames < 1 || frames > 4096) {
+    fail(Code::kUsage, "the videos are ", whole,
+         " frames long; set source.window.frames to the frames of a clip, at most 4096");
+  }
+  frames_ = static_cast<int>(frames);
+  hop_ = config.hop() != 0 ? static_cast<uint64_t>(config.hop()) : frames * stride_;
+}
+
+uint64_t Windows::windows_in(uint64_t length) const {
+  const uint64_t span = (static_cast<uint64_t>(frames_) - 1) * stride_ + 1;
+  return length < span ? 0 : (length - span) / hop_ + 1;
+}
+
+Windows::Windows(const WindowConfig& config, std::vector<uint64_t> lengths,
+                 const std::vector<std::string>& names) {
+  LF_CHECK(!lengths.empty() && lengths.size() == names.size());
+  for (size_t v = 1; config.frames() == 0 && v < lengths.size(); ++v) {
+    if (lengths[v] != lengths[0]) {
+      fail(Code::kUsage, "video ", store_name(names[v]), " has ", lengths[v], " frames, ",
+           store_name(names[0]), " has ", lengths[0],
+           "; set source.window.frames to the frames of a clip");
+    }
+  }
+  set_up(config, lengths[0]);
+  videos_ = lengths.size();
+  uint64_t total = 0, too_short = 0;
+  for (const uint64_t length : lengths) {
+    const uint64_t count = windows_in(length);
+    too_short += count == 0;
+    ends_.push_back(total += count);
+  }
+  if (total == 0) {
+    fail(Code::kUsage, "no video is long enough for ", frames_, " frames ", stride_,
+         " apart; lower source.window.frames or .stride");
+  }
+  if (too_short > 0) {
+    LF_WARN(too_short, " of ", lengths.size(), " videos are shorter than a clip and are left out");
+  }
+}
+
+Windows::Windows(const WindowConfig& config, uint64_t videos, uint64_t length) {
+  set_up(config, length);
+  videos_ = videos;
+  each_ = windows_in(length);
+  if (each_ == 0) {
+    fail(Code::kUsage, "videos of ", length, " frames are too short for ", frames_, " frames ",
+         stride_, " apart; lower source.window.frames or .stride");
+  }
+}
+
+uint64_t Windows::size() const { return ends_.empty() ? videos_ * each_ : ends_.back(); }
+
+Windows::Place Windows::operator()(uint64_t index) const {
+  LF_CHECK(index < size());
+  if (ends_.empty()) return {index / each_, index % each_ * hop_};
+  const auto end = std::upper_bound(ends_.begin(), ends_.end(), index);
+  const uint64_t before = end == ends_.begin() ? 0 : *(end - 1);
+  return {static_cast<uint64_t>(end - ends_.begin()), (index - before) * hop_};
+}
+
+}  // namespace lf

@@ -1,0 +1,144 @@
+// Source kind `frames`: real videos as folders of frames; a clip is a window of one video.
+#include <algorithm>
+#include <cctype>
+#include <optional>
+
+#include "base/error.h"
+#include "data/sources/kinds.h"
+
+namespace lf {
+namespace {
+
+// Runs of digits compare as numbers: frame2 before frame10.
+bool natural_less(const std::string& a, const std::string& b) {
+  size_t i = 0, j = 0;
+  const auto is_digit = [](char c) { return c >= '0' && c <= '9'; };
+  while (i < a.size() && j < b.size()) {
+    if (!is_digit(a[i]) || !is_digit(b[j])) {
+      if (a[i] != b[j]) return static_cast<uint8_t>(a[i]) < static_cast<uint8_t>(b[j]);
+      ++i, ++j;
+      continue;
+    }
+    while (i < a.size() && a[i] == '0') ++i;
+    while (j < b.size() && b[j] == '0') ++j;
+    const size_t a_begin = i, b_begin = j;
+    while (i < a.size() && is_digit(a[i])) ++i;
+    while (j < b.size() && is_digit(b[j])) ++j;
+    if (i - a_begin != j - b_begin) return i - a_begin < j - b_begin;
+    const int order = a.compare(a_begin, i - a_begin, b, b_begin, j - b_begin);
+    if (order != 0) return order < 0;
+  }
+  const size_t a_left = a.size() - i, b_left = b.size() - j;
+  return a_left != b_left ? a_left < b_left : a < b;
+}
+
+std::string folder_of(const std::string& path) {
+  const size_t slash = path.rfind('/');
+  return slash == std::string::npos ? "" : path.substr(0, slash);
+}
+
+struct Video {
+  std::string folder;  // relative to the root
+  std::vector<ImageFile> frames;
+  int64_t label = -1;
+};
+
+class FrameVideos : public Source {
+ public:
+  explicit FrameVideos(const SourceConfig& config)
+      : root_(required_path(config.frames().path(), "source.frames.path")),
+        limits_(limits_of(config)),
+        fit_(config) {
+    group(find_images(root_, "source.frames.path"));
+    std::vector<uint64_t> lengths;
+    std::vector<std::string> names;
+    for (const Video& video : videos_) {
+      lengths.push_back(video.frames.size());
+      names.push_back(video.folder);
+    }
+    windows_.emplace(config.window(), lengths, names);
+    fit_.set_default_channels(3);
+    int height = fit_.height(), width = fit_.width();
+    if (height == 0) {
+      const Image first = load_image(root_, videos_[(*windows_)(0).video].frames[0], limits_, fit_);
+      height = first.height;
+      width = first.width;
+    }
+    shape_ = {windows_->frames(), height, width, fit_.channels()};
+  }
+
+  FrameShape shape() const override { return shape_; }
+  uint64_t size() const override { return windows_->size(); }
+  std::vector<std::string> label_names() const override { return classes_; }
+  std::string group_of(uint64_t index) const override {
+    return store_name(videos_[(*windows_)(index).video].folder);
+  }
+  std::string name_of(uint64_t index) const override {
+    const Windows::Place place = (*windows_)(index);
+    return store_name(videos_[place.video].frames[place.first].path);  // the clip's first frame
+  }
+
+  Sample load(uint64_t index) const override {
+    const Windows::Place place = (*windows_)(index);
+    const Video& video = videos_[place.video];
+    Sample sample{.pixels = {}, .label = video.label, .name = name_of(index), .side = {}};
+    sample.pixels.reserve(shape_.bytes());
+    for (int t = 0; t < shape_.frames; ++t) {
+      const ImageFile& file =
+          video.frames[place.first + static_cast<uint64_t>(t) * windows_->stride()];
+      const Image image = load_image(root_, file, limits_, fit_);
+      if (image.height != shape_.height || image.width != shape_.width) {
+        fail(Code::kData, store_name(file.path), " has ", image.width, "x", image.height,
+             " pixels, the first frame ", shape_.width, "x", shape_.height, "; set source.size");
+      }
+      sample.pixels.insert(sample.pixels.end(), image.pixels.begin(), image.pixels.end());
+    }
+    return sample;
+  }
+
+ private:
+  void group(std::vector<ImageFile> files) {
+    std::sort(files.begin(), files.end(), [](const ImageFile& a, const ImageFile& b) {
+      const std::string a_folder = folder_of(a.path), b_folder = folder_of(b.path);
+      return a_folder != b_folder ? a_folder < b_folder : natural_less(a.path, b.path);
+    });
+    for (ImageFile& file : files) {
+      const std::string folder = folder_of(file.path);
+      if (folder.empty()) {
+        fail(Code::kUsage, "source.frames.path: ", printable(root_), " holds the image ",
+             store_name(file.path),
+             " itself, expected one folder per video; give the folder above, or use source.folder");
+      }
+      if (videos_.empty() || videos_.back().folder != folder) videos_.push_back({folder, {}});
+      videos_.back().frames.push_back(std::move(file));
+    }
+    for (Video& video : videos_) {
+      if (video.folder.find('/') != std::string::npos) {
+        classes_.push_back(store_name(first_folder(video.folder)));
+      }
+    }
+    std::sort(classes_.begin(), classes_.end());
+    classes_.erase(std::unique(classes_.begin(), classes_.end()), classes_.end());
+    for (Video& video : videos_) {
+      if (video.folder.find('/') == std::string::npos) continue;
+      const std::string name = store_name(first_folder(video.folder));
+      video.label = std::lower_bound(classes_.begin(), classes_.end(), name) - classes_.begin();
+    }
+  }
+
+  std::string root_;
+  ImageLimits limits_;
+  Fit fit_;
+  std::vector<Video> videos_;
+  std::vector<std::string> classes_;
+  std::optional<Windows> windows_;
+  FrameShape shape_;
+};
+
+}  // namespace
+
+std::unique_ptr<Source> open_frames(const SourceConfig& config) {
+  return std::make_unique<FrameVideos>(config);
+}
+
+}  // namespace lf

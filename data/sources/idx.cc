@@ -1,0 +1,81 @@
+// Source kind `idx`: grey images [N, H, W] (or [N, H, W, C]) with labels [N] from IDX files.
+#include "data/formats/idx.h"
+
+#include "base/error.h"
+#include "data/sources/kinds.h"
+
+namespace lf {
+namespace {
+
+class IdxImages : public Source {
+ public:
+  explicit IdxImages(const SourceConfig& config)
+      : images_(required_path(config.idx().path(), "source.idx.path")), fit_(config) {
+    const std::vector<uint64_t>& sizes = images_.header().sizes;
+    const bool colour = sizes.size() == 4 && (sizes[3] == 1 || sizes[3] == 3);
+    if (sizes.size() != 3 && !colour) {
+      fail(Code::kUsage, "source.idx.path: ", images_.name(), " has rank ", sizes.size(),
+           ", expected images [N, H, W]; is it the file of labels?");
+    }
+    if (sizes[1] > 32768 || sizes[2] > 32768) {
+      fail(Code::kData, images_.name(), ": images of ", sizes[2], "x", sizes[1],
+           " pixels; is the header damaged?");
+    }
+    height_ = static_cast<int>(sizes[1]);
+    width_ = static_cast<int>(sizes[2]);
+    channels_ = colour ? static_cast<int>(sizes[3]) : 1;
+    const std::string labels =
+        config.idx().labels().empty() ? labels_beside(config.idx().path()) : config.idx().labels();
+    if (!labels.empty()) open_labels(labels);
+    fit_.set_default_channels(channels_);
+    // A probe finds the shape that crop and size give, and refuses a crop that cannot fit.
+    const Image probe = fit_(empty_image(), images_.name());
+    shape_ = {1, probe.height, probe.width, probe.channels};
+  }
+
+  FrameShape shape() const override { return shape_; }
+  uint64_t size() const override { return images_.header().items(); }
+  std::string name_of(uint64_t index) const override { return str("#", index); }
+
+  Sample load(uint64_t index) const override {
+    Image image = empty_image();
+    images_.read(index, image.pixels.data());
+    Sample sample{.pixels = fit_(std::move(image), images_.name()).pixels,
+                  .label = -1,
+                  .name = name_of(index),
+                  .side = {}};
+    uint8_t label = 0;
+    if (labels_) {
+      labels_->read(index, &label);
+      sample.label = label;
+    }
+    return sample;
+  }
+
+ private:
+  Image empty_image() const {
+    return {height_, width_, channels_, std::vector<uint8_t>(images_.header().item_bytes)};
+  }
+
+  void open_labels(const std::string& path) {
+    labels_ = std::make_unique<IdxFile>(path);
+    if (labels_->header().item_bytes != 1 || labels_->header().items() != size()) {
+      fail(Code::kData, labels_->name(), " holds ", labels_->header().items(), " labels, ",
+           images_.name(), " ", size(), " images; do they belong together?");
+    }
+  }
+
+  IdxFile images_;
+  Fit fit_;
+  std::unique_ptr<IdxFile> labels_;
+  int height_ = 0, width_ = 0, channels_ = 1;
+  FrameShape shape_;
+};
+
+}  // namespace
+
+std::unique_ptr<Source> open_idx(const SourceConfig& config) {
+  return std::make_unique<IdxImages>(config);
+}
+
+}  // namespace lf

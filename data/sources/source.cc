@@ -1,0 +1,91 @@
+// The table of kinds and the restriction to a split.
+#include "data/sources/source.h"
+
+#include <algorithm>
+#include <array>
+
+#include "base/error.h"
+#include "base/random.h"
+#include "data/sources/kinds.h"
+
+namespace lf {
+namespace {
+
+constexpr std::array<SourceKind, 6> kKinds = {{
+    {"folder", "JPEG and PNG images in a folder, class folders as labels", open_folder},
+    {"cifar", "CIFAR-10 or CIFAR-100, binary version", open_cifar},
+    {"idx", "IDX files such as MNIST and Fashion-MNIST, .gz too", open_idx},
+    {"npy", "a NumPy array of images or videos, Moving MNIST's file too", open_npy},
+    {"frames", "real videos: a folder of folders of frames", open_frames},
+    {"generated", "drawn scenes (shapes) or bouncing digits (moving-digits)", open_generated},
+}};
+
+uint64_t hash_of(const std::string& text) {  // FNV-1a; Philox mixes it further
+  uint64_t hash = 0xcbf29ce484222325;
+  for (const char c : text) hash = (hash ^ static_cast<uint8_t>(c)) * 0x100000001b3;
+  return hash;
+}
+
+SplitConfig::Part part_of(const SplitConfig& split, const std::string& group) {
+  float u = 0;
+  uniform({.seed = split.seed(), .purpose = Purpose::kSplit, .a = hash_of(group)}, 0, 1, &u);
+  if (u < split.validation()) return SplitConfig::VALIDATION;
+  return u < split.validation() + split.test() ? SplitConfig::TEST : SplitConfig::TRAIN;
+}
+
+// Some of another source's items, in its order.
+class Part : public Source {
+ public:
+  Part(std::unique_ptr<Source> whole, const SplitConfig& split) : whole_(std::move(whole)) {
+    for (uint64_t i = 0; i < whole_->size(); ++i) {
+      if (part_of(split, whole_->group_of(i)) == split.part()) items_.push_back(i);
+    }
+    if (items_.empty()) {
+      fail(Code::kUsage, "source.split.part=", SplitConfig::Part_Name(split.part()),
+           " leaves none of the source's ", human_count(whole_->size()),
+           " items; raise its share or take ALL");
+    }
+  }
+  FrameShape shape() const override { return whole_->shape(); }
+  uint64_t size() const override { return items_.size(); }
+  std::vector<std::string> label_names() const override { return whole_->label_names(); }
+  std::vector<SideColumn> side_columns() const override { return whole_->side_columns(); }
+  Sample load(uint64_t index) const override { return whole_->load(items_.at(index)); }
+  std::string name_of(uint64_t index) const override { return whole_->name_of(items_.at(index)); }
+  std::string group_of(uint64_t index) const override { return whole_->group_of(items_.at(index)); }
+
+ private:
+  std::unique_ptr<Source> whole_;
+  std::vector<uint64_t> items_;
+};
+
+}  // namespace
+
+std::span<const SourceKind> source_kinds() { return kKinds; }
+
+std::unique_ptr<Source> open_source(const SourceConfig& config) {
+  const auto* oneof = SourceConfig::descriptor()->FindOneofByName("kind");
+  const auto* chosen = config.GetReflection()->GetOneofFieldDescriptor(config, oneof);
+  if (chosen == nullptr) {
+    std::vector<std::string> names;
+    for (const SourceKind& kind : kKinds) names.emplace_back(kind.name);
+    fail(Code::kUsage, "the config names no source; set one of source.{", join(names, ", "),
+         "}, such as source.folder.path=FOLDER");
+  }
+  const SplitConfig& split = config.split();
+  if (split.validation() + split.test() > 1) {
+    fail(Code::kUsage, "source.split.validation and .test add up to ",
+         split.validation() + split.test(), ", expected at most 1");
+  }
+  const auto* kind = std::find_if(kKinds.begin(), kKinds.end(),
+                                  [&](const SourceKind& k) { return k.name == chosen->name(); });
+  LF_CHECK(kind != kKinds.end(), "no row in the table of sources for ", chosen->name());
+  std::unique_ptr<Source> source = kind->open(config);
+  if (!config.embeddings().empty()) {
+    source = with_embeddings(std::move(source), config.embeddings());
+  }
+  if (split.part() == SplitConfig::ALL) return source;
+  return std::make_unique<Part>(std::move(source), split);
+}
+
+}  // namespace lf

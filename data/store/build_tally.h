@@ -1,0 +1,42 @@
+// How far a build is, over all its ranks: each rank keeps a small file of its own in the store's
+// building folder and adds up those of the others, so it works under mpirun and in a SLURM array
+// alike. Nothing depends on it: a file that is late, torn or missing only makes the bar wrong for a
+// moment. Called by data/store/build.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <thread>
+
+namespace lf {
+
+struct BuildProgress;
+
+class BuildTally {
+ public:
+  using Callback = std::function<void(const BuildProgress&)>;
+  BuildTally(std::string folder, int rank, int size, uint64_t total, Callback callback);
+  ~BuildTally();
+
+  std::atomic<uint64_t>& items() { return items_; }  // made by this rank in this life
+  void keep(uint64_t items) { kept_ += items; }      // found finished
+  void finish();                                     // writes and reports for the last time
+
+ private:
+  void write_own() const;
+  void report();
+  std::string path_of(int rank) const;
+
+  std::string folder_;
+  int rank_, size_;
+  uint64_t total_;
+  Callback callback_;
+  std::atomic<uint64_t> items_ = 0, kept_ = 0;
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+  std::jthread thread_;
+};
+
+}  // namespace lf
