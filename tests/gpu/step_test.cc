@@ -16,8 +16,8 @@
 #include "base/error.h"
 #include "comm/device_backend.h"
 #include "kernels/gpu/device.h"
+#include "launch/bench/synthetic_clips.h"
 #include "launch/plugin.h"
-#include "launch/synthetic_clips.h"
 #include "train/accelerator.h"
 
 namespace lf {

@@ -1,4 +1,4 @@
-#include "launch/bench_breakdown.h"
+#include "launch/bench/breakdown.h"
 
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>

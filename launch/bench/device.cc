@@ -1,4 +1,4 @@
-#include "launch/bench_device.h"
+#include "launch/bench/device.h"
 
 #include <ATen/Context.h>
 #include <ATen/ops/mm.h>

@@ -9,7 +9,7 @@
 #include <functional>
 #include <vector>
 
-#include "launch/bench_breakdown.h"
+#include "launch/bench/breakdown.h"
 
 namespace lf {
 

@@ -1,5 +1,7 @@
 // `lastframe bench frechet`: how fast mean and covariance of features are gathered, against the
 // matrix multiplication that their arithmetic amounts to, and how long the distance takes.
+#include "eval/frechet.h"
+
 #include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/matmul.h>
@@ -12,7 +14,6 @@
 #include <functional>
 
 #include "base/json.h"
-#include "eval/frechet.h"
 #include "launch/commands.h"
 
 namespace lf {

@@ -2,6 +2,8 @@
 // It is the trainer's own step (train/step.h): forward, backward, all-reduce, clipping, optimiser,
 // averages. No store, loader, log or checkpoint. What the same network takes in PyTorch is told by
 // tools/peers/engine, which runs this.
+#include "train/step.h"
+
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
 
@@ -20,13 +22,12 @@
 #include "comm/world.h"
 #include "config/config.h"
 #include "eval/clips.h"
-#include "launch/bench_breakdown.h"
-#include "launch/bench_device.h"
+#include "launch/bench/breakdown.h"
+#include "launch/bench/device.h"
+#include "launch/bench/synthetic_clips.h"
 #include "launch/commands.h"
 #include "launch/plugin.h"
-#include "launch/synthetic_clips.h"
 #include "train/accelerator.h"
-#include "train/step.h"
 
 namespace lf {
 namespace {

@@ -1,5 +1,7 @@
 // `lastframe bench recipe`: how many pseudo videos one core makes from images in memory. Not a
 // measure of reading, decoding or storing. The row is in command_table.cc.
+#include "data/recipe/recipe.h"
+
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -11,7 +13,6 @@
 #include "base/json.h"
 #include "base/random.h"
 #include "config/config.h"
-#include "data/recipe/recipe.h"
 #include "launch/command.h"
 #include "launch/commands.h"
 
