@@ -37,7 +37,7 @@ std::unique_ptr<Source> open_images(const Arguments& arguments) {
 }
 
 at::Tensor load_clips(const Source& source, uint64_t first, uint64_t count) {
-  const FrameShape shape = source.shape();
+  const ClipShape shape = source.shape();
   at::Tensor clips = at::empty(
       {static_cast<int64_t>(count), shape.frames, shape.height, shape.width, shape.channels},
       at::kByte);

@@ -72,7 +72,7 @@ std::string as_text(const CostEstimate& estimate, double images_per_second) {
     for (const StoreCost& cost : costs) out.push_back(cell(cost));
     return out;
   };
-  const FrameShape& clip = estimate.clip;
+  const ClipShape& clip = estimate.clip;
   const SourceRates& rates = estimate.rates;
   std::string text =
       str(human_count(estimate.stored.clips), " clips of ", clip.frames, " frames, ", clip.height,

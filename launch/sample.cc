@@ -64,7 +64,7 @@ class StoreClips : public GivenClips {
   StoreClips(const std::string& folder, const RunModel& run, int64_t count) {
     const ClipShape& shape = run.shape;
     const std::shared_ptr<const Store> store = Store::open(folder);
-    const ClipShape found = shape_of_clips(*store);
+    const ClipShape found = store->clip_shape();
     if (found.height != shape.height || found.width != shape.width ||
         found.channels != shape.channels || found.frames != shape.frames) {
       fail(Code::kUsage, printable(folder), " holds clips of ", found.frames, "x", found.height,

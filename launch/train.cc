@@ -65,8 +65,7 @@ void print_json(const Config& config, const Outlook& outlook) {
     json.field("ranks", outlook.ranks).field("steps", outlook.steps);
     if (outlook.bits > 0) json.field("bits_per_clip", outlook.bits);
     json.array("clip_shape", [&] {
-      for (const int side : {shape.frames, shape.height, shape.width, shape.channels})
-        json.value(side);
+      for (const int side : shape.sides()) json.value(side);
     });
     json.key("config").raw(config_json(config));
   });

@@ -15,12 +15,12 @@ size_t round_up(size_t bytes, size_t unit) { return (bytes + unit - 1) / unit * 
 
 }  // namespace
 
-BatchLayout batch_layout(uint64_t clips, const FrameShape& shape, Element element) {
+BatchLayout batch_layout(uint64_t clips, const ClipShape& shape, Element element) {
   BatchLayout layout;
   layout.clips = clips;
   layout.shape = shape;
   layout.element = element;
-  FrameShape frame = shape;
+  ClipShape frame = shape;
   frame.frames = 1;
   layout.clean_bytes = frame.bytes();
   const size_t element_bytes = element == Element::kUint8 ? 1 : 2;

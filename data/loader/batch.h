@@ -22,7 +22,7 @@ namespace lf {
 // [clips, T-1, H, W, C] float16 followed, at clean_offset, by [clips, H, W, C] uint8.
 struct BatchLayout {
   uint64_t clips = 0;
-  FrameShape shape;  // frames = T
+  ClipShape shape;  // frames = T
   Element element = Element::kUint8;
   size_t corrupted_bytes = 0;   // frames 0..T-2 of one clip
   size_t corrupted_stride = 0;  // from one clip to the next
@@ -37,7 +37,7 @@ struct BatchLayout {
 };
 
 // Code::kUsage if such a batch could not be addressed.
-BatchLayout batch_layout(uint64_t clips, const FrameShape& shape, Element element);
+BatchLayout batch_layout(uint64_t clips, const ClipShape& shape, Element element);
 
 // One side column of a batch; only the member of its kind is filled, `width` numbers a clip.
 struct SideBatch {

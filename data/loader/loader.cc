@@ -224,7 +224,7 @@ void Loader::load_side(BatchSlot& slot, size_t i, uint64_t clip) {
 
 void Loader::flip(BatchSlot& slot, size_t i) const {
   auto* frames = static_cast<uint8_t*>(slot.buffer.get());
-  const FrameShape& shape = layout_.shape;
+  const ClipShape& shape = layout_.shape;
   const auto height = static_cast<size_t>(shape.height), width = static_cast<size_t>(shape.width);
   flip_rows(frames + i * layout_.corrupted_stride, static_cast<size_t>(shape.frames - 1) * height,
             width, layout_.pixel_bytes());

@@ -75,7 +75,7 @@ class BlurSteps : public Operator {
     return formula;
   }
 
-  FrameShape shape_;
+  ClipShape shape_;
   std::vector<double> sigmas_;
   double noise_;
 };

@@ -91,7 +91,7 @@ std::unique_ptr<Operator> make_static(const Setting& setting, const RecipeConfig
   return std::make_unique<StaticOperator>(setting);
 }
 
-size_t floats_of(const FrameShape& shape) {
+size_t floats_of(const ClipShape& shape) {
   return static_cast<size_t>(shape.height) * static_cast<size_t>(shape.width) *
          static_cast<size_t>(shape.channels);
 }

@@ -21,7 +21,7 @@ namespace lf {
 
 // What an operator is worked out for.
 struct Setting {
-  FrameShape image;
+  ClipShape image;
   int steps = 0;  // T - 1
   RecipeConfig::Topology topology = RecipeConfig::CHAIN;
   int window = 2;
@@ -76,7 +76,7 @@ std::unique_ptr<Operator> make_static(const Setting& setting, const RecipeConfig
 
 // What the operators share -----------------------------------------------------------------------
 
-size_t floats_of(const FrameShape& shape);
+size_t floats_of(const ClipShape& shape);
 
 // The numbers of one frame: (seed, clip, draw, step and place).
 Stream stream_of(const Step& step);

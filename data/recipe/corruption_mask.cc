@@ -61,7 +61,7 @@ class MaskOperator : public Operator {
  private:
   double rate(int s) const { return s == 0 ? 0 : rates_[static_cast<size_t>(s - 1)]; }
 
-  FrameShape shape_;
+  ClipShape shape_;
   std::vector<double> rates_;
   int block_;
   float fill_;

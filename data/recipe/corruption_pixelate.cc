@@ -110,7 +110,7 @@ class GridOperator : public Operator {
   }
 
  private:
-  FrameShape shape_;
+  ClipShape shape_;
   std::vector<int> blocks_;
   bool random_, smooth_;
 };
@@ -136,7 +136,7 @@ std::vector<int> powers(int largest, const std::vector<double>& levels) {
 // Nested grids, the last one fitting the image.
 void check_nesting(const Setting& setting, const std::vector<int>& blocks,
                    const std::string& option) {
-  const FrameShape& image = setting.image;
+  const ClipShape& image = setting.image;
   for (size_t i = 0; i < blocks.size(); ++i) {
     if (image.height % blocks[i] != 0 || image.width % blocks[i] != 0) {
       fail(Code::kUsage, option, " holds ", blocks[i], ", which does not divide ", image.height,

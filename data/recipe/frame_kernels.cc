@@ -245,7 +245,7 @@ Kernel1D gaussian_kernel(double sigma) {
   return kernel;
 }
 
-void blur_frame(const float* in, float* out, const FrameShape& shape, const Kernel1D& vertical,
+void blur_frame(const float* in, float* out, const ClipShape& shape, const Kernel1D& vertical,
                 const Kernel1D& horizontal, std::vector<float>& scratch) {
   const int up = static_cast<int>(vertical.size()) - 1;
   const int side = static_cast<int>(horizontal.size()) - 1;

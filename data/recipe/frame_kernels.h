@@ -30,7 +30,7 @@ Kernel1D gaussian_kernel(double sigma);
 
 // Columns, then rows, border half-sample symmetric. `out` may be `in`'s frame only if they are not
 // the same memory. `scratch` grows as needed.
-void blur_frame(const float* in, float* out, const FrameShape& shape, const Kernel1D& vertical,
+void blur_frame(const float* in, float* out, const ClipShape& shape, const Kernel1D& vertical,
                 const Kernel1D& horizontal, std::vector<float>& scratch);
 
 // matrix [n, n] applied to n rows of `width` floats.

@@ -31,7 +31,7 @@ void check_topology(const RecipeConfig& config, int frames) {
 }
 
 // A video is a clip already: every option that would make one is refused.
-void check_video(const RecipeConfig& config, const FrameShape& video) {
+void check_video(const RecipeConfig& config, const ClipShape& video) {
   if (config.has_frames() && config.frames() != RecipeConfig().frames() &&
       config.frames() != video.frames) {
     fail(Code::kUsage, "recipe.frames is ", config.frames(), ", but the source's videos have ",
@@ -51,7 +51,7 @@ void check_video(const RecipeConfig& config, const FrameShape& video) {
 }  // namespace
 
 struct Recipe::Plan {
-  FrameShape shape;  // of one frame
+  ClipShape shape;  // of one frame
   int frames = 1;
   bool video = false;
   Element element = Element::kUint8;
@@ -84,7 +84,7 @@ void Recipe::Plan::make(const float* image, const ClipKey& key, Store&& store) c
   }
 }
 
-Recipe::Recipe(const RecipeConfig& config, const FrameShape& image) {
+Recipe::Recipe(const RecipeConfig& config, const ClipShape& image) {
   auto plan = std::make_unique<Plan>();
   LF_CHECK(image.frames >= 1 && image.height >= 1 && image.width >= 1 && image.channels >= 1 &&
                int64_t{image.height} * image.width <= kMostPixels && image.channels <= 1024,

@@ -42,7 +42,7 @@ class Recipe {
  public:
   // Checks the config against the shape (Code::kUsage). A video source takes no operator: its
   // frames are the clip.
-  Recipe(const RecipeConfig& config, const FrameShape& image);
+  Recipe(const RecipeConfig& config, const ClipShape& image);
   ~Recipe();
   Recipe(Recipe&&) noexcept;
   Recipe& operator=(Recipe&&) noexcept;

@@ -35,7 +35,7 @@ class CifarImages : public Source {
     fit_.set_default_channels(3);
   }
 
-  FrameShape shape() const override { return {1, fit_.height(), fit_.width(), fit_.channels()}; }
+  ClipShape shape() const override { return {1, fit_.height(), fit_.width(), fit_.channels()}; }
   uint64_t size() const override { return ends_.back(); }
   std::vector<std::string> label_names() const override { return names_; }
 

@@ -69,7 +69,7 @@ class MovingDigits : public Source {
     if (!generated_.idx().empty()) open_idx_digits(generated_.idx());
   }
 
-  FrameShape shape() const override {
+  ClipShape shape() const override {
     return {generated_.frames(), fit_.height(), fit_.width(), fit_.channels()};
   }
   uint64_t size() const override { return static_cast<uint64_t>(generated_.count()); }

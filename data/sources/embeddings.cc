@@ -26,7 +26,7 @@ class Embedded : public Source {
     width_ = static_cast<size_t>(shape[1]);
   }
 
-  FrameShape shape() const override { return source_->shape(); }
+  ClipShape shape() const override { return source_->shape(); }
   uint64_t size() const override { return source_->size(); }
   std::vector<std::string> label_names() const override { return source_->label_names(); }
   std::string name_of(uint64_t index) const override { return source_->name_of(index); }

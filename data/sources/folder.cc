@@ -30,7 +30,7 @@ class FolderImages : public Source {
     shape_ = find_shape();
   }
 
-  FrameShape shape() const override { return shape_; }
+  ClipShape shape() const override { return shape_; }
   uint64_t size() const override { return files_.size(); }
   std::string name_of(uint64_t index) const override { return store_name(files_.at(index).path); }
 
@@ -61,7 +61,7 @@ class FolderImages : public Source {
   }
 
   // The configured size, or that of the first image that can be read.
-  FrameShape find_shape() const {
+  ClipShape find_shape() const {
     if (fit_.height() != 0) return {1, fit_.height(), fit_.width(), fit_.channels()};
     constexpr size_t kTries = 100;
     std::optional<Error> complaint;
@@ -83,7 +83,7 @@ class FolderImages : public Source {
   Fit fit_;
   std::vector<ImageFile> files_;
   std::vector<std::string> classes_;
-  FrameShape shape_;
+  ClipShape shape_;
 };
 
 }  // namespace

@@ -67,7 +67,7 @@ class FrameVideos : public Source {
     shape_ = {windows_->frames(), height, width, fit_.channels()};
   }
 
-  FrameShape shape() const override { return shape_; }
+  ClipShape shape() const override { return shape_; }
   uint64_t size() const override { return windows_->size(); }
   std::vector<std::string> label_names() const override { return classes_; }
   std::string group_of(uint64_t index) const override {
@@ -132,7 +132,7 @@ class FrameVideos : public Source {
   std::vector<Video> videos_;
   std::vector<std::string> classes_;
   std::optional<Windows> windows_;
-  FrameShape shape_;
+  ClipShape shape_;
 };
 
 }  // namespace

@@ -33,7 +33,7 @@ class IdxImages : public Source {
     shape_ = {1, probe.height, probe.width, probe.channels};
   }
 
-  FrameShape shape() const override { return shape_; }
+  ClipShape shape() const override { return shape_; }
   uint64_t size() const override { return images_.header().items(); }
   std::string name_of(uint64_t index) const override { return str("#", index); }
 
@@ -69,7 +69,7 @@ class IdxImages : public Source {
   Fit fit_;
   std::unique_ptr<IdxFile> labels_;
   int height_ = 0, width_ = 0, channels_ = 1;
-  FrameShape shape_;
+  ClipShape shape_;
 };
 
 }  // namespace

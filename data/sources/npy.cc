@@ -81,7 +81,7 @@ class NpyItems : public Source {
     shape_ = {windows_->frames(), probe.height, probe.width, probe.channels};
   }
 
-  FrameShape shape() const override { return shape_; }
+  ClipShape shape() const override { return shape_; }
   uint64_t size() const override { return windows_->size(); }
   std::string group_of(uint64_t index) const override { return str("#", (*windows_)(index).video); }
   std::string name_of(uint64_t index) const override {
@@ -172,7 +172,7 @@ class NpyItems : public Source {
   bool frame_first_ = false, planes_ = false;
   std::optional<NpyFile> labels_;
   std::optional<Windows> windows_;
-  FrameShape shape_;
+  ClipShape shape_;
 };
 
 }  // namespace

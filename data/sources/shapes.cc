@@ -234,7 +234,7 @@ class Shapes : public Source {
     }
   }
 
-  FrameShape shape() const override { return {1, fit_.height(), fit_.width(), fit_.channels()}; }
+  ClipShape shape() const override { return {1, fit_.height(), fit_.width(), fit_.channels()}; }
   uint64_t size() const override { return static_cast<uint64_t>(generated_.count()); }
   std::string name_of(uint64_t index) const override { return str("shapes#", index); }
   std::vector<std::string> label_names() const override {

@@ -46,7 +46,7 @@ class Part : public Source {
            " items; raise its share or take ALL");
     }
   }
-  FrameShape shape() const override { return whole_->shape(); }
+  ClipShape shape() const override { return whole_->shape(); }
   uint64_t size() const override { return items_.size(); }
   std::vector<std::string> label_names() const override { return whole_->label_names(); }
   std::vector<SideColumn> side_columns() const override { return whole_->side_columns(); }

@@ -10,19 +10,10 @@
 #include <string>
 #include <vector>
 
+#include "base/clip_shape.h"
 #include "run.pb.h"
 
 namespace lf {
-
-// Height, width and channels of a frame; frames is 1 for image sources.
-struct FrameShape {
-  int frames = 1, height = 0, width = 0, channels = 0;
-  size_t bytes() const {
-    return static_cast<size_t>(frames) * static_cast<size_t>(height) * static_cast<size_t>(width) *
-           static_cast<size_t>(channels);
-  }
-  bool operator==(const FrameShape&) const = default;
-};
 
 // A named column beside the pixels, one row a clip.
 struct SideColumn {
@@ -46,7 +37,7 @@ struct Sample {
 class Source {
  public:
   virtual ~Source() = default;
-  virtual FrameShape shape() const = 0;
+  virtual ClipShape shape() const = 0;
   virtual uint64_t size() const = 0;
   virtual std::vector<std::string> label_names() const { return {}; }
   virtual std::vector<SideColumn> side_columns() const { return {}; }

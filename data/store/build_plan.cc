@@ -71,7 +71,7 @@ std::string store_id_of(const StoreIndex& plan) {
 }
 
 StoreIndex plan_store(const Config& config, const Source& source) {
-  const FrameShape shape = source.shape();
+  const ClipShape shape = source.shape();
   const Recipe recipe(config.recipe(), shape);
   const StoreConfig& store = config.store();
   if (store.fresh_draws() && store.mode() == STORED) {

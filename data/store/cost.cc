@@ -140,7 +140,7 @@ StoreCost cost_of(const StoreIndex& plan, const Recipe& recipe, const std::vecto
 
 CostEstimate estimate_cost(const Config& config, const Source& source, double seconds) {
   const StoreIndex stored = plan_of_mode(config, source, STORED);
-  const FrameShape image = source.shape();
+  const ClipShape image = source.shape();
   const Recipe recipe(config.recipe(), image);
 
   CostEstimate estimate;

@@ -31,7 +31,7 @@ struct SourceRates {
 };
 
 struct CostEstimate {
-  FrameShape clip;             // frames = T
+  ClipShape clip;              // frames = T
   uint32_t element_bytes = 1;  // of a corrupted frame
   SourceRates rates;
   StoreCost stored;

@@ -75,14 +75,14 @@ std::vector<Image> clip_frames(const Store& store, uint64_t clip, uint32_t draw)
     }
   }
   grey.insert(grey.end(), bytes.image.begin(), bytes.image.end());
-  const FrameShape shape = store.clip_shape();
+  const ClipShape shape = store.clip_shape();
   return frames_of(grey, shape.frames, shape.height, shape.width, shape.channels);
 }
 
 void export_npy(FileSystem& files, const Store& store, const std::string& path, uint64_t first,
                 uint64_t last, uint32_t draw) {
   check_range(store, first, last);
-  const FrameShape shape = store.clip_shape();
+  const ClipShape shape = store.clip_shape();
   const bool half = store.recipe().element() == Element::kFloat16;
   const std::vector<uint64_t> extents = {
       last - first, static_cast<uint64_t>(shape.frames), static_cast<uint64_t>(shape.height),

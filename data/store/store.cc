@@ -266,7 +266,7 @@ class OpenShards {
   std::unordered_map<uint64_t, std::list<Entry>::iterator> found_;
 };
 
-FrameShape image_shape(const StoreIndex& index) {
+ClipShape image_shape(const StoreIndex& index) {
   return {1, static_cast<int>(index.height()), static_cast<int>(index.width()),
           static_cast<int>(index.channels())};
 }
@@ -274,7 +274,7 @@ FrameShape image_shape(const StoreIndex& index) {
 // The recipe worked out for the shape the index gives. A store of videos has one, too: its config
 // says T and nothing else.
 Recipe recipe_of(const StoreIndex& index, const std::string& folder) {
-  FrameShape shape = image_shape(index);
+  ClipShape shape = image_shape(index);
   try {
     if (index.from_videos()) shape.frames = static_cast<int>(index.frames());
     Recipe recipe(index.recipe(), shape);
@@ -320,8 +320,8 @@ class StoreOnDisk : public Store {
   const StoreIndex& index() const override { return index_; }
   const std::string& folder() const override { return folder_; }
   uint64_t clips() const override { return first_clip_.back(); }
-  FrameShape clip_shape() const override {
-    FrameShape shape = image_shape(index_);
+  ClipShape clip_shape() const override {
+    ClipShape shape = image_shape(index_);
     shape.frames = static_cast<int>(index_.frames());
     return shape;
   }

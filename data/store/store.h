@@ -26,7 +26,7 @@ class Store {
   virtual const StoreIndex& index() const = 0;  // id, recipe, shape, one record a shard
   virtual const std::string& folder() const = 0;
   virtual uint64_t clips() const = 0;
-  virtual FrameShape clip_shape() const = 0;  // frames = T
+  virtual ClipShape clip_shape() const = 0;  // frames = T
   virtual const Recipe& recipe() const = 0;
 
   // Clip `clip` whole, frames in order, CRC checked: the first T-1 frames into `corrupted`

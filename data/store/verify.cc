@@ -163,7 +163,7 @@ std::string remake_shard(const StoreIndex& index, uint64_t shard, const OpenSour
   const PartOfShard place = part_of_shard(index, shard);
   const StoreIndex plan = plan_of_part(index, *place.part);
   const std::unique_ptr<Source> source = open(place.part->source());
-  const FrameShape shape = source->shape();
+  const ClipShape shape = source->shape();
   const auto changed = [&](const std::string& how) {
     fail(Code::kData, "shard ", shard_name(shard), " cannot be made again: its source ", how,
          "; give the unchanged source with --set source...");

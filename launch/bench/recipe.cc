@@ -21,7 +21,7 @@ namespace {
 
 constexpr uint64_t kImages = 64;  // more than the caches of a core keep at 256 x 256
 
-std::vector<uint8_t> random_images(const FrameShape& shape) {
+std::vector<uint8_t> random_images(const ClipShape& shape) {
   std::vector<uint32_t> bits(kImages * shape.bytes());
   uniform_bits({1, Purpose::kGenerated}, 0, bits.size(), bits.data());
   return {bits.begin(), bits.end()};
@@ -35,7 +35,7 @@ int bench_recipe(const Arguments& arguments) {
   const int size = static_cast<int>(arguments.number("--size", 32, 1, 4096));
   const int channels = static_cast<int>(arguments.number("--channels", 3, 1, 16));
   const std::chrono::seconds limit(arguments.number("--seconds", 3, 1, 3600));
-  const FrameShape shape{1, size, size, channels};
+  const ClipShape shape{1, size, size, channels};
   const Recipe recipe(config.recipe(), shape);
   const std::vector<uint8_t> images = random_images(shape);
   std::vector<uint8_t> frames(std::max<size_t>(recipe.corrupted_bytes(), 1));

@@ -110,8 +110,7 @@ int bench_sample(const Arguments& arguments) {
       json.field("peak_bytes", peak).field("batches", seconds.size());
       json.field("clips", made).field("parameters", model->parameters().count());
       json.array("clip_shape", [&] {
-        for (const int side : {shape.frames, shape.height, shape.width, shape.channels})
-          json.value(side);
+        for (const int side : shape.sides()) json.value(side);
       });
       json.field("ranks", world.size()).field("threads", at::get_num_threads());
       json.field("device", device.str()).field("precision", Precision_Name(precision));

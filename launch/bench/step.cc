@@ -208,8 +208,7 @@ std::string as_json(const Report& report, const StepSpeed& speed, const Config& 
     json.field("model_share", report.model).field("communication_share", report.communication);
     json.field("parameters", parameters).field("batch", config.train().batch());
     json.array("clip_shape", [&] {
-      for (const int side : {shape.frames, shape.height, shape.width, shape.channels})
-        json.value(side);
+      for (const int side : shape.sides()) json.value(side);
     });
     json.field("precision", Precision_Name(config.train().precision()));
     json.field("device", device.str());

@@ -83,17 +83,11 @@ Clips clips_in_order(const Store& store, int64_t first, int64_t count, at::Devic
   return clips_from_batch(loader.next(), 0, device);
 }
 
-static ClipShape as_clip_shape(const FrameShape& shape) {
-  return {shape.frames, shape.height, shape.width, shape.channels};
-}
-
-ClipShape shape_of_clips(const Store& store) { return as_clip_shape(store.clip_shape()); }
-
 ClipShape shape_of_config(const Config& config) {
-  if (!config.train().store().empty()) return shape_of_clips(*Store::open(config.train().store()));
-  FrameShape shape = open_source(config.source())->shape();
+  if (!config.train().store().empty()) return Store::open(config.train().store())->clip_shape();
+  ClipShape shape = open_source(config.source())->shape();
   if (shape.frames == 1) shape.frames = Recipe(config.recipe(), shape).frames();
-  return as_clip_shape(shape);
+  return shape;
 }
 
 }  // namespace lf

@@ -21,8 +21,6 @@ Clips clips_in_order(const Store& store, int64_t first, int64_t count, at::Devic
 // [-1, 1] -> 0..255, rounded half to even and clipped, in host memory.
 at::Tensor bytes_of(const at::Tensor& x);
 
-ClipShape shape_of_clips(const Store& store);
-
 // The shape of the clips this config trains on: the store's if there is one, else what a build of
 // its source and recipe would make.
 ClipShape shape_of_config(const Config& config);

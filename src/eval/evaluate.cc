@@ -99,7 +99,7 @@ class Evaluation {
   Evaluation(World& world, const EvaluationConfig& config, const EvaluationSubject& subject)
       : world_(world), config_(config), subject_(subject) {
     if (!subject.weights_text.empty()) cache_ = subject.run_folder + "/evaluations/cache";
-    const FrameShape shape = subject.store->clip_shape();
+    const ClipShape shape = subject.store->clip_shape();
     if (wants_features(config)) {
       extractor_ = extractor_for(config, subject.device, shape);
     }
@@ -395,7 +395,7 @@ class Evaluation {
 }  // namespace
 
 std::unique_ptr<Extractor> extractor_for(const EvaluationConfig& config, at::Device device,
-                                         const FrameShape& shape) {
+                                         const ClipShape& shape) {
   const Preprocessing id = parse_preprocessing(config.preprocessing());
   if (config.extractor() == "pixels") return make_pixel_extractor(shape.channels);
   if (config.extractor() == "track") {
@@ -413,7 +413,7 @@ std::unique_ptr<Extractor> extractor_for(const EvaluationConfig& config, at::Dev
 
 void check_evaluation(const EvaluationConfig& config, const Store& store, const Model& model) {
   std::unique_ptr<Extractor> extractor;
-  const FrameShape shape = store.clip_shape();
+  const ClipShape shape = store.clip_shape();
   if (wants_features(config)) extractor = extractor_for(config, at::kCPU, shape);
   require_codes(choose_metrics(names_of(config), extractor.get(), shape.frames),
                 dynamic_cast<const Tokenizer*>(&model));
@@ -430,7 +430,7 @@ std::vector<Result> evaluate_files(World& world, const EvaluationConfig& config,
                                    const std::string& save_as) {
   const at::NoGradGuard no_grad;
   const std::unique_ptr<ImageSet> fakes = open_images(fake);
-  const FrameShape shape = fakes->shape();
+  const ClipShape shape = fakes->shape();
   const std::unique_ptr<Extractor> extractor = extractor_for(config, device, shape);
   const std::vector<ChosenMetric> chosen =
       choose_metrics(names_of(config), extractor.get(), shape.frames);

@@ -31,11 +31,11 @@ std::vector<FeatureSet> kept_statistics(const std::string& folder, const Feature
 
 }  // namespace
 
-void require_same_size(const Extractor& extractor, FrameShape real, const std::string& real_name,
-                       FrameShape fake, const std::string& fake_name) {
+void require_same_size(const Extractor& extractor, ClipShape real, const std::string& real_name,
+                       ClipShape fake, const std::string& fake_name) {
   if (extractor.frames() == 1) real.frames = fake.frames = 1;
   if (real == fake) return;
-  const auto text = [](const FrameShape& shape) {
+  const auto text = [](const ClipShape& shape) {
     return str(shape.frames, " x ", shape.width, "x", shape.height, " with ", shape.channels,
                " channels");
   };

@@ -29,8 +29,8 @@ struct Features {
 
 // Code::kUsage unless the frames are of one size; of clips as long, too, if whole clips are looked
 // at.
-void require_same_size(const Extractor& extractor, FrameShape real, const std::string& real_name,
-                       FrameShape fake, const std::string& fake_name);
+void require_same_size(const Extractor& extractor, ClipShape real, const std::string& real_name,
+                       ClipShape fake, const std::string& fake_name);
 
 // Collective. The first `count` of the images, a set for each layer. `cache` is the folder where
 // their features are kept; "": nowhere.

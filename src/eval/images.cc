@@ -14,7 +14,7 @@
 namespace lf {
 namespace {
 
-at::Tensor empty_clips(int64_t count, const FrameShape& shape) {
+at::Tensor empty_clips(int64_t count, const ClipShape& shape) {
   return at::empty({count, shape.frames, shape.height, shape.width, shape.channels}, at::kByte);
 }
 
@@ -24,7 +24,7 @@ class SourceImages : public ImageSet {
       : name_(std::move(name)), source_(std::move(source)) {}
   std::string name() const override { return name_; }
   std::string hash() const override { return name_.ends_with(".npy") ? hash_of_file(name_) : ""; }
-  FrameShape shape() const override { return source_->shape(); }
+  ClipShape shape() const override { return source_->shape(); }
   int64_t size() const override { return static_cast<int64_t>(source_->size()); }
   at::Tensor read(int64_t first, int64_t count) const override {
     at::Tensor clips = empty_clips(count, shape());
@@ -48,7 +48,7 @@ class StoreImages : public ImageSet {
   explicit StoreImages(std::shared_ptr<const Store> store) : store_(std::move(store)) {}
   std::string name() const override { return store_->index().store_id(); }
   std::string hash() const override { return name(); }
-  FrameShape shape() const override { return store_->clip_shape(); }
+  ClipShape shape() const override { return store_->clip_shape(); }
   int64_t size() const override { return static_cast<int64_t>(store_->clips()); }
   at::Tensor read(int64_t first, int64_t count) const override {
     at::Tensor clips = empty_clips(count, shape());

@@ -18,7 +18,7 @@ class ImageSet {
   virtual ~ImageSet() = default;
   virtual std::string name() const = 0;  // what results call it: the path, or the store's id
   virtual std::string hash() const = 0;  // the store's id, that of an array's file; else ""
-  virtual FrameShape shape() const = 0;
+  virtual ClipShape shape() const = 0;
   virtual int64_t size() const = 0;
   // uint8 [count, T, H, W, C]. What cannot be read is Code::kData naming the image.
   virtual at::Tensor read(int64_t first, int64_t count) const = 0;

@@ -13,15 +13,12 @@
 #include <string>
 #include <vector>
 
+#include "base/clip_shape.h"
 #include "base/random.h"
 #include "model/parameters.h"
 #include "run.pb.h"
 
 namespace lf {
-
-struct ClipShape {
-  int frames = 1, height = 0, width = 0, channels = 3;
-};
 
 class Refills;
 

@@ -159,8 +159,7 @@ void Saver::gather_and_commit() {
   manifest.set_store_id(run_.store_id);
   manifest.set_code_version(run_.code_version);
   const ClipShape& shape = run_.clip_shape;
-  for (const int side : {shape.frames, shape.height, shape.width, shape.channels})
-    manifest.add_clip_shape(side);
+  for (const int side : shape.sides()) manifest.add_clip_shape(side);
   for (const NamedNumber& number : numbers_) set_number(manifest, number.name(), number.value());
   for (const std::string& name : awaits_) manifest.add_awaits(name);
   writer_.run([this, manifest] {

@@ -53,7 +53,7 @@ Trainer::Trainer(World& world, const Config& config, const TrainJob& job, World*
   }
   saver_ = std::make_unique<Saver>(world, config_,
                                    RunIdentity{job.run_folder, store_->index().store_id(),
-                                               job.code_version, shape_of_clips(*store_)},
+                                               job.code_version, store_->clip_shape()},
                                    checkpoint_staging(device_, job.accelerator));
   resume();
   coordinator_ = std::make_unique<Coordinator>(world, config_, job.run_folder, images_, end_);
@@ -106,8 +106,8 @@ void Trainer::open_stores() {
 
 void Trainer::build_step() {
   const Watchdog::Phase phase("build the model", 3600);
-  step_ = std::make_unique<Step>(world_, config_, shape_of_clips(*store_), device_,
-                                 job_.accelerator, job_.make);
+  step_ = std::make_unique<Step>(world_, config_, store_->clip_shape(), device_, job_.accelerator,
+                                 job_.make);
   if (const int64_t images = step_->model().images_per_clip(); images > 0) {
     constexpr uint64_t kImages = 0x1ace;  // another order than the clips'
     image_loader_ = std::make_unique<Loader>(

@@ -27,7 +27,7 @@ inline uint8_t pixel(uint64_t clip, uint32_t draw, size_t i) {
 
 class FormulaStore : public Store {
  public:
-  explicit FormulaStore(uint64_t clips, FrameShape shape = {4, 3, 5, 3}, uint32_t element_bytes = 1,
+  explicit FormulaStore(uint64_t clips, ClipShape shape = {4, 3, 5, 3}, uint32_t element_bytes = 1,
                         uint32_t draws = 1)
       : clips_(clips), shape_(shape), element_bytes_(element_bytes) {
     index_.set_draws(draws);
@@ -40,7 +40,7 @@ class FormulaStore : public Store {
   const StoreIndex& index() const override { return index_; }
   const std::string& folder() const override { return folder_; }
   uint64_t clips() const override { return clips_; }
-  FrameShape clip_shape() const override { return shape_; }
+  ClipShape clip_shape() const override { return shape_; }
   const Recipe& recipe() const override { fail(Code::kBug, "the loader needs no recipe"); }
   uint64_t shard_of(uint64_t) const override { return 0; }
   uint64_t first_clip(uint64_t shard) const override { return shard == 0 ? 0 : clips_; }
@@ -86,7 +86,7 @@ class FormulaStore : public Store {
   }
 
   uint64_t clips_;
-  FrameShape shape_;
+  ClipShape shape_;
   uint32_t element_bytes_;
   StoreIndex index_;
   std::string folder_ = "formulas";

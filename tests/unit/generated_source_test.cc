@@ -15,7 +15,7 @@ TEST_F(Shapes, ItemsDependOnSeedAndIndexOnly) {
   const auto a = open({"generated.kind=shapes", "generated.count=50"});
   const auto b = open({"generated.kind=shapes", "generated.count=5000"});
   const auto c = open({"generated.kind=shapes", "generated.seed=1"});
-  EXPECT_EQ(a->shape(), (FrameShape{1, 32, 32, 3}));
+  EXPECT_EQ(a->shape(), (ClipShape{1, 32, 32, 3}));
   EXPECT_EQ(a->load(49).pixels, b->load(49).pixels);
   EXPECT_NE(a->load(0).pixels, a->load(1).pixels);
   EXPECT_NE(a->load(0).pixels, c->load(0).pixels);
@@ -96,7 +96,7 @@ TEST_P(MovingDigitsBoth, Row37SameSeedAndIndexGiveTheSameClip) {
   EXPECT_EQ(a->load(8).pixels, b->load(8).pixels);
   EXPECT_NE(a->load(8).pixels, a->load(7).pixels);
   EXPECT_NE(a->load(8).pixels, c->load(8).pixels);
-  EXPECT_EQ(a->shape(), (FrameShape{20, 64, 64, 1}));
+  EXPECT_EQ(a->shape(), (ClipShape{20, 64, 64, 1}));
   // A longer clip begins as the shorter one does.
   const auto longer =
       open({"generated.kind=moving-digits", motion, "generated.seed=5", "generated.frames=30"});

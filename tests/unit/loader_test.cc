@@ -54,7 +54,7 @@ std::vector<Copy> run(Loader& loader, int steps) {
 
 // Byte i of clip k of a uint8 batch, mirrored back if it was mirrored.
 uint8_t unflipped(const Batch& batch, size_t k, size_t i) {
-  const FrameShape& shape = batch.layout.shape;
+  const ClipShape& shape = batch.layout.shape;
   const auto channels = static_cast<size_t>(shape.channels),
              width = static_cast<size_t>(shape.width);
   size_t x = i / channels % width;
@@ -75,7 +75,7 @@ Error error_of(Body&& body) {
 }
 
 TEST(Loader, DeliversTheClipsOfTheOrder) {
-  const auto store = std::make_shared<FormulaStore>(37, FrameShape{4, 3, 5, 3}, 1, 3);
+  const auto store = std::make_shared<FormulaStore>(37, ClipShape{4, 3, 5, 3}, 1, 3);
   Loader loader(store, options(2, 0.5), {.seed = 7, .batch = 8});
   const Order order(7, 37, {3, 0.5, true});
   int flips = 0;
@@ -186,7 +186,7 @@ TEST(Loader, ABatchMayBeLargerThanTheStore) {
 }
 
 TEST(Loader, HalfFloatFramesStandApartFromTheImages) {
-  const FrameShape shape{3, 4, 6, 2};
+  const ClipShape shape{3, 4, 6, 2};
   const auto store = std::make_shared<FormulaStore>(9, shape, 2);
   Loader loader(store, options(1, 0.5), {.seed = 3, .batch = 4});
   const BatchLayout& layout = loader.layout();
@@ -218,7 +218,7 @@ TEST(Loader, HalfFloatFramesStandApartFromTheImages) {
 }
 
 TEST(Loader, ASingleFrameIsThePlainImage) {
-  const auto store = std::make_shared<FormulaStore>(9, FrameShape{1, 4, 6, 1});
+  const auto store = std::make_shared<FormulaStore>(9, ClipShape{1, 4, 6, 1});
   Loader loader(store, options(1), {.seed = 3, .batch = 2});
   const Batch batch = loader.next();
   EXPECT_EQ(batch.layout.corrupted_bytes, 0U);
@@ -430,7 +430,7 @@ TEST(Loader, BuffersComeFromTheGivenAllocator) {
 }
 
 TEST(Loader, BatchesThatFitNoMemoryAreRefused) {
-  const auto store = std::make_shared<FormulaStore>(100, FrameShape{1000, 1000, 1000, 4});
+  const auto store = std::make_shared<FormulaStore>(100, ClipShape{1000, 1000, 1000, 4});
   EXPECT_EQ(error_of([&] { Loader(store, options(1), {.batch = 1 << 20}); }).code(), Code::kUsage);
   EXPECT_EQ(error_of([&] { Loader(store, options(1), {.ranks = 3, .batch = 4}); }).code(),
             Code::kUsage);

@@ -20,13 +20,13 @@ inline RecipeConfig recipe_config(const std::vector<std::string>& sets) {
   return load_config("", full).recipe();
 }
 
-inline Recipe recipe(const std::vector<std::string>& sets, const FrameShape& shape) {
+inline Recipe recipe(const std::vector<std::string>& sets, const ClipShape& shape) {
   return Recipe(recipe_config(sets), shape);
 }
 
 // The message of the usage error that the recipe must be.
 inline std::string refused(const std::vector<std::string>& sets,
-                           const FrameShape& shape = {1, 32, 32, 3}) {
+                           const ClipShape& shape = {1, 32, 32, 3}) {
   try {
     recipe(sets, shape);
   } catch (const Error& error) {
@@ -37,14 +37,14 @@ inline std::string refused(const std::vector<std::string>& sets,
   return "";
 }
 
-inline std::vector<uint8_t> random_image(const FrameShape& shape, uint64_t seed = 1) {
+inline std::vector<uint8_t> random_image(const ClipShape& shape, uint64_t seed = 1) {
   std::vector<uint32_t> bits(shape.bytes());
   uniform_bits({seed, Purpose::kGenerated}, 0, bits.size(), bits.data());
   return {bits.begin(), bits.end()};
 }
 
 // Independent N(0, 1) pixels in [-1, 1] units, as grey levels.
-inline std::vector<float> gaussian_image(const FrameShape& shape) {
+inline std::vector<float> gaussian_image(const ClipShape& shape) {
   std::vector<float> image(shape.bytes());
   normal({3, Purpose::kGenerated}, 0, image.size(), image.data());
   for (float& value : image) value = 127.5f + 127.5f * value;

@@ -12,7 +12,7 @@
 namespace lf {
 namespace {
 
-const FrameShape kSmall{1, 16, 12, 3};
+const ClipShape kSmall{1, 16, 12, 3};
 
 TEST(Blur, AgreesWithScipy) {
   const std::string bytes =
@@ -69,7 +69,7 @@ TEST(Blur, StarGetsAllStepsAtOnce) {
 }
 
 TEST(Blur, RandomDirectionsKeepTheSumOfTheVariances) {
-  const FrameShape shape{1, 61, 61, 1};
+  const ClipShape shape{1, 61, 61, 1};
   std::vector<float> image(shape.bytes());
   image[30 * 61 + 30] = 255;
   const Recipe made =
@@ -91,7 +91,7 @@ TEST(Blur, RandomDirectionsKeepTheSumOfTheVariances) {
 }
 
 TEST(Heat, IsASemigroup) {
-  const FrameShape shape{1, 24, 20, 3};
+  const ClipShape shape{1, 24, 20, 3};
   const std::vector<float> image = as_floats(random_image(shape));
   for (const double a : {0.2, 0.5, 1.3}) {
     const double b = 0.7, total = std::sqrt(a * a + b * b);
@@ -171,7 +171,7 @@ TEST(Noise, CompositesThatEndBoundedAreGreyLevels) {
 }
 
 TEST(Mask, BlocksFallTogetherAndNest) {
-  const FrameShape shape{1, 30, 30, 1};  // blocks of 4 leave a ragged edge
+  const ClipShape shape{1, 30, 30, 1};  // blocks of 4 leave a ragged edge
   const std::vector<float> image(shape.bytes(), 1.0f);
   const auto frames = exact_frames(recipe({"mask.block=4"}, shape), image);
   for (size_t s = 1; s < frames.size(); ++s) {
@@ -200,7 +200,7 @@ TEST(Pixelate, BlocksAreMeansAndNestedGridsCompose) {
 }
 
 TEST(Pixelate, OffsetsMoveTheGrid) {
-  const FrameShape shape{1, 17, 13, 2};
+  const ClipShape shape{1, 17, 13, 2};
   const std::vector<float> image = as_floats(random_image(shape));
   const Recipe made = recipe(
       {"frames=2", "topology=star", "pixelate.blocks=4", "pixelate.random_offset=true"}, shape);
@@ -217,7 +217,7 @@ TEST(Pixelate, OffsetsMoveTheGrid) {
 }
 
 TEST(Downsample, KeepsRampsInTheMiddle) {
-  const FrameShape shape{1, 16, 16, 1};
+  const ClipShape shape{1, 16, 16, 1};
   std::vector<float> image(shape.bytes());
   for (size_t i = 0; i < image.size(); ++i) {
     image[i] = static_cast<float>(3 * (i / 16) + 5 * (i % 16));
@@ -240,7 +240,7 @@ TEST(Quantise, RoundsToEvenlySpacedLevels) {
 }
 
 TEST(Quantise, DitherIsRightOnAverage) {
-  const FrameShape shape{1, 200, 200, 1};
+  const ClipShape shape{1, 200, 200, 1};
   const std::vector<float> image(shape.bytes(), 100.0f);
   const auto frames = exact_frames(
       recipe({"frames=2", "topology=star", "quantise.levels=2", "quantise.dither=true"}, shape),

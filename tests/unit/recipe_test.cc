@@ -17,7 +17,7 @@
 namespace lf {
 namespace {
 
-const FrameShape kSmall{1, 16, 12, 3};
+const ClipShape kSmall{1, 16, 12, 3};
 
 // One recipe an operator, with randomness where the operator has it.
 struct Case {
@@ -53,7 +53,7 @@ const std::vector<Case>& cases() {
 
 TEST(Recipe, EveryOperatorGivesItsCommittedBitsAtEveryWidth) {
   // 45 columns leave ragged ends at every width.
-  for (const FrameShape shape : {FrameShape{1, 16, 12, 3}, FrameShape{1, 20, 15, 3}}) {
+  for (const ClipShape shape : {ClipShape{1, 16, 12, 3}, ClipShape{1, 20, 15, 3}}) {
     const std::vector<uint8_t> image = random_image(shape);
     for (const Case& c : cases()) {
       if (shape.height == 20 && std::string(c.name) == "pixelate") continue;  // 15 is odd
@@ -121,7 +121,7 @@ TEST(Recipe, Row1ClipsDoNotDependOnTheWorker) {
   }
 }
 
-double total_variation(const std::vector<float>& frame, const FrameShape& shape) {
+double total_variation(const std::vector<float>& frame, const ClipShape& shape) {
   double sum = 0;
   const size_t c = static_cast<size_t>(shape.channels), row = c * static_cast<size_t>(shape.width);
   for (size_t i = 0; i + row < frame.size(); ++i) sum += std::abs(frame[i + row] - frame[i]);
@@ -132,7 +132,7 @@ double total_variation(const std::vector<float>& frame, const FrameShape& shape)
 }
 
 TEST(Recipe, Row2RecursiveBlurKeepsTheMeanAndSmooths) {
-  const FrameShape shape{1, 64, 64, 1};
+  const ClipShape shape{1, 64, 64, 1};
   std::vector<float> image(shape.bytes(), 40.0f);  // a wide constant border
   const std::vector<uint8_t> inner = random_image({1, 24, 24, 1});
   for (size_t i = 0; i < inner.size(); ++i) image[(20 + i / 24) * 64 + 20 + i % 24] = inner[i];
@@ -151,7 +151,7 @@ TEST(Recipe, Row2RecursiveBlurKeepsTheMeanAndSmooths) {
 }
 
 TEST(Recipe, Row2ImpulseResponseVarianceIsTheSumOfSquares) {
-  const FrameShape shape{1, 81, 81, 1};
+  const ClipShape shape{1, 81, 81, 1};
   std::vector<float> image(shape.bytes());
   image[40 * 81 + 40] = 255;
   const auto variance = [&](const std::vector<float>& frame) {
@@ -178,7 +178,7 @@ TEST(Recipe, Row2ImpulseResponseVarianceIsTheSumOfSquares) {
 }
 
 TEST(Recipe, Row3RecursiveNoiseHasItsSlopeAndDeviation) {
-  const FrameShape shape{1, 400, 400, 1};
+  const ClipShape shape{1, 400, 400, 1};
   const std::vector<float> image = gaussian_image(shape);
   for (const char* kind : {"vp", "ve"}) {
     for (const char* topology : {"chain", "window", "full", "star"}) {
@@ -244,7 +244,7 @@ TEST(Recipe, Row4HigherOrdersTellMoreThanTheChain) {
       {8, "full", .05506, .0519, .0514, .05120},     {8, "star", .05506, .0449, .0418, .03948},
       {18, "chain", .01093, .01093, .01093, .01093}, {18, "full", .01093, .0102, .0101, .00998},
       {18, "star", .01093, .0086, .0079, .00683}};
-  const FrameShape shape{1, 400, 300, 1};
+  const ClipShape shape{1, 400, 300, 1};
   const std::vector<float> image = gaussian_image(shape);
   for (const auto& row : rows) {
     const auto frames = exact_frames(
@@ -262,7 +262,7 @@ TEST(Recipe, Row4HigherOrdersTellMoreThanTheChain) {
 }
 
 TEST(Recipe, Row5MasksDropTheirShareAndStarsRevealMore) {
-  const FrameShape shape{1, 200, 200, 3};
+  const ClipShape shape{1, 200, 200, 3};
   const std::vector<float> image(shape.bytes(), 10.0f);
   for (const char* topology : {"chain", "window", "full", "star"}) {
     const auto frames = exact_frames(
@@ -296,7 +296,7 @@ TEST(Recipe, Row5MasksDropTheirShareAndStarsRevealMore) {
 }
 
 TEST(Recipe, Row5GridsAreConstantAndLevelsFew) {
-  const FrameShape shape{1, 32, 32, 3};
+  const ClipShape shape{1, 32, 32, 3};
   const std::vector<float> image = as_floats(random_image(shape));
   const auto pixelated = exact_frames(recipe({"pixelate={}"}, shape), image);
   const int sides[] = {1, 2, 2, 4, 4, 8, 8, 8};
@@ -347,7 +347,7 @@ TEST(Recipe, Row6FrameCounts) {
 }
 
 TEST(Recipe, VideosAreTakenAsTheyAre) {
-  const FrameShape video{5, 16, 12, 1};
+  const ClipShape video{5, 16, 12, 1};
   const Recipe made = recipe({}, video);
   EXPECT_EQ(made.frames(), 5);
   EXPECT_EQ(made.element(), Element::kUint8);

@@ -58,7 +58,7 @@ TEST_F(SampleData, CifarPixelsEqualTheFoldersJpegs) {
 TEST_F(SampleData, MnistHasItsLabels) {
   const auto source = open({"idx.path=" + root_ + "/mnist/t10k-images-idx3-ubyte.gz"});
   ASSERT_EQ(source->size(), 10000u);
-  EXPECT_EQ(source->shape(), (FrameShape{1, 28, 28, 1}));
+  EXPECT_EQ(source->shape(), (ClipShape{1, 28, 28, 1}));
   std::vector<int64_t> labels;
   for (uint64_t i = 0; i < 8; ++i) labels.push_back(source->load(i).label);
   EXPECT_EQ(labels, (std::vector<int64_t>{7, 2, 1, 0, 4, 1, 4, 9}));
@@ -77,7 +77,7 @@ TEST_F(SampleData, ImagenetSampleIsReadAtBothSizes) {
     const auto source = open({"folder.path=" + root_ + "/imagenet-sample", str("size=", side)});
     ASSERT_EQ(source->size(), 300u);
     EXPECT_EQ(source->label_names().size(), 300u);
-    EXPECT_EQ(source->shape(), (FrameShape{1, side, side, 3}));
+    EXPECT_EQ(source->shape(), (ClipShape{1, side, side, 3}));
     for (uint64_t i = 0; i < 300; ++i) EXPECT_EQ(bad_item(*source, i), "");
   }
 }
@@ -88,7 +88,7 @@ TEST_F(SampleData, FacesAndVideosAreRead) {
   EXPECT_EQ(faces->load(45).pixels.size(), 128u * 128 * 3);
   const auto videos = open({"frames.path=" + root_ + "/video/frames64", "window.frames=16"});
   EXPECT_EQ(videos->size(), 24u);
-  EXPECT_EQ(videos->shape(), (FrameShape{16, 64, 64, 3}));
+  EXPECT_EQ(videos->shape(), (ClipShape{16, 64, 64, 3}));
   EXPECT_EQ(videos->load(23).name, "ucf101_makeup/000112.png");
 }
 

@@ -54,7 +54,7 @@ TEST_F(Folder, SizeCropAndChannelsAreApplied) {
                             "crop.width=10", "crop.height=10", "size=5", "channels=1"});
   EXPECT_EQ(source->load(0).pixels, std::vector<uint8_t>(25, 200));
   const auto wide = open({"folder.path=" + folder_, "size=4", "width=8"});
-  EXPECT_EQ(wide->shape(), (FrameShape{1, 4, 8, 3}));
+  EXPECT_EQ(wide->shape(), (ClipShape{1, 4, 8, 3}));
   EXPECT_NE(refusal({"folder.path=" + folder_, "crop.left=55", "crop.width=10", "crop.height=10"})
                 .find("too few"),
             std::string::npos);
@@ -202,12 +202,12 @@ TEST_F(Npy, LayoutsAreRecognisedOrAskedFor) {
     put(at("a.npy"), npy("|u1", dims, counting(count)));
     return open({"npy.path=" + at("a.npy"), "npy.layout=" + layout})->shape();
   };
-  EXPECT_EQ(shape({5, 8, 9}), (FrameShape{1, 8, 9, 1}));
-  EXPECT_EQ(shape({5, 8, 9, 3}), (FrameShape{1, 8, 9, 3}));
-  EXPECT_EQ(shape({5, 4, 8, 9, 3}), (FrameShape{4, 8, 9, 3}));
-  EXPECT_EQ(shape({20, 3, 64, 64}), (FrameShape{20, 64, 64, 1})) << "Moving MNIST";
-  EXPECT_EQ(shape({3, 20, 64, 64}, "NTHW"), (FrameShape{20, 64, 64, 1}));
-  EXPECT_EQ(shape({5, 3, 8, 9}, "NCHW"), (FrameShape{1, 8, 9, 3}));
+  EXPECT_EQ(shape({5, 8, 9}), (ClipShape{1, 8, 9, 1}));
+  EXPECT_EQ(shape({5, 8, 9, 3}), (ClipShape{1, 8, 9, 3}));
+  EXPECT_EQ(shape({5, 4, 8, 9, 3}), (ClipShape{4, 8, 9, 3}));
+  EXPECT_EQ(shape({20, 3, 64, 64}), (ClipShape{20, 64, 64, 1})) << "Moving MNIST";
+  EXPECT_EQ(shape({3, 20, 64, 64}, "NTHW"), (ClipShape{20, 64, 64, 1}));
+  EXPECT_EQ(shape({5, 3, 8, 9}, "NCHW"), (ClipShape{1, 8, 9, 3}));
   put(at("a.npy"), npy("|u1", {5, 7, 8, 9}, counting(5 * 7 * 8 * 9)));
   EXPECT_NE(refusal({"npy.path=" + at("a.npy")}).find("set source.npy.layout"), std::string::npos);
   EXPECT_EQ(refusal({"npy.path=" + at("a.npy"), "npy.layout=NTHWC"}).substr(0, 2), "2:");
@@ -324,11 +324,11 @@ TEST_F(Idx, PlainAndGzippedFilesAreEqual) {
   const auto plain = open({"idx.path=" + fixture("grey.idx")});
   const auto gzipped = open({"idx.path=" + fixture("grey.idx.gz")});
   ASSERT_EQ(plain->size(), 2u);
-  EXPECT_EQ(plain->shape(), (FrameShape{1, 4, 4, 1}));
+  EXPECT_EQ(plain->shape(), (ClipShape{1, 4, 4, 1}));
   for (uint64_t i = 0; i < 2; ++i) EXPECT_EQ(plain->load(i).pixels, gzipped->load(i).pixels);
   EXPECT_EQ(plain->load(1).pixels[3], 19);
   EXPECT_EQ(open({"idx.path=" + fixture("grey.idx"), "channels=3", "size=8"})->shape(),
-            (FrameShape{1, 8, 8, 3}));
+            (ClipShape{1, 8, 8, 3}));
 }
 
 TEST_F(Idx, LabelsBesideTheImagesAreFound) {

@@ -24,9 +24,9 @@ namespace lf {
 
 class TinySource : public Source {
  public:
-  explicit TinySource(uint64_t items, FrameShape shape = {1, 8, 8, 3})
+  explicit TinySource(uint64_t items, ClipShape shape = {1, 8, 8, 3})
       : items_(items), shape_(shape) {}
-  FrameShape shape() const override { return shape_; }
+  ClipShape shape() const override { return shape_; }
   uint64_t size() const override { return items_; }
   std::vector<std::string> label_names() const override { return {"zero", "one\nline", "two"}; }
   std::vector<SideColumn> side_columns() const override {
@@ -57,7 +57,7 @@ class TinySource : public Source {
 
  private:
   uint64_t items_;
-  FrameShape shape_;
+  ClipShape shape_;
 };
 
 class StoreTest : public testing::Test {

@@ -51,7 +51,7 @@ TEST_F(StoreOnDisk, GivesBackImageFramesLabelNameAndSideColumns) {
   make();
   const auto store = Store::open(folder());
   ASSERT_EQ(store->clips(), kItems);
-  EXPECT_EQ(store->clip_shape(), (FrameShape{4, 8, 8, 3}));
+  EXPECT_EQ(store->clip_shape(), (ClipShape{4, 8, 8, 3}));
   for (uint64_t clip = 0; clip < kItems; ++clip) {
     const Sample sample = source_.load(clip);
     const std::vector<uint8_t> bytes = clip_of(*store, clip);
