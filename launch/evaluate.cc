@@ -24,7 +24,7 @@
 #include "launch/commands.h"
 #include "launch/evaluate_run.h"
 #include "launch/plugin.h"
-#include "train/accelerator.h"
+#include "run/accelerator.h"
 
 namespace lf {
 namespace {

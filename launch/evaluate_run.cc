@@ -8,11 +8,11 @@
 #include "checkpoint/checkpoint.h"
 #include "comm/watchdog.h"
 #include "config/config.h"
-#include "eval/clips.h"
 #include "eval/evaluate.h"
-#include "eval/run_model.h"
 #include "launch/plugin.h"
-#include "train/accelerator.h"
+#include "run/accelerator.h"
+#include "run/clips.h"
+#include "run/run_model.h"
 
 namespace lf {
 namespace {

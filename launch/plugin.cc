@@ -13,7 +13,7 @@
 #include "base/text.h"
 #include "comm/device_backend.h"
 #include "kernels/gpu/device.h"
-#include "train/accelerator.h"
+#include "run/accelerator.h"
 
 namespace lf {
 namespace {

@@ -40,7 +40,7 @@ struct Plugin {
 // Opens the plugin once if there is a GPU; later calls return the same.
 const Plugin& open_plugin();
 
-// The same for those who choose a device by it (train/accelerator.h). Opens the plugin.
+// The same for those who choose a device by it (run/accelerator.h). Opens the plugin.
 Accelerator accelerator_of_machine();
 
 }  // namespace lf

@@ -24,16 +24,16 @@
 #include "data/loader/loader.h"
 #include "eval/arrays.h"
 #include "eval/chunks.h"
-#include "eval/clips.h"
 #include "eval/images.h"
 #include "eval/open_extractor.h"
-#include "eval/run_model.h"
 #include "launch/commands.h"
 #include "launch/made_clips.h"
 #include "launch/plugin.h"
 #include "launch/sample_task.h"
 #include "model/autocast.h"
-#include "train/accelerator.h"
+#include "run/accelerator.h"
+#include "run/clips.h"
+#include "run/run_model.h"
 
 namespace lf {
 namespace {

@@ -2,7 +2,7 @@
 // corruption table), a topology (which cleaner frames each frame is made from) and a schedule (how
 // strong each step is). Its arithmetic is specified to the bit, so a clip is the same wherever and
 // whenever it is made. Knows nothing of files or shards. Called by data/store/build,
-// data/store/store and, for what a GPU is to do, eval/device_frames.
+// data/store/store and, for what a GPU is to do, run/device_frames.
 #pragma once
 
 #include <array>
@@ -28,7 +28,7 @@ struct ClipKey {
 enum class Element { kUint8, kFloat16 };
 
 // How one frame is made where that is a sum of cleaner frames, a blur and noise, spelled out for
-// who makes frames elsewhere (eval/device_frames). In grey levels, by the loops of frame_kernels.h.
+// who makes frames elsewhere (run/device_frames). In grey levels, by the loops of frame_kernels.h.
 struct FrameFormula {
   std::vector<int> parents;    // counted from the image, which is 0
   std::vector<float> weights;  // of the parents in their sum; none: the only parent as it is

@@ -14,15 +14,15 @@
 #include "comm/threads.h"
 #include "config/config.h"
 #include "diffusion/sampler.h"
-#include "eval/clips.h"
-#include "eval/run_model.h"
 #include "launch/bench/breakdown.h"
 #include "launch/bench/device.h"
 #include "launch/bench/synthetic_clips.h"
 #include "launch/commands.h"
 #include "launch/plugin.h"
 #include "model/autocast.h"
-#include "train/accelerator.h"
+#include "run/accelerator.h"
+#include "run/clips.h"
+#include "run/run_model.h"
 
 namespace lf {
 namespace {

@@ -21,13 +21,13 @@
 #include "comm/threads.h"
 #include "comm/world.h"
 #include "config/config.h"
-#include "eval/clips.h"
 #include "launch/bench/breakdown.h"
 #include "launch/bench/device.h"
 #include "launch/bench/synthetic_clips.h"
 #include "launch/commands.h"
 #include "launch/plugin.h"
-#include "train/accelerator.h"
+#include "run/accelerator.h"
+#include "run/clips.h"
 
 namespace lf {
 namespace {

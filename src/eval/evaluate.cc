@@ -15,7 +15,6 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "eval/arrays.h"
-#include "eval/clips.h"
 #include "eval/extraction.h"
 #include "eval/feature_sets.h"
 #include "eval/images.h"
@@ -24,6 +23,7 @@
 #include "eval/track.h"
 #include "model/autocast.h"
 #include "model/tokens/tokenizer.h"
+#include "run/clips.h"
 
 namespace lf {
 namespace {

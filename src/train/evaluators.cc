@@ -14,7 +14,7 @@
 #include "comm/watchdog.h"
 #include "eval/evaluate.h"
 #include "eval/report.h"
-#include "eval/run_model.h"
+#include "run/run_model.h"
 #include "train/trainer.h"
 
 namespace lf {

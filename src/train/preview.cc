@@ -9,7 +9,7 @@
 
 #include "base/file.h"
 #include "data/image/image.h"
-#include "eval/clips.h"
+#include "run/clips.h"
 
 namespace lf {
 namespace {

@@ -13,10 +13,10 @@
 
 #include "base/error.h"
 #include "base/log.h"
-#include "eval/run_model.h"
 #include "kernels/gpu/device.h"
 #include "model/autocast.h"
 #include "model/refills.h"
+#include "run/run_model.h"
 #include "train/post_hoc.h"
 
 namespace lf {

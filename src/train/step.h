@@ -18,7 +18,7 @@
 #include "comm/world.h"
 #include "config/config.h"
 #include "model/model.h"
-#include "train/accelerator.h"
+#include "run/accelerator.h"
 #include "train/ema.h"
 #include "train/optimizer.h"
 #include "train/tally.h"

@@ -5,9 +5,9 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/log.h"
-#include "eval/clips.h"
 #include "eval/evaluate.h"
 #include "model/autocast.h"
+#include "run/clips.h"
 #include "train/preview.h"
 #include "train/saver.h"
 

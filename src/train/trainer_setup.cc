@@ -10,8 +10,8 @@
 #include "checkpoint/retention.h"
 #include "comm/threads.h"
 #include "data/store/build.h"
-#include "eval/clips.h"
 #include "eval/evaluate.h"
+#include "run/clips.h"
 #include "train/trainer.h"
 
 namespace lf {

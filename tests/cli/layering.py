@@ -21,11 +21,12 @@ MAY_KNOW = {
     "src/checkpoint": {"base", "config"},
     "src/diffusion": {"base", "config", "kernels"},
     "src/model": {"base", "config", "kernels", "diffusion"},
-    "src/eval": {"base", "config", "kernels", "diffusion", "model", "comm", "checkpoint", "data"},
-    "src/train": {"base", "config", "kernels", "diffusion", "model", "comm", "checkpoint", "data", "eval"},
+    "src/run": {"base", "config", "kernels", "diffusion", "model", "comm", "checkpoint", "data"},
+    "src/eval": {"base", "config", "kernels", "diffusion", "model", "comm", "checkpoint", "data", "run"},
+    "src/train": {"base", "config", "kernels", "diffusion", "model", "comm", "checkpoint", "data", "run", "eval"},
     # Implements interfaces of these; nobody includes it.
     "src/cuda": {"base", "comm", "kernels", "train"},
-    "launch": {"base", "config", "kernels", "diffusion", "model", "comm", "checkpoint", "data", "eval", "train"},
+    "launch": {"base", "config", "kernels", "diffusion", "model", "comm", "checkpoint", "data", "run", "eval", "train"},
 }
 FOLDERS = {folder.split("/")[-1] for folder in MAY_KNOW}
 

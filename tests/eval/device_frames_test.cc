@@ -1,6 +1,6 @@
 // Frames made by the GPU's kernels are the host's to the bit: the plugin's kernels, run on the host
 // thread by thread (tests/kernels/emulation), against the loader's own frames.
-#include "eval/device_frames.h"
+#include "run/device_frames.h"
 
 #include <ATen/TensorOperators.h>
 #include <gtest/gtest.h>
@@ -8,8 +8,8 @@
 #include "data/store/build.h"
 #include "data/store/store.h"
 #include "emulation/emulated_operations.h"
-#include "eval/clips.h"
 #include "kernels/dispatch.h"
+#include "run/clips.h"
 #include "unit/store_fixture.h"
 
 namespace lf {

@@ -18,7 +18,7 @@
 #include "kernels/gpu/device.h"
 #include "launch/bench/synthetic_clips.h"
 #include "launch/plugin.h"
-#include "train/accelerator.h"
+#include "run/accelerator.h"
 
 namespace lf {
 namespace {

@@ -60,7 +60,7 @@ class Device {
   virtual const DeviceKernels* kernels() const = 0;
 };
 
-// What the process computes with, chosen by train/accelerator; nullptr on the CPU. Its kernels;
+// What the process computes with, chosen by run/accelerator; nullptr on the CPU. Its kernels;
 // nullptr too where the plugin has none.
 Device* used_device();
 const DeviceKernels* device_kernels();

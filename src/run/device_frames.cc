@@ -1,4 +1,4 @@
-#include "eval/device_frames.h"
+#include "run/device_frames.h"
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>

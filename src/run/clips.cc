@@ -1,4 +1,4 @@
-#include "eval/clips.h"
+#include "run/clips.h"
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>

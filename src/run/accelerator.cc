@@ -1,4 +1,4 @@
-#include "train/accelerator.h"
+#include "run/accelerator.h"
 
 #include <ATen/Context.h>
 #include <c10/core/impl/VirtualGuardImpl.h>

@@ -1,4 +1,4 @@
-#include "eval/run_model.h"
+#include "run/run_model.h"
 
 #include "base/error.h"
 #include "checkpoint/checkpoint.h"

@@ -5,8 +5,8 @@
 
 #include "config/config.h"
 #include "data/loader/loader.h"
-#include "eval/device_frames.h"
 #include "model/model.h"
+#include "run/device_frames.h"
 
 namespace lf {
 
