@@ -1,11 +1,11 @@
 #include "data/store/cost.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <string>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/text.h"
 #include "data/recipe/recipe.h"
@@ -16,15 +16,9 @@
 namespace lf {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 constexpr uint64_t kMostSamples = 256;
 constexpr uint64_t kSampleBytes = uint64_t{256}
                                   << 20;  // of samples and their frames, at most about
-
-double seconds_since(Clock::time_point begin) {
-  return std::chrono::duration<double>(Clock::now() - begin).count();
-}
 
 StoreIndex plan_of_mode(Config config, const Source& source, StoreMode mode) {
   config.mutable_store()->set_mode(mode);

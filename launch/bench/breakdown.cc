@@ -7,21 +7,15 @@
 #include <ATen/record_function.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <map>
 
+#include "base/clock.h"
 #include "kernels/cpu/chunk_sums.h"
 #include "kernels/cpu/products.h"
 
 namespace lf {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point begin) {
-  return std::chrono::duration<double>(Clock::now() - begin).count();
-}
 
 int64_t numel(const c10::IValue& value, int64_t from = 0) {
   int64_t n = 1;

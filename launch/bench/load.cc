@@ -4,10 +4,10 @@
 #include <sys/resource.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/json.h"
 #include "base/text.h"
@@ -18,13 +18,7 @@
 namespace lf {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 constexpr int kWindows = 7;
-
-double seconds_since(Clock::time_point begin) {
-  return std::chrono::duration<double>(Clock::now() - begin).count();
-}
 
 struct Usage {
   double cpu_seconds = 0;

@@ -8,12 +8,12 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <ctime>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/json.h"
 #include "base/log.h"
@@ -32,15 +32,9 @@
 namespace lf {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 constexpr int kWarmUp = 3;  // memory, oneDNN's choices of kernels, the first gradients
 constexpr int kFewest = 5, kMost = 100000;
 constexpr double kGiga = 1e9;
-
-double seconds_since(Clock::time_point begin) {
-  return std::chrono::duration<double>(Clock::now() - begin).count();
-}
 
 struct StepSpeed {
   std::vector<double> seconds;  // of each step, ascending

@@ -50,12 +50,12 @@ std::string Progress::line(uint64_t done, const std::string& extra) const {
 
 void Progress::show(uint64_t done, const std::string& extra, bool force) {
   const auto now = Clock::now();
-  const double since = std::chrono::duration<double>(now - last_rate_).count();
+  const double since = seconds_between(last_rate_, now);
   if (done > last_done_ && (since > 0.5 || rate_ == 0)) {
     const double current = static_cast<double>(done - last_done_) / std::max(since, 1e-9);
     const double keep = std::exp(-since / 10);  // an average over about ten seconds
-    const double average = static_cast<double>(done - first_) /
-                           std::max(std::chrono::duration<double>(now - started_).count(), 1e-9);
+    const double average =
+        static_cast<double>(done - first_) / std::max(seconds_between(started_, now), 1e-9);
     rate_ = rate_ == 0 ? average : keep * rate_ + (1 - keep) * current;
     last_done_ = done;
     last_rate_ = now;
@@ -71,7 +71,7 @@ void Progress::show(uint64_t done, const std::string& extra, bool force) {
 
 void Progress::finish(uint64_t done, const std::string& extra) {
   constexpr double kShortest = 0.01;  // seconds that a speed can be told of
-  const double took = std::chrono::duration<double>(Clock::now() - started_).count();
+  const double took = seconds_since(started_);
   rate_ = took < kShortest ? 0 : static_cast<double>(done - first_) / took;
   show(done, extra, true);
   if (terminal_) std::fputs("\n", stderr);

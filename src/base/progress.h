@@ -7,6 +7,8 @@
 #include <cstdint>
 #include <string>
 
+#include "base/clock.h"
+
 namespace lf {
 
 class Progress {
@@ -26,7 +28,6 @@ class Progress {
  private:
   std::string line(uint64_t done, const std::string& extra) const;
 
-  using Clock = std::chrono::steady_clock;
   std::string title_, unit_;
   uint64_t total_, first_, last_done_;
   std::chrono::milliseconds interval_;

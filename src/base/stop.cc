@@ -8,6 +8,8 @@
 #include <chrono>
 #include <mutex>
 
+#include "base/clock.h"
+
 namespace lf {
 namespace {
 
@@ -17,7 +19,7 @@ std::atomic<bool> g_told{false};
 std::atomic<double> g_deadline{0};
 std::mutex g_mutex;
 std::string g_stop_file;
-std::chrono::steady_clock::time_point g_looked;
+Clock::time_point g_looked;
 bool g_stop_file_seen = false;
 
 extern "C" void on_stop_signal(int signal) {
@@ -28,7 +30,7 @@ extern "C" void on_stop_signal(int signal) {
 bool stop_file_seen() {
   const std::lock_guard<std::mutex> lock(g_mutex);
   if (g_stop_file_seen || g_stop_file.empty()) return g_stop_file_seen;
-  const auto now = std::chrono::steady_clock::now();
+  const auto now = Clock::now();
   if (now - g_looked < std::chrono::seconds(1)) return false;
   g_looked = now;
   struct stat status {};
@@ -61,9 +63,7 @@ StopReason stop_requested() {
   if (g_signal.load() != 0 || g_told.load()) return StopReason::kSignal;
   const double deadline = g_deadline.load();
   if (deadline > 0) {
-    const double now =
-        std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
-    if (now >= deadline) return StopReason::kDeadline;
+    if (unix_now() >= deadline) return StopReason::kDeadline;
   }
   return stop_file_seen() ? StopReason::kStopFile : StopReason::kNone;
 }

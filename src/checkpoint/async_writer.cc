@@ -4,12 +4,12 @@
 #include <sys/mman.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstring>
 #include <exception>
 #include <set>
 #include <utility>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "base/text.h"
@@ -152,10 +152,9 @@ std::vector<CheckpointFile> AsyncWriter::write(const std::string& hidden_folder,
 
 std::vector<CheckpointFile> AsyncWriter::timed(
     const std::function<std::vector<CheckpointFile>()>& writing) {
-  const auto begin = std::chrono::steady_clock::now();
+  const auto begin = Clock::now();
   std::vector<CheckpointFile> records = writing();
-  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
-  write_seconds_ = took.count();
+  write_seconds_ = seconds_since(begin);
   return records;
 }
 

@@ -5,11 +5,11 @@
 
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <cstdio>
 #include <set>
 #include <utility>
 
+#include "base/clock.h"
 #include "base/crc32c.h"
 #include "base/error.h"
 #include "base/json.h"
@@ -296,8 +296,7 @@ std::string commit_checkpoint(FileSystem& files, const std::string& run_folder,
   add_indices(files, hidden_folder, manifest);
   manifest.set_format(kCheckpointFormat);
   manifest.set_life(life.number());
-  manifest.set_saved_unix_seconds(
-      std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count());
+  manifest.set_saved_unix_seconds(unix_now());
   for (const CheckpointFile& record : manifest.file()) {
     verify_file(files, hidden_folder, record, Depth::kQuick);
   }

@@ -10,7 +10,6 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -18,7 +17,9 @@
 #include <ctime>
 #include <utility>
 
+#include "base/clock.h"
 #include "base/error.h"
+#include "base/host.h"
 #include "base/log.h"
 #include "base/text.h"
 
@@ -27,20 +28,13 @@ namespace {
 
 using google::protobuf::TextFormat;
 
-std::string host_name() {
-  std::array<char, 256> name{};
-  ::gethostname(name.data(), name.size() - 1);
-  return name.data();
-}
-
 LifeRecord record_of_this_process(const JobIdentity& job) {
   LifeRecord record;
   record.set_host(host_name());
   record.set_pid(::getpid());
   record.set_job(job.job);
   record.set_restarts(job.restarts);
-  record.set_started_unix_seconds(
-      std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count());
+  record.set_started_unix_seconds(unix_now());
   return record;
 }
 

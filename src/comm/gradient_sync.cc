@@ -17,8 +17,6 @@
 namespace lf {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 constexpr size_t kBroadcastBytes = size_t{64} << 20;
 
 size_t bytes_of_mib(double mib) { return std::max<size_t>(1, static_cast<size_t>(mib * 1048576)); }
@@ -178,7 +176,7 @@ void GradientSync::leave_out_unused(const at::Tensor& loss) {
 void GradientSync::finish(bool will_sync) {
   if (!will_sync) return;
   // The last bucket fills when the computation ends; what backward took after that was waiting.
-  exposed_ += std::chrono::duration<double>(Clock::now() - last_bucket_).count();
+  exposed_ += seconds_since(last_bucket_);
   for (const auto& [name, tensor] : left_out_) {
     if (tensor.grad().defined()) {
       fail(Code::kBug, "parameter '", name, "' got a gradient, but the first backward left it out ",

@@ -22,12 +22,12 @@
 
 #include <ATen/core/Tensor.h>
 
-#include <chrono>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "base/clock.h"
 #include "comm/process_group.h"
 #include "comm/world.h"
 
@@ -104,7 +104,7 @@ class GradientSync {
   GradientSyncOptions options_;
   NamedTensors parameters_;  // in the order in which gradients are expected
   NamedTensors left_out_;    // of a static graph
-  std::chrono::steady_clock::time_point last_bucket_;
+  Clock::time_point last_bucket_;
   double exposed_ = 0;
   std::unique_ptr<c10d::Reducer> reducer_;  // of a static graph only after its first prepare()
   bool rebuilt_ = false;

@@ -1,4 +1,4 @@
-// One of the two files that include mpi.h.
+// One of the three files that include mpi.h.
 #include "comm/mpi_backend.h"
 
 #include <ATen/Parallel.h>
@@ -16,6 +16,7 @@
 #include "base/error.h"
 #include "comm/activity.h"
 #include "comm/collective.h"
+#include "comm/mpi_process.h"
 #include "comm/patience.h"
 #include "comm/world.h"
 
@@ -24,7 +25,6 @@ extern "C" void omp_set_num_threads(int);  // of torch's own OpenMP runtime
 namespace lf {
 namespace {
 
-using Clock = std::chrono::steady_clock;
 using Tensors = std::vector<at::Tensor>;
 
 // Open MPI allocates a temporary as long as the message, which above 32 MiB is mapped and unmapped
@@ -32,15 +32,6 @@ using Tensors = std::vector<at::Tensor>;
 constexpr size_t kPartBytes = size_t{8} << 20;
 constexpr std::chrono::milliseconds kTick{100};
 constexpr double kTickSeconds = 0.1;
-
-void check(int status, const char* what) {
-  if (status == MPI_SUCCESS) return;
-  char text[MPI_MAX_ERROR_STRING];
-  int length = 0;
-  MPI_Error_string(status, text, &length);
-  fail(Code::kPeer, what, " failed: ", std::string(text, static_cast<size_t>(length)),
-       "; was a rank lost? See the ranks' logs, then start the job again");
-}
 
 struct Wire {
   MPI_Datatype type;
@@ -93,7 +84,7 @@ template <typename Transfer>
 void in_parts(size_t count, size_t element_bytes, const char* what, Transfer&& transfer) {
   const size_t part = kPartBytes / element_bytes;
   for (size_t at = 0; at < count; at += part) {
-    check(transfer(at, static_cast<int>(std::min(part, count - at))), what);
+    check_mpi(transfer(at, static_cast<int>(std::min(part, count - at))), what);
   }
 }
 
@@ -152,27 +143,27 @@ void MpiBackend::Core::pass_gate(Job& job, CollectiveNote& note) {
   job.gate[0] = mine;
   job.gate[1] = -mine;
   MPI_Request request = MPI_REQUEST_NULL;
-  check(MPI_Iallreduce(MPI_IN_PLACE, job.gate, 2, MPI_INT64_T, MPI_MIN, comm, &request),
-        "MPI_Iallreduce");
+  check_mpi(MPI_Iallreduce(MPI_IN_PLACE, job.gate, 2, MPI_INT64_T, MPI_MIN, comm, &request),
+            "begin a collective");
   Patience patience;
   while (true) {
     int done = 0;
-    check(MPI_Test(&request, &done, MPI_STATUS_IGNORE), "MPI_Test");
+    check_mpi(MPI_Test(&request, &done, MPI_STATUS_IGNORE), "wait for the ranks");
     if (done != 0) break;
     if (failed) fail(Code::kPeer, "gave up waiting for the other ranks at ", job.call.describe());
     patience.pause();
   }
   job.span.gathered = Clock::now();
-  note.waited(std::chrono::duration<double>(job.span.gathered - job.span.begun).count());
+  note.waited(seconds_between(job.span.begun, job.span.gathered));
   if (job.gate[0] != mine || job.gate[1] != -mine) report_mismatch(job.call);
 }
 
 // Every rank saw the same reduced fingerprints, so every rank comes here.
 void MpiBackend::Core::report_mismatch(const CollectiveCall& mine) {
   std::vector<CollectiveCall> calls(static_cast<size_t>(size));
-  check(MPI_Allgather(&mine, sizeof(CollectiveCall), MPI_BYTE, calls.data(), sizeof(CollectiveCall),
-                      MPI_BYTE, comm),
-        "MPI_Allgather");
+  check_mpi(MPI_Allgather(&mine, sizeof(CollectiveCall), MPI_BYTE, calls.data(),
+                          sizeof(CollectiveCall), MPI_BYTE, comm),
+            "all-gather");
   fail(Code::kBug, "ranks called different collectives: ", describe_calls(calls),
        "; they must make the same calls in the same order");
 }
@@ -249,7 +240,8 @@ MpiBackend::MpiBackend(const World& world, Milliseconds timeout)
   core_->timeout = timeout;
   core_->size = getSize();
   if (const void* of_world = world.communicator(); of_world != nullptr) {
-    check(MPI_Comm_dup(*static_cast<const MPI_Comm*>(of_world), &core_->comm), "MPI_Comm_dup");
+    check_mpi(MPI_Comm_dup(*static_cast<const MPI_Comm*>(of_world), &core_->comm),
+              "make a communicator");
     MPI_Comm_set_errhandler(core_->comm, MPI_ERRORS_RETURN);
   }
   progress_ = std::make_unique<std::thread>([core = core_] { core->progress(); });
@@ -383,7 +375,7 @@ c10::intrusive_ptr<c10d::Work> MpiBackend::allreduce(Tensors& tensors,
   job->transfer = [buffer, count, wire, operation](MPI_Comm comm) {
     if (comm == MPI_COMM_NULL) return;
     char* data = static_cast<char*>(buffer->data_ptr());
-    in_parts(count, wire.size, "MPI_Allreduce", [&](size_t at, int n) {
+    in_parts(count, wire.size, "all-reduce", [&](size_t at, int n) {
       return MPI_Allreduce(MPI_IN_PLACE, data + at * wire.size, n, wire.type, operation, comm);
     });
   };
@@ -408,7 +400,7 @@ c10::intrusive_ptr<c10d::Work> MpiBackend::broadcast(Tensors& tensors,
   job->transfer = [flat, root](MPI_Comm comm) {
     if (comm == MPI_COMM_NULL) return;
     char* data = static_cast<char*>(flat.data_ptr());
-    in_parts(flat.nbytes(), 1, "MPI_Bcast",
+    in_parts(flat.nbytes(), 1, "broadcast",
              [&](size_t at, int n) { return MPI_Bcast(data + at, n, MPI_BYTE, root, comm); });
   };
   if (!flat.is_same(tensor) && getRank() != root)
@@ -428,8 +420,8 @@ static std::function<void(MPI_Comm)> gather_into(const at::Tensor& in, const at:
       std::memcpy(out.data_ptr(), in.data_ptr(), in.nbytes());
       return;
     }
-    check(MPI_Allgather(in.data_ptr(), bytes, MPI_BYTE, out.data_ptr(), bytes, MPI_BYTE, comm),
-          "MPI_Allgather");
+    check_mpi(MPI_Allgather(in.data_ptr(), bytes, MPI_BYTE, out.data_ptr(), bytes, MPI_BYTE, comm),
+              "all-gather");
   };
 }
 
@@ -489,9 +481,9 @@ void direct_all_reduce(float* values, size_t count) {
   int running = 0;
   MPI_Initialized(&running);
   if (running == 0) return;
-  check(MPI_Allreduce(MPI_IN_PLACE, values, static_cast<int>(count), MPI_FLOAT, MPI_SUM,
-                      MPI_COMM_WORLD),
-        "MPI_Allreduce");
+  check_mpi(MPI_Allreduce(MPI_IN_PLACE, values, static_cast<int>(count), MPI_FLOAT, MPI_SUM,
+                          MPI_COMM_WORLD),
+            "all-reduce");
 }
 
 }  // namespace lf

@@ -14,13 +14,15 @@
 #include <torch/csrc/distributed/c10d/Backend.hpp>
 #include <vector>
 
+#include "base/clock.h"
+
 namespace lf {
 
 class World;
 
 // A collective's life, for tests and benchmarks.
 struct CollectiveSpan {
-  using Time = std::chrono::steady_clock::time_point;
+  using Time = Clock::time_point;
   uint64_t sequence = 0;
   uint64_t bytes = 0;
   Time queued, begun, gathered, ended;  // gathered: all ranks have begun it

@@ -9,6 +9,8 @@
 #include <chrono>
 #include <thread>
 
+#include "base/clock.h"
+
 namespace lf {
 
 class Patience {
@@ -24,7 +26,6 @@ class Patience {
   }
 
  private:
-  using Clock = std::chrono::steady_clock;
   static constexpr std::chrono::microseconds kSpin{50}, kShortest{10}, kLongest{1000};
   Clock::time_point begun_ = Clock::now();
 };

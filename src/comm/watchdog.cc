@@ -166,11 +166,11 @@ Watchdog::~Watchdog() {
 
 void Watchdog::begin_step(int64_t step) {
   note_step(step);
-  const auto now = std::chrono::steady_clock::now();
+  const auto now = Clock::now();
   const double waited = current_activity().waited;
   const std::lock_guard<std::mutex> lock(mutex_);
   if (step_begun_.time_since_epoch().count() != 0) {
-    const double whole = std::chrono::duration<double>(now - step_begun_).count();
+    const double whole = seconds_between(step_begun_, now);
     step_seconds_.push_back(std::max(whole - (waited - step_waited_), 1e-9));
     if (step_seconds_.size() > kStepsKept) step_seconds_.pop_front();
   }

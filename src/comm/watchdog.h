@@ -18,6 +18,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/clock.h"
 #include "comm/heartbeat.h"
 #include "comm/world.h"
 #include "run.pb.h"
@@ -84,7 +85,7 @@ class Watchdog {
   std::vector<double> silence_;  // by rank, seconds since the last beat
   std::deque<double> step_seconds_;
   double step_waited_ = 0;
-  std::chrono::steady_clock::time_point step_begun_;
+  Clock::time_point step_begun_;
   std::thread thread_;
 };
 

@@ -1,4 +1,4 @@
-// World over Open MPI; see world.h. One of the two files that include mpi.h.
+// World over Open MPI; see world.h. One of the three files that include mpi.h.
 #include "comm/world.h"
 
 #include <mpi.h>
@@ -16,6 +16,7 @@
 #include "base/crc32c.h"
 #include "base/error.h"
 #include "comm/activity.h"
+#include "comm/mpi_process.h"
 #include "comm/patience.h"
 
 namespace lf {
@@ -36,20 +37,11 @@ std::unique_ptr<World> g_world;
 constexpr int kGatherTag = 1, kPostTag = 2;
 constexpr size_t kPart = size_t{1} << 28;  // MPI counts are ints
 
-void check(int status, const char* what) {
-  if (status == MPI_SUCCESS) return;
-  char text[MPI_MAX_ERROR_STRING];
-  int length = 0;
-  MPI_Error_string(status, text, &length);
-  fail(Code::kPeer, "MPI could not ", what, ": ", std::string(text, static_cast<size_t>(length)),
-       "; was a rank lost? See the ranks' logs, then start the job again");
-}
-
 void finish(MPI_Request* request, const char* what) {
   Patience patience;
   while (true) {
     int done = 0;
-    check(MPI_Test(request, &done, MPI_STATUS_IGNORE), what);
+    check_mpi(MPI_Test(request, &done, MPI_STATUS_IGNORE), what);
     if (done != 0) return;
     patience.pause();
   }
@@ -77,7 +69,7 @@ int launched_ranks() {
 MPI_Comm start_mpi(int expected) {
   ::setenv("OMPI_MCA_mpi_yield_when_idle", "1", 0);  // more threads than cores must not collapse
   int provided = 0;
-  check(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_MULTIPLE, &provided), "start");
+  check_mpi(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_MULTIPLE, &provided), "start");
   if (provided != MPI_THREAD_MULTIPLE) {
     fail(Code::kUsage, "this Open MPI gives thread level ", provided, ", expected ",
          MPI_THREAD_MULTIPLE, " (MPI_THREAD_MULTIPLE); use a build that supports threads");
@@ -89,7 +81,7 @@ MPI_Comm start_mpi(int expected) {
          "; start with Open MPI's own mpirun, or with srun --mpi=pmix");
   }
   MPI_Comm comm = MPI_COMM_NULL;
-  check(MPI_Comm_dup(MPI_COMM_WORLD, &comm), "make a communicator");
+  check_mpi(MPI_Comm_dup(MPI_COMM_WORLD, &comm), "make a communicator");
   MPI_Comm_set_errhandler(comm, MPI_ERRORS_RETURN);
   return comm;
 }
@@ -99,7 +91,7 @@ T reduce(MPI_Comm comm, T value, MPI_Datatype type, MPI_Op operation, const char
   if (comm == MPI_COMM_NULL) return value;
   const CollectiveNote note(name, sizeof(T));
   MPI_Request request = MPI_REQUEST_NULL;
-  check(MPI_Iallreduce(MPI_IN_PLACE, &value, 1, type, operation, comm, &request), name);
+  check_mpi(MPI_Iallreduce(MPI_IN_PLACE, &value, 1, type, operation, comm, &request), name);
   finish(&request, name);
   return value;
 }
@@ -107,9 +99,9 @@ T reduce(MPI_Comm comm, T value, MPI_Datatype type, MPI_Op operation, const char
 void broadcast_bytes(MPI_Comm comm, void* bytes, size_t size) {
   for (size_t at = 0; at < size; at += kPart) {
     MPI_Request request = MPI_REQUEST_NULL;
-    check(MPI_Ibcast(static_cast<char*>(bytes) + at, static_cast<int>(std::min(kPart, size - at)),
-                     MPI_BYTE, 0, comm, &request),
-          "broadcast");
+    check_mpi(MPI_Ibcast(static_cast<char*>(bytes) + at,
+                         static_cast<int>(std::min(kPart, size - at)), MPI_BYTE, 0, comm, &request),
+              "broadcast");
     finish(&request, "broadcast");
   }
 }
@@ -118,7 +110,7 @@ template <typename Transfer>
 void in_parts(size_t size, const char* what, Transfer&& transfer) {
   for (size_t at = 0; at < size; at += kPart) {
     MPI_Request request = MPI_REQUEST_NULL;
-    check(transfer(at, static_cast<int>(std::min(kPart, size - at)), &request), what);
+    check_mpi(transfer(at, static_cast<int>(std::min(kPart, size - at)), &request), what);
     finish(&request, what);
   }
 }
@@ -150,8 +142,8 @@ void World::find_machine() {
   MPI_Comm_rank(link_->comm, &rank_);
   MPI_Comm_size(link_->comm, &size_);
   MPI_Comm machine = MPI_COMM_NULL;
-  check(MPI_Comm_split_type(link_->comm, MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &machine),
-        "find the ranks of this machine");
+  check_mpi(MPI_Comm_split_type(link_->comm, MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &machine),
+            "find the ranks of this machine");
   MPI_Comm_rank(machine, &local_rank_);
   MPI_Comm_size(machine, &local_size_);
   MPI_Comm_free(&machine);
@@ -160,7 +152,7 @@ void World::find_machine() {
 
 World::World(const World& whole, int number) : link_(std::make_unique<Link>()) {
   if (whole.link_->comm == MPI_COMM_NULL) return;
-  check(MPI_Comm_split(whole.link_->comm, number, whole.rank_, &link_->comm), "part the ranks");
+  check_mpi(MPI_Comm_split(whole.link_->comm, number, whole.rank_, &link_->comm), "part the ranks");
   MPI_Comm_set_errhandler(link_->comm, MPI_ERRORS_RETURN);
   find_machine();
   local_rank_ = whole.local_rank_;
@@ -214,7 +206,7 @@ void World::barrier() {
   if (link_->comm == MPI_COMM_NULL) return;
   const CollectiveNote note("barrier", 0);
   MPI_Request request = MPI_REQUEST_NULL;
-  check(MPI_Ibarrier(link_->comm, &request), "barrier");
+  check_mpi(MPI_Ibarrier(link_->comm, &request), "barrier");
   finish(&request, "barrier");
 }
 
@@ -236,8 +228,8 @@ std::vector<std::string> World::gather(const std::string& bytes) {
   std::vector<uint64_t> sizes(is_root() ? static_cast<size_t>(size_) : 0);
   MPI_Request request = MPI_REQUEST_NULL;
   // NOLINTNEXTLINE(mpi-type-mismatch): clang-tidy 14 does not see that unsigned long is uint64_t
-  check(MPI_Igather(&size, 1, MPI_UINT64_T, sizes.data(), 1, MPI_UINT64_T, 0, comm, &request),
-        "gather");
+  check_mpi(MPI_Igather(&size, 1, MPI_UINT64_T, sizes.data(), 1, MPI_UINT64_T, 0, comm, &request),
+            "gather");
   finish(&request, "gather");
   if (!is_root()) {
     in_parts(bytes.size(), "gather", [&](size_t at, int count, MPI_Request* sent) {
@@ -288,26 +280,26 @@ double World::max(double value) { return reduce(link_->comm, value, MPI_DOUBLE, 
 void World::post(int rank, const std::string& bytes) {
   LF_CHECK(link_->comm != MPI_COMM_NULL && rank != rank_, "a message to oneself");
   Link::Posted& message = link_->posted.emplace_back(Link::Posted{bytes, MPI_REQUEST_NULL});
-  check(MPI_Isend(message.bytes.data(), static_cast<int>(bytes.size()), MPI_BYTE, rank, kPostTag,
-                  link_->comm, &message.request),
-        "post");
+  check_mpi(MPI_Isend(message.bytes.data(), static_cast<int>(bytes.size()), MPI_BYTE, rank,
+                      kPostTag, link_->comm, &message.request),
+            "post");
 }
 
 std::optional<std::string> World::take(int rank) {
   LF_CHECK(link_->comm != MPI_COMM_NULL && rank != rank_, "a message from oneself");
   std::erase_if(link_->posted, [](Link::Posted& message) {
     int sent = 0;
-    check(MPI_Test(&message.request, &sent, MPI_STATUS_IGNORE), "post");
+    check_mpi(MPI_Test(&message.request, &sent, MPI_STATUS_IGNORE), "post");
     return sent != 0;
   });
   int waits = 0, size = 0;
   MPI_Status status;
-  check(MPI_Iprobe(rank, kPostTag, link_->comm, &waits, &status), "look for a message");
+  check_mpi(MPI_Iprobe(rank, kPostTag, link_->comm, &waits, &status), "look for a message");
   if (waits == 0) return std::nullopt;
   MPI_Get_count(&status, MPI_BYTE, &size);
   std::string bytes(static_cast<size_t>(size), '\0');
   MPI_Request request = MPI_REQUEST_NULL;
-  check(MPI_Irecv(bytes.data(), size, MPI_BYTE, rank, kPostTag, link_->comm, &request), "take");
+  check_mpi(MPI_Irecv(bytes.data(), size, MPI_BYTE, rank, kPostTag, link_->comm, &request), "take");
   finish(&request, "take");
   return bytes;
 }

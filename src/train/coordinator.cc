@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstdlib>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
@@ -17,20 +18,10 @@
 namespace lf {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 constexpr double kStragglerSeconds = 60;  // between two warnings of the same rank
 constexpr double kOtherSeconds = 5;       // of different ones
 constexpr double kSpike = 8;              // standard deviations that are worth a line
 constexpr double kStatusSeconds = 2;      // status.json is never older while steps are made
-
-double seconds_since(Clock::time_point begin) {
-  return std::chrono::duration<double>(Clock::now() - begin).count();
-}
-
-double unix_now() {
-  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
-}
 
 int64_t newest_life(const std::string& run_folder) {
   const std::vector<LifeRecord> lives = read_lives(real_file_system(), run_folder);

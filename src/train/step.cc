@@ -7,10 +7,10 @@
 #include <c10/core/impl/VirtualGuardImpl.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <exception>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "kernels/gpu/device.h"
@@ -21,12 +21,6 @@
 
 namespace lf {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point begin) {
-  return std::chrono::duration<double>(Clock::now() - begin).count();
-}
 
 void append(TensorGroup& group, const std::vector<NamedTensor>& tensors) {
   for (const NamedTensor& named : tensors)

@@ -33,7 +33,7 @@ FOLDERS = {folder.split("/")[-1] for folder in MAY_KNOW}
 # Foreign headers that live in few files (tests aside): pattern -> the files that may include them.
 FEW = {
     r"hdf5\.h|H5\w+\.h": {"data/store/shard.cc"},
-    r"mpi\.h": {"src/comm/world.cc", "src/comm/mpi_backend.cc"},
+    r"mpi\.h": {"src/comm/mpi_process.cc", "src/comm/world.cc", "src/comm/mpi_backend.cc"},
     r"glog/.*": {"src/base/log.cc"},
 }
 TORCH = re.compile(r"(torch|ATen|c10)/")
