@@ -5,7 +5,7 @@
 #include <set>
 #include <vector>
 
-#include "error_of.h"
+#include "tests/error_of.h"
 
 namespace lf {
 namespace {

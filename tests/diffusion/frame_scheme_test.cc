@@ -11,7 +11,7 @@
 #include <set>
 
 #include "base/random.h"
-#include "error_of.h"
+#include "tests/error_of.h"
 
 namespace lf {
 namespace {

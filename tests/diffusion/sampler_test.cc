@@ -4,8 +4,8 @@
 #include <ATen/ops/zeros_like.h>
 #include <gtest/gtest.h>
 
-#include "error_of.h"
-#include "gaussian_toy.h"
+#include "tests/diffusion/gaussian_fixture.h"
+#include "tests/error_of.h"
 
 namespace lf {
 namespace {

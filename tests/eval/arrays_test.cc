@@ -8,8 +8,8 @@
 
 #include "base/file.h"
 #include "data/formats/npz.h"
-#include "error_of.h"
-#include "features.h"
+#include "tests/error_of.h"
+#include "tests/eval/features_fixture.h"
 
 namespace lf {
 namespace {

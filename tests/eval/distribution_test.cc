@@ -6,8 +6,8 @@
 
 #include <cmath>
 
-#include "error_of.h"
-#include "features.h"
+#include "tests/error_of.h"
+#include "tests/eval/features_fixture.h"
 
 namespace lf {
 namespace {

@@ -3,10 +3,10 @@
 #include <ATen/ops/ones.h>
 #include <ATen/ops/zeros.h>
 
-#include "error_of.h"
 #include "eval/pixel_extractor.h"
 #include "eval/report.h"
-#include "features.h"
+#include "tests/error_of.h"
+#include "tests/eval/features_fixture.h"
 
 namespace lf {
 namespace {

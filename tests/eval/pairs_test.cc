@@ -7,10 +7,10 @@
 
 #include <cmath>
 
-#include "error_of.h"
 #include "eval/codes.h"
 #include "eval/metrics.h"
-#include "features.h"
+#include "tests/error_of.h"
+#include "tests/eval/features_fixture.h"
 
 namespace lf {
 namespace {

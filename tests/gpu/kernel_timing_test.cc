@@ -9,10 +9,10 @@
 #include <cstdio>
 #include <optional>
 
-#include "gpu_fixture.h"
 #include "kernels/gpu/device_operations.h"
 #include "kernels/nearest_code.h"
-#include "operation_cases.h"
+#include "tests/gpu/gpu_fixture.h"
+#include "tests/kernels/operation_cases.h"
 
 namespace lf {
 namespace {

@@ -3,9 +3,9 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 
-#include "gpu_fixture.h"
 #include "kernels/nearest_code.h"
-#include "operation_cases.h"
+#include "tests/gpu/gpu_fixture.h"
+#include "tests/kernels/operation_cases.h"
 
 namespace lf {
 namespace {

@@ -15,7 +15,7 @@
 
 #include "base/error.h"
 #include "comm/device_backend.h"
-#include "gpu_fixture.h"
+#include "tests/gpu/gpu_fixture.h"
 
 namespace lf {
 namespace {

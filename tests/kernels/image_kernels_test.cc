@@ -8,7 +8,7 @@
 #include "kernels/cpu/products.h"
 #include "kernels/few_rows.h"
 #include "kernels/nearest_code.h"
-#include "operation_cases.h"
+#include "tests/kernels/operation_cases.h"
 
 namespace lf {
 namespace {

@@ -9,13 +9,13 @@
 #include <limits>
 
 #include "base/error.h"
-#include "kernel_fixture.h"
 #include "kernels/attention.h"
 #include "kernels/depthwise.h"
 #include "kernels/feed_forward.h"
 #include "kernels/gpu/forms.h"
 #include "kernels/linear_attention.h"
 #include "kernels/norm_silu.h"
+#include "tests/kernels/kernel_fixture.h"
 
 namespace lf {
 

@@ -10,7 +10,7 @@
 #include <limits>
 
 #include "kernels/token_layer.h"
-#include "operation_cases.h"
+#include "tests/kernels/operation_cases.h"
 
 namespace lf {
 namespace {

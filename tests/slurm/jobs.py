@@ -16,10 +16,8 @@ import subprocess
 import sys
 import time
 
-sys.path.insert(1, str(pathlib.Path(__file__).resolve().parents[1] / "train"))
-
 import cluster
-from runs import (BATCH, CONFIG, check, check_same_end, environment, execute, here, latest, lines,
+from harness import (BATCH, CONFIG, check, check_same_end, environment, execute, here, latest, lines,
                   program, rank_processes, skip, status, store, train, words_left)
 
 folder = pathlib.Path(words_left.pop(0))

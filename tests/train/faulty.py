@@ -1,7 +1,7 @@
 """What the scripts that run the fault program share. Not a test. Such a script is called with the
 program, mpiexec and the fault program; see fault_program.cc for the words of a fault."""
 
-from runs import *
+from harness import *
 
 fault_program = words_left[0]
 

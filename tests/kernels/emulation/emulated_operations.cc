@@ -1,4 +1,4 @@
-#include "emulation/emulated_operations.h"
+#include "tests/kernels/emulation/emulated_operations.h"
 
 #include "base/error.h"
 #include "cuda/attention_kernels.h"

@@ -1,0 +1,145 @@
+// A save cut off at every single operation of the file system: by an error of the device, by the
+// death of the process, and by a power cut that drops what was not synced.
+#include <ATen/ops/empty_like.h>
+
+#include <set>
+
+#include "tests/checkpoint/checkpoint_fixture.h"
+
+namespace lf {
+namespace {
+
+namespace fs = std::filesystem;
+
+enum class Cut { kError, kKill, kPower };
+
+FileSystem& disk() { return real_file_system(); }
+
+// A run with a checkpoint at 100 and, cut off at operation `number`, one at 200; `again` saves at
+// the position of the first one instead.
+struct Attempt {
+  std::string run = fresh_folder();
+  Life life = Life::claim(disk(), run, {});
+  bool finished = false;
+  uint64_t operations = 0;
+
+  Attempt(Cut cut, uint64_t number, int64_t images, bool prune) {
+    save(disk(), run, 100, life);
+    FaultyFileSystem faulty([&](const FileOperation& operation) {
+      if (operation.number != number) return true;
+      if (cut == Cut::kError) throw Error(Code::kStorage, "no space left on device");
+      return false;
+    });
+    try {
+      save(faulty, run, images, life, 2);
+      CheckpointConfig config;
+      config.set_keep_last(1);
+      if (prune) prune_checkpoints(faulty, run, config, life);
+      finished = true;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), Code::kStorage) << error.what();
+    } catch (const FaultyFileSystem::PowerCut&) {
+    }
+    operations = faulty.operations();
+    if (cut == Cut::kPower) faulty.power_cut();
+  }
+};
+
+// After the cut: a checkpoint is there, it is the old or the new one, whole; the next life cleans
+// up, saves and prunes as if nothing had been.
+void expect_recovery(const Attempt& attempt, int64_t images) {
+  const std::optional<Candidate> chosen = choose_checkpoint(disk(), attempt.run);
+  ASSERT_TRUE(chosen.has_value());
+  EXPECT_TRUE(chosen->images == 100 || chosen->images == images) << chosen->images;
+  if (attempt.finished) {
+    EXPECT_EQ(chosen->images, images);
+  }
+  expect_state(chosen->folder, chosen->images);
+
+  Life next = Life::claim(disk(), attempt.run, {});
+  next.resumed_from(disk(), chosen->images);
+  remove_leftovers(disk(), attempt.run, next.number());
+  const std::optional<Candidate> still = choose_checkpoint(disk(), attempt.run);
+  ASSERT_TRUE(still.has_value());
+  EXPECT_EQ(still->images, chosen->images);
+  expect_state(save(disk(), attempt.run, 300, next), 300);
+  CheckpointConfig config;
+  config.set_keep_last(1);
+  prune_checkpoints(disk(), attempt.run, config, next);
+  EXPECT_EQ(disk().list(checkpoints_folder(attempt.run)),
+            std::vector<std::string>{"img-000000000300"});
+}
+
+class SaveCutOff : public ::testing::TestWithParam<Cut> {};
+
+TEST_P(SaveCutOff, EveryPrefixRecovers) {
+  const uint64_t operations = Attempt(Cut::kKill, ~uint64_t{0}, 200, true).operations;
+  ASSERT_GT(operations, 50U);
+  for (uint64_t number = 0; number <= operations; ++number) {
+    SCOPED_TRACE(number);
+    const Attempt attempt(GetParam(), number, 200, true);
+    EXPECT_EQ(attempt.finished, number == operations);
+    expect_recovery(attempt, 200);
+    if (HasFatalFailure()) return;
+  }
+}
+
+TEST_P(SaveCutOff, EveryPrefixOfASaveOverOneOfTheSamePositionRecovers) {
+  const uint64_t operations = Attempt(Cut::kKill, ~uint64_t{0}, 100, false).operations;
+  for (uint64_t number = 0; number <= operations; ++number) {
+    SCOPED_TRACE(number);
+    expect_recovery(Attempt(GetParam(), number, 100, false), 100);
+    if (HasFatalFailure()) return;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(, SaveCutOff, ::testing::Values(Cut::kError, Cut::kKill, Cut::kPower),
+                         [](const auto& info) {
+                           return info.param == Cut::kError  ? "ByAnError"
+                                  : info.param == Cut::kKill ? "ByAKill"
+                                                             : "ByAPowerCut";
+                         });
+
+TEST(FaultySave, TheSameProcessRetriesAfterAnyError) {
+  const uint64_t operations = Attempt(Cut::kKill, ~uint64_t{0}, 200, true).operations;
+  for (uint64_t number = 0; number < operations; ++number) {
+    SCOPED_TRACE(number);
+    const Attempt attempt(Cut::kError, number, 200, true);
+    expect_state(save(disk(), attempt.run, 200, attempt.life), 200);
+    expect_state(save(disk(), attempt.run, 250, attempt.life), 250);
+  }
+}
+
+TEST(FaultySave, TheManifestIsWrittenLastAndEverythingIsSyncedBeforeTheRename) {
+  const std::string run = fresh_folder();
+  const Life life = Life::claim(disk(), run, {});
+  std::vector<FileOperation> log;
+  FaultyFileSystem files([&](const FileOperation& operation) {
+    log.push_back(operation);
+    return true;
+  });
+  save(files, run, 100, life, 3);
+  std::set<std::string> unsynced;
+  bool manifest = false, renamed = false;
+  for (const FileOperation& operation : log) {
+    const bool hidden = operation.path.find("/.tmp-img") != std::string::npos;
+    if (operation.kind == "create" && hidden) {
+      EXPECT_FALSE(manifest) << operation.path << " after the manifest";
+      unsynced.insert(operation.path);
+      manifest = operation.path.ends_with("/manifest.pbtxt");
+    }
+    if (operation.kind == "sync") unsynced.erase(operation.path);
+    if (operation.kind == "rename" && operation.path.ends_with("img-000000000100")) {
+      EXPECT_TRUE(unsynced.empty());
+      EXPECT_TRUE(manifest);
+      renamed = true;
+    }
+    if (operation.path.find("/latest") != std::string::npos) {
+      EXPECT_TRUE(renamed);
+    }
+  }
+  EXPECT_TRUE(renamed);
+}
+
+}  // namespace
+}  // namespace lf

@@ -1,0 +1,149 @@
+// Whole networks with their operations fused and plain: the same output and the same gradients.
+#include <ATen/ops/cat.h>
+#include <ATen/ops/tensor.h>
+#include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include <cmath>
+
+#include "kernels/dispatch.h"
+#include "model/autocast.h"
+#include "model/recompute.h"
+#include "tests/model/denoisers/denoiser_fixture.h"
+
+namespace lf {
+namespace {
+
+// What a network gives and the gradients of its weights and noisy clips, weighted so that sums are
+// not around zero.
+Tensors results(const SmallNetwork& network, NoisyClips clips, Form form) {
+  const ForcedForm forced(form);
+  clips.z_BTHWC = clips.z_BTHWC.detach().requires_grad_();
+  Tensors inputs = {clips.z_BTHWC};
+  for (const NamedTensor& weight : network.table.weights()) {
+    if (weight.tensor.requires_grad()) inputs.push_back(weight.tensor);
+  }
+  const at::Tensor y = (*network.denoiser)(clips);
+  const at::Tensor slope = ((at::arange(y.numel(), at::kFloat) * 0.7).sin() + 0.5).view(y.sizes());
+  Tensors all = {y.detach()};
+  for (const at::Tensor& gradient :
+       torch::autograd::grad({y}, inputs, {slope.to(y.scalar_type())}, {}, false, true)) {
+    all.push_back(gradient);
+  }
+  return all;
+}
+
+double gap(const at::Tensor& a, const at::Tensor& b) {
+  return ((a - b).norm() / (b.norm() + 1e-12)).item<double>();
+}
+
+void expect_agreement(const SmallNetwork& network, const NoisyClips& clips) {
+  const Tensors plain = results(network, clips, Form::kReference);
+  const Tensors fused = results(network, clips, Form::kFused);
+  ASSERT_EQ(plain.size(), fused.size());
+  EXPECT_LT(gap(fused[0], plain[0]), 1e-5);
+  double largest = 0;
+  for (size_t i = 1; i < plain.size(); ++i) {
+    ASSERT_EQ(plain[i].defined(), fused[i].defined()) << i;
+    if (plain[i].defined()) largest = std::max(largest, plain[i].norm().item<double>());
+  }
+  for (size_t i = 1; i < plain.size(); ++i) {
+    // Gradients that are nothing but rounding (of a shift that a norm takes away) are left out.
+    if (!plain[i].defined() || plain[i].norm().item<double>() < 1e-5 * largest) continue;
+    EXPECT_LT(gap(fused[i], plain[i]), 1e-4) << i << " " << plain[i].sizes();
+  }
+}
+
+class KernelForms : public testing::TestWithParam<const char*> {};
+INSTANTIATE_TEST_SUITE_P(All, KernelForms, testing::Values("unet", "unet3d"),
+                         [](const auto& info) { return std::string(info.param); });
+
+TEST_P(KernelForms, AgreeOnAVideo) {
+  for (const bool position : {false, true}) {
+    const auto network = small_network(GetParam(), 4, position);
+    wake_up(network->table);
+    expect_agreement(*network, noisy_clips(2, 4));
+  }
+}
+
+// In bfloat16 both are as near to single precision.
+TEST_P(KernelForms, AreAsExactAsEachOtherUnderAutocast) {
+  const auto network = small_network(GetParam(), 4);
+  wake_up(network->table);
+  const NoisyClips clips = noisy_clips(2, 4);
+  const Tensors truth = results(*network, clips, Form::kReference);
+  Tensors plain, fused;
+  {
+    const Autocast autocast(BF16, at::kCPU);
+    plain = results(*network, clips, Form::kReference);
+    fused = results(*network, clips, Form::kFused);
+  }
+  double of_plain = 0, of_fused = 0, all = 0;
+  for (size_t i = 1; i < truth.size(); ++i) {
+    if (!truth[i].defined()) continue;
+    of_plain += (plain[i] - truth[i]).square().sum().item<double>();
+    of_fused += (fused[i] - truth[i]).square().sum().item<double>();
+    all += truth[i].square().sum().item<double>();
+  }
+  EXPECT_LT(gap(fused[0].to(at::kFloat), truth[0]),
+            1.2 * gap(plain[0].to(at::kFloat), truth[0]) + 1e-3);
+  EXPECT_LT(std::sqrt(of_fused / all), 1.2 * std::sqrt(of_plain / all) + 1e-3);
+  EXPECT_LT(std::sqrt(of_fused / all), 0.05);
+}
+
+TEST_P(KernelForms, AgreeOnAnImage) {
+  const auto network = small_network(GetParam(), 1);
+  wake_up(network->table);
+  expect_agreement(*network, noisy_clips(3, 1));
+}
+
+TEST_P(KernelForms, AgreeOnFramesOfRolesAndNoiseLevelsOfTheirOwn) {
+  const auto network = small_network(GetParam(), 4);
+  wake_up(network->table);
+  NoisyClips clips = noisy_clips(2, 5);
+  clips.signal_BT = at::arange(10).view({2, 5}).to(at::kFloat) * 90;
+  const auto video = static_cast<uint8_t>(FrameRole::kLatent),
+             image = static_cast<uint8_t>(FrameRole::kImage);
+  for (const auto& roles :
+       {at::tensor({video, video, image, video, image}, at::kByte),
+        at::tensor({video, image, image, image, image, image, video, video, video, video},
+                   at::kByte)}) {
+    clips.role_BT = roles.view({-1, 5});
+    expect_agreement(*network, clips);
+  }
+}
+
+TEST_P(KernelForms, AgreeOnClipsWhoseFramesStandElsewhere) {
+  const auto network = small_network(GetParam(), 4);
+  wake_up(network->table);
+  NoisyClips clips = noisy_clips(2, 4);
+  clips.index_BT = at::tensor({0, 1, 5, 9, 2, 3, 4, 30}, at::kLong).view({2, 4});
+  expect_agreement(*network, clips);
+}
+
+// Every way the image network looks over frames, and both ways it is told noise levels.
+TEST(KernelFormsOfTheUnet, Agree) {
+  for (const auto temporal : {UnetConfig::AFTER, UnetConfig::RELATIVE, UnetConfig::VOLUME}) {
+    for (const bool scale_shift : {false, true}) {
+      UnetConfig config;
+      config.set_width(16);
+      config.add_multipliers(1);
+      config.add_multipliers(2);
+      config.set_blocks(1);
+      config.add_attention(8);
+      config.set_heads(2);
+      config.set_temporal(temporal);
+      config.set_scale_shift(scale_shift);
+      SmallNetwork network;
+      network.denoiser = make_unet(config, {{3, 8, 8, 3}, 3, 0, 0, false}, Scope(network.table));
+      wake_up(network.table);
+      NoisyClips clips = noisy_clips(2, 3);
+      clips.signal_BT = at::arange(6).view({2, 3}).to(at::kFloat) * 150;
+      SCOPED_TRACE(UnetConfig::Temporal_Name(temporal) + (scale_shift ? ", scale and shift" : ""));
+      expect_agreement(network, clips);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace lf

@@ -1,0 +1,61 @@
+"""What a resume may not do, and says so with status 2: another config, store or seed, a batch that
+the ranks do not divide, a second job on one run. What may change is shown as a diff."""
+
+import re
+import signal
+
+from harness import *
+
+run = here / "run"
+train(run, until=5 * BATCH)
+before = files_of(latest(run)), learned(run)
+for line, words in (
+        ("model.autoencoder.width=12", "model.autoencoder.width: 8 -> 12"),
+        ("model.autoencoder.gan_weight=0.1", "model.autoencoder.gan_weight: 0 -> 0.1"),
+        ("train.seed=3", "train.seed: 0 -> 3"),
+        ("train.batch=24", "train.batch: 12 -> 24"),
+        ("loader.flip=0.5", "loader.flip: 0 -> 0.5"),
+        ("train.ema.half_life_images=10", "train.ema.half_life_images: 200 -> 10")):
+    train(run, 1, [line], status=2, contains=words)
+train(run, 2, ["train.seed=3"], status=2, contains="train.seed: 0 -> 3")
+other = store(seed=1)
+train(run, 1, [f"train.store={other}"], status=2, contains="was trained on store")
+check((files_of(latest(run)), learned(run)) == before, "a refused resume changed the run")
+
+text = train(run, 1, ["train.optimizer.lr=0.001", "checkpoint.keep_last=5"], until=7 * BATCH)
+for words in ("train.optimizer.lr: 0.002 -> 0.001", "checkpoint.keep_last: 3 -> 5"):
+    check(words in text, f"no '{words}' in {text}")
+check(lines(run)[-1]["lr"] == 0.001, "the new learning rate is not used")
+
+# The store of the same folder, built anew from other pictures.
+mine = here / "mine"
+shutil.copytree(store(), mine)
+train(here / "rebuilt", 1, [f"train.store={mine}"], until=3 * BATCH)
+shutil.rmtree(mine)
+shutil.copytree(other, mine)
+text = train(here / "rebuilt", 1, [f"train.store={mine}"], status=2, contains="was trained on store")
+ids = [re.search(r"on store ([0-9a-f-]+), this is store ([0-9a-f-]+)", text)]
+check(ids[0] and ids[0][1] != ids[0][2], f"both ids should be shown: {text}")
+
+# Ranks that were started with different words.
+shared = [mpiexec, "--oversubscribe", "--bind-to", "none"]
+for sets, words in ((["train.optimizer.lr=0.003"], "rank 1 has another config than rank 0"),
+                    ([f"train.store={other}"], "rank 1 has another config than rank 0")):
+    execute([*shared, "-n", "1", *train_words(here / "parted"), ":",
+             "-n", "1", *train_words(here / "parted", sets)], 2, words)
+
+train(here / "batch", 5, status=2, contains="start with one of 1, 2, 3, 4, 6, 12 ranks")
+train(here / "batch", 3, ["train.accumulation=3"], status=2, contains="start with one of 1, 2, 4 ranks")
+execute([program, "train", "--config", here / "config.pbtxt", "--run", here / "none",
+         "--set", f"train.store={here}/absent"], 2, "absent")
+execute([program, "train", "--config", here / "config.pbtxt"], 2, "--run")
+
+first = start(here / "shared", 1, ["train.images=2400000"])
+wait_until(lambda: len(lines(here / "shared")) > 5, "five steps")
+train(here / "shared", 1, status=2, contains="is in use by process")
+train(here / "shared", 2, status=2, contains="is in use by process")
+check(first.poll() is None, "the first job was disturbed")
+first.send_signal(signal.SIGUSR1)
+check(first.wait(timeout=60) == 75, "the first job did not end in order")
+images = [line["images"] for line in lines(here / "shared")]
+check(images == list(range(BATCH, images[-1] + 1, BATCH)), "the metrics are not one job's")
