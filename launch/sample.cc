@@ -333,7 +333,7 @@ std::string make_share(World& world, RunModel& run, const Wish& wish, at::Device
     request.text_BE = texts.group(request.first, request.count);
     request.distance = distance;
     const auto make = [&] { return make_group(run, wish, given.get(), request, device); };
-    const auto as_bytes = [&] { return NamedArrays{{"clips", bytes_of(make())}}; };
+    const auto as_bytes = [&] { return TensorsByName{{"clips", bytes_of(make())}}; };
     const at::Tensor made =
         kept.folder().empty() ? make() : kept.get(g, request.count, as_bytes).at("clips");
     *frames = made.size(1);

@@ -83,10 +83,10 @@ AsyncWriter::Plan AsyncWriter::plan(const std::vector<Shard>& shards, int writer
     const std::set<std::string> mine(shard.names.begin(), shard.names.end());
     for (const TensorGroup& group : groups) {
       if (group.kind != shard.kind) continue;
-      for (const StateTensor& state : group.tensors) {
-        if (!mine.contains(state.name)) continue;
-        file.tensors.push_back({layout_of(state), nullptr, {}});
-        plan.copies.push_back({state.tensor.detach(), state.tensor.sizes().vec(), plan.bytes});
+      for (const NamedTensor& named : group.tensors) {
+        if (!mine.contains(named.name)) continue;
+        file.tensors.push_back({layout_of(named), nullptr, {}});
+        plan.copies.push_back({named.tensor.detach(), named.tensor.sizes().vec(), plan.bytes});
         plan.bytes +=
             (file.tensors.back().layout.bytes() + kAlignment - 1) / kAlignment * kAlignment;
       }

@@ -28,8 +28,8 @@ struct Item {
 // Largest first; names decide between equals.
 std::vector<Item> items_of(const TensorGroup& group) {
   std::vector<Item> items;
-  for (const StateTensor& state : group.tensors) {
-    items.push_back({state.name, layout_of(state).bytes()});
+  for (const NamedTensor& named : group.tensors) {
+    items.push_back({named.name, layout_of(named).bytes()});
   }
   std::sort(items.begin(), items.end(), [](const Item& a, const Item& b) {
     return a.bytes != b.bytes ? a.bytes > b.bytes : a.name < b.name;
@@ -124,10 +124,10 @@ std::vector<CheckpointFile> write_shards(FileSystem& files, const std::string& h
     const std::set<std::string> mine(shard.names.begin(), shard.names.end());
     std::vector<HostTensor> tensors;
     std::vector<at::Tensor> alive;  // copies of those that do not lie row-major on the host
-    for (const StateTensor& state : group.tensors) {
-      if (!mine.contains(state.name)) continue;
-      alive.push_back(state.tensor.detach().to(at::kCPU).contiguous());
-      tensors.push_back({layout_of(state), alive.back().const_data_ptr(), {}});
+    for (const NamedTensor& named : group.tensors) {
+      if (!mine.contains(named.name)) continue;
+      alive.push_back(named.tensor.detach().to(at::kCPU).contiguous());
+      tensors.push_back({layout_of(named), alive.back().const_data_ptr(), {}});
     }
     records.push_back(write_tensor_file(files, hidden_folder, shard.file, shard.kind, tensors));
   }
@@ -209,14 +209,14 @@ at::Tensor Checkpoint::load(const std::string& kind, const std::string& name) co
   return tensor;
 }
 
-void Checkpoint::load_into(const std::string& kind, const std::vector<StateTensor>& tensors) const {
+void Checkpoint::load_into(const std::string& kind, const std::vector<NamedTensor>& tensors) const {
   require_kind(kind);
   std::vector<TensorLayout> asked;
-  for (const StateTensor& state : tensors) asked.push_back(layout_of(state));
+  for (const NamedTensor& named : tensors) asked.push_back(layout_of(named));
   require_same(str(printable(folder_), " (", kind, ")"), asked, layouts(kind));
-  for (const StateTensor& state : tensors) {
-    const Place& from = place(kind, state.name);
-    compare_crc(from, read_tensor_into(*from.file, *from.entry, state.tensor));
+  for (const NamedTensor& named : tensors) {
+    const Place& from = place(kind, named.name);
+    compare_crc(from, read_tensor_into(*from.file, *from.entry, named.tensor));
   }
 }
 

@@ -23,7 +23,7 @@ namespace lf {
 // KIND.safetensors. Names are unique within a kind; kinds are lower-case letters and '-'.
 struct TensorGroup {
   std::string kind;
-  std::vector<StateTensor> tensors;
+  std::vector<NamedTensor> tensors;
 };
 
 // One file and the rank that writes it.
@@ -62,7 +62,7 @@ class Checkpoint {
 
   at::Tensor load(const std::string& kind, const std::string& name) const;
   // All tensors of a kind, strictly: each of them there, of this shape and type, and no others.
-  void load_into(const std::string& kind, const std::vector<StateTensor>& tensors) const;
+  void load_into(const std::string& kind, const std::vector<NamedTensor>& tensors) const;
 
  private:
   struct Place {

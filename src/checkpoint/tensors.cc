@@ -118,12 +118,12 @@ const void* row_major(const HostTensor& tensor, std::vector<char>& scratch) {
 
 }  // namespace
 
-TensorLayout layout_of(const StateTensor& state) {
-  TensorLayout layout{state.name, DType::kF32, state.tensor.sizes().vec()};
-  if (state.tensor.layout() != at::kStrided ||
-      !dtype_of(state.tensor.scalar_type(), &layout.dtype)) {
-    fail(Code::kUsage, "the tensor '", printable(state.name), "' is ",
-         c10::toString(state.tensor.scalar_type()),
+TensorLayout layout_of(const NamedTensor& named) {
+  TensorLayout layout{named.name, DType::kF32, named.tensor.sizes().vec()};
+  if (named.tensor.layout() != at::kStrided ||
+      !dtype_of(named.tensor.scalar_type(), &layout.dtype)) {
+    fail(Code::kUsage, "the tensor '", printable(named.name), "' is ",
+         c10::toString(named.tensor.scalar_type()),
          " or sparse, which cannot be saved; save it as float32 or int64");
   }
   return layout;
@@ -255,24 +255,27 @@ void publish_tensor_file(FileSystem& files, const std::string& out,
   files.sync_folder(parent_folder(out));
 }
 
-std::vector<StateTensor> load_tensor_file(FileSystem& files, const std::string& path) {
-  const SafetensorsFile file(files, path);
-  std::vector<StateTensor> tensors;
+std::vector<NamedTensor> read_tensors(const SafetensorsFile& file) {
+  std::vector<NamedTensor> tensors;
   for (const TensorEntry& entry : file.tensors()) {
     tensors.push_back({entry.layout.name, read_tensor(file, entry)});
   }
   return tensors;
 }
 
+std::vector<NamedTensor> load_tensor_file(FileSystem& files, const std::string& path) {
+  return read_tensors(SafetensorsFile(files, path));
+}
+
 void load_tensor_file_into(FileSystem& files, const std::string& path,
-                           const std::vector<StateTensor>& tensors) {
+                           const std::vector<NamedTensor>& tensors) {
   const SafetensorsFile file(files, path);
   std::vector<TensorLayout> asked, found;
-  for (const StateTensor& state : tensors) asked.push_back(layout_of(state));
+  for (const NamedTensor& named : tensors) asked.push_back(layout_of(named));
   for (const TensorEntry& entry : file.tensors()) found.push_back(entry.layout);
   require_same(printable(path), asked, found);
-  for (const StateTensor& state : tensors) {
-    read_tensor_into(file, *file.find(state.name), state.tensor);
+  for (const NamedTensor& named : tensors) {
+    read_tensor_into(file, *file.find(named.name), named.tensor);
   }
 }
 

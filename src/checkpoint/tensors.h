@@ -9,18 +9,14 @@
 #include <string>
 #include <vector>
 
+#include "base/named_tensor.h"
 #include "checkpoint/safetensors.h"
 #include "record.pb.h"
 
 namespace lf {
 
-struct StateTensor {
-  std::string name;
-  at::Tensor tensor;
-};
-
 // Code::kUsage, naming the tensor, for a type the format or we do not know (complex, quantised).
-TensorLayout layout_of(const StateTensor& state);
+TensorLayout layout_of(const NamedTensor& named);
 at::ScalarType scalar_type(DType dtype);
 
 // A tensor whose bytes lie in host memory.
@@ -54,9 +50,10 @@ void publish_tensor_file(FileSystem& files, const std::string& out,
                          const std::vector<TensorLayout>& layouts, const TensorMetadata& metadata,
                          const std::function<at::Tensor(const TensorLayout&)>& tensor);
 
-// A whole file of weights: by name, or strictly into tensors that must be exactly those.
-std::vector<StateTensor> load_tensor_file(FileSystem& files, const std::string& path);
+// All tensors of a file, in its order; or strictly into tensors that must be exactly those.
+std::vector<NamedTensor> read_tensors(const SafetensorsFile& file);
+std::vector<NamedTensor> load_tensor_file(FileSystem& files, const std::string& path);
 void load_tensor_file_into(FileSystem& files, const std::string& path,
-                           const std::vector<StateTensor>& tensors);
+                           const std::vector<NamedTensor>& tensors);
 
 }  // namespace lf

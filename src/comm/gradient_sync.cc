@@ -21,7 +21,7 @@ constexpr size_t kBroadcastBytes = size_t{64} << 20;
 
 size_t bytes_of_mib(double mib) { return std::max<size_t>(1, static_cast<size_t>(mib * 1048576)); }
 
-std::string describe(const NamedTensors& tensors) {
+std::string describe(const std::vector<NamedTensor>& tensors) {
   std::string text;
   for (const auto& [name, tensor] : tensors) {
     text += lf::str(name, " ", c10::toString(tensor.scalar_type()), " ", tensor.sizes(), "\n");
@@ -29,10 +29,10 @@ std::string describe(const NamedTensors& tensors) {
   return text;
 }
 
-void broadcast_from_root(const ProcessGroupPtr& group, const NamedTensors& tensors) {
+void broadcast_from_root(const ProcessGroupPtr& group, const std::vector<NamedTensor>& tensors) {
   const at::NoGradGuard no_grad;
   std::vector<at::Tensor> plain;
-  for (const auto& entry : tensors) plain.push_back(entry.second.detach());
+  for (const NamedTensor& named : tensors) plain.push_back(named.tensor.detach());
   if (!plain.empty()) c10d::broadcast_coalesced(group, plain, kBroadcastBytes, 0);
 }
 
@@ -97,11 +97,12 @@ GradientSyncOptions GradientSyncOptions::from(const CommConfig& config) {
   return options;
 }
 
-GradientSync::GradientSync(World& world, ProcessGroupPtr group, const NamedTensors& parameters,
+GradientSync::GradientSync(World& world, ProcessGroupPtr group,
+                           const std::vector<NamedTensor>& parameters,
                            const GradientSyncOptions& options)
     : world_(world), group_(std::move(group)), options_(options) {
-  for (const auto& entry : parameters) {
-    if (entry.second.requires_grad()) parameters_.push_back(entry);
+  for (const NamedTensor& named : parameters) {
+    if (named.tensor.requires_grad()) parameters_.push_back(named);
   }
   world_.agree("set of trained parameters", describe(parameters_));
   if (parameters_.empty()) {
@@ -141,7 +142,9 @@ void GradientSync::lay_out() {
   }
 }
 
-void GradientSync::broadcast(const NamedTensors& tensors) { broadcast_from_root(group_, tensors); }
+void GradientSync::broadcast(const std::vector<NamedTensor>& tensors) {
+  broadcast_from_root(group_, tensors);
+}
 
 void GradientSync::prepare(bool will_sync, const at::Tensor& loss) {
   if (!will_sync) return;
@@ -160,10 +163,10 @@ void GradientSync::prepare(bool will_sync, const at::Tensor& loss) {
 // as well, so that with micro-batches it then waits for gradients that never come.
 void GradientSync::leave_out_unused(const at::Tensor& loss) {
   const std::unordered_set<const torch::autograd::Node*> reached = nodes_behind(loss);
-  NamedTensors used;
-  for (const auto& entry : parameters_) {
-    const auto accumulator = torch::autograd::impl::grad_accumulator(entry.second);
-    (reached.contains(accumulator.get()) ? used : left_out_).push_back(entry);
+  std::vector<NamedTensor> used;
+  for (const NamedTensor& named : parameters_) {
+    const auto accumulator = torch::autograd::impl::grad_accumulator(named.tensor);
+    (reached.contains(accumulator.get()) ? used : left_out_).push_back(named);
   }
   world_.agree("set of parameters behind the loss", describe(used));
   if (used.empty()) {
@@ -193,8 +196,8 @@ void GradientSync::backward(const at::Tensor& loss, bool will_sync) {
 
 void GradientSync::zero_gradients() {
   std::vector<at::Tensor> gradients;
-  for (auto& entry : parameters_) {
-    at::Tensor& gradient = entry.second.mutable_grad();
+  for (const NamedTensor& named : parameters_) {
+    at::Tensor& gradient = named.tensor.mutable_grad();
     if (gradient.defined()) gradients.push_back(gradient);
   }
   if (!gradients.empty()) at::_foreach_zero_(gradients);
@@ -205,17 +208,19 @@ int64_t GradientSync::buckets() const {
   return static_cast<int64_t>(reducer_->get_grad_buckets(/*return_zero_tensors=*/true).size());
 }
 
-void GradientSync::check_replicas(const std::string& moment, const NamedTensors& others) {
-  NamedTensors all(parameters_.rbegin(), parameters_.rend());
+void GradientSync::check_replicas(const std::string& moment,
+                                  const std::vector<NamedTensor>& others) {
+  std::vector<NamedTensor> all(parameters_.rbegin(), parameters_.rend());
   all.insert(all.end(), left_out_.rbegin(), left_out_.rend());
   all.insert(all.end(), others.begin(), others.end());
   check_equal_over_ranks(world_, moment, all);
 }
 
-void check_equal_over_ranks(World& world, const std::string& moment, const NamedTensors& tensors) {
+void check_equal_over_ranks(World& world, const std::string& moment,
+                            const std::vector<NamedTensor>& tensors) {
   if (world.size() == 1) return;
   std::vector<uint32_t> sums;
-  for (const auto& entry : tensors) sums.push_back(crc_of(entry.second));
+  for (const NamedTensor& named : tensors) sums.push_back(crc_of(named.tensor));
   const auto* bytes = reinterpret_cast<const char*>(sums.data());
   const size_t size = sums.size() * sizeof(uint32_t);
   const auto all = static_cast<int64_t>(crc32c(bytes, size, crc32c("sums", 4)));
@@ -230,7 +235,7 @@ void check_equal_over_ranks(World& world, const std::string& moment, const Named
   fail(Code::kBug, "replicas differ ", moment, ": ", name_ranks(dissent.ranks),
        dissent.ranks.size() == 1 ? " holds" : " hold", " other values than rank ",
        dissent.reference, ", first in '",
-       index < tensors.size() ? tensors[index].first : std::string("?"),
+       index < tensors.size() ? tensors[index].name : std::string("?"),
        "'; start again from the last checkpoint, and look at that machine's memory if it recurs");
 }
 

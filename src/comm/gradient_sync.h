@@ -24,10 +24,10 @@
 
 #include <memory>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "base/clock.h"
+#include "base/named_tensor.h"
 #include "comm/process_group.h"
 #include "comm/world.h"
 
@@ -36,8 +36,6 @@ class Reducer;
 }
 
 namespace lf {
-
-using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
 
 enum class BucketLayout { kFixed, kLearned };
 
@@ -61,14 +59,14 @@ class GradientSync {
  public:
   // Collective. Takes those of `parameters` that require a gradient, checks that all ranks have the
   // same names, shapes and types (else Code::kUsage), and gives them rank 0's values.
-  GradientSync(World& world, ProcessGroupPtr group, const NamedTensors& parameters,
+  GradientSync(World& world, ProcessGroupPtr group, const std::vector<NamedTensor>& parameters,
                const GradientSyncOptions& options = {});
   ~GradientSync();
   GradientSync(const GradientSync&) = delete;
   GradientSync& operator=(const GradientSync&) = delete;
 
   // Collective. Rank 0's values for tensors that are no parameters (running means).
-  void broadcast(const NamedTensors& tensors);
+  void broadcast(const std::vector<NamedTensor>& tensors);
 
   // loss.backward(), after which each gradient is the mean over the ranks, or, without `will_sync`,
   // has only been added up on this rank. Throws Code::kPeer if another rank is lost.
@@ -88,7 +86,7 @@ class GradientSync {
   // differ, unless all ranks hold the same bits in the parameters and `others`. It is a bug
   // because nothing but our own mistakes (or failing memory) makes replicas part; the last good
   // checkpoint is the way back. `moment` says when, for the message.
-  void check_replicas(const std::string& moment, const NamedTensors& others = {});
+  void check_replicas(const std::string& moment, const std::vector<NamedTensor>& others = {});
 
   int64_t buckets() const;  // as they are now
   // Seconds so far in which backward had nothing left to compute and waited for gradients.
@@ -102,8 +100,8 @@ class GradientSync {
   World& world_;
   ProcessGroupPtr group_;
   GradientSyncOptions options_;
-  NamedTensors parameters_;  // in the order in which gradients are expected
-  NamedTensors left_out_;    // of a static graph
+  std::vector<NamedTensor> parameters_;  // in the order in which gradients are expected
+  std::vector<NamedTensor> left_out_;    // of a static graph
   Clock::time_point last_bucket_;
   double exposed_ = 0;
   std::unique_ptr<c10d::Reducer> reducer_;  // of a static graph only after its first prepare()
@@ -111,6 +109,7 @@ class GradientSync {
 };
 
 // Collective. The check behind check_replicas(), for tensors of any kind on any device.
-void check_equal_over_ranks(World& world, const std::string& moment, const NamedTensors& tensors);
+void check_equal_over_ranks(World& world, const std::string& moment,
+                            const std::vector<NamedTensor>& tensors);
 
 }  // namespace lf

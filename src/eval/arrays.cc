@@ -63,10 +63,10 @@ at::Tensor load_npy(const std::string& path) {
   return out;
 }
 
-std::map<std::string, at::Tensor> load_npz(const std::string& path) {
+TensorsByName load_npz(const std::string& path) {
   const std::string name = printable(path);
   const std::string archive = read_file(real_file_system(), path, kLargestArchive);
-  std::map<std::string, at::Tensor> arrays;
+  TensorsByName arrays;
   for (const auto& [member, bytes] :
        unpack_npz({reinterpret_cast<const uint8_t*>(archive.data()), archive.size()},
                   kLargestArchive, name)) {
@@ -80,7 +80,7 @@ std::map<std::string, at::Tensor> load_npz(const std::string& path) {
   return arrays;
 }
 
-void save_npz(const std::map<std::string, at::Tensor>& arrays, const std::string& path) {
+void save_npz(const TensorsByName& arrays, const std::string& path) {
   std::map<std::string, std::string> members;
   for (const auto& [name, tensor] : arrays) members[name] = npy_bytes(tensor);
   publish_file(real_file_system(), path, pack_npz(members));
@@ -101,7 +101,7 @@ at::Tensor load_features(const std::string& path) {
 
 Statistics load_statistics(const std::string& path) {
   const std::string name = printable(path);
-  const std::map<std::string, at::Tensor> arrays = load_npz(path);
+  const TensorsByName arrays = load_npz(path);
   const auto mu = arrays.find("mu"), sigma = arrays.find("sigma"), n = arrays.find("n");
   if (mu == arrays.end() || sigma == arrays.end()) {
     fail(Code::kData, name, " has no arrays 'mu' and 'sigma', expected statistics as pytorch-fid ",

@@ -5,9 +5,9 @@
 
 #include <ATen/core/Tensor.h>
 
-#include <map>
 #include <string>
 
+#include "base/named_tensor.h"
 #include "eval/moments.h"
 
 namespace lf {
@@ -20,8 +20,8 @@ at::Tensor load_npy(const std::string& path);
 at::Tensor load_features(const std::string& path);
 
 // All arrays of an archive by name, and an archive of arrays, which appears whole or not at all.
-std::map<std::string, at::Tensor> load_npz(const std::string& path);
-void save_npz(const std::map<std::string, at::Tensor>& arrays, const std::string& path);
+TensorsByName load_npz(const std::string& path);
+void save_npz(const TensorsByName& arrays, const std::string& path);
 
 // Mean and covariance in a file of pytorch-fid's layout: mu [d], sigma [d, d], and, in ours, n.
 struct Statistics {

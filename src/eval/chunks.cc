@@ -44,15 +44,15 @@ void ChunkCache::make_folder() const {
   if (!files.exists(path)) publish_file(files, path, description_);
 }
 
-NamedArrays ChunkCache::get(int64_t chunk, int64_t length,
-                            const std::function<NamedArrays()>& make) const {
+TensorsByName ChunkCache::get(int64_t chunk, int64_t length,
+                              const std::function<TensorsByName()>& make) const {
   if (folder_.empty()) return make();
   std::array<char, 32> name{};
   std::snprintf(name.data(), name.size(), "/chunk-%06lld.npz", static_cast<long long>(chunk));
   const std::string path = folder_ + name.data();
   if (real_file_system().exists(path)) {
     try {
-      NamedArrays arrays = load_npz(path);
+      TensorsByName arrays = load_npz(path);
       bool enough = true;
       for (auto& [array, rows] : arrays) {
         enough = enough && rows.dim() > 0 && rows.size(0) >= length;
@@ -63,7 +63,7 @@ NamedArrays ChunkCache::get(int64_t chunk, int64_t length,
       LF_WARN("made again: ", error.what());
     }
   }
-  NamedArrays arrays = make();
+  TensorsByName arrays = make();
   try {
     if (chunk == 0) make_folder();
     real_file_system().make_folders(folder_);

@@ -9,12 +9,11 @@
 #include <algorithm>
 #include <cstdint>
 #include <functional>
-#include <map>
 #include <string>
 
-namespace lf {
+#include "base/named_tensor.h"
 
-using NamedArrays = std::map<std::string, at::Tensor>;
+namespace lf {
 
 // `count` samples in chunks of `size`, the last one shorter; rank r takes [first(r), first(r + 1)).
 struct Chunks {
@@ -39,7 +38,8 @@ class ChunkCache {
 
   // The first `length` rows of a chunk's arrays: read if they are there, whole and long enough;
   // else made and, unless the disk is full or read-only, kept.
-  NamedArrays get(int64_t chunk, int64_t length, const std::function<NamedArrays()>& make) const;
+  TensorsByName get(int64_t chunk, int64_t length,
+                    const std::function<TensorsByName()>& make) const;
 
   // Makes the folder with its description, once; whoever has the first chunk does so in get().
   void make_folder() const;

@@ -215,7 +215,7 @@ class Evaluation {
       return cache
           .get(first / chunks.size, count,
                [&] {
-                 return NamedArrays{{"clips", made_in_batches(sampled, first, count)}};
+                 return TensorsByName{{"clips", made_in_batches(sampled, first, count)}};
                })
           .at("clips");
     };

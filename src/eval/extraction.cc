@@ -78,11 +78,11 @@ std::vector<FeatureSet> extract_features(World& world, Extractor& extractor,
   std::vector<std::vector<at::Tensor>> kept(layers);
   for_own_chunks(world, what.chunks, what.title, what.break_off, [&](int64_t chunk) {
     const int64_t length = what.chunks.length(chunk);
-    const NamedArrays features = what.cache.get(chunk, length, [&] {
+    const TensorsByName features = what.cache.get(chunk, length, [&] {
       const at::Tensor clips = what.make(what.chunks.begin(chunk), length);
       const std::vector<at::Tensor> made =
           extractor.features(view_of(clips, extractor, what.pad_to), what.layers);
-      NamedArrays named;
+      TensorsByName named;
       for (size_t i = 0; i < layers; ++i) named[what.layers[i]] = made[i].to(at::kCPU).contiguous();
       return named;
     });

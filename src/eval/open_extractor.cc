@@ -18,11 +18,7 @@ namespace {
 
 Weights read_weights(FileSystem& files, const std::string& path, at::Device device) {
   const SafetensorsFile file(files, path);
-  std::map<std::string, at::Tensor> tensors;
-  for (const TensorEntry& entry : file.tensors()) {
-    tensors.emplace(entry.layout.name, read_tensor(file, entry));
-  }
-  return {path, hash_of_file(path), file.metadata(), std::move(tensors), device};
+  return {path, hash_of_file(path), file.metadata(), by_name(read_tensors(file)), device};
 }
 
 void require_file(FileSystem& files, const std::string& path) {

@@ -9,12 +9,9 @@
 #include <string>
 #include <vector>
 
-namespace lf {
+#include "base/named_tensor.h"
 
-struct NamedTensor {
-  std::string name;
-  at::Tensor tensor;
-};
+namespace lf {
 
 // How a weight starts.
 enum class Init {

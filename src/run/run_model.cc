@@ -6,13 +6,6 @@
 #include "config/config.h"
 
 namespace lf {
-namespace {
-
-void append(std::vector<StateTensor>& out, const std::vector<NamedTensor>& tensors) {
-  for (const NamedTensor& named : tensors) out.push_back({named.name, named.tensor.detach()});
-}
-
-}  // namespace
 
 std::string newest_checkpoint(const std::string& folder) {
   FileSystem& files = real_file_system();
@@ -62,13 +55,11 @@ RunModel open_run_model(const std::string& checkpoint, at::Device device,
   run.manifest = manifest;
   run.model = make(without_judge(run.config), run.shape, device, {}, open_export);
   const ParameterTable& table = run.model->parameters();
-  std::vector<StateTensor> all, weights;
-  append(weights, table.weights());
-  append(all, table.weights());
-  append(all, table.buffers());
+  std::vector<NamedTensor> all = table.weights();
+  all.insert(all.end(), table.buffers().begin(), table.buffers().end());
   open.load_into("model", all);
   run.weights = open.has("ema") ? "ema" : "model";
-  if (run.weights == "ema") open.load_into("ema", weights);
+  if (run.weights == "ema") open.load_into("ema", table.weights());
   return run;
 }
 
@@ -83,8 +74,7 @@ ExportedModel open_export(const std::string& path) {
   if (config != file.metadata().end()) {
     model.config = parse_config(config->second, "the config in " + printable(path));
   }
-  for (const TensorEntry& entry : file.tensors())
-    model.tensors.push_back({entry.layout.name, read_tensor(file, entry)});
+  model.tensors = read_tensors(file);
   return model;
 }
 

@@ -23,14 +23,7 @@ namespace lf {
 namespace {
 
 void append(TensorGroup& group, const std::vector<NamedTensor>& tensors) {
-  for (const NamedTensor& named : tensors)
-    group.tensors.push_back({named.name, named.tensor.detach()});
-}
-
-NamedTensors as_pairs(const std::vector<NamedTensor>& tensors) {
-  NamedTensors out;
-  for (const NamedTensor& named : tensors) out.emplace_back(named.name, named.tensor);
-  return out;
+  group.tensors.insert(group.tensors.end(), tensors.begin(), tensors.end());
 }
 
 // For what a model adds up over the ranks between the backward passes of a step, in one order with
@@ -76,7 +69,7 @@ Step::Step(World& world, const Config& config, const ClipShape& shape, at::Devic
     optimizers_.emplace_back(part, config.train().optimizer());
   }
   make_syncs();
-  syncs_.front()->broadcast(as_pairs(model_->parameters().buffers()));
+  syncs_.front()->broadcast(model_->parameters().buffers());
   ema_ = std::make_unique<Ema>(config.train().ema(), model_->parameters().weights());
   for (const double width : config.train().ema().tracked_widths()) {
     EmaConfig tracked;
@@ -93,8 +86,7 @@ Step::Step(World& world, const Config& config, const ClipShape& shape, at::Devic
 void Step::make_syncs() {
   syncs_.clear();
   for (const Optimizer& optimizer : optimizers_) {
-    syncs_.push_back(std::make_unique<GradientSync>(world_, group_,
-                                                    as_pairs(optimizer.phase().weights),
+    syncs_.push_back(std::make_unique<GradientSync>(world_, group_, optimizer.phase().weights,
                                                     GradientSyncOptions::from(config_.comm())));
   }
 }
@@ -186,9 +178,9 @@ void Step::queue(const Clips& clips, StepTally& tally) {
   model_->after_update(config_.train().batch(), moved);
   ema_->update(moved);
   for (Ema& average : tracked_) average.update(moved);
-  for (Term& term : terms_) {
-    numbers.push_back(term.value.to(device_, at::kDouble).reshape({}));
-    term.value.reset();
+  for (NamedTensor& term : terms_) {
+    numbers.push_back(term.tensor.to(device_, at::kDouble).reshape({}));
+    term.tensor.reset();
   }
   numbers_ = at::stack(numbers);
 }
@@ -255,7 +247,7 @@ void Step::settle_first(StepTally& tally) {
   }
   const auto parts = static_cast<double>(config_.train().accumulation());
   LossSum sum{1, 0, {}};
-  for (const Term& term : terms_) {
+  for (const NamedTensor& term : terms_) {
     (term.name.empty() ? sum.total : sum.terms[term.name]) += *number++ / parts;
   }
   tally.loss.add(sum);
@@ -283,7 +275,7 @@ void Step::accumulate(const Clips& clips, size_t phase, StepTally& tally) {
     syncs_[phase]->backward(parts > 1 ? loss.total / static_cast<double>(parts) : loss.total,
                             i + 1 == parts);
     if (phase == 0) terms_.push_back({"", loss.total.detach()});
-    for (const NamedTensor& term : loss.terms) terms_.push_back({term.name, term.tensor});
+    terms_.insert(terms_.end(), loss.terms.begin(), loss.terms.end());
   }
   tally.model += seconds_since(begin);
   tally.communication += syncs_[phase]->exposed_seconds() - exposed;
@@ -313,7 +305,7 @@ std::vector<TensorGroup> Step::state() const {
 
 void Step::check_replicas(const std::string& moment) {
   for (const auto& sync : syncs_) sync->check_replicas(moment);
-  check_equal_over_ranks(world_, moment, as_pairs(model_->parameters().buffers()));
+  check_equal_over_ranks(world_, moment, model_->parameters().buffers());
 }
 
 }  // namespace lf

@@ -64,10 +64,6 @@ class Step {
   void check_replicas(const std::string& moment);
 
  private:
-  struct Term {
-    std::string name;  // "" for the loss itself
-    at::Tensor value;
-  };
   // What is to be read of a step: the gradient norms of the phases, then the terms.
   struct Outcome {
     at::Tensor numbers;  // double, in host memory once `ready`
@@ -96,9 +92,9 @@ class Step {
   std::vector<Optimizer> optimizers_;                 // one a phase
   std::vector<std::unique_ptr<GradientSync>> syncs_;  // one a phase
   std::unique_ptr<Ema> ema_;
-  std::vector<Ema> tracked_;  // for averages made after the run
-  std::vector<Term> terms_;   // of the step being queued; their names stay
-  at::Tensor numbers_;        // of it, for its outcome
+  std::vector<Ema> tracked_;        // for averages made after the run
+  std::vector<NamedTensor> terms_;  // of the step being queued, "" for the loss itself; names stay
+  at::Tensor numbers_;              // of it, for its outcome
   std::deque<Outcome> outcomes_;
   std::string unrecorded_;
   int64_t steps_ = 0;                 // since this object was made

@@ -48,7 +48,7 @@ TEST(AsyncWriter, EqualsASaveInTheForegroundWhileTheTensorsChange) {
     writer.save(async, shards, rank, groups);
     EXPECT_TRUE(writer.busy());
     for (TensorGroup& group : groups) {
-      for (StateTensor& state : group.tensors) state.tensor.zero_();
+      for (NamedTensor& named : group.tensors) named.tensor.zero_();
     }
     {
       const std::lock_guard<std::mutex> lock(mutex);
@@ -88,10 +88,10 @@ TEST(AsyncWriter, TensorsOfAnyStridesAreWrittenRowMajor) {
   writer.save(async, shards, 0, groups);
   writer.wait();
   EXPECT_EQ(bytes_of(sync), bytes_of(async));
-  for (const StateTensor& state : load_tensor_file(disk(), async + "/model.safetensors")) {
-    for (const StateTensor& original : groups[0].tensors) {
-      if (original.name == state.name) {
-        EXPECT_TRUE(at::equal(original.tensor, state.tensor)) << state.name;
+  for (const NamedTensor& named : load_tensor_file(disk(), async + "/model.safetensors")) {
+    for (const NamedTensor& original : groups[0].tensors) {
+      if (original.name == named.name) {
+        EXPECT_TRUE(at::equal(original.tensor, named.tensor)) << named.name;
       }
     }
   }

@@ -101,9 +101,9 @@ inline void expect_state(const std::string& folder, int64_t images) {
   const std::vector<TensorGroup> expected = state_at(images);
   EXPECT_EQ(checkpoint.kinds().size(), expected.size());
   for (const TensorGroup& group : expected) {
-    std::vector<StateTensor> loaded;
-    for (const StateTensor& state : group.tensors) {
-      loaded.push_back({state.name, at::empty_like(state.tensor)});
+    std::vector<NamedTensor> loaded;
+    for (const NamedTensor& named : group.tensors) {
+      loaded.push_back({named.name, at::empty_like(named.tensor)});
     }
     checkpoint.load_into(group.kind, loaded);
     for (size_t i = 0; i < loaded.size(); ++i) {

@@ -28,7 +28,7 @@ TEST(Shards, EveryTensorIsDealtOnceAndLoadsAreEven) {
     std::vector<int64_t> load(static_cast<size_t>(writers), 0);
     std::map<std::string, int64_t> sizes;
     for (const TensorGroup& group : groups) {
-      for (const StateTensor& state : group.tensors) sizes[state.name] = state.tensor.numel();
+      for (const NamedTensor& named : group.tensors) sizes[named.name] = named.tensor.numel();
     }
     int64_t largest = 0, total = 0;
     for (const auto& [name, size] : sizes) {
@@ -87,7 +87,7 @@ TEST(Checkpoint, LoadingIsStrictAndNamesEveryDifference) {
   const std::string run = fresh_folder();
   const Life life = Life::claim(disk(), run, {});
   const Checkpoint checkpoint = Checkpoint::open(disk(), save(disk(), run, 1, life));
-  const auto refusal = [&](const std::vector<StateTensor>& tensors) {
+  const auto refusal = [&](const std::vector<NamedTensor>& tensors) {
     return error_of(Code::kCheckpoint, [&] { checkpoint.load_into("ema", tensors); });
   };
   const at::Tensor weight = at::zeros({4, 3, 2}), bias = at::zeros({4});
@@ -246,13 +246,6 @@ TEST(Checkpoint, TheIndexForPythonFindsEveryTensor) {
   }
 }
 
-const at::Tensor& tensor_named(const std::vector<StateTensor>& all, const std::string& name) {
-  const auto found = std::find_if(all.begin(), all.end(),
-                                  [&](const StateTensor& state) { return state.name == name; });
-  if (found == all.end()) fail(Code::kBug, "there is no tensor ", name);
-  return found->tensor;
-}
-
 TEST(Export, WritesOneFileOfTheAverageOrOfTheKindAskedFor) {
   const std::string run = fresh_folder();
   const Life life = Life::claim(disk(), run, {});
@@ -261,16 +254,16 @@ TEST(Export, WritesOneFileOfTheAverageOrOfTheKindAskedFor) {
   EXPECT_EQ(export_tensors(disk(), checkpoint, "", out), "ema");
   // What no average is kept of comes from the model, so that the file is a whole one.
   const std::vector<TensorGroup> groups = state_at(7);
-  const std::vector<StateTensor> averaged = load_tensor_file(disk(), out);
+  const TensorsByName averaged = by_name(load_tensor_file(disk(), out));
   EXPECT_EQ(averaged.size(), groups[0].tensors.size());
-  for (const StateTensor& state : groups[1].tensors) {
-    EXPECT_TRUE(at::equal(tensor_named(averaged, state.name), state.tensor)) << state.name;
+  for (const NamedTensor& named : groups[1].tensors) {
+    EXPECT_TRUE(at::equal(averaged.at(named.name), named.tensor)) << named.name;
   }
-  EXPECT_TRUE(at::equal(tensor_named(averaged, "mask"), groups[0].tensors[4].tensor));
+  EXPECT_TRUE(at::equal(averaged.at("mask"), groups[0].tensors[4].tensor));
   EXPECT_EQ(export_tensors(disk(), checkpoint, "model", out), "model");
-  const std::vector<StateTensor> loaded = load_tensor_file(disk(), out);
-  for (const StateTensor& state : groups[0].tensors) {
-    EXPECT_TRUE(at::equal(tensor_named(loaded, state.name), state.tensor)) << state.name;
+  const TensorsByName loaded = by_name(load_tensor_file(disk(), out));
+  for (const NamedTensor& named : groups[0].tensors) {
+    EXPECT_TRUE(at::equal(loaded.at(named.name), named.tensor)) << named.name;
   }
   EXPECT_EQ(SafetensorsFile(disk(), out).metadata().at("images"), "7");
   expect_contains(error_of(Code::kUsage, [&] { export_tensors(disk(), checkpoint, "x", out); }),
@@ -284,10 +277,10 @@ TEST(Export, AFileOfWeightsLoadsStrictly) {
   const Checkpoint checkpoint = Checkpoint::open(disk(), save(disk(), run, 7, life));
   const std::string out = run + "/out.safetensors";
   export_tensors(disk(), checkpoint, "ema", out);
-  std::vector<StateTensor> into = state_at(0)[0].tensors;
+  std::vector<NamedTensor> into = state_at(0)[0].tensors;
   load_tensor_file_into(disk(), out, into);
-  EXPECT_TRUE(at::equal(tensor_named(into, "encoder.weight"), state_at(7)[1].tensors[0].tensor));
-  std::erase_if(into, [](const StateTensor& state) { return state.name == "encoder.weight"; });
+  EXPECT_TRUE(at::equal(by_name(into).at("encoder.weight"), state_at(7)[1].tensors[0].tensor));
+  std::erase_if(into, [](const NamedTensor& named) { return named.name == "encoder.weight"; });
   expect_contains(error_of(Code::kCheckpoint, [&] { load_tensor_file_into(disk(), out, into); }),
                   "also holds 'encoder.weight'");
 }

@@ -19,8 +19,8 @@ using Clock = std::chrono::steady_clock;
 
 // Two convolutions and a linear layer; 5 buckets of a few KiB.
 struct Net {
-  NamedTensors parameters;
-  NamedTensors buffers;
+  std::vector<NamedTensor> parameters;
+  std::vector<NamedTensor> buffers;
 
   explicit Net(uint64_t seed) {
     at::manual_seed(seed);
@@ -30,13 +30,13 @@ struct Net {
     add("second.bias", at::randn({32}) * 0.1);
     add("last.weight", at::randn({10, 32}) * 0.2);
     add("last.bias", at::randn({10}) * 0.2);
-    buffers.emplace_back("mean", at::randn({7}));
-    buffers.emplace_back("count", at::randint(1000, {1}));
+    buffers.push_back({"mean", at::randn({7})});
+    buffers.push_back({"count", at::randint(1000, {1})});
   }
   void add(const std::string& name, at::Tensor tensor) {
-    parameters.emplace_back(name, tensor.requires_grad_());
+    parameters.push_back({name, tensor.requires_grad_()});
   }
-  const at::Tensor& operator[](size_t i) const { return parameters[i].second; }
+  const at::Tensor& operator[](size_t i) const { return parameters[i].tensor; }
   at::Tensor loss(const at::Tensor& x, const at::Tensor& y) const {
     at::Tensor h = at::silu(at::conv2d(x, (*this)[0], (*this)[1], 1, 1));
     h = at::silu(at::conv2d(h, (*this)[2], (*this)[3], 1, 1)).mean({2, 3});
@@ -44,11 +44,11 @@ struct Net {
   }
   void copy_from(const Net& other) {
     const at::NoGradGuard no_grad;
-    for (size_t i = 0; i < parameters.size(); ++i) parameters[i].second.copy_(other[i]);
+    for (size_t i = 0; i < parameters.size(); ++i) parameters[i].tensor.copy_(other[i]);
   }
   void descend() {
     const at::NoGradGuard no_grad;
-    for (auto& entry : parameters) entry.second.sub_(entry.second.grad(), 0.05);
+    for (NamedTensor& named : parameters) named.tensor.sub_(named.tensor.grad(), 0.05);
   }
 };
 
@@ -175,7 +175,7 @@ TEST_F(Gradients, HaveTheSameBitsWhateverCameBefore) {
     second.backward(continued.loss(x, y));
   }
   for (size_t i = 0; i < resumed.parameters.size(); ++i) {
-    EXPECT_TRUE(at::equal(resumed[i].grad(), continued[i].grad())) << resumed.parameters[i].first;
+    EXPECT_TRUE(at::equal(resumed[i].grad(), continued[i].grad())) << resumed.parameters[i].name;
   }
 }
 

@@ -203,7 +203,7 @@ class Inception : public CheckedExtractor {
                                const std::vector<std::string>& asked) const override {
     std::set<std::string> missing;
     for (const std::string& layer : asked) missing.insert(tap_of(layer));
-    std::map<std::string, at::Tensor> made;
+    TensorsByName made;
     at::Tensor x = prepare_images(clips.select(1, 0).to(device_), id_, kSide).to(type_);
     for (const Step& step : steps_) {
       x = step.apply(x);

@@ -12,7 +12,7 @@
 namespace lf {
 
 Weights::Weights(std::string file, std::string hash, std::map<std::string, std::string> metadata,
-                 std::map<std::string, at::Tensor> tensors, at::Device device)
+                 TensorsByName tensors, at::Device device)
     : file_(std::move(file)),
       hash_(std::move(hash)),
       metadata_(std::move(metadata)),

@@ -10,6 +10,8 @@
 #include <set>
 #include <string>
 
+#include "base/named_tensor.h"
+
 namespace lf {
 
 // A convolution for inference; what follows it is the network's affair.
@@ -21,7 +23,7 @@ class Weights {
  public:
   // `file` begins the messages, `hash` are 16 hex digits.
   Weights(std::string file, std::string hash, std::map<std::string, std::string> metadata,
-          std::map<std::string, at::Tensor> tensors, at::Device device);
+          TensorsByName tensors, at::Device device);
 
   const std::string& file() const { return file_; }
   const std::string& hash() const { return hash_; }
@@ -49,7 +51,7 @@ class Weights {
 
   std::string file_, hash_;
   std::map<std::string, std::string> metadata_;
-  std::map<std::string, at::Tensor> tensors_;
+  TensorsByName tensors_;
   at::Device device_;
   std::set<std::string> taken_;
 };

@@ -1,14 +1,11 @@
 // A trained tokenizer out of an exported file, for the models that build on one.
-#include <map>
-
 #include "base/error.h"
 #include "model/tokens/tokenizer.h"
 
 namespace lf {
 
 static void load(Tokenizer& tokenizer, const ExportedModel& exported, const std::string& file) {
-  std::map<std::string, at::Tensor> found;
-  for (const NamedTensor& named : exported.tensors) found[named.name] = named.tensor;
+  const TensorsByName found = by_name(exported.tensors);
   for (const auto* list : {&tokenizer.parameters().weights(), &tokenizer.parameters().buffers()}) {
     for (const NamedTensor& named : *list) {
       const auto match = found.find(named.name);

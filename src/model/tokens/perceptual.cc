@@ -6,7 +6,6 @@
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
-#include <map>
 
 #include "base/error.h"
 #include "model/classifier.h"
@@ -24,9 +23,7 @@ at::Tensor direction(const at::Tensor& features) {
 
 FeatureMaps open_network(const std::string& file, at::Device device, const OpenExport& open) {
   LF_CHECK(open != nullptr, "a perceptual loss is made where files can be opened");
-  std::map<std::string, at::Tensor> tensors;
-  for (NamedTensor& named : open(file).tensors) tensors.emplace(named.name, named.tensor);
-  Weights weights(file, "", {}, std::move(tensors), device);
+  Weights weights(file, "", {}, by_name(open(file).tensors), device);
   if (is_lpips(weights)) return lpips_maps(weights);
   if (is_classifier(weights)) return classifier_maps(weights);
   fail(Code::kUsage, "perceptual.network: ", printable(file),

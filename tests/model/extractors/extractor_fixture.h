@@ -12,12 +12,7 @@
 namespace lf {
 
 inline TensorsByName fixture(const std::string& name) {
-  TensorsByName tensors;
-  for (StateTensor& state :
-       load_tensor_file(real_file_system(), str(LF_FIXTURES, "/extractors/", name))) {
-    tensors.emplace(std::move(state.name), std::move(state.tensor));
-  }
-  return tensors;
+  return by_name(load_tensor_file(real_file_system(), str(LF_FIXTURES, "/extractors/", name)));
 }
 
 inline std::string layout_file(const std::string& name) {

@@ -12,11 +12,10 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/named_tensor.h"
 #include "model/extractors/weights.h"
 
 namespace lf {
-
-using TensorsByName = std::map<std::string, at::Tensor>;
 
 inline at::Tensor formula_tensor(const std::string& name, double low, double high,
                                  at::IntArrayRef shape) {
