@@ -20,25 +20,25 @@ namespace lf {
 namespace {
 
 constexpr int64_t kDistances = 32;
-constexpr double kFarthest = 32;  // frames; farther ones are alike
+constexpr double kFarthest = 32;  // frames; farther offsets share a range
 
-// Half of the ranges are for each direction; half of those are single frames, the others grow by
-// equal factors.
-at::Tensor distance_range(const at::Tensor& behind) {
+// Half of the ranges are for each direction; half of those hold one offset each, the others grow
+// geometrically.
+at::Tensor distance_range(const at::Tensor& offset) {
   constexpr int64_t kSide = kDistances / 2, kSingle = kSide / 2;
-  const at::Tensor distance = behind.abs();
+  const at::Tensor distance = offset.abs();
   const at::Tensor far =
       kSingle +
       ((distance.clamp_min(1).to(at::kFloat) / static_cast<double>(kSingle)).log() *
        (static_cast<double>(kSide - kSingle) / std::log(kFarthest / static_cast<double>(kSingle))))
           .to(at::kLong)
           .clamp_max(kSide - kSingle - 1);
-  return at::where(distance < kSingle, distance, far) + (behind < 0).to(at::kLong) * kSide;
+  return at::where(distance < kSingle, distance, far) + (offset < 0).to(at::kLong) * kSide;
 }
 
-// 0 where frame i sees frame j, -inf elsewhere: those of the video each other, all others
-// themselves alone. [B, 1, 1, T, T]
-at::Tensor blindness(const at::Tensor& role_BT) {
+// 0 where frame i attends to frame j, else -inf: frames of the video to each other, all others to
+// themselves only. [B, 1, 1, T, T]
+at::Tensor frame_mask(const at::Tensor& role_BT) {
   const at::Tensor in_video = role_BT <= static_cast<uint8_t>(FrameRole::kLatent);
   const at::Tensor itself = at::eye(role_BT.size(1), role_BT.options().dtype(at::kBool));
   const at::Tensor sees =
@@ -55,8 +55,8 @@ DistanceBias::DistanceBias(const Scope& scope, int64_t heads)
     : weight(scope.weight("weight", {kDistances, heads}, Init::kNormal)) {}
 
 at::Tensor DistanceBias::operator()(const at::Tensor& index_BT) const {
-  const at::Tensor behind = index_BT.unsqueeze(2) - index_BT.unsqueeze(1);  // query minus key
-  return at::embedding(weight, distance_range(behind)).permute({0, 3, 1, 2}).unsqueeze(1);
+  const at::Tensor offset = index_BT.unsqueeze(2) - index_BT.unsqueeze(1);  // query minus key
+  return at::embedding(weight, distance_range(offset)).permute({0, 3, 1, 2}).unsqueeze(1);
 }
 
 Rotary::Rotary(const Scope& scope, int64_t width)
@@ -70,9 +70,9 @@ at::Tensor Rotary::angles(const at::Tensor& index_BT) const {
 
 at::Tensor rotated(const at::Tensor& x, const at::Tensor& angles) {
   const int64_t width = 2 * angles.size(-1);
-  const at::Tensor turned = x.slice(-1, 0, width), cos = angles.cos().to(x.scalar_type()),
+  const at::Tensor head = x.slice(-1, 0, width), cos = angles.cos().to(x.scalar_type()),
                    sin = angles.sin().to(x.scalar_type());
-  const at::Tensor even = turned.slice(-1, 0, width, 2), odd = turned.slice(-1, 1, width, 2);
+  const at::Tensor even = head.slice(-1, 0, width, 2), odd = head.slice(-1, 1, width, 2);
   const at::Tensor pairs =
       at::stack({even * cos - odd * sin, odd * cos + even * sin}, -1).flatten(-2);
   return width == x.size(-1) ? pairs : at::cat({pairs, x.slice(-1, width)}, -1);
@@ -85,38 +85,38 @@ FrameContext frame_context(const NoisyClips& clips, const std::optional<Distance
   if (distances) context.bias = (*distances)(clips.index_BT);
   if (rotary) {
     context.angles = rotary->angles(clips.index_BT);
-    context.turns = at::stack({context.angles.cos(), context.angles.sin()}, -1).flatten(0, 2);
+    context.rotation = at::stack({context.angles.cos(), context.angles.sin()}, -1).flatten(0, 2);
   }
-  if (clips.role_BT.defined()) context.blind = blindness(clips.role_BT);
+  if (clips.role_BT.defined()) context.mask = frame_mask(clips.role_BT);
   return context;
 }
 
-at::Tensor FrameContext::added() const {
-  if (!bias.defined()) return blind;
-  return blind.defined() ? bias + blind : bias;
+at::Tensor FrameContext::logit_bias() const {
+  if (!bias.defined()) return mask;
+  return mask.defined() ? bias + mask : bias;
 }
 
-bool FrameContext::alike() const {
-  return (!bias.defined() || bias.size(0) == 1) && (!turns.defined() || turns.size(0) == 1);
+bool FrameContext::same_for_all_clips() const {
+  return (!bias.defined() || bias.size(0) == 1) && (!rotation.defined() || rotation.size(0) == 1);
 }
 
 void FrameContext::add_to(AttentionWeights& weights, int64_t clips) const {
   if (bias.defined()) weights.bias = bias[0][0];
-  if (turns.defined()) weights.rotary = turns[0];
-  if (blind.defined()) weights.mask = blind.flatten(0, 2).expand({clips, -1, -1});
+  if (rotation.defined()) weights.rotary = rotation[0];
+  if (mask.defined()) weights.mask = mask.flatten(0, 2).expand({clips, -1, -1});
 }
 
 at::Tensor run_block(const NetworkBlock& block, const Tensors& weights, const at::Tensor& x,
                      const BlockCall& call, bool again) {
   if (!again) {
-    // In by one door here too: gradients then add up in the same order, to the bit.
+    // Aliased as recompute() does, so that gradients accumulate in the same order, to the bit.
     const auto once = [](const at::Tensor& t) { return t.defined() ? at::alias(t) : t; };
     BlockCall same = call;
     same.embedding = once(call.embedding);
     same.frames.bias = once(call.frames.bias);
     return block(once(x), same);
   }
-  // Whatever takes a gradient goes in by the front door.
+  // Whatever takes a gradient must be an input of the recomputed function.
   Tensors inputs = {x, call.embedding};
   if (call.frames.bias.defined()) inputs.push_back(call.frames.bias);
   BlockCall rest = call;
@@ -138,9 +138,9 @@ at::Tensor attend_in_images(const at::Tensor& qkv, int64_t heads) {
 }
 
 at::Tensor attend_over_frames(const at::Tensor& qkv, int64_t heads, const FrameContext& context) {
-  const int64_t frames = context.frames, places = qkv.size(1);
+  const int64_t frames = context.frames, pixels = qkv.size(1);
   const std::vector<at::Tensor> split =
-      qkv.reshape({qkv.size(0) / frames, frames, places, 3, heads, -1})
+      qkv.reshape({qkv.size(0) / frames, frames, pixels, 3, heads, -1})
           .permute({3, 0, 2, 4, 1, 5})
           .unbind();  // [B, H*W, heads, T, width] each
   at::Tensor q = split[0], k = split[1];
@@ -148,9 +148,9 @@ at::Tensor attend_over_frames(const at::Tensor& qkv, int64_t heads, const FrameC
     q = rotated(q, context.angles);
     k = rotated(k, context.angles);
   }
-  return attend(q, k, split[2], context.added())
+  return attend(q, k, split[2], context.logit_bias())
       .permute({0, 3, 1, 2, 4})
-      .reshape({qkv.size(0), places, qkv.size(2) / 3});
+      .reshape({qkv.size(0), pixels, qkv.size(2) / 3});
 }
 
 LinearAttention::LinearAttention(const Scope& scope, int64_t channels, int64_t heads_,
@@ -196,7 +196,7 @@ at::Tensor FullAttention::in_images(const at::Tensor& images) const {
 
 at::Tensor FullAttention::over_frames(const at::Tensor& images, const FrameContext& context) const {
   const at::Tensor rows = as_rows(images);
-  if (!context.alike()) {
+  if (!context.same_for_all_clips()) {
     const at::Tensor mixed = attend_over_frames(qkv(norm(rows)), heads, context);
     return images + as_images(out(mixed), images.size(2));
   }
@@ -238,7 +238,7 @@ at::Tensor ResidualAttention::in_images(const at::Tensor& images) const {
 
 at::Tensor ResidualAttention::over_frames(const at::Tensor& images,
                                           const FrameContext& context) const {
-  if (context.alike()) {
+  if (context.same_for_all_clips()) {
     return attended(
         images, {images.size(0) / context.frames, context.frames, images.size(2) * images.size(3)},
         context);

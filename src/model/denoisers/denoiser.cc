@@ -12,24 +12,26 @@
 
 namespace lf {
 
-at::Tensor sinusoid(const at::Tensor& numbers, int64_t width, Sinusoid kind) {
+at::Tensor sinusoid(const at::Tensor& values, int64_t width, Sinusoid kind) {
   const int64_t half = width / 2;
   const int64_t spread = kind == Sinusoid::kCosineFirst ? half : std::max<int64_t>(1, half - 1);
-  const at::Tensor frequencies = at::exp(at::arange(half, numbers.options().dtype(at::kFloat)) *
+  const at::Tensor frequencies = at::exp(at::arange(half, values.options().dtype(at::kFloat)) *
                                          (-std::log(10000.0) / static_cast<double>(spread)));
-  const at::Tensor angles = numbers.to(at::kFloat).unsqueeze(-1) * frequencies;
+  const at::Tensor angles = values.to(at::kFloat).unsqueeze(-1) * frequencies;
   return kind == Sinusoid::kCosineFirst ? at::cat({angles.cos(), angles.sin()}, -1)
                                         : at::cat({angles.sin(), angles.cos()}, -1);
 }
 
-Conditioning::Conditioning(const Scope& scope, const DenoiserShape& shape, int64_t width) {
+ConditionEmbedding::ConditionEmbedding(const Scope& scope, const DenoiserShape& shape,
+                                       int64_t width) {
   if (shape.classes > 0) {
     classes = scope.weight("classes.weight", {shape.classes + 1, width}, Init::kNormal);
   }
   if (shape.text_width > 0) text.emplace(scope / "text", shape.text_width, width);
 }
 
-at::Tensor Conditioning::operator()(const at::Tensor& level_BTE, const NoisyClips& clips) const {
+at::Tensor ConditionEmbedding::operator()(const at::Tensor& level_BTE,
+                                          const NoisyClips& clips) const {
   at::Tensor e = level_BTE;
   if (classes.defined()) {
     const int64_t none = classes.size(0) - 1;

@@ -1,5 +1,5 @@
-// The loss of a DiffusionModel: what each clip of a batch is trained to do, decided by its keys on
-// the host, and how far the network is from it.
+// The loss of a DiffusionModel. Each clip's window, noise levels and weights are drawn on the host
+// by its keys; the rest is computed on the device.
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/tensor.h>
@@ -11,23 +11,23 @@
 #include "diffusion/prediction.h"
 #include "diffusion/variational.h"
 #include "model/denoisers/diffusion_model.h"
-#include "model/denoisers/places.h"
+#include "model/denoisers/frame_batch.h"
 
 namespace lf {
 
-// One row per clip, one column per place: the frames of its window, then its images.
-struct DiffusionModel::Lesson {
-  NoisyClips asked;     // all but the noisy frames
-  at::Tensor frame_BT;  // int64, which of the batch's frames is in which place; undefined: all
+// One row per clip; T counts the frames of its window, then its independent images.
+struct DiffusionModel::LossInputs {
+  NoisyClips network;   // the network's inputs except the noisy frames
+  at::Tensor frame_BT;  // int64, index into the frames of the batch; undefined: all, in order
   at::Tensor alpha, sigma, in, skip, out, image, noise;  // [B, T, 1, 1, 1]
-  at::Tensor weight, share;                              // [B, T]: of the loss; frames' parts of it
-  VariationalSteps steps;                                // of the table; undefined for others
+  at::Tensor weight, share;                              // [B, T]: weight of each frame; its share
+  VariationalSteps steps;                                // undefined without learned_variance
 
-  // All of these, in one order.
-  std::vector<at::Tensor*> parts() {
-    return {&asked.signal_BT,
-            &asked.index_BT,
-            &asked.role_BT,
+  // All tensors, in a fixed order.
+  std::vector<at::Tensor*> tensors() {
+    return {&network.signal_BT,
+            &network.index_BT,
+            &network.role_BT,
             &frame_BT,
             &alpha,
             &sigma,
@@ -47,54 +47,54 @@ struct DiffusionModel::Lesson {
 
 namespace {
 
-// Streams of one clip's choices under Purpose::kDiffusionTime.
+// Streams of a clip's draws under Purpose::kDiffusionTime.
 enum Choice : uint32_t { kUniformTime, kNormalTime, kWindow, kConditionDropout };
 
-// A clip's keyed numbers, on the host: they decide what is done.
-std::vector<float> numbers_of(const Clips& clips, int64_t clip, Choice choice, int64_t count) {
-  std::vector<float> numbers(static_cast<size_t>(count));
+// A clip's keyed draws, on the host: normal for kNormalTime, else uniform.
+std::vector<float> draws_of(const Clips& clips, int64_t clip, Choice choice, int64_t count) {
+  std::vector<float> draws(static_cast<size_t>(count));
   const Stream stream{clips.seed, Purpose::kDiffusionTime,
                       static_cast<uint64_t>(clips.first_position + clip), choice, 0};
-  (choice == kNormalTime ? normal : uniform)(stream, 0, numbers.size(), numbers.data());
-  return numbers;
+  (choice == kNormalTime ? normal : uniform)(stream, 0, draws.size(), draws.data());
+  return draws;
 }
 
-// A clip's keyed numbers that choose its window, as many as that takes.
-Uniforms choices_of(const Clips& clips, int64_t clip) {
+// The uniform draws that choose a clip's window, as many as needed.
+Uniforms window_draws(const Clips& clips, int64_t clip) {
   const Stream stream{clips.seed, Purpose::kDiffusionTime,
                       static_cast<uint64_t>(clips.first_position + clip), kWindow, 0};
   return [stream, next = uint64_t{0}]() mutable {
-    float number = 0;
-    uniform(stream, next++, 1, &number);
-    return static_cast<double>(number);
+    float draw = 0;
+    uniform(stream, next++, 1, &draw);
+    return static_cast<double>(draw);
   };
 }
 
-// Adds the places of one clip with `images` beside it.
-void add_places(const DiffusionConfig& config, const NoiseSchedule& schedule, int64_t frames,
-                int64_t images, const Clips& clips, int64_t clip, Places& places) {
-  FrameWindow window = training_window(config, frames, choices_of(clips, clip));
+// Adds the window of one clip and its `images` independent images.
+void add_frames(const DiffusionConfig& config, const NoiseSchedule& schedule, int64_t frames,
+                int64_t images, const Clips& clips, int64_t clip, FrameBatch& batch) {
+  FrameWindow window = training_window(config, frames, window_draws(clips, clip));
   const size_t in_video = window.index.size();
   window.index.insert(window.index.end(), static_cast<size_t>(images), frames - 1);
   window.role.insert(window.role.end(), static_cast<size_t>(images), FrameRole::kImage);
   const auto count = static_cast<int64_t>(window.index.size());
-  const std::vector<float> uniforms = numbers_of(clips, clip, kUniformTime, count),
-                           normals = numbers_of(clips, clip, kNormalTime, count);
+  const std::vector<float> uniforms = draws_of(clips, clip, kUniformTime, count),
+                           normals = draws_of(clips, clip, kNormalTime, count);
   for (size_t i = 0; i < window.index.size(); ++i) {
-    Place place{window.index[i], window.role[i], {}, {}, 0};
-    if (place.role == FrameRole::kLatent || place.role == FrameRole::kImage) {
-      // The frames of a video share a level, unless each is to have its own; an image has its own.
+    BatchFrame frame{window.index[i], window.role[i], {}, {}, 0};
+    if (frame.role == FrameRole::kLatent || frame.role == FrameRole::kImage) {
+      // Frames of a video share a noise level unless level_per_frame; images have their own.
       const size_t own = i >= in_video || config.level_per_frame() ? i : 0;
-      place.level = schedule.training_level(uniforms[own], normals[own]);
-      const bool last = i < in_video && place.index == frames - 1;
-      place.share = last ? config.last_frame_weight() : 1;
+      frame.level = schedule.training_level(uniforms[own], normals[own]);
+      const bool last = i < in_video && frame.index == frames - 1;
+      frame.share = last ? config.last_frame_weight() : 1;
     }
-    place.scaling = preconditioning(config.prediction(), place.level, config.sigma_data());
-    places.add(place);
+    frame.scaling = preconditioning(config.prediction(), frame.level, config.sigma_data());
+    batch.add(frame);
   }
 }
 
-// The last place of every clip is its last frame, which is made.
+// Is the last frame of every window the clip's last frame, and latent?
 bool ends_with_last_frame(DiffusionConfig::Frames frames) {
   return frames == DiffusionConfig::JOINT || frames == DiffusionConfig::LAST ||
          frames == DiffusionConfig::PREDICT;
@@ -110,154 +110,156 @@ void check_labels(const Clips& clips, int64_t classes) {
 void check_width(const at::Tensor& text, const DiffusionConfig& config) {
   if (text.size(1) == config.text_width()) return;
   fail(Code::kUsage, "side column ", printable(config.text()), " has ", text.size(1),
-       " numbers a clip, model.diffusion.text_width is ", config.text_width(), "; set it to that");
+       " values a clip, model.diffusion.text_width is ", config.text_width(), "; set it to that");
 }
 
 }  // namespace
 
-DiffusionModel::Lesson DiffusionModel::lesson_of(const Clips& clips) const {
+DiffusionModel::LossInputs DiffusionModel::loss_inputs(const Clips& clips) const {
   const std::vector<at::Tensor> chosen = chosen_on_host(clips, [this](const Clips& keys) {
-    Lesson lesson = lesson_on_host(keys);
-    std::vector<at::Tensor> parts;
-    for (const at::Tensor* part : lesson.parts()) parts.push_back(*part);
-    return parts;
+    LossInputs in = loss_inputs_on_host(keys);
+    std::vector<at::Tensor> tensors;
+    for (const at::Tensor* tensor : in.tensors()) tensors.push_back(*tensor);
+    return tensors;
   });
-  Lesson lesson;
-  const std::vector<at::Tensor*> parts = lesson.parts();
-  for (size_t i = 0; i < parts.size(); ++i) *parts[i] = chosen[i];
-  return lesson;
+  LossInputs in;
+  const std::vector<at::Tensor*> tensors = in.tensors();
+  for (size_t i = 0; i < tensors.size(); ++i) *tensors[i] = chosen[i];
+  return in;
 }
 
-DiffusionModel::Lesson DiffusionModel::lesson_on_host(const Clips& clips) const {
+DiffusionModel::LossInputs DiffusionModel::loss_inputs_on_host(const Clips& clips) const {
   if (config_.classes() > 0 && clips.labels_B.defined()) check_labels(clips, config_.classes());
   const int64_t rows = clips.size();
   const int64_t images = clips.images_BNHWC.defined() ? clips.images_BNHWC.size(1) : 0;
-  Places places(rows, at::kCPU);
+  FrameBatch batch(rows, at::kCPU);
   for (int64_t clip = 0; clip < rows; ++clip) {
-    add_places(config_, schedule_, shape_.frames, images, clips, clip, places);
+    add_frames(config_, schedule_, shape_.frames, images, clips, clip, batch);
   }
-  const auto factors = [&](const auto& of) { return places.factors(of); };
-  Lesson lesson;
-  lesson.asked.signal_BT =
-      places.numbers([&](const Place& place) { return schedule_.signal(place.level); });
-  lesson.asked.index_BT = places.indices();
-  // Some frames of a window may be absent, and clips' windows differ.
-  const bool wander = config_.frames() == DiffusionConfig::AUTOREGRESSIVE ||
-                      config_.frames() == DiffusionConfig::FLEXIBLE;
-  if (!wander) lesson.asked.index_BT = lesson.asked.index_BT.slice(0, 0, 1);
-  if (wander || images > 0 || marks_) lesson.asked.role_BT = places.roles();
-  lesson.alpha = factors(
-      [](const Place& place) { return place.role == FrameRole::kAbsent ? 0 : place.level.alpha; });
-  lesson.sigma = factors([](const Place& place) { return place.level.sigma; });
-  lesson.in = factors([](const Place& place) { return place.scaling.in; });
-  lesson.skip = factors([](const Place& place) { return place.scaling.skip; });
-  lesson.out = factors([](const Place& place) { return place.scaling.out; });
-  lesson.image = factors([](const Place& place) { return place.scaling.image; });
-  lesson.noise = factors([](const Place& place) { return place.scaling.noise; });
-  lesson.share = places.numbers([](const Place& place) { return place.share; });
-  lesson.weight = places.numbers([&](const Place& place) {
-    return place.share > 0 ? place.share * loss_weight(config_, place.level) : 0;
+  const auto factors = [&](const auto& of) { return batch.factors(of); };
+  LossInputs in;
+  in.network.signal_BT =
+      batch.values([&](const BatchFrame& frame) { return schedule_.signal(frame.level); });
+  in.network.index_BT = batch.indices();
+  // Are windows drawn for each clip? Then they differ, and some frames may be absent.
+  const bool drawn = config_.frames() == DiffusionConfig::AUTOREGRESSIVE ||
+                     config_.frames() == DiffusionConfig::FLEXIBLE;
+  if (!drawn) in.network.index_BT = in.network.index_BT.slice(0, 0, 1);
+  if (drawn || images > 0 || marks_observed_) in.network.role_BT = batch.roles();
+  in.alpha = factors([](const BatchFrame& frame) {
+    return frame.role == FrameRole::kAbsent ? 0 : frame.level.alpha;
+  });
+  in.sigma = factors([](const BatchFrame& frame) { return frame.level.sigma; });
+  in.in = factors([](const BatchFrame& frame) { return frame.scaling.in; });
+  in.skip = factors([](const BatchFrame& frame) { return frame.scaling.skip; });
+  in.out = factors([](const BatchFrame& frame) { return frame.scaling.out; });
+  in.image = factors([](const BatchFrame& frame) { return frame.scaling.image; });
+  in.noise = factors([](const BatchFrame& frame) { return frame.scaling.noise; });
+  in.share = batch.values([](const BatchFrame& frame) { return frame.share; });
+  in.weight = batch.values([&](const BatchFrame& frame) {
+    return frame.share > 0 ? frame.share * loss_weight(config_, frame.level) : 0;
   });
   std::vector<int64_t> frames;
   std::vector<int> steps;
-  for (size_t i = 0; i < places.all().size(); ++i) {
-    const Place& place = places.all()[i];
-    const int64_t clip = static_cast<int64_t>(i) / (places_ + images);
-    if (place.role != FrameRole::kImage) {
-      frames.push_back(clip * shape_.frames + std::max<int64_t>(0, place.index));
+  for (size_t i = 0; i < batch.frames().size(); ++i) {
+    const BatchFrame& frame = batch.frames()[i];
+    const int64_t clip = static_cast<int64_t>(i) / (window_frames_ + images);
+    if (frame.role != FrameRole::kImage) {
+      frames.push_back(clip * shape_.frames + std::max<int64_t>(0, frame.index));
     }
     steps.push_back(
-        std::max(0, static_cast<int>(std::lround(place.level.time * schedule_.steps())) - 1));
+        std::max(0, static_cast<int>(std::lround(frame.level.time * schedule_.steps())) - 1));
   }
-  if (places_ != shape_.frames || config_.frames() == DiffusionConfig::FLEXIBLE) {
-    lesson.frame_BT = at::tensor(frames, at::kLong);
+  if (window_frames_ != shape_.frames || config_.frames() == DiffusionConfig::FLEXIBLE) {
+    in.frame_BT = at::tensor(frames, at::kLong);
   }
   if (config_.learned_variance()) {
-    lesson.steps = variational_steps(schedule_, steps, lesson.alpha.sizes(), at::kCPU);
+    in.steps = variational_steps(schedule_, steps, in.alpha.sizes(), at::kCPU);
   }
-  return lesson;
+  return in;
 }
 
-// What is in the places of a lesson, without noise: pixels or latents.
-at::Tensor DiffusionModel::diffused(const Clips& clips, const Lesson& lesson) const {
+// Windows and independent images without noise, in pixels or latents.
+at::Tensor DiffusionModel::clean_frames(const Clips& clips, const LossInputs& in) const {
   at::Tensor x = latents_ ? latents_->encode(clips.x_BTHWC) : clips.x_BTHWC;
-  if (lesson.frame_BT.defined()) {
-    x = x.flatten(0, 1).index_select(0, lesson.frame_BT).unflatten(0, {clips.size(), places_});
+  if (in.frame_BT.defined()) {
+    x = x.flatten(0, 1).index_select(0, in.frame_BT).unflatten(0, {clips.size(), window_frames_});
   }
   if (!clips.images_BNHWC.defined()) return x;
   return at::cat({x, latents_ ? latents_->encode_images(clips.images_BNHWC) : clips.images_BNHWC},
                  1);
 }
 
-// What the clips show; in training some clips go without.
-Shown DiffusionModel::shown_of(const Clips& clips, bool training) const {
-  Shown shown;
+// Labels and text; in training dropped for some clips (classifier-free guidance).
+Conditioning DiffusionModel::conditioning_of(const Clips& clips, bool training) const {
+  Conditioning out;
   if (config_.classes() > 0 && clips.labels_B.defined()) {
-    shown.labels_B = clips.labels_B;
+    out.labels_B = clips.labels_B;
   }
   for (const NamedTensor& column : clips.side) {
     if (column.name != config_.text()) continue;
     check_width(column.tensor, config_);
-    shown.text_BE = column.tensor;
+    out.text_BE = column.tensor;
   }
-  const bool any = shown.labels_B.defined() || shown.text_BE.defined();
-  if (!training || !any || config_.condition_dropout() == 0) return shown;
+  const bool any = out.labels_B.defined() || out.text_BE.defined();
+  if (!training || !any || config_.condition_dropout() == 0) return out;
   const at::Tensor keep = chosen_on_host(clips, [this](const Clips& keys) {
     std::vector<uint8_t> kept;
     for (int64_t clip = 0; clip < keys.size(); ++clip) {
-      const float luck = numbers_of(keys, clip, kConditionDropout, 1)[0];
-      kept.push_back(luck >= config_.condition_dropout() ? 1 : 0);
+      const float draw = draws_of(keys, clip, kConditionDropout, 1)[0];
+      kept.push_back(draw >= config_.condition_dropout() ? 1 : 0);
     }
     return std::vector<at::Tensor>{at::tensor(kept, at::kByte) > 0};
   })[0];
-  if (shown.labels_B.defined()) shown.labels_B = shown.labels_B.masked_fill(keep.logical_not(), -1);
-  if (shown.text_BE.defined()) shown.text_BE = shown.text_BE * keep.unsqueeze(1);
-  return shown;
+  if (out.labels_B.defined()) out.labels_B = out.labels_B.masked_fill(keep.logical_not(), -1);
+  if (out.text_BE.defined()) out.text_BE = out.text_BE * keep.unsqueeze(1);
+  return out;
 }
 
 Loss DiffusionModel::loss(const Clips& clips, size_t /*phase*/, bool training) {
   if (latents_ && training) latents_->measure(clips.x_BTHWC);
-  Lesson lesson = lesson_of(clips);
-  const at::Tensor x = diffused(clips, lesson);
+  LossInputs in = loss_inputs(clips);
+  const at::Tensor x = clean_frames(clips, in);
   const at::Tensor noise = keyed_normal(clips, Purpose::kDiffusionNoise, 0, x.sizes().slice(1));
-  const at::Tensor z = lesson.alpha * x + lesson.sigma * noise;
-  Shown shown = shown_of(clips, training);
+  const at::Tensor z = in.alpha * x + in.sigma * noise;
+  const Conditioning conditioning = conditioning_of(clips, training);
+  at::Tensor small;
   if (config_.upscale() > 1) {
-    const at::Tensor small = smaller(x);
-    shown.small_BTHWC = as_shown(
-        small, config_.upscale_noise() > 0
-                   ? keyed_normal(clips, Purpose::kDiffusionNoise, 1, small.sizes().slice(1))
-                   : at::Tensor());
+    small = downsampled(x);
+    small = upsampled(small,
+                      config_.upscale_noise() > 0
+                          ? keyed_normal(clips, Purpose::kDiffusionNoise, 1, small.sizes().slice(1))
+                          : at::Tensor());
   }
-  lesson.asked.labels_B = shown.labels_B;
-  lesson.asked.text_BE = shown.text_BE;
-  if (training) lesson.asked.keys = &clips;
-  const at::Tensor said = ask(lesson.asked, z, lesson.in, shown.small_BTHWC);
+  in.network.labels_B = conditioning.labels_B;
+  in.network.text_BE = conditioning.text_BE;
+  if (training) in.network.keys = &clips;
+  const at::Tensor output = run_network(in.network, z, in.in, small);
 
-  const at::Tensor target = lesson.image * x + lesson.noise * noise;
-  const at::Tensor error = (said.slice(-1, 0, shape_.channels) - target).square().mean({2, 3, 4});
-  const at::Tensor shares = lesson.share.sum(1);
-  Loss out{((error * lesson.weight).sum(1) / shares).mean(), {}};
+  const at::Tensor target = in.image * x + in.noise * noise;
+  const at::Tensor error = (output.slice(-1, 0, shape_.channels) - target).square().mean({2, 3, 4});
+  const at::Tensor shares = in.share.sum(1);
+  Loss out{((error * in.weight).sum(1) / shares).mean(), {}};
   out.terms.push_back({"denoising", out.total.detach()});
   if (shape_.frames > 1 && ends_with_last_frame(config_.frames())) {
-    out.terms.push_back({"last_frame", error.select(1, places_ - 1).mean().detach()});
+    out.terms.push_back({"last_frame", error.select(1, window_frames_ - 1).mean().detach()});
   }
   if (config_.learned_variance()) {
-    const at::Tensor bits = learned_variance_bits(lesson, x, z, said).mean({2, 3, 4});
-    const at::Tensor bound = ((bits * lesson.share).sum(1) / shares).mean() * schedule_.steps();
+    const at::Tensor bits = learned_variance_bits(in, x, z, output).mean({2, 3, 4});
+    const at::Tensor bound = ((bits * in.share).sum(1) / shares).mean() * schedule_.steps();
     out.terms.push_back({"bits", bound.detach()});
     out.total = out.total + bound / 1000;
   }
   return out;
 }
 
-// Only the variance learns from the bound: the estimate stands still.
-at::Tensor DiffusionModel::learned_variance_bits(const Lesson& lesson, const at::Tensor& x,
+// The variational bound trains the variance only: the mean is detached.
+at::Tensor DiffusionModel::learned_variance_bits(const LossInputs& in, const at::Tensor& x,
                                                  const at::Tensor& z,
-                                                 const at::Tensor& said) const {
+                                                 const at::Tensor& output) const {
   const int64_t channels = shape_.channels;
-  const at::Tensor image = lesson.skip * z + lesson.out * said.slice(-1, 0, channels).detach();
-  return step_bits(lesson.steps, x, {image, (said.slice(-1, channels) + 1) / 2});
+  const at::Tensor image = in.skip * z + in.out * output.slice(-1, 0, channels).detach();
+  return step_bits(in.steps, x, {image, (output.slice(-1, channels) + 1) / 2});
 }
 
 }  // namespace lf

@@ -9,7 +9,7 @@
 
 #include "base/error.h"
 #include "model/denoisers/dit.h"
-#include "model/denoisers/places.h"
+#include "model/denoisers/frame_batch.h"
 #include "model/denoisers/unet.h"
 #include "model/denoisers/unet3d.h"
 #include "model/refills.h"
@@ -17,8 +17,8 @@
 namespace lf {
 namespace {
 
-// Frames of such a recipe go beyond the range of pixels, all but the last.
-bool carries_noise(const RecipeConfig& recipe) {
+// Does the recipe add noise? Then all frames but the last exceed [-1, 1].
+bool adds_noise(const RecipeConfig& recipe) {
   if (recipe.has_noise() || recipe.blur().noise() > 0 || recipe.heat().noise() > 0) return true;
   const auto& parts = recipe.composite().operators();
   return std::any_of(parts.begin(), parts.end(), [](const OperatorConfig& part) {
@@ -37,28 +37,28 @@ std::unique_ptr<Denoiser> make_network(const ModelConfig& config, const Denoiser
 void check_options(const DiffusionConfig& config, const NoiseSchedule& schedule) {
   if (config.learned_variance() && schedule.steps() == 0) {
     fail(Code::kUsage,
-         "model.diffusion.learned_variance is of the steps of a table, and the "
-         "schedule has none; leave it out, or choose LINEAR, SCALED_LINEAR or COSINE");
+         "model.diffusion.learned_variance needs a schedule of discrete steps; leave it out, or "
+         "choose LINEAR, SCALED_LINEAR or COSINE");
   }
   if (config.sampler().guidance() != 1 && config.classes() == 0 && config.text().empty()) {
     fail(Code::kUsage, "model.diffusion.sampler.guidance is ", config.sampler().guidance(),
-         ", and the model knows no classes or texts to be guided by; set model.diffusion.classes, "
+         ", and the model has neither classes nor text to guide by; set model.diffusion.classes, "
          "or leave it 1");
   }
   if (config.tokenizer().empty()) return;
   if (config.learned_variance()) {
     fail(Code::kUsage,
-         "model.diffusion.learned_variance is trained by the bits of grey levels, which latents "
+         "model.diffusion.learned_variance is trained on the bits of grey levels, which latents "
          "(model.diffusion.tokenizer) do not have; leave one of them out");
   }
   if (config.upscale() > 1 || config.frames() == DiffusionConfig::BETWEEN) {
     fail(Code::kUsage, "model.diffusion.", config.upscale() > 1 ? "upscale" : "frames=BETWEEN",
-         " works on pixels and frames, and model.diffusion.tokenizer goes on in latents; leave "
-         "one of them out");
+         " works on pixels and frames, model.diffusion.tokenizer on latents; leave one of them "
+         "out");
   }
 }
 
-// Convolutions over time take the frames of a call as neighbours, all of them of one video.
+// Convolutions over time need the frames of a call to be consecutive frames of one video.
 void check_volume(const ModelConfig& config) {
   if (config.unet().temporal() != UnetConfig::VOLUME) return;
   const DiffusionConfig& diffusion = config.diffusion();
@@ -66,10 +66,9 @@ void check_volume(const ModelConfig& config) {
                         diffusion.frames() != DiffusionConfig::FLEXIBLE;
   if (in_a_row && diffusion.images() == 0) return;
   fail(
-      Code::kUsage, "model.unet.temporal=VOLUME takes the frames that it sees for neighbours, and ",
-      "model.diffusion.",
+      Code::kUsage, "model.unet.temporal=VOLUME needs consecutive frames, and ", "model.diffusion.",
       in_a_row
-          ? "images puts others beside them"
+          ? "images adds independent images"
           : "frames=" + DiffusionConfig::Frames_Name(diffusion.frames()) + " has gaps between them",
       "; choose AFTER or RELATIVE");
 }
@@ -85,7 +84,7 @@ void check_side_column(const Config& config) {
   const auto& columns = config.loader().side();
   if (text.empty() || std::find(columns.begin(), columns.end(), text) != columns.end()) return;
   fail(Code::kUsage, "model.diffusion.text is ", printable(text),
-       ", a side column that is not read with the clips; name it in loader.side too");
+       ", a side column that is not loaded; name it in loader.side too");
 }
 
 }  // namespace
@@ -101,28 +100,28 @@ DiffusionModel::DiffusionModel(const Config& config, const ClipShape& clip, at::
                    : std::make_unique<LatentSpace>(config_.tokenizer(), clip, device, open, sum,
                                                    table_)),
       shape_(latents_ ? latents_->shape() : clip),
-      places_(0),
-      marks_(config.model().unet().mark_observed()),
-      last_frame_only_(carries_noise(config.recipe())),
-      replays_wanted_(config.train().graph() == StepGraph::ON),
+      window_frames_(0),
+      marks_observed_(config.model().unet().mark_observed()),
+      clips_last_frame_only_(adds_noise(config.recipe())),
+      records_(config.train().graph() == StepGraph::ON),
       schedule_(config_, shape_.height) {
   check_options(config_, schedule_);
   check_volume(config.model());
   check_upscale(config_.upscale(), clip);
   check_side_column(config);
-  // What the options say of frames is of those in pixels.
+  // Options count frames in pixels; these throw on bad ones.
   window_frames(config_, clip.frames);
   lf::frames_to_give(config_, clip.frames);
   if (latents_ && config_.frames() == DiffusionConfig::PREDICT) {
     config_.set_given(static_cast<int>(latents_->steps(config_.given())));
   }
-  places_ = window_frames(config_, shape_.frames);
-  sampling_levels(config_.sampler(), schedule_);  // refuses what cannot be sampled
+  window_frames_ = window_frames(config_, shape_.frames);
+  sampling_levels(config_.sampler(), schedule_);  // throws on a sampler that does not fit
   DenoiserShape network{shape_, int64_t{shape_.channels} * (config_.learned_variance() ? 2 : 1),
                         config_.classes(), config_.text().empty() ? 0 : config_.text_width(),
                         config.train().recompute()};
-  network.clip.frames = static_cast<int>(places_);
-  if (config_.upscale() > 1) network.clip.channels *= 2;  // the small clip beside the noisy one
+  network.clip.frames = static_cast<int>(window_frames_);
+  if (config_.upscale() > 1) network.clip.channels *= 2;  // noisy clip and small clip
   network_ = make_network(config.model(), network, Scope(table_));
 }
 
@@ -134,14 +133,14 @@ std::vector<int64_t> DiffusionModel::frames_to_give() const {
   return lf::frames_to_give(config, clip_.frames);
 }
 
-// The clip at the size that it is made large from.
-at::Tensor DiffusionModel::smaller(const at::Tensor& x_BTHWC) const {
+// The low-resolution clip of super-resolution.
+at::Tensor DiffusionModel::downsampled(const at::Tensor& x_BTHWC) const {
   const int64_t factor = config_.upscale();
   return images_as_frames(at::avg_pool2d(frames_as_images(x_BTHWC), factor), x_BTHWC.size(1));
 }
 
-// A small clip as the network is shown it.
-at::Tensor DiffusionModel::as_shown(const at::Tensor& small_BTHWC, const at::Tensor& noise) const {
+// A small clip as an input of the network, with noise augmentation if `noise` is defined.
+at::Tensor DiffusionModel::upsampled(const at::Tensor& small_BTHWC, const at::Tensor& noise) const {
   const at::Tensor small =
       noise.defined() ? small_BTHWC + config_.upscale_noise() * noise : small_BTHWC;
   return images_as_frames(
@@ -149,63 +148,67 @@ at::Tensor DiffusionModel::as_shown(const at::Tensor& small_BTHWC, const at::Ten
       small.size(1));
 }
 
-// What the network says of z, in single precision.
-at::Tensor DiffusionModel::ask(const NoisyClips& clips, const at::Tensor& z,
-                               const at::Tensor& scale, const at::Tensor& small) const {
-  NoisyClips asked = clips;
-  asked.z_BTHWC = config_.prediction() == DiffusionConfig::PRECONDITIONED ? scale * z : z;
-  if (small.defined()) asked.z_BTHWC = at::cat({asked.z_BTHWC, small}, -1);
-  return (*network_)(asked).to(at::kFloat);
+// The network's output for z, in single precision.
+at::Tensor DiffusionModel::run_network(const NoisyClips& clips, const at::Tensor& z,
+                                       const at::Tensor& scale, const at::Tensor& small) const {
+  NoisyClips inputs = clips;
+  inputs.z_BTHWC = config_.prediction() == DiffusionConfig::PRECONDITIONED ? scale * z : z;
+  if (small.defined()) inputs.z_BTHWC = at::cat({inputs.z_BTHWC, small}, -1);
+  return (*network_)(inputs).to(at::kFloat);
 }
 
-// The numbers of the windows' frames, a row a clip; one row where all clips agree.
+// The indices of the windows' frames: a row for each clip, or one row for all.
 static at::Tensor indices_of(const std::vector<FrameWindow>& windows, int64_t clips) {
-  std::vector<int64_t> numbers;
+  std::vector<int64_t> indices;
   for (const FrameWindow& window : windows) {
-    numbers.insert(numbers.end(), window.index.begin(), window.index.end());
+    indices.insert(indices.end(), window.index.begin(), window.index.end());
   }
   const auto count = static_cast<int64_t>(windows.size());
-  const at::Tensor rows = at::tensor(numbers, at::kLong).view({count, -1});
+  const at::Tensor rows = at::tensor(indices, at::kLong).view({count, -1});
   return count == 1 ? rows : rows.repeat_interleave(clips / count, 0);
 }
 
 Estimate DiffusionModel::estimate(const at::Tensor& z_BTHWC,
                                   const std::vector<FrameWindow>& windows,
-                                  const std::vector<NoiseLevel>& levels, const Shown& shown) const {
+                                  const std::vector<NoiseLevel>& levels,
+                                  const Conditioning& conditioning) const {
   const FrameWindow& window = windows.front();
-  Places places(1, at::kCPU);
+  FrameBatch frames(1, at::kCPU);
   for (size_t i = 0; i < levels.size(); ++i) {
-    places.add({window.index[i], window.role[i], levels[i],
+    frames.add({window.index[i], window.role[i], levels[i],
                 preconditioning(config_.prediction(), levels[i], config_.sigma_data()), 0});
   }
-  const auto factors = [&](const auto& of) { return places.factors(of); };
-  const std::vector<at::Tensor> there =
-      uploaded({places.numbers([&](const Place& place) { return schedule_.signal(place.level); }),
-                indices_of(windows, z_BTHWC.size(0)),
-                places.any_beside() || marks_ ? places.roles() : at::Tensor(),
-                factors([](const Place& place) { return place.scaling.in; }),
-                factors([](const Place& place) { return place.scaling.skip; }),
-                factors([](const Place& place) { return place.scaling.out; })},
-               z_BTHWC.device());
-  std::vector<at::Tensor> inputs = {z_BTHWC, shown.labels_B, shown.text_BE, shown.small_BTHWC};
-  inputs.insert(inputs.end(), there.begin(), there.end());
-  const std::vector<at::Tensor> said = replays_ ? (*replays_)(inputs) : estimated(inputs);
-  return {said[0], said[1]};
+  const auto factors = [&](const auto& of) { return frames.factors(of); };
+  const std::vector<at::Tensor> on_device = uploaded(
+      {frames.values([&](const BatchFrame& frame) { return schedule_.signal(frame.level); }),
+       indices_of(windows, z_BTHWC.size(0)),
+       frames.any_outside_video() || marks_observed_ ? frames.roles() : at::Tensor(),
+       factors([](const BatchFrame& frame) { return frame.scaling.in; }),
+       factors([](const BatchFrame& frame) { return frame.scaling.skip; }),
+       factors([](const BatchFrame& frame) { return frame.scaling.out; })},
+      z_BTHWC.device());
+  std::vector<at::Tensor> inputs = {z_BTHWC, conditioning.labels_B, conditioning.text_BE,
+                                    conditioning.small_BTHWC};
+  inputs.insert(inputs.end(), on_device.begin(), on_device.end());
+  const std::vector<at::Tensor> outputs =
+      replays_ ? (*replays_)(inputs) : estimate_on_device(inputs);
+  return {outputs[0], outputs[1]};
 }
 
-// estimate() of tensors on the device alone.
-std::vector<at::Tensor> DiffusionModel::estimated(const std::vector<at::Tensor>& inputs) const {
+// The part of estimate() that a recorded step replays: tensors on the device in and out.
+std::vector<at::Tensor> DiffusionModel::estimate_on_device(
+    const std::vector<at::Tensor>& inputs) const {
   const at::Tensor &z = inputs[0], &skip = inputs[8], &out = inputs[9];
-  NoisyClips asked;
-  asked.labels_B = inputs[1];
-  asked.text_BE = inputs[2];
-  asked.signal_BT = inputs[4].expand({z.size(0), -1});
-  asked.index_BT = inputs[5];
-  asked.role_BT = inputs[6];
-  const at::Tensor said = ask(asked, z, inputs[7], inputs[3]);
+  NoisyClips clips;
+  clips.labels_B = inputs[1];
+  clips.text_BE = inputs[2];
+  clips.signal_BT = inputs[4].expand({z.size(0), -1});
+  clips.index_BT = inputs[5];
+  clips.role_BT = inputs[6];
+  const at::Tensor output = run_network(clips, z, inputs[7], inputs[3]);
   const int64_t channels = shape_.channels;
-  return {skip * z + out * said.slice(-1, 0, channels),
-          config_.learned_variance() ? (said.slice(-1, channels) + 1) / 2 : at::Tensor()};
+  return {skip * z + out * output.slice(-1, 0, channels),
+          config_.learned_variance() ? (output.slice(-1, channels) + 1) / 2 : at::Tensor()};
 }
 
 }  // namespace lf

@@ -1,8 +1,7 @@
-// Diffusion over clips with any network of denoiser.h: the loss of every schedule, prediction and
-// weight of DiffusionConfig, and clips made by its sampler, all frames together, one after the
-// other or some from given ones; in pixels or in a tokenizer's latents. Noise levels, noise and
-// what a clip is trained to do are keyed by its position. Called by make_model; tests and
-// measurements of single steps call estimate().
+// Diffusion over clips with any network of denoiser.h: the loss for every schedule, prediction and
+// weighting of DiffusionConfig, and its samplers (all frames jointly, window by window, or some
+// frames given others), in pixels or in a tokenizer's latents. Noise levels, noise and the windows
+// trained on are keyed by a clip's position.
 #pragma once
 
 #include <memory>
@@ -17,10 +16,10 @@
 
 namespace lf {
 
-// What clips are to show, as NoisyClips has it.
-struct Shown {
+// Conditioning of clips, as in NoisyClips.
+struct Conditioning {
   at::Tensor labels_B, text_BE;
-  at::Tensor small_BTHWC;  // the small clip as large as the other, beside it in the input
+  at::Tensor small_BTHWC;  // super-resolution: the small clip, upsampled, concatenated to the input
 };
 
 class DiffusionModel : public Model {
@@ -41,60 +40,60 @@ class DiffusionModel : public Model {
   int64_t images_per_clip() const override { return config_.images(); }
 
   const NoiseSchedule& schedule() const { return schedule_; }
-  // The image in z, whose frames (those of `window`) have these levels.
+  // The denoised image of z, whose frames (those of `window`) have these noise levels.
   Estimate estimate(const at::Tensor& z_BTHWC, const FrameWindow& window,
-                    const std::vector<NoiseLevel>& levels, const Shown& shown) const {
-    return estimate(z_BTHWC, std::vector<FrameWindow>{window}, levels, shown);
+                    const std::vector<NoiseLevel>& levels, const Conditioning& conditioning) const {
+    return estimate(z_BTHWC, std::vector<FrameWindow>{window}, levels, conditioning);
   }
-  // The same of several windows, as many clips of each, one window after the other; they differ in
-  // the numbers of their frames alone.
+  // The same for several windows with equally many clips each, one window after the other. Windows
+  // may differ in the indices of their frames only.
   Estimate estimate(const at::Tensor& z_BTHWC, const std::vector<FrameWindow>& windows,
-                    const std::vector<NoiseLevel>& levels, const Shown& shown) const;
+                    const std::vector<NoiseLevel>& levels, const Conditioning& conditioning) const;
 
  private:
-  struct Lesson;  // what a batch is trained with
-  struct Making;  // one batch of clips being made
-  class Round;    // windows of them that are made together
-  Lesson lesson_of(const Clips& clips) const;
-  Lesson lesson_on_host(const Clips& clips) const;
-  at::Tensor diffused(const Clips& clips, const Lesson& lesson) const;
-  Shown shown_of(const Clips& clips, bool training) const;
-  at::Tensor smaller(const at::Tensor& x_BTHWC) const;
-  at::Tensor as_shown(const at::Tensor& small_BTHWC, const at::Tensor& noise) const;
-  std::vector<at::Tensor> estimated(const std::vector<at::Tensor>& inputs) const;
-  at::Tensor ask(const NoisyClips& clips, const at::Tensor& z, const at::Tensor& scale,
-                 const at::Tensor& small) const;
-  at::Tensor learned_variance_bits(const Lesson& lesson, const at::Tensor& x, const at::Tensor& z,
-                                   const at::Tensor& said) const;
+  struct LossInputs;     // of one batch, beside its clips and noise
+  struct SamplingState;  // of one batch of clips
+  class Round;           // windows of them that are sampled together
+  LossInputs loss_inputs(const Clips& clips) const;
+  LossInputs loss_inputs_on_host(const Clips& clips) const;
+  at::Tensor clean_frames(const Clips& clips, const LossInputs& in) const;
+  Conditioning conditioning_of(const Clips& clips, bool training) const;
+  at::Tensor downsampled(const at::Tensor& x_BTHWC) const;
+  at::Tensor upsampled(const at::Tensor& small_BTHWC, const at::Tensor& noise) const;
+  std::vector<at::Tensor> estimate_on_device(const std::vector<at::Tensor>& inputs) const;
+  at::Tensor run_network(const NoisyClips& clips, const at::Tensor& z, const at::Tensor& scale,
+                         const at::Tensor& small) const;
+  at::Tensor learned_variance_bits(const LossInputs& in, const at::Tensor& x, const at::Tensor& z,
+                                   const at::Tensor& output) const;
 
   SampleRequest request_for(const Clips& clips) const;
   void check(const SampleRequest& request) const;
-  Making making_of(const SampleRequest& request, int64_t frames) const;
+  SamplingState begin_sampling(const SampleRequest& request, int64_t frames) const;
   Estimate estimate_given(Round& round, const at::Tensor& z, const NoiseLevel& level) const;
   Estimate guided_estimate(const Round& round, const at::Tensor& z,
                            const std::vector<NoiseLevel>& levels) const;
-  Estimate kept_in_range(const Round& round, Estimate estimate) const;
-  void make(Making& making, Round round) const;
+  Estimate clipped(const Round& round, Estimate estimate) const;
+  void sample_round(SamplingState& state, Round round) const;
   bool adapts() const {
     return config_.frames() == DiffusionConfig::FLEXIBLE && config_.sampler().adaptive();
   }
   at::Tensor sample_each(const SampleRequest& request);
-  void make_adaptively(Making& making, const std::vector<int64_t>& given, int64_t wanted,
-                       const ImageDistance& distance) const;
+  void sample_adaptively(SamplingState& state, const std::vector<int64_t>& given, int64_t wanted,
+                         const ImageDistance& distance) const;
 
   ParameterTable table_;
   DiffusionConfig config_;
   ClipShape clip_;  // in pixels
   at::Device device_;
-  std::unique_ptr<LatentSpace> latents_;  // none: diffusion is in pixels
-  ClipShape shape_;                       // of what is diffused
-  int64_t places_;                        // frames that the network sees at a time
-  bool marks_;                            // the network is told which frames are observed
-  bool last_frame_only_;                  // is within the range of pixels: the others carry noise
-  bool replays_wanted_;                   // train.graph
+  std::unique_ptr<LatentSpace> latents_;  // null: diffusion is in pixels
+  ClipShape shape_;                       // of a clip in pixels or latents
+  int64_t window_frames_;                 // frames in one call of the network
+  bool marks_observed_;                   // by an input channel
+  bool clips_last_frame_only_;            // to [-1, 1]: the recipe adds noise to the others
+  bool records_;                          // train.graph is ON
   NoiseSchedule schedule_;
   std::unique_ptr<Denoiser> network_;
-  std::unique_ptr<Replays> replays_;  // of the network, while clips are made
+  std::unique_ptr<Replays> replays_;  // of the network, while sampling
 };
 
 }  // namespace lf

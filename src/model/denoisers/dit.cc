@@ -19,7 +19,7 @@ namespace {
 
 constexpr int64_t kSignalWidth = 256;  // of the sinusoids of the noise level
 
-// Rows [N, tokens, width], scaled and shifted per image after a norm without weights of its own.
+// Rows [N, tokens, width] after a norm without weights, scaled and shifted per image.
 at::Tensor modulated(const at::Tensor& rows, const at::Tensor& shift, const at::Tensor& scale) {
   const at::Tensor unit = at::layer_norm(rows, {rows.size(-1)}, {}, {}, 1e-6);
   return at::addcmul(shift.unsqueeze(1), unit, (1 + scale).unsqueeze(1));
@@ -28,7 +28,7 @@ at::Tensor modulated(const at::Tensor& rows, const at::Tensor& shift, const at::
 // Attention, within frames or over them, and two linear maps, each on a gated residual path.
 struct TransformerBlock {
   TransformerBlock(const Scope& scope, const DitConfig& config, bool over_frames_)
-      : say(scope / "say", config.width(), 6 * int64_t{config.width()}, true, Init::kZeros),
+      : modulation(scope / "say", config.width(), 6 * int64_t{config.width()}, true, Init::kZeros),
         qkv(scope / "qkv", config.width(), 3 * int64_t{config.width()}),
         out(scope / "out", config.width(), config.width()),
         wide(scope / "wide", config.width(), int64_t{config.expansion()} * config.width()),
@@ -38,29 +38,30 @@ struct TransformerBlock {
         weights(scope.weights()) {}
 
   at::Tensor operator()(const at::Tensor& rows, const BlockCall& call) const {
-    const std::vector<at::Tensor> said = say(call.embedding).to(at::kFloat).chunk(6, 1);
-    const at::Tensor given = qkv(modulated(rows, said[0], said[1]));
-    const at::Tensor mixed = over_frames ? attend_over_frames(given, heads, call.frames)
-                                         : attend_in_images(given, heads);
-    const at::Tensor h = rows + said[2].unsqueeze(1) * out(mixed);
-    const at::Tensor hidden = at::gelu(wide(modulated(h, said[3], said[4])), "tanh");
-    return h + said[5].unsqueeze(1) * narrow(hidden);
+    // Shift, scale and gate of the attention, then of the feed-forward.
+    const std::vector<at::Tensor> m = modulation(call.embedding).to(at::kFloat).chunk(6, 1);
+    const at::Tensor projected = qkv(modulated(rows, m[0], m[1]));
+    const at::Tensor mixed = over_frames ? attend_over_frames(projected, heads, call.frames)
+                                         : attend_in_images(projected, heads);
+    const at::Tensor h = rows + m[2].unsqueeze(1) * out(mixed);
+    const at::Tensor hidden = at::gelu(wide(modulated(h, m[3], m[4])), "tanh");
+    return h + m[5].unsqueeze(1) * narrow(hidden);
   }
 
-  Linear say, qkv, out, wide, narrow;
+  Linear modulation, qkv, out, wide, narrow;
   int64_t heads;
   bool over_frames;
   Tensors weights;
 };
 
-// Where a patch lies: sinusoids of its row and of its column, half of the width each.
-at::Tensor places(int64_t rows, int64_t columns, int64_t width) {
+// Position embedding of patches [patches, width]: sinusoids of column and row, half the width each.
+at::Tensor patch_positions(int64_t rows, int64_t columns, int64_t width) {
   const auto along = [&](int64_t count) {
     return sinusoid(at::arange(count), width / 2, Sinusoid::kSineFirst);
   };
   const at::Tensor down = along(rows).unsqueeze(1).expand({-1, columns, -1}),
                    across = along(columns).unsqueeze(0).expand({rows, -1, -1});
-  return at::cat({across, down}, -1).flatten(0, 1);  // [patches, width]
+  return at::cat({across, down}, -1).flatten(0, 1);
 }
 
 void check(const DitConfig& config, const ClipShape& shape) {
@@ -70,7 +71,7 @@ void check(const DitConfig& config, const ClipShape& shape) {
   }
   if (config.width() % config.heads() != 0) {
     fail(Code::kUsage, "model.dit.heads is ", config.heads(), ", which does not divide the width ",
-         config.width(), "; choose another number of heads or width");
+         config.width(), "; choose other heads or another width");
   }
   if (config.width() % 4 != 0 || config.width() / config.heads() % 2 != 0) {
     fail(Code::kUsage, "model.dit.width is ", config.width(), " with ", config.heads(),
@@ -85,14 +86,14 @@ class Dit : public Denoiser {
         shape_(shape),
         level1_(scope / "level" / "first", kSignalWidth, config.width()),
         level2_(scope / "level" / "second", config.width(), config.width()),
-        first_(scope / "first", patch_numbers(shape.clip.channels), config.width()),
+        first_(scope / "first", patch_elements(shape.clip.channels), config.width()),
         conditioning_(scope, shape, config.width()),
-        places_(
-            scope.constant("places", places(shape.clip.height / config.patch(),
-                                            shape.clip.width / config.patch(), config.width()))),
-        last_say_(scope / "last" / "say", config.width(), 2 * int64_t{config.width()}, true,
-                  Init::kZeros),
-        last_(scope / "last" / "linear", config.width(), patch_numbers(shape.out_channels), true,
+        positions_(scope.constant(
+            "places", patch_positions(shape.clip.height / config.patch(),
+                                      shape.clip.width / config.patch(), config.width()))),
+        last_modulation_(scope / "last" / "say", config.width(), 2 * int64_t{config.width()}, true,
+                         Init::kZeros),
+        last_(scope / "last" / "linear", config.width(), patch_elements(shape.out_channels), true,
               Init::kZeros) {
     const bool over_frames = shape.clip.frames > 1;
     if (over_frames && config.temporal_position()) {
@@ -108,21 +109,21 @@ class Dit : public Denoiser {
 
   at::Tensor operator()(const NoisyClips& clips) const override {
     const BlockCall call{embedding(clips), frame_context(clips, distances_, rotary_), {}};
-    at::Tensor rows = first_(patches(clips.z_BTHWC.flatten(0, 1))).to(at::kFloat) + places_;
+    at::Tensor rows = first_(patches(clips.z_BTHWC.flatten(0, 1))).to(at::kFloat) + positions_;
     for (const TransformerBlock& block : blocks_) {
       rows = run_block([&block](const at::Tensor& in, const BlockCall& c) { return block(in, c); },
                        block.weights, rows, call, shape_.recompute);
     }
-    const std::vector<at::Tensor> said = last_say_(call.embedding).to(at::kFloat).chunk(2, 1);
-    return images(last_(modulated(rows, said[0], said[1]))).unflatten(0, {-1, clips.frames()});
+    const std::vector<at::Tensor> m = last_modulation_(call.embedding).to(at::kFloat).chunk(2, 1);
+    return images(last_(modulated(rows, m[0], m[1]))).unflatten(0, {-1, clips.frames()});
   }
 
  private:
-  int64_t patch_numbers(int64_t channels) const {
+  int64_t patch_elements(int64_t channels) const {
     return int64_t{config_.patch()} * config_.patch() * channels;
   }
 
-  // [N, H, W, C] to [N, patches, numbers] and back.
+  // [N, H, W, C] to [N, patches, elements] and back.
   at::Tensor patches(const at::Tensor& images) const {
     const int64_t p = config_.patch();
     return images.unflatten(2, {-1, p})
@@ -148,9 +149,9 @@ class Dit : public Denoiser {
   DitConfig config_;
   DenoiserShape shape_;
   Linear level1_, level2_, first_;
-  Conditioning conditioning_;
-  at::Tensor places_;
-  Linear last_say_, last_;
+  ConditionEmbedding conditioning_;
+  at::Tensor positions_;
+  Linear last_modulation_, last_;
   std::optional<DistanceBias> distances_;
   std::optional<Rotary> rotary_;
   std::vector<TransformerBlock> blocks_;

@@ -1,7 +1,7 @@
-// The diffusion transformer (DiT) over patches of images, and the same over videos: a block of
-// attention within frames and one over frames by turns, both scaled, shifted and gated by the noise
-// level and what is to be shown. Gates begin shut, so that every block begins as the identity; with
-// one frame there are no blocks over frames. Called by diffusion_model.
+// The diffusion transformer (DiT) over patches of images, and its extension to videos: blocks of
+// attention within frames and over frames alternate. Scale, shift and gate of each come from noise
+// level, class and text (adaLN-Zero), so that every block is initially the identity. With one frame
+// there are no blocks over frames.
 #pragma once
 
 #include <memory>

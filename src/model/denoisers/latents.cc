@@ -25,7 +25,7 @@ LatentSpace::LatentSpace(const std::string& file, const ClipShape& clip, at::Dev
   measured_ = table.buffer("latents.measured", {1}, Init::kZeros);
 }
 
-// In single precision under autocast too: training and sampling see the same latents.
+// fp32 under autocast too: training and sampling see the same latents.
 at::Tensor LatentSpace::vectors(const at::Tensor& x_BTHWC) const {
   const c10::impl::ExcludeDispatchKeyGuard single(c10::autocast_dispatch_keyset);
   return tokenizer_->latents(x_BTHWC);
@@ -45,7 +45,7 @@ at::Tensor LatentSpace::decode(const at::Tensor& z_BTHWD) const {
 
 void LatentSpace::measure(const at::Tensor& x_BTHWC) {
   if (known_) return;
-  known_ = measured_.item<float>() > 0;  // by a run that is resumed
+  known_ = measured_.item<float>() > 0;  // measured before a resume
   if (known_) return;
   const at::NoGradGuard no_grad;
   const at::Tensor rows = vectors(x_BTHWC).reshape({-1, shape_.channels}).to(at::kDouble);

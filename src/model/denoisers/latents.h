@@ -1,7 +1,6 @@
-// The space of a trained tokenizer's vectors, each of their numbers scaled to mean 0 and variance 1
-// over the first batch of training, as the space in which diffusion goes on. The tokenizer stands
-// still; its weights are buffers of the model's table, so that a checkpoint holds all that sampling
-// needs. Called by diffusion_model.
+// The latent space of a trained tokenizer, each channel normalised to mean 0 and variance 1 over
+// the first batch of training. The tokenizer is frozen; its weights are buffers of the model's
+// table, so that a checkpoint holds all that sampling needs.
 #pragma once
 
 #include <memory>
@@ -12,12 +11,12 @@ namespace lf {
 
 class LatentSpace {
  public:
-  // `clip` in pixels. Code::kUsage if the file's tokenizer cannot take such clips.
+  // `clip` in pixels. Throws Code::kUsage if the file's tokenizer does not fit such clips.
   LatentSpace(const std::string& file, const ClipShape& clip, at::Device device,
               const OpenExport& open, SumOverRanks sum, ParameterTable& table);
 
   ClipShape shape() const { return shape_; }  // of the latents of a clip
-  // Steps of time that so many frames make, and back. Code::kUsage if no clip has so many.
+  // Latent time steps of so many frames, and back. Throws Code::kUsage if no clip has so many.
   int64_t steps(int64_t frames) const { return tokenizer_->grid(frames)[0]; }
   int64_t frames(int64_t steps) const { return tokenizer_->frames(steps); }
 
@@ -25,7 +24,7 @@ class LatentSpace {
   // Independent images [B, N, H, W, C], each a clip of its own.
   at::Tensor encode_images(const at::Tensor& x_BNHWC) const;
   at::Tensor decode(const at::Tensor& z_BTHWD) const;
-  // Takes the scale from these clips, unless it is known. Collective.
+  // Measures mean and deviation on these clips, once. Collective.
   void measure(const at::Tensor& x_BTHWC);
 
  private:

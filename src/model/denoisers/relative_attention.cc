@@ -11,10 +11,10 @@
 
 namespace lf {
 
-at::Tensor frames_apart(const at::Tensor& index_BT) {
-  const at::Tensor behind = index_BT.unsqueeze(2) - index_BT.unsqueeze(1);
-  return at::stack({at::log1p(behind.clamp_min(0).to(at::kFloat)),
-                    at::log1p((-behind).clamp_min(0).to(at::kFloat)), (behind == 0).to(at::kFloat)},
+at::Tensor frame_offsets(const at::Tensor& index_BT) {
+  const at::Tensor offset = index_BT.unsqueeze(2) - index_BT.unsqueeze(1);
+  return at::stack({at::log1p(offset.clamp_min(0).to(at::kFloat)),
+                    at::log1p((-offset).clamp_min(0).to(at::kFloat)), (offset == 0).to(at::kFloat)},
                    -1);
 }
 
@@ -25,10 +25,10 @@ RelativeCode::RelativeCode(const Scope& scope, int64_t channels, int64_t level_w
       out(scope / "out", channels, channels, true, Init::kZeros),
       heads(heads_) {}
 
-at::Tensor RelativeCode::operator()(const at::Tensor& apart_BTT,
+at::Tensor RelativeCode::operator()(const at::Tensor& offset_BTT,
                                     const at::Tensor& level_BTE) const {
-  const at::Tensor said = out(at::silu(distance(apart_BTT) + level(level_BTE).unsqueeze(2)));
-  return said.unflatten(-1, {heads, -1}).permute({0, 3, 1, 2, 4});
+  const at::Tensor code = out(at::silu(distance(offset_BTT) + level(level_BTE).unsqueeze(2)));
+  return code.unflatten(-1, {heads, -1}).permute({0, 3, 1, 2, 4});
 }
 
 RelativeAttention::RelativeAttention(const Scope& scope, int64_t channels, int64_t level_width,
@@ -41,13 +41,13 @@ RelativeAttention::RelativeAttention(const Scope& scope, int64_t channels, int64
       value_code(scope / "value_code", channels, level_width, heads_),
       heads(heads_) {}
 
-// With P places of an image, T frames and scaled queries, for frames i and j:
+// With P pixels, T frames and scaled queries, for frames i and j:
 //   logit_ij = q_i k_j + q_i K_ij + k_j Q_ji / sqrt(width),   out_i = sum_j p_ij (v_j + V_ij).
-// The codes are alike for all places, so that each of the sums with them is one product a frame.
+// The codes are the same for all pixels, so each term with them is one product a frame.
 at::Tensor RelativeAttention::operator()(const at::Tensor& images, const BlockCall& call) const {
   const int64_t frames = call.frames.frames, height = images.size(2);
   const at::Tensor level_BTE = call.embedding.unflatten(0, {-1, frames});
-  const at::Tensor& apart = call.frames.apart;
+  const at::Tensor& offsets = call.frames.offsets;
   const at::Tensor parts = qkv(as_rows(norm(images)))
                                .unflatten(0, {-1, frames})
                                .unflatten(-1, {3, heads, -1})
@@ -55,18 +55,18 @@ at::Tensor RelativeAttention::operator()(const at::Tensor& images, const BlockCa
   const double scale = 1 / std::sqrt(static_cast<double>(parts.size(-1)));
   const at::Tensor q = parts[0] * scale, k = parts[1], v = parts[2];
 
-  const auto by_place = [](const at::Tensor& x) { return x.transpose(2, 3); };  // [B, h, P, T, .]
-  at::Tensor logits = at::matmul(by_place(q), by_place(k).transpose(-2, -1));   // [B, h, P, i, j]
-  const at::Tensor of_keys = at::matmul(q, key_code(apart, level_BTE).transpose(-2, -1));
+  const auto by_pixel = [](const at::Tensor& x) { return x.transpose(2, 3); };  // [B, h, P, T, .]
+  at::Tensor logits = at::matmul(by_pixel(q), by_pixel(k).transpose(-2, -1));   // [B, h, P, i, j]
+  const at::Tensor of_keys = at::matmul(q, key_code(offsets, level_BTE).transpose(-2, -1));
   const at::Tensor of_queries =  // [B, h, j, P, i]
-      at::matmul(k * scale, query_code(apart, level_BTE).transpose(-2, -1));
-  logits = logits + by_place(of_keys) + of_queries.permute({0, 1, 3, 4, 2});
-  const at::Tensor added = call.frames.added();
-  if (added.defined()) logits = logits + added.transpose(1, 2);
+      at::matmul(k * scale, query_code(offsets, level_BTE).transpose(-2, -1));
+  logits = logits + by_pixel(of_keys) + of_queries.permute({0, 1, 3, 4, 2});
+  const at::Tensor bias = call.frames.logit_bias();
+  if (bias.defined()) logits = logits + bias.transpose(1, 2);
   const at::Tensor p = at::softmax(logits, -1).to(v.scalar_type());
 
-  const at::Tensor of_values = at::matmul(by_place(p), value_code(apart, level_BTE));
-  const at::Tensor mixed = at::matmul(p, by_place(v)) + by_place(of_values);  // [B, h, P, T, width]
+  const at::Tensor of_values = at::matmul(by_pixel(p), value_code(offsets, level_BTE));
+  const at::Tensor mixed = at::matmul(p, by_pixel(v)) + by_pixel(of_values);  // [B, h, P, T, width]
   const at::Tensor rows = mixed.permute({0, 3, 2, 1, 4}).flatten(3).flatten(0, 1);
   return images + as_images(out(rows), height);
 }

@@ -18,9 +18,9 @@
 namespace lf {
 namespace {
 
-// Clips after which an old batch counts half in the running scale, and the least scale.
+// Half-life of the running scale in clips, and its lower bound.
 constexpr double kScaleHalfLife = 1000, kLeastScale = 0.05;
-constexpr double kFarthest = 2;  // of a pixel of [-1, 1] from its mean
+constexpr double kLargestResidual = 2;  // of a pixel in [-1, 1]
 
 std::vector<int64_t> widths_of(const google::protobuf::RepeatedField<int32_t>& multipliers,
                                std::vector<int64_t> usual, int64_t width) {
@@ -33,11 +33,11 @@ std::vector<int64_t> mean_widths(const RvdConfig& config) {
   return widths_of(config.mean_multipliers(), {1, 2, 2, 4}, config.width());
 }
 
-std::vector<int64_t> rest_widths(const RvdConfig& config) {
+std::vector<int64_t> residual_widths(const RvdConfig& config) {
   return widths_of(config.multipliers(), {1, 2, 4, 8}, config.width());
 }
 
-// What makes no sense frame by frame is refused, not passed over.
+// Throws Code::kUsage for options that do not apply to one frame at a time.
 void refuse_others(const DiffusionConfig& config) {
   const char* other = config.frames() != DiffusionConfig::JOINT ? "frames"
                       : config.learned_variance()               ? "learned_variance"
@@ -54,8 +54,8 @@ void refuse_others(const DiffusionConfig& config) {
                           : nullptr;
   if (other == nullptr) return;
   fail(Code::kUsage, "model.diffusion.", other,
-       " is for models that make several frames at once, and model.rvd makes the next one; leave "
-       "it out");
+       " is for models that sample several frames at once, and model.rvd samples the next one; "
+       "leave it out");
 }
 
 void check_frames(const RvdConfig& config, const ClipShape& clip) {
@@ -66,7 +66,7 @@ void check_frames(const RvdConfig& config, const ClipShape& clip) {
   }
 }
 
-// Time first, as the recurrent networks go.
+// [T * B, C, H, W], as the recurrent networks take it.
 at::Tensor time_first(const at::Tensor& x_BTHWC) {
   return frames_as_images(x_BTHWC.transpose(0, 1).contiguous());
 }
@@ -93,27 +93,27 @@ Rvd::Rvd(const Config& config, const ClipShape& clip, at::Device device, const S
                    config.train().recompute()),
       mean_decoder_(Scope(table_, "mean.up"), clip.channels, mean_widths(config_),
                     config.train().recompute()),
-      context_levels_(Scope(table_, "context"), clip.channels, rest_widths(config_),
+      context_levels_(Scope(table_, "context"), clip.channels, residual_widths(config_),
                       config.train().recompute()),
-      denoiser_(Scope(table_, "denoiser"), clip.channels, rest_widths(config_),
+      denoiser_(Scope(table_, "denoiser"), clip.channels, residual_widths(config_),
                 config.train().recompute()) {
   check_levels(clip, mean_widths(config_).size(), "model.rvd.mean_multipliers");
-  check_levels(clip, rest_widths(config_).size(), "model.rvd.multipliers");
+  check_levels(clip, residual_widths(config_).size(), "model.rvd.multipliers");
   check_frames(config_, clip);
   refuse_others(diffusion_);
-  sampling_levels(diffusion_.sampler(), schedule_);  // refuses what cannot be sampled
+  sampling_levels(diffusion_.sampler(), schedule_);  // throws on a sampler that does not fit
   if (!config_.running_scale()) return;
-  rest_square_ = Scope(table_).buffer("rest_square", at::zeros({1}));
-  seen_ = at::zeros({2}, at::TensorOptions(device).dtype(at::kDouble));
+  residual_square_ = Scope(table_).buffer("rest_square", at::zeros({1}));
+  since_update_ = at::zeros({2}, at::TensorOptions(device).dtype(at::kDouble));
 }
 
 at::Tensor Rvd::scale_tensor() const {
-  return rest_square_.sqrt()
+  return residual_square_.sqrt()
       .clamp_min(kLeastScale)
-      .masked_fill((rest_square_ > 0).logical_not(), 1);
+      .masked_fill((residual_square_ > 0).logical_not(), 1);
 }
 
-double Rvd::scale() const { return rest_square_.defined() ? scale_tensor().item<double>() : 1; }
+double Rvd::scale() const { return residual_square_.defined() ? scale_tensor().item<double>() : 1; }
 
 Rvd::Forecast Rvd::forecast(const at::Tensor& x_BTHWC, State& state) const {
   const at::Tensor images = time_first(x_BTHWC);
@@ -124,9 +124,9 @@ Rvd::Forecast Rvd::forecast(const at::Tensor& x_BTHWC, State& state) const {
   return out;
 }
 
-// One noise level a clip, by its key, for all of its frames.
-Places Rvd::levels_of(const Clips& clips) const {
-  Places levels(clips.size(), at::kCPU);
+// A keyed noise level for each clip and all of its frames.
+FrameBatch Rvd::levels_of(const Clips& clips) const {
+  FrameBatch levels(clips.size(), at::kCPU);
   for (int64_t clip = 0; clip < clips.size(); ++clip) {
     const auto position = static_cast<uint64_t>(clips.first_position + clip);
     float u = 0, n = 0;
@@ -142,45 +142,47 @@ Places Rvd::levels_of(const Clips& clips) const {
 Loss Rvd::loss(const Clips& clips, size_t /*phase*/, bool training) {
   const at::Tensor& x = clips.x_BTHWC;
   const int64_t rows = x.size(0), last = x.size(1) - 1;
-  // Forecasts of frames warm_up to the last, from all before each of them.
+  // Forecasts of frames warm_up to the last, each from all frames before it.
   State state;
   Forecast ahead = forecast(x.slice(1, 0, last), state);
   const int64_t skipped = (config_.warm_up() - 1) * rows, count = last + 1 - config_.warm_up();
   ahead.mean = ahead.mean.slice(0, skipped);
   for (at::Tensor& level : ahead.context) level = level.slice(0, skipped);
-  const at::Tensor rest = time_first(x.slice(1, config_.warm_up())) - ahead.mean.to(at::kFloat);
-  at::Tensor y = rest;
-  if (rest_square_.defined()) {
-    y = rest / scale_tensor();
+  const at::Tensor residual = time_first(x.slice(1, config_.warm_up())) - ahead.mean.to(at::kFloat);
+  at::Tensor y = residual;
+  if (residual_square_.defined()) {
+    y = residual / scale_tensor();
     if (training) {
-      const at::Tensor square = rest.detach().to(at::kDouble).square().sum();
-      seen_ += at::stack({square, at::full_like(square, static_cast<double>(rest.numel()))});
+      const at::Tensor square = residual.detach().to(at::kDouble).square().sum();
+      since_update_ +=
+          at::stack({square, at::full_like(square, static_cast<double>(residual.numel()))});
     }
   }
 
   const std::vector<at::Tensor> level = chosen_on_host(clips, [this](const Clips& keys) {
-    const Places levels = levels_of(keys);
-    const auto numbers = [&](const auto& of) { return levels.numbers(of).flatten(); };
+    const FrameBatch levels = levels_of(keys);
+    const auto values = [&](const auto& of) { return levels.values(of).flatten(); };
     return std::vector<at::Tensor>{
-        numbers([](const Place& of) { return of.level.alpha; }),
-        numbers([](const Place& of) { return of.level.sigma; }),
-        numbers([](const Place& of) { return of.scaling.in; }),
-        numbers([](const Place& of) { return of.scaling.image; }),
-        numbers([](const Place& of) { return of.scaling.noise; }),
-        numbers([&](const Place& of) { return schedule_.signal(of.level); }),
-        numbers([&](const Place& of) { return loss_weight(diffusion_, of.level); })};
+        values([](const BatchFrame& of) { return of.level.alpha; }),
+        values([](const BatchFrame& of) { return of.level.sigma; }),
+        values([](const BatchFrame& of) { return of.scaling.in; }),
+        values([](const BatchFrame& of) { return of.scaling.image; }),
+        values([](const BatchFrame& of) { return of.scaling.noise; }),
+        values([&](const BatchFrame& of) { return schedule_.signal(of.level); }),
+        values([&](const BatchFrame& of) { return loss_weight(diffusion_, of.level); })};
   });
-  enum Number : size_t { kAlpha, kSigma, kIn, kImage, kNoise, kSignal, kWeight };
-  const auto numbers = [&](Number which) { return level[which].repeat({count}); };
-  const auto factors = [&](Number which) { return numbers(which).reshape({-1, 1, 1, 1}); };
+  enum Value : size_t { kAlpha, kSigma, kIn, kImage, kNoise, kSignal, kWeight };
+  const auto values = [&](Value which) { return level[which].repeat({count}); };
+  const auto factors = [&](Value which) { return values(which).reshape({-1, 1, 1, 1}); };
   const at::Tensor e = time_first(keyed_normal(clips, Purpose::kDiffusionNoise, 0,
                                                {count, clip_.height, clip_.width, clip_.channels}));
   const at::Tensor z = factors(kAlpha) * y + factors(kSigma) * e;
-  const at::Tensor said =
-      denoiser_(factors(kIn) * z, numbers(kSignal), ahead.context).to(at::kFloat);
+  const at::Tensor output =
+      denoiser_(factors(kIn) * z, values(kSignal), ahead.context).to(at::kFloat);
   const at::Tensor target = factors(kImage) * y + factors(kNoise) * e;
-  const at::Tensor denoising = ((said - target).square().mean({1, 2, 3}) * numbers(kWeight)).mean();
-  const at::Tensor of_mean = rest.square().mean();
+  const at::Tensor denoising =
+      ((output - target).square().mean({1, 2, 3}) * values(kWeight)).mean();
+  const at::Tensor of_mean = residual.square().mean();
   Loss out{denoising + config_.mean_weight() * of_mean, {}};
   out.terms.push_back({"denoising", denoising.detach()});
   out.terms.push_back({"mean", of_mean.detach()});
@@ -188,15 +190,15 @@ Loss Rvd::loss(const Clips& clips, size_t /*phase*/, bool training) {
 }
 
 void Rvd::after_update(int64_t images, const at::Tensor& moved) {
-  if (!rest_square_.defined()) return;
+  if (!residual_square_.defined()) return;
   const at::NoGradGuard no_grad;
-  if (sum_) sum_(seen_);
-  const at::Tensor square = (seen_[0] / seen_[1]).to(at::kFloat);
+  if (sum_) sum_(since_update_);
+  const at::Tensor square = (since_update_[0] / since_update_[1]).to(at::kFloat);
   const double kept = std::exp2(-static_cast<double>(images) / kScaleHalfLife);
   const at::Tensor next =
-      at::where(rest_square_ > 0, kept * rest_square_ + (1 - kept) * square, square);
-  rest_square_.copy_(at::where(moved > 0, next, rest_square_));
-  seen_.zero_();
+      at::where(residual_square_ > 0, kept * residual_square_ + (1 - kept) * square, square);
+  residual_square_.copy_(at::where(moved > 0, next, residual_square_));
+  since_update_.zero_();
 }
 
 std::vector<int64_t> Rvd::frames_to_give() const { return first_frames(config_.given()); }
@@ -225,10 +227,10 @@ Rvd::NextFrame Rvd::next_frame(const Forecast& forecast, int64_t clips,
         preconditioning(diffusion_.prediction(), level, diffusion_.sigma_data());
     const at::Tensor signal =
         at::full({z.size(0)}, schedule_.signal(level), z.options().dtype(at::kFloat));
-    const at::Tensor said = denoiser_(scaling.in * z, signal, context).to(at::kFloat);
-    at::Tensor image = scaling.skip * z + scaling.out * said;
+    const at::Tensor output = denoiser_(scaling.in * z, signal, context).to(at::kFloat);
+    at::Tensor image = scaling.skip * z + scaling.out * output;
     if (diffusion_.sampler().threshold() == SamplerConfig::STATIC) {
-      image = image.clamp(-kFarthest / s, kFarthest / s);
+      image = image.clamp(-kLargestResidual / s, kLargestResidual / s);
     }
     return Estimate{image, {}};
   };
@@ -242,9 +244,8 @@ at::Tensor Rvd::sample(const SampleRequest& request) {
   const int64_t given = request.given_BTHWC.defined() ? request.given_BTHWC.size(1) : 0;
   if (given < config_.warm_up() ||
       (!request.given_frames.empty() && request.given_frames != first_frames(given))) {
-    fail(Code::kUsage, "this model makes the next frames from at least the first ",
-         config_.warm_up(), " of a video; give frames 0 to ", config_.warm_up() - 1,
-         " or more in a row");
+    fail(Code::kUsage, "this model continues a video from at least its first ", config_.warm_up(),
+         " frames; give frames 0 to ", config_.warm_up() - 1, " or more in a row");
   }
   const at::IntArrayRef sizes = request.given_BTHWC.sizes();
   if (sizes[2] != clip_.height || sizes[3] != clip_.width || sizes[4] != clip_.channels) {
@@ -265,7 +266,7 @@ at::Tensor Rvd::sample(const SampleRequest& request) {
     return keyed_normal(keys, Purpose::kSampling, draws++,
                         {clip_.height, clip_.width, clip_.channels});
   };
-  // The video is in host memory; on the device are one frame and what is known of those before it.
+  // The video is in host memory; the device holds one frame and the recurrent states.
   at::Tensor video = at::zeros({request.count, wanted, clip_.height, clip_.width, clip_.channels});
   video.slice(1, 0, given).copy_(request.given_BTHWC);
   State state;
@@ -273,7 +274,7 @@ at::Tensor Rvd::sample(const SampleRequest& request) {
   for (int64_t frame = 0; frame < wanted; ++frame) {
     if (frame >= given) {
       const NextFrame next = next_frame(ahead, request.count, noise);
-      video.select(1, frame).copy_((next.mean + next.rest).clamp(-1, 1));
+      video.select(1, frame).copy_((next.mean + next.residual).clamp(-1, 1));
     }
     ahead = forecast(video.slice(1, frame, frame + 1).to(device_), state);
   }

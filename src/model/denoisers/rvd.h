@@ -1,12 +1,11 @@
-// Residual video diffusion: the next frame as a mean, said by a recurrent network, and a rest that
-// diffusion makes from what another recurrent network knows. Trained on whole clips, all frames'
-// rests at one noise level; clips are made frame by frame from some given first ones. Schedule,
-// prediction, weight and sampler are model.diffusion's. Called by make_model; tests of single steps
-// call forecast() and rest().
+// Residual video diffusion: a recurrent network predicts the mean of the next frame, diffusion
+// samples the residual, conditioned on another recurrent network. Trained on whole clips, the
+// residuals of all frames at one noise level; clips are sampled frame by frame after some given
+// first ones. Schedule, prediction, weighting and sampler are model.diffusion's.
 #pragma once
 
 #include "diffusion/sampler.h"
-#include "model/denoisers/places.h"
+#include "model/denoisers/frame_batch.h"
 #include "model/denoisers/rvd_networks.h"
 
 namespace lf {
@@ -26,29 +25,29 @@ class Rvd : public Model {
   std::vector<int64_t> frames_to_give() const override;
   at::Tensor sample(const SampleRequest& request) override;
 
-  // What has been seen of some sequences.
+  // Recurrent states of a batch of sequences.
   struct State {
     RecurrentState mean, context;
   };
-  // What is known of the frame after each of these, [B, T, H, W, C]; moves the state on. Gradients
-  // go back as the options say.
+  // Predictions for the frame after each of these, [B, T, H, W, C]; updates the state. Gradients
+  // reach back model.rvd.back_frames.
   struct Forecast {
-    at::Tensor mean;  // of the next frames, [T * B, C, H, W], the first frame's clips first
-    Tensors context;  // of every level, likewise
+    at::Tensor mean;  // of the next frames, [T * B, C, H, W], time first
+    Tensors context;  // conditioning of the denoiser at every level, likewise
   };
   Forecast forecast(const at::Tensor& x_BTHWC, State& state) const;
-  // The frame after the last of the forecast: a mean and a rest, [B, H, W, C] each. `noise` gives
-  // new normal numbers of that shape.
+  // Samples the frame after the last of the forecast, as mean and residual, [B, H, W, C] each.
+  // `noise` returns new normal values of that shape.
   struct NextFrame {
-    at::Tensor mean, rest;
+    at::Tensor mean, residual;
   };
   NextFrame next_frame(const Forecast& forecast, int64_t clips,
                        const std::function<at::Tensor()>& noise) const;
-  double scale() const;  // of rests
+  double scale() const;  // of residuals
 
  private:
   at::Tensor scale_tensor() const;
-  Places levels_of(const Clips& clips) const;
+  FrameBatch levels_of(const Clips& clips) const;
   ParameterTable table_;
   RvdConfig config_;
   DiffusionConfig diffusion_;
@@ -60,8 +59,8 @@ class Rvd : public Model {
   MeanDecoder mean_decoder_;
   RecurrentLevels context_levels_;
   ContextDenoiser denoiser_;
-  at::Tensor rest_square_;  // a buffer [1], the running mean square of rests; 0: not known yet
-  at::Tensor seen_;         // [2], sum of squares and number of rests since the last update
+  at::Tensor residual_square_;  // a buffer [1]: running mean square of residuals; 0: no batch yet
+  at::Tensor since_update_;     // [2]: sum of squares and count of residual elements
 };
 
 }  // namespace lf

@@ -14,27 +14,27 @@
 namespace lf {
 namespace {
 
-constexpr double kSlope = 0.2;
+constexpr double kLeak = 0.2;
 constexpr int64_t kGroups = 8, kHeads = 4, kHeadWidth = 16;
 
-// The most groups up to 8 that divide the channels.
+// The largest number of groups up to 8 that divides the channels.
 int64_t groups_of(int64_t channels) {
   int64_t groups = kGroups;
   while (channels % groups != 0) --groups;
   return groups;
 }
 
-void add_double(const Scope& scope, int64_t in, int64_t out, Tensors& weights, Tensors& biases) {
+void add_upsample(const Scope& scope, int64_t in, int64_t out, Tensors& weights, Tensors& biases) {
   weights.push_back(scope.weight("weight", {in, out, 4, 4}, Init::kFanIn, in * 4));
   biases.push_back(scope.weight("bias", {out}, Init::kFanIn, in * 4));
 }
 
 // convolution - norm - leaky ReLU
 at::Tensor layer(const Conv2d& conv, const GroupNorm& norm, const at::Tensor& x) {
-  return at::leaky_relu(norm(conv(x)), kSlope);
+  return at::leaky_relu(norm(conv(x)), kLeak);
 }
 
-at::Tensor doubled(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+at::Tensor upsampled(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
   return at::conv_transpose2d(x, weight, bias, 2, 1);
 }
 
@@ -76,13 +76,13 @@ ConvGru::ConvGru(const Scope& scope, int64_t channels)
 at::Tensor ConvGru::operator()(const at::Tensor& images, int64_t frames, int64_t back_frames,
                                at::Tensor& state) const {
   const int64_t rows = images.size(0) / frames, channels = images.size(1);
-  // Of all steps at once: it does not wait for the states.
-  const at::Tensor said = input(images);
+  // For all steps at once: it does not depend on the states.
+  const at::Tensor from_input = input(images);
   if (!state.defined()) state = at::zeros_like(images.slice(0, 0, rows));
   Tensors states;
   for (int64_t t = 0; t < frames; ++t) {
     if (back_frames > 0 && t > 0 && t % back_frames == 0) state = state.detach();
-    const at::Tensor now = said.slice(0, t * rows, (t + 1) * rows);
+    const at::Tensor now = from_input.slice(0, t * rows, (t + 1) * rows);
     const at::Tensor gates =
         at::sigmoid(now.slice(1, 0, 2 * channels) + convolution(state, state_gates, {}));
     const at::Tensor reset = gates.slice(1, 0, channels), update = gates.slice(1, channels);
@@ -101,7 +101,7 @@ RecurrentLevels::RecurrentLevels(const Scope& scope, int64_t channels,
     const Scope here = scope / std::to_string(i);
     blocks.emplace_back(here / "block", in, widths[i], 0, recompute);
     units.emplace_back(here / "unit", widths[i]);
-    if (i + 1 < widths.size()) halves.emplace_back(here / "half", widths[i], widths[i], 3, 2);
+    if (i + 1 < widths.size()) downsample.emplace_back(here / "half", widths[i], widths[i], 3, 2);
     in = widths[i];
   }
 }
@@ -114,7 +114,7 @@ Tensors RecurrentLevels::operator()(const at::Tensor& images, int64_t frames, in
   for (size_t i = 0; i < blocks.size(); ++i) {
     h = units[i](blocks[i](h), frames, back_frames, state[i]);
     states.push_back(h);
-    if (i < halves.size()) h = halves[i](h);
+    if (i < downsample.size()) h = downsample[i](h);
   }
   return states;
 }
@@ -127,14 +127,14 @@ MeanDecoder::MeanDecoder(const Scope& scope, int64_t channels, const std::vector
     const bool lowest = i + 1 == widths.size();
     blocks.emplace_back(here / "block", lowest ? widths[i] : 2 * widths[i], widths[i], 0,
                         recompute);
-    if (i > 0) add_double(here / "double", widths[i], widths[i - 1], doubles, double_biases);
+    if (i > 0) add_upsample(here / "double", widths[i], widths[i - 1], upsample, upsample_bias);
   }
 }
 
 at::Tensor MeanDecoder::operator()(const Tensors& states) const {
   at::Tensor h = blocks[0](states.back());
   for (size_t i = 1; i < blocks.size(); ++i) {
-    h = doubled(h, doubles[i - 1], double_biases[i - 1]);
+    h = upsampled(h, upsample[i - 1], upsample_bias[i - 1]);
     h = blocks[i](at::cat({h, states[states.size() - 1 - i]}, 1));
   }
   return last(h);
@@ -160,14 +160,14 @@ ContextDenoiser::ContextDenoiser(const Scope& scope, int64_t channels,
   for (size_t i = 0; i < levels; ++i) {
     const Scope here = scope / "down" / std::to_string(i);
     down_.push_back(level(here, in, widths[i], 2 * widths[i]));
-    if (i + 1 < levels) halves_.emplace_back(here / "half", widths[i], widths[i], 3, 2);
+    if (i + 1 < levels) downsample_.emplace_back(here / "half", widths[i], widths[i], 3, 2);
     in = widths[i];
   }
   for (size_t i = levels; i-- > 0;) {
     const Scope here = scope / "up" / std::to_string(i);
     const int64_t out = i > 0 ? widths[i - 1] : width_;
     up_.push_back(level(here, 2 * widths[i], out, out));
-    if (i > 0) add_double(here / "double", out, out, doubles_, double_biases_);
+    if (i > 0) add_upsample(here / "double", out, out, upsample_, upsample_bias_);
   }
 }
 
@@ -181,13 +181,13 @@ at::Tensor ContextDenoiser::operator()(const at::Tensor& images, const at::Tenso
     h = down_[i].first(h, level);
     h = down_[i].attention(down_[i].second(at::cat({h, context[i]}, 1), level));
     kept.push_back(h);
-    if (i < halves_.size()) h = halves_[i](h);
+    if (i < downsample_.size()) h = downsample_[i](h);
   }
   h = middle2_(middle_attention_.in_images(middle1_(h, level)), level);
   for (size_t i = 0; i < up_.size(); ++i) {
     h = up_[i].first(at::cat({h, kept[kept.size() - 1 - i]}, 1), level);
     h = up_[i].attention(up_[i].second(h, level));
-    if (i < doubles_.size()) h = doubled(h, doubles_[i], double_biases_[i]);
+    if (i < upsample_.size()) h = upsampled(h, upsample_[i], upsample_bias_[i]);
   }
   return last_(last_block_(h));
 }

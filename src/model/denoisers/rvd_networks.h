@@ -1,7 +1,6 @@
-// The three networks of residual video diffusion: two recurrent ones over the frames of a video, of
-// which one says the mean of the next frame and the other what is to be known to make the rest of
-// it, and a denoiser of that rest. What they have seen is in a state that the caller holds, one for
-// every sequence. Not a model: loss and loop over frames are rvd's. Called by it.
+// The three networks of residual video diffusion: a recurrent network that predicts the mean of the
+// next frame, another whose states condition the denoiser, and the denoiser of the residual. The
+// caller holds the recurrent states. Not a model: loss and sampling loop are rvd's.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -13,8 +12,8 @@
 
 namespace lf {
 
-// norm and leaky ReLU after each of two convolutions, on a residual path; `level` is added between
-// them, where there is one.
+// x + two layers of convolution - norm - leaky ReLU; a linear map of `level_NE`, if the block has
+// one, is added between them.
 struct LeakyBlock {
   LeakyBlock(const Scope& scope, int64_t in, int64_t out, int64_t level_width, bool recompute);
   at::Tensor operator()(const at::Tensor& x, const at::Tensor& level_NE = {}) const;
@@ -29,22 +28,22 @@ struct LeakyBlock {
   bool recompute_;
 };
 
-// A gated recurrent unit whose products are convolutions.
+// A convolutional gated recurrent unit.
 struct ConvGru {
   ConvGru(const Scope& scope, int64_t channels);
-  // Images of `frames` steps of time, [frames * B, C, H, W], to the states after each, from `state`
-  // (undefined: zero), which becomes the last. Gradients stop every `back_frames` steps; 0:
-  // nowhere.
+  // Images of `frames` time steps, [frames * B, C, H, W] -> the states after each. Starts from
+  // `state` (undefined: zero), which becomes the last. Gradients are cut every `back_frames` steps;
+  // 0: never.
   at::Tensor operator()(const at::Tensor& images, int64_t frames, int64_t back_frames,
                         at::Tensor& state) const;
   Conv2d input;                           // of all three gates
-  at::Tensor state_gates, state_content;  // weights of what the state adds to them
+  at::Tensor state_gates, state_content;  // weights of the state's contribution
 };
 
 // States of a recurrent network's levels for a batch of sequences; empty before the first frame.
 using RecurrentState = Tensors;
 
-// The way down that both recurrent networks have: a level's states after every step.
+// The encoder of both recurrent networks: the states of every level after every time step.
 struct RecurrentLevels {
   RecurrentLevels(const Scope& scope, int64_t channels, const std::vector<int64_t>& widths,
                   bool recompute);
@@ -52,20 +51,20 @@ struct RecurrentLevels {
                      RecurrentState& state) const;
   std::vector<LeakyBlock> blocks;
   std::vector<ConvGru> units;
-  std::vector<Conv2d> halves;
+  std::vector<Conv2d> downsample;
 };
 
-// The way up to the next frame's mean.
+// The decoder of the next frame's mean.
 struct MeanDecoder {
   MeanDecoder(const Scope& scope, int64_t channels, const std::vector<int64_t>& widths,
               bool recompute);
   at::Tensor operator()(const Tensors& states) const;
   std::vector<LeakyBlock> blocks;
-  Tensors doubles, double_biases;  // transposed convolutions
+  Tensors upsample, upsample_bias;  // of transposed convolutions
   Conv2d last;
 };
 
-// Denoises images, each with the context of its own: [N, width of the level, H, W] for every level.
+// Denoises images, each with its own context: [N, width of the level, H, W] for every level.
 struct ContextDenoiser {
   ContextDenoiser(const Scope& scope, int64_t channels, const std::vector<int64_t>& widths,
                   bool recompute);
@@ -80,8 +79,8 @@ struct ContextDenoiser {
   int64_t width_;
   Linear level1_, level2_;
   std::vector<Level> down_, up_;
-  std::vector<Conv2d> halves_;
-  Tensors doubles_, double_biases_;
+  std::vector<Conv2d> downsample_;
+  Tensors upsample_, upsample_bias_;
   LeakyBlock middle1_, middle2_;
   ResidualAttention middle_attention_;
   LeakyBlock last_block_;

@@ -17,7 +17,7 @@
 namespace lf {
 namespace {
 
-// The frames of a clip as one image, one below the other: for what looks at all of them at once.
+// The frames of a clip as one image, stacked vertically: for attention over all of them jointly.
 at::Tensor as_one_image(const at::Tensor& images, int64_t frames) {
   return images_as_frames(images, frames).flatten(1, 2).permute({0, 3, 1, 2});
 }
@@ -26,7 +26,7 @@ at::Tensor as_single_images(const at::Tensor& image, int64_t frames) {
   return image.permute({0, 2, 3, 1}).unflatten(1, {frames, -1}).flatten(0, 1).permute({0, 3, 1, 2});
 }
 
-// A convolution within images or, of a volume, over space and time.
+// A convolution within images or, if `volume`, over space and time.
 struct Conv {
   Conv(const Scope& scope, bool volume_, int64_t in, int64_t out, int64_t stride = 1,
        Init init = Init::kFanIn)
@@ -39,28 +39,28 @@ struct Conv {
   bool volume;
 };
 
-// norm - SiLU, the norm of a volume over all frames of a clip.
+// norm - SiLU; of a volume, the norm is over all frames of a clip.
 struct Norm {
   Norm(const Scope& scope, bool volume_, int64_t channels)
       : norm(scope, channels), volume(volume_) {}
 
-  // `said`, [N, 2C]: a scale and shift for each image, undefined for none.
-  at::Tensor operator()(const at::Tensor& x, int64_t frames, const at::Tensor& said) const {
+  // `scale_shift` [N, 2C]: scale and shift of each image; undefined: none.
+  at::Tensor operator()(const at::Tensor& x, int64_t frames, const at::Tensor& scale_shift) const {
     const at::Tensor rows =
         volume ? as_rows(x).unflatten(0, {-1, frames}).flatten(1, 2) : as_rows(x);
     at::Tensor gain = norm.weight.unsqueeze(0), shift = norm.bias.unsqueeze(0);
-    const NormKind kind{norm.groups, norm.epsilon, /*silu=*/!(volume && said.defined())};
-    if (!said.defined()) return as_frames(norm_silu(rows, kind, gain, shift), x);
-    const std::vector<at::Tensor> halves = said.to(at::kFloat).chunk(2, 1);
-    const at::Tensor scale = 1 + halves[0];
+    const NormKind kind{norm.groups, norm.epsilon, /*silu=*/!(volume && scale_shift.defined())};
+    if (!scale_shift.defined()) return as_frames(norm_silu(rows, kind, gain, shift), x);
+    const std::vector<at::Tensor> by_level = scale_shift.to(at::kFloat).chunk(2, 1);
+    const at::Tensor scale = 1 + by_level[0];
     if (!volume) {
-      shift = at::addcmul(halves[1], shift, scale);
+      shift = at::addcmul(by_level[1], shift, scale);
       return as_frames(norm_silu(rows, kind, gain * scale, shift), x);
     }
-    // Frames of a clip may have noise levels of their own.
-    const auto over_places = [](const at::Tensor& one) { return one.unsqueeze(-1).unsqueeze(-1); };
+    // Frames of a clip may have different noise levels.
+    const auto over_pixels = [](const at::Tensor& one) { return one.unsqueeze(-1).unsqueeze(-1); };
     const at::Tensor h = as_frames(norm_silu(rows, kind, gain, shift), x);
-    return at::silu(h * over_places(scale) + over_places(halves[1])).to(x.scalar_type());
+    return at::silu(h * over_pixels(scale) + over_pixels(by_level[1])).to(x.scalar_type());
   }
 
   static at::Tensor as_frames(const at::Tensor& rows, const at::Tensor& like) {
@@ -71,8 +71,8 @@ struct Norm {
   bool volume;
 };
 
-// norm - SiLU - convolution, twice; the noise level comes in before or (scale_shift) in the second
-// norm.
+// norm - SiLU - convolution, twice, with a skip connection; the embedding enters before the second
+// norm or, with scale_shift, in it.
 struct ResidualBlock {
   ResidualBlock(const Scope& scope, const UnetConfig& config, bool volume, int64_t in, int64_t out,
                 uint32_t layer_)
@@ -91,9 +91,10 @@ struct ResidualBlock {
   at::Tensor operator()(const at::Tensor& x, const BlockCall& call) const {
     const int64_t frames = call.frames.frames;
     at::Tensor h = conv1(norm1(x, frames, {}), frames);
-    const at::Tensor said = level(call.embedding);
-    h = scale_shift ? norm2(h, frames, said)
-                    : norm2(h + said.to(h.scalar_type()).unsqueeze(-1).unsqueeze(-1), frames, {});
+    const at::Tensor conditioning = level(call.embedding);
+    h = scale_shift
+            ? norm2(h, frames, conditioning)
+            : norm2(h + conditioning.to(h.scalar_type()).unsqueeze(-1).unsqueeze(-1), frames, {});
     if (call.keys && dropout > 0) h = dropped(h, dropout, *call.keys, layer);
     h = (skip ? (*skip)(x) : x) + conv2(h, frames);
     return scaled_sum ? h * (1 / std::numbers::sqrt2) : h;
@@ -110,7 +111,7 @@ struct ResidualBlock {
   uint32_t layer;
 };
 
-// Attention within images and, of several frames, over them.
+// Attention within images and, with several frames, over them.
 struct AttentionPair {
   AttentionPair(const Scope& scope, const UnetConfig& config, int64_t channels, bool over_frames)
       : spatial(scope / "spatial", channels, config.heads()) {
@@ -173,7 +174,7 @@ class Unet : public Denoiser {
     if (shape.clip.frames > 1 && config.temporal() == UnetConfig::AFTER &&
         config.temporal_position()) {
       distances_.emplace(scope / "distances", config.heads());
-      place_.emplace(scope / "place", config.width(), 4 * config.width(), true, Init::kZeros);
+      position_.emplace(scope / "place", config.width(), 4 * config.width(), true, Init::kZeros);
     }
     build(scope);
   }
@@ -182,7 +183,7 @@ class Unet : public Denoiser {
     BlockCall call{embedding(clips), frame_context(clips, distances_, {}), {}};
     if (clips.keys != nullptr) call.keys = *clips.keys;
     if (config_.temporal() == UnetConfig::RELATIVE && shape_.clip.frames > 1) {
-      call.frames.apart = frames_apart(clips.index_BT);
+      call.frames.offsets = frame_offsets(clips.index_BT);
     }
     const int64_t frames = clips.frames();
     at::Tensor h = first_(frames_as_images(marked(clips)), frames);
@@ -210,7 +211,7 @@ class Unet : public Denoiser {
     return widths;
   }
 
-  // The noisy clips, with the channel that tells which frames are observed.
+  // The noisy clips, with mark_observed plus a channel that is 1 in observed frames.
   at::Tensor marked(const NoisyClips& clips) const {
     const at::Tensor& z = clips.z_BTHWC;
     if (!config_.mark_observed()) return z;
@@ -230,8 +231,8 @@ class Unet : public Denoiser {
   at::Tensor embedding(const NoisyClips& clips) const {
     const at::Tensor signal = sinusoid(clips.signal_BT, config_.width(), Sinusoid::kCosineFirst);
     at::Tensor e = conditioning_(level2_(at::silu(level1_(signal))), clips);  // [B, T, width]
-    if (place_) {
-      e = e + (*place_)(sinusoid(clips.index_BT, config_.width(), Sinusoid::kCosineFirst));
+    if (position_) {
+      e = e + (*position_)(sinusoid(clips.index_BT, config_.width(), Sinusoid::kCosineFirst));
     }
     return at::silu(e).flatten(0, 1);
   }
@@ -241,7 +242,7 @@ class Unet : public Denoiser {
     if (attends) {
       if (out % config_.heads() != 0) {
         fail(Code::kUsage, "model.unet.heads is ", config_.heads(), ", which does not divide the ",
-             out, " channels of an attention; choose another number of heads or width");
+             out, " channels of an attention; choose other heads or another width");
       }
       made.attention.emplace(scope / "attention", config_, out, shape_.clip.frames > 1);
     }
@@ -284,7 +285,7 @@ class Unet : public Denoiser {
       }
       if (i > 0) level.resample.emplace(here / "resample", volume_, width, width);
     }
-    LF_CHECK(kept.empty(), "as many ways up as down");
+    LF_CHECK(kept.empty(), "skip connections left over");
   }
 
   UnetConfig config_;
@@ -296,9 +297,9 @@ class Unet : public Denoiser {
   Conv first_;
   Norm last_norm_;
   Conv last_;
-  Conditioning conditioning_;
+  ConditionEmbedding conditioning_;
   std::optional<DistanceBias> distances_;
-  std::optional<FrameLinear> place_;
+  std::optional<FrameLinear> position_;
   std::vector<Level> down_, up_;
   std::vector<Stage> middle_;
 };

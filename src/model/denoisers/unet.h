@@ -1,8 +1,7 @@
-// The diffusion U-Nets of images, DDPM's and Improved DDPM's, and the same over several frames: a
-// temporal attention that begins as the identity after every spatial one, flexible diffusion's
-// before it, or convolutions and attention over space and time at once (random masks). With one
-// frame there are no temporal blocks, so that images and videos are compared like with like and
-// weights of the image network load into the video's. Called by diffusion_model.
+// The diffusion U-Nets of DDPM and Improved DDPM, and their extensions to several frames: temporal
+// attention, initially the identity, after every spatial one; flexible diffusion's before it; or
+// convolutions and attention over space and time jointly (random masks). With one frame there are
+// no temporal blocks: weights of the image network load into the video network.
 #pragma once
 
 #include <memory>

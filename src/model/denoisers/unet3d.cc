@@ -22,15 +22,14 @@ struct Block {
   Block(const Scope& scope, int64_t in, int64_t out)
       : conv(scope / "conv", in, out, 3), gain(scope.weight("norm.weight", {out}, Init::kOnes)) {}
 
-  // `said`, [N, 2C]: scale and shift of the norm, undefined for none. `added` to what comes out,
-  // undefined for nothing.
-  at::Tensor operator()(const at::Tensor& images, const at::Tensor& said,
+  // `scale_shift` [N, 2C]: of the norm; undefined: none. `added` to the output; undefined: nothing.
+  at::Tensor operator()(const at::Tensor& images, const at::Tensor& scale_shift,
                         const at::Tensor& added) const {
     at::Tensor scale = gain.unsqueeze(0), shift = at::zeros_like(scale);
-    if (said.defined()) {
-      const std::vector<at::Tensor> halves = said.to(at::kFloat).chunk(2, 1);
-      scale = gain * (halves[0] + 1);
-      shift = halves[1];
+    if (scale_shift.defined()) {
+      const std::vector<at::Tensor> by_level = scale_shift.to(at::kFloat).chunk(2, 1);
+      scale = gain * (by_level[0] + 1);
+      shift = by_level[1];
     }
     const at::Tensor rows = norm_silu(as_rows(conv(images)), {}, scale, shift,
                                       added.defined() ? as_rows(added) : added);
@@ -48,8 +47,8 @@ struct ResnetBlock {
     if (in != out) skip.emplace(scope / "skip", in, out, 1);
   }
   at::Tensor operator()(const at::Tensor& x, const BlockCall& call) const {
-    const at::Tensor said = level ? (*level)(call.embedding) : at::Tensor();
-    return block2(block1(x, said, {}), {}, skip ? (*skip)(x) : x);
+    const at::Tensor scale_shift = level ? (*level)(call.embedding) : at::Tensor();
+    return block2(block1(x, scale_shift, {}), {}, skip ? (*skip)(x) : x);
   }
   Block block1, block2;
   std::optional<FrameLinear> level;
@@ -64,7 +63,7 @@ struct Resample {
         larger(larger_) {}
   at::Tensor operator()(const at::Tensor& x) const {
     if (!larger) return at::conv2d(x, weight, bias, 2, 1);
-    // The bias by itself: oneDNN has no fast way to its gradient here (a fifth of backward's time).
+    // The bias separately: oneDNN is slow at its gradient here (a fifth of backward's time).
     const at::Tensor y = at::conv_transpose2d(x, weight, {}, 2, 1);
     return y + bias.to(y.scalar_type()).view({-1, 1, 1});
   }
@@ -137,7 +136,7 @@ class Unet3d : public Denoiser {
   }
 
  private:
-  // Of the input and of every level.
+  // Channels of the input and of every level.
   static std::vector<int64_t> widths_of(const Unet3dConfig& config) {
     std::vector<int> multipliers(config.multipliers().begin(), config.multipliers().end());
     if (multipliers.empty()) multipliers = {1, 2, 4, 8};
@@ -198,7 +197,7 @@ class Unet3d : public Denoiser {
   std::optional<FullAttention> middle_temporal_;
   ResnetBlock middle2_, last_block_;
   Conv2d last_;
-  Conditioning conditioning_;
+  ConditionEmbedding conditioning_;
   std::optional<DistanceBias> distances_;
   std::optional<Rotary> rotary_;
   std::vector<Level> down_, up_;

@@ -1,6 +1,6 @@
-// The U-Net of video diffusion models (VDM) in the shape of the public PyTorch port: convolutions
-// and attention within frames, then attention over frames, at every level. With one frame there is
-// no attention over frames. Called by diffusion_model.
+// The U-Net of video diffusion models (VDM) as in the public PyTorch port: convolutions and
+// attention within frames, then attention over frames, at every level. With one frame there is no
+// attention over frames.
 #pragma once
 
 #include <memory>
