@@ -108,7 +108,7 @@ TEST(Row28RelativePositions, AttentionIsTheDefinition) {
   call.embedding = some_numbers({kFrames, 6}, 2);
   call.frames.frames = kFrames;
   const at::Tensor index = at::tensor({3, 4, 9}, at::kLong).unsqueeze(0);
-  call.frames.apart = frames_apart(index);
+  call.frames.offsets = frame_offsets(index);
   const at::Tensor got = as_rows(attention(images, call) - images);
 
   const at::Tensor qkv = attention.qkv(as_rows(attention.norm(images)));  // [T, P, 3C]
