@@ -86,7 +86,8 @@ TEST(Row32ResidualDiffusion, MeanAndRestAddUpToTheFrame) {
       return keyed_normal(keys, Purpose::kSampling, draws++, {8, 8, 3});
     });
     EXPECT_GT(next.residual.abs().max().item<double>(), 1e-3);
-    EXPECT_TRUE(at::allclose((next.mean + next.residual).clamp(-1, 1), made.select(1, 3), 1e-4, 1e-5));
+    EXPECT_TRUE(
+        at::allclose((next.mean + next.residual).clamp(-1, 1), made.select(1, 3), 1e-4, 1e-5));
   }
 }
 
