@@ -1,4 +1,4 @@
-// Attention of up to 64 tokens in space or in time. Called by operations.cc.
+// Attention of up to 64 tokens in space or in time.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -7,7 +7,7 @@
 
 namespace lf {
 
-// Whether its matrices fit the shared memory of the current device.
+// Whether the matrices of both ways fit the shared memory of the current device.
 bool cuda_takes_attention(const DeviceAttention& task);
 cudaError_t cuda_attention(const DeviceAttention& task, cudaStream_t stream);
 cudaError_t cuda_attention_back(const DeviceAttention& task, cudaStream_t stream);

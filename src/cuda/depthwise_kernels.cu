@@ -1,8 +1,8 @@
-// See depthwise_kernels.h. A thread has a channel, or two beside each other, and walks along rows
-// of images with the 27 numbers around it in registers, nine new ones a step; its neighbours have
-// the channels beside it. Backward to x is the same walk over the slopes with time and space turned
-// round. Slopes of the taps are summed by each thread over its part of the rows; the caller adds
-// the parts in order.
+// See depthwise_kernels.h. A thread has one channel or two neighbouring ones and walks along rows of
+// images with the 27 elements around each place in registers, nine new ones a step; its neighbours
+// have the channels beside it. The way back to x is the same walk over the gradient of y, with time
+// and space reversed. Each thread sums the gradients of the taps over its part of the rows; the
+// caller adds these partial sums in order.
 #include "cuda/depthwise_kernels.h"
 #include "cuda/vectors.h"
 
@@ -48,8 +48,8 @@ __device__ void store(Bf16* to, const Channels<kWide>& value) {
   }
 }
 
-// The numbers around a place: steps and rows, columns. Columns go round: at step s of three the
-// j-th lies at (s + j) % 3, so that none is moved.
+// The elements around a place: [step and row][column]. Columns are a ring: after s of three moves
+// the j-th lies at (s + j) % 3, so that none is copied.
 template <int kWide>
 struct Window {
   Channels<kWide> at[9][3];
@@ -57,8 +57,8 @@ struct Window {
   __device__ const Channels<kWide>& operator()(int i, int j) const { return at[i][(turn + j) % 3]; }
 };
 
-// Walks along one row of an image of `from`: body(column, window) with the numbers around it.
-// `sign` 1: steps before; -1: steps after.
+// Walks along one row of an image of `from`: body(column, window) with the elements around it.
+// `sign` 1: the window holds earlier steps; -1: later ones.
 template <int kWide, typename X, typename Body>
 __device__ void walk(const DeviceDepthwise& task, const X* from, int64_t row, int64_t channel,
                      int sign, const Body& body) {
@@ -69,9 +69,9 @@ __device__ void walk(const DeviceDepthwise& task, const X* from, int64_t row, in
 #pragma unroll
   for (int i = 0; i < 9; ++i) {
     const int64_t step = t + sign * (i / 3 - 2), y = h + sign * (i % 3 - 1);
-    const bool there = step >= 0 && step < task.steps && y >= 0 && y < task.height;
+    const bool inside = step >= 0 && step < task.steps && y >= 0 && y < task.height;
     line[i] = nullptr;
-    if (!there) continue;
+    if (!inside) continue;
     line[i] = from + ((image - t + step) * task.height + y) * width * task.channels + channel;
     window.at[i][1] = load<kWide>(line[i]);
   }
@@ -92,7 +92,7 @@ __device__ void walk(const DeviceDepthwise& task, const X* from, int64_t row, in
   }
 }
 
-// The channels of a row that a thread has; threads beyond the last have nothing to do.
+// The channels of a row that a thread has; a thread beyond the last channel has no work.
 struct Item {
   int64_t row, channel;
 };
@@ -119,7 +119,7 @@ __global__ void __launch_bounds__(kMostThreads) depthwise_kernel(DeviceDepthwise
           item.channel;
   walk<kWide>(task, from, item.row, item.channel, kBack ? -1 : 1,
               [&](int w, const Window<kWide>& window) {
-                // The present lies in the middle of the window's last step.
+                // The place itself is the middle of the window's last step.
                 Channels<kWide> sum = window(7, 1);
 #pragma unroll
                 for (int e = 0; e < kWide; ++e) {
@@ -137,25 +137,26 @@ __global__ void __launch_bounds__(kMostThreads) depthwise_kernel(DeviceDepthwise
               });
 }
 
+// Partial sums of the gradients of taps and bias over a chunk of rows.
 template <typename X, int kWide>
 __global__ void __launch_bounds__(kMostThreads)
     depthwise_sums_kernel(DeviceDepthwise task, int64_t chunks) {
-  const Item item = item_of<kWide>(task);  // of a chunk of rows
+  const Item item = item_of<kWide>(task);  // its row is a chunk
   if (item.channel >= task.channels) return;
   const int64_t rows = task.clips * task.steps * task.height, each = (rows + chunks - 1) / chunks;
   Channels<kWide> sums[kTaps + 1] = {};
   for (int64_t row = item.row * each; row < (item.row + 1) * each && row < rows; ++row) {
-    const X* slopes = as<X>(task.dy.data) + row * task.width * task.channels + item.channel;
+    const X* gradients = as<X>(task.dy.data) + row * task.width * task.channels + item.channel;
     walk<kWide>(task, as<X>(task.x.data), row, item.channel, 1,
                 [&](int w, const Window<kWide>& window) {
-                  const Channels<kWide> slope = load<kWide>(slopes + w * task.channels);
+                  const Channels<kWide> dy = load<kWide>(gradients + w * task.channels);
 #pragma unroll
                   for (int e = 0; e < kWide; ++e) {
 #pragma unroll
                     for (int k = 0; k < kTaps; ++k) {
-                      sums[k].at[e] = fmaf(slope.at[e], window(k / 3, k % 3).at[e], sums[k].at[e]);
+                      sums[k].at[e] = fmaf(dy.at[e], window(k / 3, k % 3).at[e], sums[k].at[e]);
                     }
-                    sums[kTaps].at[e] += slope.at[e];
+                    sums[kTaps].at[e] += dy.at[e];
                   }
                 });
   }
@@ -177,7 +178,7 @@ cudaError_t run(const DeviceDepthwise& task, bool back, cudaStream_t stream) {
   if (!back) return launch(rows, depthwise_kernel<X, kWide, false>, task);
   const cudaError_t status = launch(rows, depthwise_kernel<X, kWide, true>, task);
   if (status != cudaSuccess) return status;
-  // One channel a thread: there are as many sums as numbers around a place.
+  // One channel a thread: its 28 sums take the registers.
   return launch(over(task.chunks(), task.channels, 1, stream), depthwise_sums_kernel<X, 1>, task,
                 task.chunks());
 }

@@ -1,4 +1,4 @@
-// The causal depthwise convolution with its residual. Called by operations.cc.
+// The causal depthwise convolution with its residual.
 #pragma once
 
 #include <cuda_runtime_api.h>

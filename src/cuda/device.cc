@@ -1,5 +1,5 @@
 // The plugin's side of kernels/gpu/device.h: page-locked memory, CUDA graphs and the table of
-// kernels. Nobody includes this; launch/plugin opens it.
+// kernels. launch/plugin opens it at run time.
 #include "kernels/gpu/device.h"
 
 #include <ATen/cuda/CUDAEvent.h>
@@ -19,7 +19,7 @@ namespace lf {
 namespace {
 
 void check(cudaError_t status, const char* what) {
-  if (status != cudaSuccess) fail(Code::kBug, what, ": CUDA says ", cudaGetErrorString(status));
+  if (status != cudaSuccess) fail(Code::kBug, what, ": CUDA reports ", cudaGetErrorString(status));
 }
 
 class RecordedGraph : public RecordedStep {
@@ -27,17 +27,17 @@ class RecordedGraph : public RecordedStep {
   RecordedGraph(const std::function<void()>& step, int warm_up) {
     const c10::cuda::CUDAStream current = c10::cuda::getCurrentCUDAStream();
     const bool is_default = current == c10::cuda::getDefaultCUDAStream();
-    // Another stream runs after what is queued on the current one already.
+    // Our own stream waits for what the current one has queued.
     const c10::cuda::CUDAStream own = is_default ? c10::cuda::getStreamFromPool() : current;
     wait_for(own, current);
     {
       const c10::cuda::CUDAStreamGuard guard(own);
       for (int i = 0; i < warm_up; ++i) step();
       own.synchronize();
-      // The recorded step has memory of its own, so what the ones before left is of no more use.
+      // The recorded step has memory of its own; it cannot use the blocks cached so far.
       c10::cuda::CUDACachingAllocator::emptyCache();
-      // Thread-local: the loader's threads may ask for page-locked memory in the meantime, which a
-      // global capture would forbid them.
+      // Thread-local: a global capture would forbid the loader's threads to allocate page-locked
+      // memory in the meantime.
       graph_.capture_begin({0, 0}, cudaStreamCaptureModeThreadLocal);
       try {
         step();
@@ -60,7 +60,7 @@ class RecordedGraph : public RecordedStep {
     queued.block(waiting);
   }
 
-  // The stream must leave capture mode; the error worth telling is the step's.
+  // The stream must leave capture mode; the error to report is the step's.
   void end_broken_capture() noexcept {
     try {
       graph_.capture_end();
@@ -92,12 +92,12 @@ class CudaDevice : public Device {
     void* memory = nullptr;
     const cudaError_t status = cudaHostAlloc(&memory, bytes, cudaHostAllocPortable);
     if (status != cudaSuccess) {
-      (void)cudaGetLastError();  // it is ours; the next CUDA call must not see it
+      (void)cudaGetLastError();  // clears it, so that the next CUDA call does not report it
       fail(Code::kUsage, "no ", human_bytes(bytes),
            " of page-locked memory: ", cudaGetErrorString(status),
            "; lower the loader's prefetch or the batch");
     }
-    // A copy to the device still reads it, so whoever frees it has waited for that copy.
+    // Its owner frees it only after the copies that read it.
     return {memory, [](void* pointer) { (void)cudaFreeHost(pointer); }};
   }
 

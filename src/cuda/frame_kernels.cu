@@ -1,7 +1,7 @@
 // See frame_kernels.h. The arithmetic is that of data/recipe/frame_kernels.cc and
 // base/random_lanes.h, to the bit: sums in the order stated there, fused only where std::fma is
-// written (the build turns other fusing off). One pass writes the sum of the parents if a blur
-// wants it, one the blur down the columns, one the rest.
+// written (the build passes -fmad=false). At most three passes: the sum of the parents, the blur
+// down the columns, then the blur along the rows and the noise.
 #include <cuda_fp16.h>
 
 #include <algorithm>
@@ -26,7 +26,7 @@ __device__ int64_t first_thread() {
 }
 __device__ int64_t all_threads() { return static_cast<int64_t>(gridDim.x) * blockDim.x; }
 
-// The index that half-sample symmetric reflection brings `i` to.
+// The index that half-sample symmetric reflection maps `i` to.
 __device__ int64_t reflect(int64_t i, int64_t n) {
   if (i >= 0 && i < n) return i;
   int64_t m = i % (2 * n);
@@ -34,7 +34,7 @@ __device__ int64_t reflect(int64_t i, int64_t n) {
   return m < n ? m : 2 * n - 1 - m;
 }
 
-// Floats of a frame of a clip.
+// Elements of a frame of a clip.
 __host__ __device__ int64_t size_of(const DeviceFrame& task) {
   return task.height * task.width * task.channels;
 }
@@ -53,7 +53,7 @@ __device__ float sum_of(const DeviceFrame& task, int64_t clip, int64_t e) {
   return sum;
 }
 
-// Element `e` of a line of `n` that lie `step` apart, blurred.
+// Element `e` of a line of `n` elements, `step` apart in memory, blurred.
 __device__ float blurred(const DeviceFrame& task, const float* line, int64_t e, int64_t n,
                          int64_t step) {
   float sum = task.blur[0] * line[e * step];
@@ -81,7 +81,7 @@ __global__ void columns_kernel(DeviceFrame task) {
   }
 }
 
-// What is left of element `e`: the rows' blur, or the sum of the parents.
+// Element `e` before noise: blurred along its row, or the sum of the parents.
 __device__ float smooth(const DeviceFrame& task, int64_t clip, int64_t e) {
   if (task.blur == nullptr) return sum_of(task, clip, e);
   const int64_t row = task.width * task.channels;
@@ -89,7 +89,7 @@ __device__ float smooth(const DeviceFrame& task, int64_t clip, int64_t e) {
   return blurred(task, line, e % row / task.channels, task.width, task.channels);
 }
 
-// One thread a block of four random words, which are those of elements kTogether apart.
+// One thread for each block of four random words, which belong to elements kTogether apart.
 __global__ void finish_kernel(DeviceFrame task, int64_t blocks_a_clip) {
   const int64_t all = task.clips * blocks_a_clip;
   for (int64_t at = first_thread(); at < all; at += all_threads()) {
@@ -113,7 +113,7 @@ __global__ void finish_kernel(DeviceFrame task, int64_t blocks_a_clip) {
   }
 }
 
-// Half to even by pushing the fraction out of the mantissa.
+// Rounds half to even by pushing the fraction out of the mantissa.
 __device__ float grey(float x) {
   x = x < 0.0F ? 0.0F : x;
   x = x > 255.0F ? 255.0F : x;

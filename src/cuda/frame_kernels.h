@@ -1,4 +1,4 @@
-// The frames of pseudo videos from their images. Called by operations.cc.
+// Makes the frames of pseudo videos from their images.
 #pragma once
 
 #include <cuda_runtime_api.h>

@@ -1,5 +1,5 @@
-// See keyed_kernels.h. The arithmetic is base/random_lanes.h, which the CPU's loops share; this
-// file only deals blocks of Philox out to threads.
+// See keyed_kernels.h. The arithmetic is that of base/random_lanes.h, which the CPU's loops share;
+// this file assigns blocks of Philox to threads.
 #include <algorithm>
 
 #include "base/random_lanes.h"
@@ -10,8 +10,8 @@ namespace {
 
 constexpr uint32_t kChunk = 4 * kBlocksTogether;  // words
 
-// One thread a block of four words. Neighbouring threads write neighbouring addresses: word w of
-// the 16 blocks of a chunk lies together.
+// One thread for each block of four words. Neighbouring threads write neighbouring addresses:
+// words w of the 16 blocks of a chunk are contiguous.
 template <bool kNormal>
 __global__ void keyed_kernel(KeyedNumbers wanted, int64_t blocks_a_row, float* __restrict__ out) {
   const int64_t all = wanted.clips * blocks_a_row;
@@ -48,7 +48,7 @@ cudaError_t launch(const KeyedNumbers& wanted, float* out, cudaStream_t stream) 
   if (wanted.clips == 0 || wanted.row == 0) return cudaSuccess;
   const int64_t chunks = (wanted.row + kChunk - 1) / kChunk,
                 blocks_a_row = chunks * kBlocksTogether;
-  // The key would change with the upper half of a block's number.
+  // A block's number is one word of Philox's counter.
   if (blocks_a_row > int64_t{UINT32_MAX}) return cudaErrorInvalidValue;
   constexpr int kThreads = 256;
   constexpr int64_t kMostBlocks = 1 << 16;

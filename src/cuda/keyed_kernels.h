@@ -1,5 +1,4 @@
-// Random numbers keyed by clips (base/random), made where they are used, with the CPU's bits.
-// Launched on raw pointers and a stream. Called by device.cc.
+// Random numbers keyed by clips (base/random), made on the device with the CPU's bits.
 #pragma once
 
 #include <cuda_runtime_api.h>

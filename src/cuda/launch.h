@@ -1,5 +1,5 @@
-// Launching kernels, and the shared memory that a launch gives them. By itself so that tests can
-// put a host's threads in its place (tests/kernels/emulation). For nvcc only.
+// Launches kernels and gives them shared memory. A file of its own, which tests replace by the
+// host's threads (tests/kernels/emulation). For nvcc only.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -20,13 +20,13 @@ __device__ inline float* shared_memory() {
   return reinterpret_cast<float*>(memory);
 }
 
-// Bytes a block may have on the current device; 0 if that cannot be told.
+// The most bytes a block may have on the current device; 0 if the device does not say.
 inline int64_t most_shared_memory() {
   int device = 0, most = 0;
-  const bool told =
+  const bool known =
       cudaGetDevice(&device) == cudaSuccess &&
       cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device) == cudaSuccess;
-  return told ? most : 0;
+  return known ? most : 0;
 }
 
 template <typename... Parameters, typename... Arguments>

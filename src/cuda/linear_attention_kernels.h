@@ -1,4 +1,4 @@
-// Linear attention within frames. Called by operations.cc.
+// Linear attention within frames.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -7,7 +7,7 @@
 
 namespace lf {
 
-// Whether its matrices fit the shared memory of the current device.
+// Whether the matrices of both ways fit the shared memory of the current device.
 bool cuda_takes_linear_attention(const DeviceLinearAttention& task);
 cudaError_t cuda_linear_attention(const DeviceLinearAttention& task, cudaStream_t stream);
 cudaError_t cuda_linear_attention_back(const DeviceLinearAttention& task, cudaStream_t stream);

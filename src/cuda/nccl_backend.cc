@@ -1,5 +1,5 @@
 // The plugin's NCCL process group: ProcessGroupNCCL with our timeout, bound to one device and
-// connected at once. Implements comm/device_backend.h; nobody includes this.
+// connected at once. Implements comm/device_backend.h.
 #include <c10/cuda/CUDAFunctions.h>
 #include <c10/cuda/CUDAGuard.h>
 
@@ -22,7 +22,7 @@ class NcclBackend : public DeviceBackend {
   c10::intrusive_ptr<c10d::Backend> make_nccl_backend(const c10::intrusive_ptr<c10d::Store>& store,
                                                       int rank, int size, int device,
                                                       std::chrono::milliseconds timeout) override {
-    // A count is a signed char there.
+    // LibTorch counts devices in a signed char.
     const int devices = static_cast<unsigned char>(c10::cuda::device_count());
     if (device < 0 || device >= devices) {
       fail(Code::kUsage, "rank ", rank, " was given GPU ", device, ", this machine shows ", devices,

@@ -1,4 +1,4 @@
-// Norm, scale and shift, SiLU and residual over rows of channels. Called by operations.cc.
+// Norm, scale and shift, SiLU and residual over rows of channels.
 #pragma once
 
 #include <cuda_runtime_api.h>

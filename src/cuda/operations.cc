@@ -1,4 +1,4 @@
-// See operations.h: every operation on the current stream of the current device.
+// See operations.h. Every operation is queued on the current stream of the current device.
 #include "cuda/operations.h"
 
 #include <c10/cuda/CUDAStream.h>
@@ -20,7 +20,7 @@ template <auto kKernel, typename Task>
 void queue(const Task& task) {
   const cudaError_t status = kKernel(task, c10::cuda::getCurrentCUDAStream());
   if (status != cudaSuccess) {
-    fail(Code::kBug, "a fused operation could not be queued: CUDA says ",
+    fail(Code::kBug, "a fused operation could not be queued: CUDA reports ",
          cudaGetErrorString(status));
   }
 }

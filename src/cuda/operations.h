@@ -1,4 +1,4 @@
-// The plugin's table of fused operations. Called by device.cc.
+// The plugin's table of fused operations.
 #pragma once
 
 #include "kernels/gpu/device_operations.h"

@@ -1,5 +1,5 @@
-// See pointwise_kernels.h. A warp a row, four neighbouring numbers a lane where rows begin at
-// multiples of four, else one.
+// See pointwise_kernels.h. One warp a row; a lane takes four neighbouring elements where rows are
+// aligned to four, else one.
 #include <algorithm>
 
 #include "cuda/pointwise_kernels.h"
@@ -30,9 +30,10 @@ __device__ void store_wide(X* to, const Four& four) {
   store_four(to, four, kWide, kWide == 4);
 }
 
-constexpr float kRootHalf = 0.70710678118654752440F, kDensity = 0.39894228040143267794F;
+constexpr float kRootHalf = 0.70710678118654752440F;  // sqrt(1 / 2)
+constexpr float kDensity = 0.39894228040143267794F;   // 1 / sqrt(2 pi)
 
-__device__ float part_below(float x) { return 0.5F * (1.0F + erff(x * kRootHalf)); }
+__device__ float normal_cdf(float x) { return 0.5F * (1.0F + erff(x * kRootHalf)); }
 
 template <typename X, int kWide>
 __global__ void __launch_bounds__(kThreads) activation_kernel(DeviceActivation task) {
@@ -42,7 +43,7 @@ __global__ void __launch_bounds__(kThreads) activation_kernel(DeviceActivation t
     Four gate{{1, 1, 1, 1}}, y;
     if (task.gated) gate = load_wide<kWide>(h);
 #pragma unroll
-    for (int e = 0; e < kWide; ++e) y.at[e] = gate.at[e] * x.at[e] * part_below(x.at[e]);
+    for (int e = 0; e < kWide; ++e) y.at[e] = gate.at[e] * x.at[e] * normal_cdf(x.at[e]);
     store_wide<kWide>(as<X>(task.y.data) + row * task.hidden + c, y);
   });
 }
@@ -55,19 +56,19 @@ __global__ void __launch_bounds__(kThreads) activation_back_kernel(DeviceActivat
     X* dh = as<X>(task.dh.data) + at;
     const Four x = load_wide<kWide>(task.gated ? h + task.hidden : h);
     const Four dy = load_wide<kWide>(as<X>(task.dy.data) + row * task.hidden + c);
-    Four gate{{1, 1, 1, 1}}, y, slope, gate_slope;
+    Four gate{{1, 1, 1, 1}}, y, dx, d_gate;
     if (task.gated) gate = load_wide<kWide>(h);
 #pragma unroll
     for (int e = 0; e < kWide; ++e) {
-      const float below = part_below(x.at[e]), active = x.at[e] * below;
+      const float cdf = normal_cdf(x.at[e]), active = x.at[e] * cdf;
       y.at[e] = gate.at[e] * active;
-      gate_slope.at[e] = dy.at[e] * active;
+      d_gate.at[e] = dy.at[e] * active;
       const float density = kDensity * expf(-0.5F * x.at[e] * x.at[e]);
-      slope.at[e] = dy.at[e] * gate.at[e] * fmaf(x.at[e], density, below);
+      dx.at[e] = dy.at[e] * gate.at[e] * fmaf(x.at[e], density, cdf);
     }
     store_wide<kWide>(as<X>(task.y.data) + row * task.hidden + c, y);
-    store_wide<kWide>(task.gated ? dh + task.hidden : dh, slope);
-    if (task.gated) store_wide<kWide>(dh, gate_slope);
+    store_wide<kWide>(task.gated ? dh + task.hidden : dh, dx);
+    if (task.gated) store_wide<kWide>(dh, d_gate);
   });
 }
 
@@ -96,23 +97,23 @@ Launch over(int64_t rows, cudaStream_t stream) {
 
 template <typename X>
 cudaError_t activation(const DeviceActivation& task, bool back, cudaStream_t stream) {
-  const bool whole = task.hidden % 4 == 0 && aligned(task.h) && aligned(task.y) &&
+  const bool aligned_rows = task.hidden % 4 == 0 && aligned(task.h) && aligned(task.y) &&
                      aligned(task.dy) && aligned(task.dh);
   const Launch how = over(task.rows, stream);
   if (back) {
-    return whole ? launch(how, activation_back_kernel<X, 4>, task)
+    return aligned_rows ? launch(how, activation_back_kernel<X, 4>, task)
                  : launch(how, activation_back_kernel<X, 1>, task);
   }
-  return whole ? launch(how, activation_kernel<X, 4>, task)
+  return aligned_rows ? launch(how, activation_kernel<X, 4>, task)
                : launch(how, activation_kernel<X, 1>, task);
 }
 
 template <typename X, typename Branch>
 cudaError_t residual(const DeviceResidual& task, cudaStream_t stream) {
-  const bool whole = task.width % 4 == 0 && aligned(task.x) && aligned(task.branch) &&
+  const bool aligned_rows = task.width % 4 == 0 && aligned(task.x) && aligned(task.branch) &&
                      aligned(task.y) && aligned(DeviceData{task.bias, false});
   const Launch how = over(task.rows, stream);
-  return whole ? launch(how, residual_kernel<X, Branch, 4>, task)
+  return aligned_rows ? launch(how, residual_kernel<X, Branch, 4>, task)
                : launch(how, residual_kernel<X, Branch, 1>, task);
 }
 

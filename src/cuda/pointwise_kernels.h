@@ -1,5 +1,4 @@
-// What stands between matrix products: GELU, plain or gated, and residuals. Called by
-// operations.cc.
+// Pointwise operations between matrix products: GELU, plain or gated, and residuals.
 #pragma once
 
 #include <cuda_runtime_api.h>

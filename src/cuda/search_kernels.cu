@@ -1,7 +1,7 @@
 // See search_kernels.h. A block scores 128 rows against 128 codes at a time, 8 x 8 a thread, and
 // keeps the best of each row in registers; a second kernel chooses among the parts of the codebook.
-// Sums run over the dimensions in one order wherever a code lies, so that equal codes have equal
-// scores and the first is found.
+// Dot products have one order of summation wherever a code lies, so that equal codes have equal
+// scores and the first of them wins.
 #include "cuda/search_kernels.h"
 #include "cuda/tiles.h"
 
@@ -10,7 +10,7 @@ namespace {
 
 constexpr int kSide = 128, kThreads = 256, kDepth = 16;
 constexpr int kAcross = 16;       // threads that share a row
-constexpr int kHalf = kSide / 2;  // a thread has four of each half
+constexpr int kHalf = kSide / 2;  // a thread has four rows and codes of each half
 constexpr int kEach = 8;
 
 struct Best {
@@ -22,27 +22,26 @@ __device__ bool better(const Best& a, const Best& b) {
   return a.score < b.score || (a.score == b.score && a.code < b.code);
 }
 
-// Numbers [at, at + kDepth) of `rows` rows from `first` on, turned round; zeros where there are
-// none.
+// Elements [at, at + kDepth) of rows first .. rows - 1, transposed and padded with zeros.
 __device__ void load_part(const float* from, int64_t first, int64_t rows, int64_t dim, int64_t at,
-                          bool whole, const SharedMatrix& to) {
+                          bool aligned, const SharedMatrix& to) {
 #pragma unroll
   for (int i = 0; i < kSide * kDepth / 4 / kThreads; ++i) {
     const int task = threadIdx.x + i * kThreads, r = task % kSide, c = task / kSide * 4;
     Four four{};
     if (first + r < rows) {
-      four = load_four(from + (first + r) * dim + at + c, dim - at - c, whole);
+      four = load_four(from + (first + r) * dim + at + c, dim - at - c, aligned);
     }
 #pragma unroll
     for (int e = 0; e < 4; ++e) to.data[(c + e) * to.row + r] = four.at[e];
   }
 }
 
-// Which of a tile's rows or codes a thread's i-th is.
+// The place in the tile of a thread's i-th row or code.
 __device__ int own(int thread, int i) { return i / 4 * kHalf + 4 * thread + i % 4; }
 
 __global__ void __launch_bounds__(kThreads, 2)
-    search_kernel(DeviceSearch task, int64_t parts, bool whole) {
+    search_kernel(DeviceSearch task, int64_t parts, bool aligned) {
   constexpr int kRow = kSide + 4;
   __shared__ float4 row_memory[kDepth * kRow / 4], code_memory[kDepth * kRow / 4];
   const SharedMatrix rows{reinterpret_cast<float*>(row_memory), kRow};
@@ -58,8 +57,8 @@ __global__ void __launch_bounds__(kThreads, 2)
     float score[kEach][kEach] = {};
     for (int64_t at = 0; at < task.dim; at += kDepth) {
       __syncthreads();
-      load_part(task.rows, first, task.count, task.dim, at, whole, rows);
-      load_part(task.codes, code, end, task.dim, at, whole, codes);
+      load_part(task.rows, first, task.count, task.dim, at, aligned, rows);
+      load_part(task.codes, code, end, task.dim, at, aligned, codes);
       __syncthreads();
 #pragma unroll 2
       for (int k = 0; k < kDepth; ++k) {
@@ -109,7 +108,7 @@ __global__ void __launch_bounds__(kThreads) choose_kernel(DeviceSearch task, int
     const Best one{task.least[part * task.count + row], task.best[part * task.count + row]};
     if (better(one, best)) best = one;
   }
-  // Nothing is near a row that is not finite; an index it must have.
+  // No code is nearest to a row that is not finite; its id must be in range.
   task.ids[row] = best.code == INT32_MAX ? 0 : best.code;
 }
 
@@ -118,10 +117,10 @@ __global__ void __launch_bounds__(kThreads) choose_kernel(DeviceSearch task, int
 cudaError_t cuda_nearest_code(const DeviceSearch& task, cudaStream_t stream) {
   if (task.size <= 0 || task.size >= INT32_MAX) return cudaErrorInvalidValue;
   const int64_t parts = task.parts();
-  const bool whole = task.dim % 4 == 0 && reinterpret_cast<uintptr_t>(task.rows) % 16 == 0 &&
+  const bool aligned = task.dim % 4 == 0 && reinterpret_cast<uintptr_t>(task.rows) % 16 == 0 &&
                      reinterpret_cast<uintptr_t>(task.codes) % 16 == 0;
   const cudaError_t status = launch({parts_of(task.count, kSide) * parts, kThreads, 0, stream},
-                                    search_kernel, task, parts, whole);
+                                    search_kernel, task, parts, aligned);
   if (status != cudaSuccess) return status;
   return launch({parts_of(task.count, kThreads), kThreads, 0, stream}, choose_kernel, task, parts);
 }

@@ -1,4 +1,4 @@
-// The nearest vectors of a codebook. Called by operations.cc.
+// The nearest code of a codebook for each row.
 #pragma once
 
 #include <cuda_runtime_api.h>

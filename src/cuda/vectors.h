@@ -1,5 +1,5 @@
-// What the .cu files have in common: four neighbouring numbers at a time, single or bfloat16, and
-// sums over the lanes of a warp. For nvcc, and for tests/kernels/emulation; no torch.
+// What the .cu files share: vectors of four neighbouring elements, fp32 or bf16, and reductions over
+// the lanes of a warp. For nvcc and for tests/kernels/emulation; no torch.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -24,31 +24,32 @@ __device__ inline float to_float(Bf16 value) { return __bfloat162float(value); }
 __device__ inline void put(float* to, float value) { *to = value; }
 __device__ inline void put(Bf16* to, float value) { *to = __float2bfloat16_rn(value); }
 
-__device__ inline Four load_whole(const float* from) {
+// `from` and `to` must be aligned to four elements.
+__device__ inline Four load_aligned(const float* from) {
   const float4 raw = *reinterpret_cast<const float4*>(from);
   return {{raw.x, raw.y, raw.z, raw.w}};
 }
-__device__ inline Four load_whole(const Bf16* from) {
+__device__ inline Four load_aligned(const Bf16* from) {
   const uint2 raw = *reinterpret_cast<const uint2*>(from);
   return {{__uint_as_float(raw.x << 16), __uint_as_float(raw.x & 0xffff0000U),
            __uint_as_float(raw.y << 16), __uint_as_float(raw.y & 0xffff0000U)}};
 }
-__device__ inline void store_whole(float* to, const Four& four) {
+__device__ inline void store_aligned(float* to, const Four& four) {
   *reinterpret_cast<float4*>(to) = make_float4(four.at[0], four.at[1], four.at[2], four.at[3]);
 }
 __device__ inline uint32_t pack(float low, float high) {
   const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
   return *reinterpret_cast<const uint32_t*>(&pair);
 }
-__device__ inline void store_whole(Bf16* to, const Four& four) {
+__device__ inline void store_aligned(Bf16* to, const Four& four) {
   *reinterpret_cast<uint2*>(to) =
       make_uint2(pack(four.at[0], four.at[1]), pack(four.at[2], four.at[3]));
 }
 
-// `count` of the four are there, the others are zero. `whole`: rows begin where vectors may.
+// The first `count` of four elements, then zeros. `aligned`: every row is aligned to four elements.
 template <typename X>
-__device__ inline Four load_four(const X* from, int64_t count, bool whole) {
-  if (whole && count >= 4) return load_whole(from);
+__device__ inline Four load_four(const X* from, int64_t count, bool aligned) {
+  if (aligned && count >= 4) return load_aligned(from);
   Four four{};
 #pragma unroll
   for (int e = 0; e < 4; ++e) {
@@ -57,16 +58,16 @@ __device__ inline Four load_four(const X* from, int64_t count, bool whole) {
   return four;
 }
 template <typename X>
-__device__ inline void store_four(X* to, const Four& four, int64_t count, bool whole) {
-  if (whole && count >= 4) return store_whole(to, four);
+__device__ inline void store_four(X* to, const Four& four, int64_t count, bool aligned) {
+  if (aligned && count >= 4) return store_aligned(to, four);
 #pragma unroll
   for (int e = 0; e < 4; ++e) {
     if (e < count) put(to + e, four.at[e]);
   }
 }
 
-// Groups of `lanes` neighbours (a power of two) of a warp work by themselves, so they name
-// themselves in shuffles.
+// The shuffle mask of this thread's group of `lanes` neighbours, a power of two, within its warp.
+// Groups of a warp may diverge, so each names only its own lanes.
 __device__ inline unsigned mask_of_group(int lanes) {
   if (lanes == kWarp) return 0xffffffffU;
   const unsigned lane = threadIdx.x % kWarp;
@@ -78,7 +79,7 @@ __device__ inline float sum_over(float value, int lanes, unsigned mask) {
   }
   return value;
 }
-__device__ inline float greatest_over(float value, int lanes, unsigned mask) {
+__device__ inline float max_over(float value, int lanes, unsigned mask) {
   for (int offset = lanes / 2; offset > 0; offset /= 2) {
     value = fmaxf(value, __shfl_xor_sync(mask, value, offset));
   }
@@ -94,8 +95,14 @@ __host__ __device__ X* as(void* data) {
   return static_cast<X*>(data);
 }
 
-// Division by a number known before the launch: one multiplication. For what is below 2^32 together
-// with the number.
+// Whether `data` is aligned to four elements of type X.
+template <typename X>
+bool aligned_to_four(const void* data) {
+  return reinterpret_cast<uintptr_t>(data) % (4 * sizeof(X)) == 0;
+}
+
+// Division by a number known before the launch, as one multiplication. Exact while the dividend
+// times the divisor is below 2^32.
 struct Divisor {
   uint32_t number, factor;
 
@@ -107,18 +114,18 @@ struct Divisor {
   }
 };
 
-// Exponentials and quotients here are within a few units in the last place, which the sums around
-// them lose anyway.
+// The fast exponential and quotient are off by a few units in the last place, less than the
+// rounding of the reductions around them.
 __device__ inline float sigmoid(float x) { return __fdividef(1.0F, 1.0F + __expf(-x)); }
-// 1 over a length whose square is given, at most 1e12.
+// 1 / max(sqrt(square), 1e-12): the factor that normalises a vector whose squared length is given.
 __device__ inline float over_length(float square) { return rsqrtf(fmaxf(square, 1e-24F)); }
 
 inline int64_t parts_of(int64_t count, int64_t each) { return (count + each - 1) / each; }
 
-// Lanes that share a row of `numbers`, four or more numbers each.
-inline int lanes_of_row(int64_t numbers) {
+// Lanes that share a row of `elements`, four or more elements each.
+inline int lanes_of_row(int64_t elements) {
   int lanes = 1;
-  while (lanes < kWarp && 4 * lanes < numbers) lanes *= 2;
+  while (lanes < kWarp && 4 * lanes < elements) lanes *= 2;
   return lanes;
 }
 

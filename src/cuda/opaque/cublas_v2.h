@@ -1,6 +1,5 @@
 // Stands in for cuBLAS's header where that is not installed: LibTorch's CUDA headers declare
-// functions of these types, and the plugin calls none of them. No user but the compiler's search
-// path.
+// functions of these types, and the plugin calls none of them.
 #pragma once
 
 typedef struct cublasContext* cublasHandle_t;
