@@ -14,13 +14,13 @@ namespace {
 
 using Frames = std::set<int64_t>;
 
-// `size` places from frame `first` on: those that are there observed, the others to be made.
-FrameWindow window_from(int64_t first, int64_t size, const Frames& there) {
+// `size` places from frame `first` on: the frames that exist are observed, the others latent.
+FrameWindow window_from(int64_t first, int64_t size, const Frames& existing) {
   FrameWindow window;
   for (int64_t frame = first; frame < first + size; ++frame) {
     window.index.push_back(frame);
     window.role.push_back(frame < 0                 ? FrameRole::kAbsent
-                          : there.count(frame) != 0 ? FrameRole::kObserved
+                          : existing.count(frame) != 0 ? FrameRole::kObserved
                                                     : FrameRole::kLatent);
   }
   return window;
@@ -41,19 +41,19 @@ std::string text_of(const std::vector<int64_t>& frames) {
   return words.empty() ? "none" : join(words, ", ");
 }
 
-// Windows from left to right, each beginning with `overlap` frames that are there. The last one
-// shows more of them, or else reaches beyond the end.
-std::vector<FrameWindow> sliding_windows(int64_t frames, int64_t overlap, Frames there,
+// Windows from left to right, each of which begins with `overlap` existing frames. The last one
+// observes more of them or, with `beyond`, reaches past the end.
+std::vector<FrameWindow> sliding_windows(int64_t frames, int64_t overlap, Frames existing,
                                          int64_t wanted, bool beyond = false) {
   std::vector<FrameWindow> windows;
   const int64_t size = std::min(frames, wanted);
   for (int64_t next = 0; next < wanted; ++next) {
-    if (there.count(next) != 0) continue;
+    if (existing.count(next) != 0) continue;
     const bool opening = windows.empty() && next < size;
     const int64_t first = opening ? 0 : next - std::min(next, overlap);
     const int64_t begin = beyond ? first : std::min(first, std::max<int64_t>(0, wanted - size));
-    windows.push_back(window_from(begin, size, there));
-    for (int64_t frame = begin; frame < begin + size; ++frame) there.insert(frame);
+    windows.push_back(window_from(begin, size, existing));
+    for (int64_t frame = begin; frame < begin + size; ++frame) existing.insert(frame);
   }
   return windows;
 }
@@ -72,15 +72,15 @@ std::vector<FrameWindow> joint_windows(const DiffusionConfig& config, int64_t fr
   int64_t overlap = asked > 0 ? asked : frames / 2;
   const bool random = config.frames() == DiffusionConfig::RANDOM;
   if (asked == 0 && random) overlap = std::min<int64_t>(overlap, config.most_given());
-  return sliding_windows(frames, overlap, given, wanted, random);  // has not met more given ones
+  return sliding_windows(frames, overlap, given, wanted, random);  // it was not trained with more given frames
 }
 
-std::vector<FrameWindow> next_windows(int64_t size, Frames there, int64_t wanted) {
+std::vector<FrameWindow> next_windows(int64_t size, Frames existing, int64_t wanted) {
   std::vector<FrameWindow> windows;
   for (int64_t frame = 0; frame < wanted; ++frame) {
-    if (there.count(frame) != 0) continue;
-    windows.push_back(window_from(frame + 1 - size, size, there));
-    there.insert(frame);
+    if (existing.count(frame) != 0) continue;
+    windows.push_back(window_from(frame + 1 - size, size, existing));
+    existing.insert(frame);
   }
   return windows;
 }
@@ -93,7 +93,7 @@ std::vector<FrameWindow> predicting_windows(const DiffusionConfig& config, int64
          " frames, and the request gives ", count, "; give it as many");
   }
   if (given.back() != count - 1) {
-    fail(Code::kUsage, "this model goes on from the first frames, and the request gives frames ",
+    fail(Code::kUsage, "this model continues the first frames, and the request gives frames ",
          text_of(given), "; give frames 0 to ", count - 1);
   }
   std::vector<FrameWindow> windows;
@@ -124,15 +124,15 @@ std::vector<FrameWindow> flexible_windows(const DiffusionConfig& config,
   return windows;
 }
 
-// What model.diffusion.observe names of a clip.
+// The frames of a clip that model.diffusion.observe names.
 std::vector<int64_t> shown_by_config(const DiffusionConfig& config, int64_t frames) {
   std::vector<int64_t> given(config.observe().begin(), config.observe().end());
-  const bool rising =
+  const bool ascending =
       std::adjacent_find(given.begin(), given.end(), std::greater_equal<>()) == given.end();
-  if (!rising || (!given.empty() && given.back() >= frames) ||
+  if (!ascending || (!given.empty() && given.back() >= frames) ||
       static_cast<int64_t>(given.size()) == frames) {
     fail(Code::kUsage, "model.diffusion.observe is ", text_of(given),
-         "; expected some of the frames 0 to ", frames - 1, " of a clip, in rising order");
+         "; expected some of the frames 0 to ", frames - 1, " of a clip, in ascending order");
   }
   return given;
 }
@@ -167,7 +167,7 @@ std::vector<std::vector<size_t>> rounds_of(const std::vector<FrameWindow>& windo
     for (size_t i = 0; i < windows.size(); ++i) rounds.push_back({i});
     return rounds;
   }
-  std::map<int64_t, int64_t> round_of;  // of the frames that are made: after how many others
+  std::map<int64_t, int64_t> round_of;  // the round that makes a frame
   std::map<std::pair<int64_t, std::vector<FrameRole>>, std::vector<size_t>> alike;
   for (size_t i = 0; i < windows.size(); ++i) {
     int64_t round = 0;

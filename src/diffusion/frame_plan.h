@@ -1,6 +1,5 @@
-// Which frames of a video the network sees at a time, and what each is to it: in training, and
-// window by window when a video is made. Numbers only, no tensors. Called by the diffusion models
-// and by tests.
+// Frame windows: which frames of a video the network sees at a time and in which role, in training
+// and when a video is sampled window by window. Indices only, no tensors.
 #pragma once
 
 #include <cstdint>
@@ -15,47 +14,48 @@ namespace lf {
 enum class FrameRole : uint8_t {
   kObserved,  // given, without noise
   kLatent,    // to be made
-  kAbsent,    // an empty place: nobody sees it
-  kImage,     // an image of its own beside the video: seen by itself alone
+  kAbsent,    // an empty place: no frame attends to it
+  kImage,     // an independent image beside the video: it attends to itself alone
 };
 
-// The frames of one call of the network: frame `index[i]` of the video in place i.
+// The frames of one network call: place i holds frame `index[i]` of the video.
 struct FrameWindow {
   std::vector<int64_t> index;
   std::vector<FrameRole> role;
 
-  std::vector<int64_t> places(FrameRole wanted) const;  // that have this role,
-  std::vector<int64_t> frames(FrameRole wanted) const;  // and the frames in them
+  std::vector<int64_t> places(FrameRole wanted) const;  // the places that have this role
+  std::vector<int64_t> frames(FrameRole wanted) const;  // the frames in those places
   friend bool operator==(const FrameWindow&, const FrameWindow&) = default;
 };
 
-// Frames in every window of a model for videos of `frames` frames. Code::kUsage if the options do
+// Frames in a window of a model for videos of `frames` frames. Throws Code::kUsage if the options do
 // not fit that number.
 int64_t window_frames(const DiffusionConfig& config, int64_t frames);
 
-// The next of a stream of uniform numbers in [0, 1).
+// Returns the next of a stream of uniform draws from [0, 1).
 using Uniforms = std::function<double()>;
 
-// The window a clip is trained with, chosen by these numbers.
+// The window that a clip is trained with, a function of the draws.
 FrameWindow training_window(const DiffusionConfig& config, int64_t frames, const Uniforms& uniform);
 
-// The frames of a video of `frames` from which such a model makes the others; none if it makes all.
+// The frames that condition such a model for videos of `frames` frames; none if it makes all.
 std::vector<int64_t> frames_to_give(const DiffusionConfig& config, int64_t frames);
 
-// The windows that make those of frames 0 .. wanted - 1 that are not `given`, in order, by a model
-// for videos of `frames`. The last may reach beyond `wanted`. `given` rises. Code::kUsage if the
-// model cannot do this.
+// The windows, in order, in which a model for videos of `frames` frames makes those of frames
+// 0 .. wanted - 1 that are not `given`, which is sorted. The last may reach beyond `wanted`. Throws
+// Code::kUsage if the model cannot do this.
 std::vector<FrameWindow> sampling_windows(const DiffusionConfig& config, int64_t frames,
                                           const std::vector<int64_t>& given, int64_t wanted);
 
-// FLEXIBLE: the scheme of those windows, for who chooses what is shown (FrameDistance).
+// FLEXIBLE: the scheme of those windows, for callers that choose the observed frames themselves
+// (FrameDistance).
 SchemeOptions scheme_options(const DiffusionConfig& config);
-// A stage's frames, the observed ones first.
+// A stage as a window: the observed frames first.
 FrameWindow window_of(const SchemeStage& stage);
 
-// Which of the windows, by their place among them, can be made at once: none is shown what another
-// of its round makes, and all have the same roles in the same places. Rounds in an order in which
-// what is shown is there; at most `most` windows in each.
+// Groups windows, by index, into rounds of at most `most` that can be sampled as one batch: no
+// window observes what another of its round makes, and all have the same roles in the same places.
+// A round observes only what earlier ones made.
 std::vector<std::vector<size_t>> rounds_of(const std::vector<FrameWindow>& windows, size_t most);
 
 }  // namespace lf

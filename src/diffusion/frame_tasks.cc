@@ -18,7 +18,7 @@ std::vector<int64_t> frame_group(int64_t frames, int64_t most, const Uniforms& u
   const auto length = static_cast<double>(frames);
   while (true) {
     const int64_t count = 1 + below(most, uniform);
-    // Just above the widest spacing that fits, so that a single frame has one too.
+    // 0.999: slightly above the widest spacing that fits, so that a single frame has a finite one.
     const double widest = length / (static_cast<double>(count) - 0.999);
     const double spacing = std::exp(uniform() * std::log(widest));
     const double room = length - spacing * static_cast<double>(count - 1);
@@ -26,7 +26,7 @@ std::vector<int64_t> frame_group(int64_t frames, int64_t most, const Uniforms& u
     std::vector<int64_t> group;
     for (int64_t i = 0; i < count; ++i)
       group.push_back(static_cast<int64_t>(std::floor(start + static_cast<double>(i) * spacing)));
-    // The widest spacings reach beyond the video: again.
+    // The widest spacings reach beyond the video; such a draw is repeated.
     if (group.front() >= 0 && group.back() < frames) return group;
   }
 }
@@ -61,9 +61,9 @@ FrameWindow masked_task(int64_t frames, int64_t most, double unconditional,
   std::iota(window.index.begin(), window.index.end(), 0);
   window.role.assign(static_cast<size_t>(frames), FrameRole::kLatent);
   if (uniform() < unconditional) return window;
-  const int64_t shown = 1 + below(std::min(most, frames - 1), uniform);
+  const int64_t observed = 1 + below(std::min(most, frames - 1), uniform);
   std::vector<int64_t> order = window.index;
-  for (int64_t i = 0; i < shown; ++i) {
+  for (int64_t i = 0; i < observed; ++i) {
     const auto at = static_cast<size_t>(i);
     std::swap(order[at], order[static_cast<size_t>(i + below(frames - i, uniform))]);
     window.role[static_cast<size_t>(order[at])] = FrameRole::kObserved;

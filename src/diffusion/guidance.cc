@@ -36,8 +36,8 @@ at::Tensor towards_given(const at::Tensor& image, const at::Tensor& made, const 
   const at::Tensor error = (given - made).square().sum();
   z.mutable_grad().reset();
   error.backward({}, /*retain_graph=*/std::nullopt, /*create_graph=*/false, {{z}});
-  const at::Tensor slope = std::exchange(z.mutable_grad(), at::Tensor());
-  return (image - weight * alpha / 2 * slope).detach();
+  const at::Tensor gradient = std::exchange(z.mutable_grad(), at::Tensor());
+  return (image - weight * alpha / 2 * gradient).detach();
 }
 
 }  // namespace lf

@@ -54,7 +54,7 @@ std::vector<double> cosine_betas(int steps) {
   return betas;
 }
 
-// Stretches alpha so that the last level has none and the first keeps its own.
+// Zero terminal SNR: rescales alpha so that the last level has none and the first keeps its own.
 void end_in_noise(std::vector<double>& log_alpha_bars) {
   const double first = std::exp(log_alpha_bars.front() / 2),
                last = std::exp(log_alpha_bars.back() / 2);
@@ -136,7 +136,7 @@ double NoiseSchedule::log_snr_at(double time) const {
     case DiffusionConfig::SCALED_LINEAR:
     case DiffusionConfig::COSINE: {
       double k = time * steps() - 1;                              // step -1 is clean
-      if (std::abs(k - std::round(k)) < 1e-9) k = std::round(k);  // its own entry, to the bit
+      if (std::abs(k - std::round(k)) < 1e-9) k = std::round(k);  // the table's entry, exactly
       const auto below = static_cast<int>(std::floor(std::clamp(k, -1.0, steps() - 1.0)));
       const auto value = [&](int i) { return i < 0 ? 0 : log_alpha_bars_[static_cast<size_t>(i)]; };
       const double part = std::clamp(k - below, 0.0, 1.0);
@@ -177,7 +177,7 @@ NoiseLevel NoiseSchedule::at(double time) const {
 
 NoiseLevel NoiseSchedule::at_log_snr(double log_snr) const {
   double cleaner = 0, noisier = 1;
-  for (int i = 0; i < 60; ++i) {  // to the last bit of a double
+  for (int i = 0; i < 60; ++i) {  // bisection to the last bit of a double
     const double middle = (cleaner + noisier) / 2;
     (log_snr_at(middle) + log_shift_ > log_snr ? cleaner : noisier) = middle;
   }
@@ -185,7 +185,7 @@ NoiseLevel NoiseSchedule::at_log_snr(double log_snr) const {
 }
 
 NoiseLevel NoiseSchedule::grid_level(int i, int count) const {
-  // EDM's time 0 is noisy still, and the last of the grid; the others' is the image itself.
+  // EDM's time 0 has sigma_min and is the grid's last level; elsewhere time 0 is the clean image.
   const int parts = config_.schedule() == DiffusionConfig::EDM ? std::max(1, count - 1) : count;
   return at(1 - static_cast<double>(i) / parts);
 }

@@ -43,7 +43,7 @@ double loss_weight(const DiffusionConfig& config, const NoiseLevel& level) {
     case DiffusionConfig::MIN_SNR:
       return std::min(snr, config.min_snr()) * out * out;
     case DiffusionConfig::EDM_WEIGHT: {
-      const double root = std::hypot(1.0, data / noise);  // finite where there is no image left
+      const double root = std::hypot(1.0, data / noise);  // finite at alpha = 0
       return root * root / (data * data) * out * out;
     }
     case DiffusionConfig::SNR:

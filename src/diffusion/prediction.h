@@ -1,13 +1,13 @@
-// What a network's output says about the image: every kind of prediction is a pair of numbers per
-// noise level, x = skip z + out F(in z), so that conversions between them are exact and one loss
-// serves all. Free of torch. Called by the diffusion models and by tests.
+// Prediction targets: from a network's output to the image. Every kind of prediction is affine per
+// noise level, x = skip z + out F(in z), so that conversions are exact and one loss serves all.
+// Without torch.
 #pragma once
 
 #include "diffusion/noise_schedule.h"
 
 namespace lf {
 
-// x = skip z + out F, F the network's output for the input in z. F is trained towards
+// x = skip z + out F, where F is the network's output for the input in z. The target of F is
 // image x + noise e.
 struct Preconditioning {
   double skip = 0, out = 1, in = 1;

@@ -21,12 +21,12 @@ const NoiseLevel& after(const Levels& levels, size_t i) {
   return i + 1 < levels.size() ? levels[i + 1] : kClean;
 }
 
-// The noise that, with this image, makes z. From the image as it was kept within range.
+// The noise e of z = alpha image + sigma e; `image` is the estimate after thresholding.
 at::Tensor noise_in(const at::Tensor& z, const at::Tensor& image, const NoiseLevel& level) {
   return (z - level.alpha * image) / level.sigma;
 }
 
-// Langevin steps that leave z's distribution at `level` as it is, were the estimate exact.
+// Langevin steps, which leave z's distribution at `level` unchanged if the estimate is exact.
 at::Tensor correct(const SamplerConfig& config, const SamplerParts& parts, const NoiseLevel& level,
                    at::Tensor z) {
   const double length = config.corrector_length();
@@ -37,7 +37,7 @@ at::Tensor correct(const SamplerConfig& config, const SamplerParts& parts, const
   return z;
 }
 
-// One step of the chain, from t back to s.
+// One reverse step of the chain, from t to s.
 at::Tensor step_back(const SamplerConfig& config, const SamplerParts& parts, const NoiseLevel& t,
                      const NoiseLevel& s, const at::Tensor& z) {
   const Estimate estimate = parts.estimate(z, t);
@@ -53,7 +53,7 @@ at::Tensor step_back(const SamplerConfig& config, const SamplerParts& parts, con
                     std::pow(step.most, config.gamma() / 2) * parts.noise();
 }
 
-// The chain's own step, from s forward to t.
+// One forward step of the chain, from s to t.
 at::Tensor step_forward(const SamplerParts& parts, const NoiseLevel& s, const NoiseLevel& t,
                         const at::Tensor& z) {
   const double kept = t.alpha / s.alpha;
@@ -94,13 +94,13 @@ at::Tensor ddim(const SamplerConfig& config, const NoiseSchedule& /*schedule*/,
   return implicit(config, levels, parts, std::move(z), config.eta());
 }
 
-// With y = z / alpha and u = sigma / alpha the flow is dy/du = e; a straight step along it is DDIM.
+// With y = z / alpha and u = sigma / alpha the flow is dy/du = e; Euler's step along it is DDIM.
 at::Tensor euler(const SamplerConfig& config, const NoiseSchedule& /*schedule*/,
                  const Levels& levels, const SamplerParts& parts, at::Tensor z) {
   return implicit(config, levels, parts, std::move(z), 0);
 }
 
-// More noise for the same image: from level t up to the level it returns.
+// Adds noise to z, from level t up to the level it returns.
 NoiseLevel churned(const SamplerConfig& config, const NoiseSchedule& schedule, size_t steps,
                    const NoiseLevel& t, const SamplerParts& parts, at::Tensor& z) {
   const double u = t.sigma / t.alpha;
@@ -122,11 +122,11 @@ at::Tensor heun(const SamplerConfig& config, const NoiseSchedule& schedule, cons
     if (s.clean()) return image;  // Euler's step to no noise
     const at::Tensor noise = noise_in(z, image, t);
     at::Tensor next = s.alpha * image + s.sigma * noise;
-    const at::Tensor there = noise_in(next, parts.estimate(next, s).image, s);
-    // In y = z / alpha and u = sigma / alpha the slope is the mean of both ends'; from a level that
-    // has no image left the way is endless, and Euler's step stands.
-    const double way = t.alpha > 0 ? s.sigma - s.alpha * t.sigma / t.alpha : 0;
-    next = next + way / 2 * (there - noise);
+    const at::Tensor next_noise = noise_in(next, parts.estimate(next, s).image, s);
+    // In y = z / alpha and u = sigma / alpha, the derivative is the mean of both ends'. Where alpha is
+    // 0, u is infinite: Euler's step stands.
+    const double length = t.alpha > 0 ? s.sigma - s.alpha * t.sigma / t.alpha : 0;
+    next = next + length / 2 * (next_noise - noise);
     z = correct(config, parts, s, next);
   }
   return z;
@@ -154,14 +154,14 @@ at::Tensor dpm(const SamplerConfig& config, const NoiseSchedule& /*schedule*/, c
 }
 
 constexpr auto kKinds = std::to_array<SamplerKind>({
-    {"ANCESTRAL", ancestral, "a step back along the Markov chain with noise, gamma of it (DDPM)"},
+    {"ANCESTRAL", ancestral, "a reverse step of the Markov chain with noise, whose variance gamma chooses (DDPM)"},
     {"DDIM", ddim, "a deterministic step, or with eta a partly random one"},
     {"EULER", euler, "a straight step along the probability flow; first order"},
     {"HEUN", heun, "EDM's sampler, second order, two evaluations a step; churn adds noise"},
     {"DPM", dpm, "DPM-Solver++(2M), second order, one evaluation a step; best with LOG_SNR"},
 });
 
-// `count` of a table's steps, noisiest first, by fractional or whole strides.
+// `count` levels of a table, noisiest first, by fractional or whole strides.
 Levels of_table(const NoiseSchedule& schedule, int count, bool whole_stride) {
   const int steps = schedule.steps();
   Levels levels;
@@ -175,7 +175,7 @@ Levels of_table(const NoiseSchedule& schedule, int count, bool whole_stride) {
   return levels;
 }
 
-// The largest and least log(sigma / alpha) to sample between: neither end is all or nothing.
+// The largest and smallest log(sigma / alpha) of sampling; both are finite.
 std::pair<double, double> noise_range(const NoiseSchedule& schedule, int count) {
   const double first = schedule.steps() > 0 ? 1.0 / schedule.steps() : 0;
   const auto log_noise = [&](double time) { return -schedule.at(time).log_snr() / 2; };

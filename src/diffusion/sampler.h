@@ -1,7 +1,6 @@
 // Samplers: from noise to clips through falling noise levels, for any schedule and any network that
-// estimates the image. What a clip is, which of its frames are given and what guides the estimate
-// is the caller's: a sampler sees one tensor and two functions. Coefficients are in double
-// precision. Called by the diffusion models and by tests.
+// estimates the image. A sampler sees one tensor and two functions; clips, given frames and guidance
+// are the caller's. Coefficients are in double precision.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -14,18 +13,18 @@
 
 namespace lf {
 
-// What is known of the image of z. `variance`, where the network says it, is the share (0 to 1) of
-// the logarithm of the most variance in that of a reverse step, the rest being the least's.
+// The network's estimate of the image of z. `variance`, if the network predicts it, interpolates the
+// log variance of a reverse step: 0 is ReverseStep::least, 1 is `most`.
 struct Estimate {
   at::Tensor image, variance;
 };
 
 struct SamplerParts {
   std::function<Estimate(const at::Tensor& z, const NoiseLevel& level)> estimate;
-  std::function<at::Tensor()> noise;  // N(0, 1) of z's shape, new ones in every call
+  std::function<at::Tensor()> noise;  // fresh N(0, 1) of z's shape
 };
 
-// The noise levels that are gone through, noisiest first; after the last comes the clean image.
+// The noise levels of a sampling run, noisiest first; the clean image follows the last.
 std::vector<NoiseLevel> sampling_levels(const SamplerConfig& config, const NoiseSchedule& schedule);
 
 at::Tensor sample_from_noise(const SamplerConfig& config, const NoiseSchedule& schedule,

@@ -16,7 +16,7 @@ namespace {
 
 constexpr double kHalfGreyLevel = 1.0 / 255;  // of [-1, 1]
 
-// - log of a normal distribution's share of the grey level that x lies on.
+// Negative log probability of the grey level of x under a normal distribution.
 at::Tensor grey_level_nats(const at::Tensor& x, const at::Tensor& mean,
                            const at::Tensor& log_scale) {
   const at::Tensor precision = at::exp(-log_scale), centred = x - mean;
@@ -42,7 +42,7 @@ VariationalSteps variational_steps(const NoiseSchedule& schedule, const std::vec
     const ReverseStep step =
         reverse_step(schedule.step(k), k > 0 ? schedule.step(k - 1) : NoiseLevel{});
     from_image.push_back(step.from_x);
-    // The first step has no least variance; it borrows the second's, as everybody does.
+    // The first step's posterior variance is 0; it takes the second's, as Improved DDPM does.
     least.push_back(
         std::log(k > 0 ? step.least : reverse_step(schedule.step(1), schedule.step(0)).least));
     most.push_back(std::log(step.most));
@@ -66,7 +66,7 @@ at::Tensor step_bits(const VariationalSteps& steps, const at::Tensor& x, const E
   return nats / std::numbers::ln2;
 }
 
-double bits_per_number(const NoiseSchedule& schedule, const at::Tensor& x,
+double bits_per_element(const NoiseSchedule& schedule, const at::Tensor& x,
                        const SamplerParts& parts) {
   LF_CHECK(schedule.steps() > 0, "the bound is over a table");
   double bits = 0;

@@ -95,43 +95,43 @@ TEST(FramePlan, EveryFrameIsMadeOnceAndFromFramesThatAreThere) {
         with(DiffusionConfig::PREDICT, 1, 2)}) {
     for (const int64_t given : {2, 3, 5, 9}) {
       for (const int64_t wanted : {given, given + 1, int64_t{16}, int64_t{23}}) {
-        std::set<int64_t> there;
-        for (int64_t frame = 0; frame < given; ++frame) there.insert(frame);
+        std::set<int64_t> existing;
+        for (int64_t frame = 0; frame < given; ++frame) existing.insert(frame);
         for (const FrameWindow& window : sampling_windows(config, 6, first(given), wanted)) {
           EXPECT_LE(window.index.size(), 6U);
           for (const int64_t frame : window.frames(O)) {
-            EXPECT_TRUE(there.count(frame));
+            EXPECT_TRUE(existing.count(frame));
           }
           for (const int64_t frame : window.frames(L)) {
-            EXPECT_TRUE(there.insert(frame).second);
+            EXPECT_TRUE(existing.insert(frame).second);
           }
         }
-        for (int64_t frame = 0; frame < wanted; ++frame) EXPECT_TRUE(there.count(frame));
+        for (int64_t frame = 0; frame < wanted; ++frame) EXPECT_TRUE(existing.count(frame));
       }
     }
   }
 }
 
-// Every window once, in rounds of windows that do not know of each other.
+// Every window once, in rounds of windows that do not depend on each other.
 void check_rounds(const std::vector<FrameWindow>& windows, size_t most) {
   std::set<size_t> seen;
-  std::set<int64_t> there = {0, 1, 2};
+  std::set<int64_t> existing = {0, 1, 2};
   for (const std::vector<size_t>& round : rounds_of(windows, most)) {
     ASSERT_FALSE(round.empty());
     ASSERT_LE(round.size(), most);
     for (const size_t number : round) {
       ASSERT_TRUE(seen.insert(number).second);
       ASSERT_EQ(windows[number].role, windows[round.front()].role);
-      for (const int64_t frame : windows[number].frames(O)) ASSERT_TRUE(there.count(frame));
+      for (const int64_t frame : windows[number].frames(O)) ASSERT_TRUE(existing.count(frame));
     }
     for (const size_t number : round) {
-      for (const int64_t frame : windows[number].frames(L)) there.insert(frame);
+      for (const int64_t frame : windows[number].frames(L)) existing.insert(frame);
     }
   }
   ASSERT_EQ(seen.size(), windows.size());
 }
 
-TEST(FramePlan, Row30WindowsThatDoNotWaitForEachOtherShareARound) {
+TEST(FramePlan, WindowsThatDoNotWaitForEachOtherShareARound) {
   DiffusionConfig config = with(DiffusionConfig::FLEXIBLE);
   SamplerConfig& sampler = *config.mutable_sampler();
   sampler.set_scheme(SamplerConfig::HIERARCHY);

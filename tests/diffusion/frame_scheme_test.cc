@@ -31,7 +31,7 @@ std::string stages_of(Kind kind, int64_t levels, int64_t frames, int64_t given) 
   return text;
 }
 
-TEST(FrameScheme, Row29GoldenListsFromFourGivenFrames) {
+TEST(FrameScheme, GoldenListsFromFourGivenFrames) {
   EXPECT_EQ(stages_of(Kind::kAutoregressive, 2, 20, 4),
             "0-3 -> 4-7; 4-7 -> 8-11; 8-11 -> 12-15; 12-15 -> 16-19");
   EXPECT_EQ(stages_of(Kind::kLongRange, 2, 20, 4),
@@ -44,7 +44,7 @@ TEST(FrameScheme, Row29GoldenListsFromFourGivenFrames) {
             "2-4, 6, 8, 9 -> 5, 7; 10, 12, 14, 15, 17 -> 11, 13, 16; 15-17, 19 -> 18");
 }
 
-TEST(FrameScheme, Row29GoldenListsFromNothing) {
+TEST(FrameScheme, GoldenListsOfUnconditionalVideos) {
   EXPECT_EQ(stages_of(Kind::kAutoregressive, 2, 24, 0),
             "nothing -> 0-7; 4-7 -> 8-11; 8-11 -> 12-15; 12-15 -> 16-19; 16-19 -> 20-23");
   EXPECT_EQ(stages_of(Kind::kLongRange, 2, 24, 0),
@@ -56,7 +56,7 @@ TEST(FrameScheme, Row29GoldenListsFromNothing) {
             "16, 17, 19, 23 -> 18, 20-22");
 }
 
-TEST(FrameScheme, Row29StageCountsOfLongVideos) {
+TEST(FrameScheme, StageCountsOfLongVideos) {
   for (const Kind kind : {Kind::kAutoregressive, Kind::kLongRange, Kind::kHierarchy}) {
     EXPECT_EQ(scheme_stages({kind, 20, 10, 2}, 300, first(36)).size(), 27U);
     EXPECT_EQ(scheme_stages({kind, 20, 10, 2}, 500, first(36)).size(), 47U);
@@ -93,7 +93,7 @@ Drawn draw(uint64_t number) {
 }
 
 void check_stages(const Drawn& drawn, const FrameDistance& distance) {
-  std::set<int64_t> there(drawn.given.begin(), drawn.given.end());
+  std::set<int64_t> existing(drawn.given.begin(), drawn.given.end());
   FrameScheme scheme(drawn.options, drawn.frames, drawn.given);
   while (!scheme.finished()) {
     const SchemeStage stage = scheme.next(distance);
@@ -104,16 +104,16 @@ void check_stages(const Drawn& drawn, const FrameDistance& distance) {
     ASSERT_TRUE(std::is_sorted(stage.latent.begin(), stage.latent.end()));
     ASSERT_EQ(std::adjacent_find(stage.observed.begin(), stage.observed.end()),
               stage.observed.end());
-    ASSERT_TRUE(there.empty() || !stage.observed.empty()) << "nothing is shown";
-    for (const int64_t frame : stage.observed) ASSERT_TRUE(there.count(frame)) << frame;
-    for (const int64_t frame : stage.latent) ASSERT_TRUE(there.insert(frame).second) << frame;
+    ASSERT_TRUE(existing.empty() || !stage.observed.empty()) << "no frame is observed";
+    for (const int64_t frame : stage.observed) ASSERT_TRUE(existing.count(frame)) << frame;
+    for (const int64_t frame : stage.latent) ASSERT_TRUE(existing.insert(frame).second) << frame;
   }
-  ASSERT_EQ(static_cast<int64_t>(there.size()), drawn.frames);
-  ASSERT_EQ(*there.begin(), 0);
-  ASSERT_EQ(*there.rbegin(), drawn.frames - 1);
+  ASSERT_EQ(static_cast<int64_t>(existing.size()), drawn.frames);
+  ASSERT_EQ(*existing.begin(), 0);
+  ASSERT_EQ(*existing.rbegin(), drawn.frames - 1);
 }
 
-TEST(FrameScheme, Row29EveryFrameIsMadeOnceFromFramesThatAreThere) {
+TEST(FrameScheme, EveryFrameIsMadeOnceFromExistingFrames) {
   for (uint64_t number = 0; number < 3000; ++number) {
     SCOPED_TRACE(number);
     check_stages(draw(number), {});
@@ -121,7 +121,7 @@ TEST(FrameScheme, Row29EveryFrameIsMadeOnceFromFramesThatAreThere) {
   }
 }
 
-TEST(FrameScheme, Row29SoDoAdaptiveSchemes) {
+TEST(FrameScheme, AdaptiveSchemesMakeEveryFrameOnceToo) {
   const FrameDistance distance = [](int64_t a, int64_t b) {
     return std::abs(std::sin(static_cast<double>(a)) - std::sin(static_cast<double>(b)));
   };
@@ -133,7 +133,7 @@ TEST(FrameScheme, Row29SoDoAdaptiveSchemes) {
 }
 
 // Two scenes in turns of ten frames: the newest frame shows one of them, the other must be chosen.
-TEST(FrameScheme, Row29AdaptiveChoosesDistinctFramesOfTwoScenes) {
+TEST(FrameScheme, AdaptiveChoosesDistinctFramesOfTwoScenes) {
   const auto scene = [](int64_t frame) { return (frame / 10) % 2; };
   FrameScheme scheme({Kind::kAutoregressive, 4, 2, 2}, 40, first(20));
   const SchemeStage stage = scheme.next([&](int64_t a, int64_t b) {
@@ -152,7 +152,7 @@ TEST(FrameScheme, NumbersThatCannotGoTogetherAreRefused) {
   EXPECT_TRUE(contains(refused({Kind::kAutoregressive, 4, 4, 2}, {}), "steps of 4"));
   EXPECT_TRUE(contains(refused({Kind::kHierarchy, 4, 1, 2}, {}), "hierarchy"));
   EXPECT_TRUE(contains(refused({Kind::kLongRange, 4, 2, 2}, {3, 10}), "frames 0 to 9"));
-  EXPECT_TRUE(contains(refused({Kind::kLongRange, 4, 2, 2}, {3, 3}), "rising order"));
+  EXPECT_TRUE(contains(refused({Kind::kLongRange, 4, 2, 2}, {3, 3}), "ascending order"));
 }
 
 }  // namespace

@@ -11,7 +11,7 @@
 namespace lf {
 namespace {
 
-// Uniform numbers of one key.
+// Uniform draws of one key.
 Uniforms keyed(uint64_t number) {
   uint64_t next = 0;
   return [stream = Stream{3, Purpose::kFrameChoice, number}, next]() mutable {
@@ -41,7 +41,7 @@ Counts count(int64_t tasks, const std::function<FrameWindow(const Uniforms&)>& d
 
 // 2.15, 12.68 and 0.713 come from an independent simulation of 40,000 tasks of the published
 // sampler; a published estimate of 2.27, 12.56 and 0.70 by 5,000 is within its own noise of them.
-TEST(FrameTasks, Row27GroupedTasksHaveThePublishedMeans) {
+TEST(FrameTasks, GroupedTasksHaveThePublishedMeans) {
   const Counts counts =
       count(20000, [](const Uniforms& uniform) { return grouped_task(300, 20, 0.5, uniform); });
   EXPECT_NEAR(counts.observed, 2.15, 0.05 * 2.15);
@@ -84,7 +84,7 @@ TEST(FrameTasks, GroupedTasksAreInOrderAndFit) {
   }
 }
 
-TEST(FrameTasks, Row34MasksHaveTheirSizesAndTheirRate) {
+TEST(FrameTasks, MasksHaveTheirSizesAndTheirRate) {
   constexpr int64_t kFrames = 16, kMost = 4, kTasks = 20000;
   std::vector<int64_t> sizes(kMost + 1), places(kFrames);
   for (int64_t i = 0; i < kTasks; ++i) {

@@ -9,7 +9,7 @@
 namespace lf {
 namespace {
 
-TEST(Guidance, Row26AtOneIsTheConditionalAndAtZeroTheUnconditionalEstimate) {
+TEST(Guidance, AtOneIsTheConditionalAndAtZeroTheUnconditionalEstimate) {
   const at::Tensor with = at::tensor({0.5, -0.25}), without = at::tensor({0.25, 0.75});
   EXPECT_TRUE(at::equal(guided(with, without, 1), with));
   EXPECT_TRUE(at::equal(guided(with, without, 0), without));
@@ -30,8 +30,7 @@ TEST(Threshold, StaticClampsAndDynamicDividesByEachClipsOwnQuantile) {
   EXPECT_TRUE(at::allclose(within_range(image, config), expected));
 }
 
-// Row 25.
-TEST(ReconstructionGuidance, Row25GradientEqualsFiniteDifferences) {
+TEST(ReconstructionGuidance, GradientEqualsFiniteDifferences) {
   const at::Tensor given = at::tensor({0.2, -0.7}, at::kDouble);
   const at::Tensor mix = at::tensor({0.3, -1.1, 0.8, 0.5}, at::kDouble).reshape({2, 2});
   const auto made = [&](const at::Tensor& z) { return mix.matmul(z).sin(); };
@@ -47,8 +46,8 @@ TEST(ReconstructionGuidance, Row25GradientEqualsFiniteDifferences) {
     at::Tensor more = z.detach().clone(), less = z.detach().clone();
     more[i] += 1e-6;
     less[i] -= 1e-6;
-    const double slope = (error(more) - error(less)) / 2e-6;
-    EXPECT_NEAR(moved[i].item<double>(), image[i].item<double>() - weight * alpha / 2 * slope,
+    const double gradient = (error(more) - error(less)) / 2e-6;
+    EXPECT_NEAR(moved[i].item<double>(), image[i].item<double>() - weight * alpha / 2 * gradient,
                 1e-8);
   }
 }

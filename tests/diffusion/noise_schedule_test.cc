@@ -85,7 +85,7 @@ TEST(NoiseSchedule, ZeroTerminalSnrKeepsTheFirstLevelAndEmptiesTheLast) {
                        "FLOW"));
 }
 
-TEST(NoiseSchedule, Row22ContinuousLogSnrRunsFromTwentyToMinusTwenty) {
+TEST(NoiseSchedule, ContinuousLogSnrRunsFromTwentyToMinusTwenty) {
   for (const auto kind : {DiffusionConfig::COSINE_LOG_SNR, DiffusionConfig::LINEAR_LOG_SNR}) {
     const NoiseSchedule schedule(with(kind), 32);
     EXPECT_NEAR(schedule.at(0).log_snr(), 20, 1e-7);
@@ -154,7 +154,7 @@ TEST(NoiseSchedule, EdmTrainsLogNormalAndFlowLogitNormal) {
   EXPECT_EQ(table.training_level(0.99999994, 5).time, table.step(999).time);
 }
 
-TEST(NoiseSchedule, Row22SignalCountsATableInThousandsAndCutsTheLogSnrAtTwenty) {
+TEST(NoiseSchedule, SignalScalesATableToAThousandAndClampsTheLogSnrAtTwenty) {
   const NoiseSchedule table(with(DiffusionConfig::COSINE, 4000), 32);
   EXPECT_NEAR(table.signal(table.step(0)), 0, 1e-9);
   EXPECT_NEAR(table.signal(table.step(2000)), 500, 1e-9);
@@ -166,7 +166,7 @@ TEST(NoiseSchedule, Row22SignalCountsATableInThousandsAndCutsTheLogSnrAtTwenty) 
   EXPECT_EQ(cosine.signal(NoiseLevel{}), cosine.signal(cosine.at_log_snr(20)));
 }
 
-TEST(ReverseStep, Row36CoefficientsAreTheCorrectedOnesOfTheMovingMnistPaper) {
+TEST(ReverseStep, CoefficientsAreTheCorrectedOnesOfTheMovingMnistPaper) {
   const NoiseSchedule schedule(with(DiffusionConfig::LINEAR), 32);
   const NoiseLevel t = schedule.step(599), s = schedule.step(499);
   const ReverseStep step = reverse_step(t, s);

@@ -21,7 +21,7 @@ const NoiseLevel kLevels[] = {variance_preserving(0.01),
                               {0.5, 1, 20},
                               {0.3, 0.7, 0.3}};
 
-TEST(Prediction, Row18EveryTargetGivesTheImageBackAtEveryLevel) {
+TEST(Prediction, EveryTargetGivesTheImageBackAtEveryLevel) {
   const double x = 0.37, e = -1.21;
   for (const NoiseLevel& level : kLevels) {
     const double z = level.alpha * x + level.sigma * e;
@@ -33,24 +33,24 @@ TEST(Prediction, Row18EveryTargetGivesTheImageBackAtEveryLevel) {
   }
 }
 
-// Row 18: one network's wrong output, read as noise, image or v, is the same image and noise.
-TEST(Prediction, Row18NoiseImageAndVConvertIntoEachOtherExactly) {
+// One network's wrong output, read as noise, image or v, is the same image and noise.
+TEST(Prediction, NoiseImageAndVConvertIntoEachOtherExactly) {
   const NoiseLevel level = variance_preserving(0.7);
-  const double z = 0.9, said = 0.4;  // of the noise
+  const double z = 0.9, output = 0.4;  // of the noise
   const auto image_of = [&](DiffusionConfig::Prediction kind, double output) {
     const Preconditioning p = preconditioning(kind, level, 0.5);
     return p.skip * z + p.out * output;
   };
-  const double image = image_of(DiffusionConfig::NOISE, said);
-  EXPECT_NEAR(image, (z - level.sigma * said) / level.alpha, 1e-12);
+  const double image = image_of(DiffusionConfig::NOISE, output);
+  EXPECT_NEAR(image, (z - level.sigma * output) / level.alpha, 1e-12);
   EXPECT_NEAR(image_of(DiffusionConfig::IMAGE, image), image, 1e-12);
-  const double v = level.alpha * said - level.sigma * image;
+  const double v = level.alpha * output - level.sigma * image;
   EXPECT_NEAR(image_of(DiffusionConfig::V, v), image, 1e-12);
-  EXPECT_NEAR(level.sigma * z + level.alpha * v, said, 1e-12);
-  EXPECT_NEAR(image_of(DiffusionConfig::VELOCITY, said - image), image, 1e-12);
+  EXPECT_NEAR(level.sigma * z + level.alpha * v, output, 1e-12);
+  EXPECT_NEAR(image_of(DiffusionConfig::VELOCITY, output - image), image, 1e-12);
 }
 
-TEST(Prediction, Row46PreconditioningIsEdmsAndGivesUnitVariance) {
+TEST(Prediction, PreconditioningIsEdmsAndGivesUnitVariance) {
   const double data = 0.5;
   for (const double sigma : {0.002, 0.5, 80.0}) {
     const Preconditioning p =
@@ -77,8 +77,7 @@ TEST(Prediction, IsFiniteWhereNothingIsLeftOfTheImage) {
   }
 }
 
-// Row 46.
-TEST(LossWeight, Row46MinSnrTableIsTheFixtures) {
+TEST(LossWeight, MinSnrTableIsTheFixtures) {
   DiffusionConfig config;
   config.set_weight(DiffusionConfig::MIN_SNR);
   const std::pair<double, std::pair<double, double>> rows[] = {

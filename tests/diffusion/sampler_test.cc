@@ -25,8 +25,7 @@ double largest_difference(const at::Tensor& a, const at::Tensor& b) {
   return (a - b).abs().max().item<double>();
 }
 
-// Row 19.
-TEST(AncestralSampler, Row19ReachesTheStatedDeviationsForEveryGamma) {
+TEST(AncestralSampler, ReachesTheStatedDeviationsForEveryGamma) {
   const std::pair<double, std::pair<double, double>> rows[] = {
       {0, {0.486, 0.497}}, {0.3, {0.491, 0.498}}, {1, {0.504, 0.503}}};
   for (const auto& [gamma, expected] : rows) {
@@ -40,8 +39,8 @@ TEST(AncestralSampler, Row19ReachesTheStatedDeviationsForEveryGamma) {
   }
 }
 
-// Row 36: the equations as the Moving-MNIST paper prints them do not sample.
-TEST(AncestralSampler, Row19WithThePrintedMeanMissesTheData) {
+// The equations as the Moving-MNIST paper prints them do not sample.
+TEST(AncestralSampler, WithThePrintedMeanMissesTheData) {
   DiffusionConfig config = with(DiffusionConfig::LINEAR, SamplerConfig::ANCESTRAL, 250);
   const double right = toy_samples(config).deviation;
   config.mutable_sampler()->set_as_printed(true);
@@ -50,27 +49,26 @@ TEST(AncestralSampler, Row19WithThePrintedMeanMissesTheData) {
   EXPECT_GT(std::hypot(printed.deviation - 0.5, printed.mean - 0.3), 0.1);
 }
 
-// Row 20.
-TEST(AncestralSampler, Row20LearnedVarianceLiesBetweenTheLeastAndTheMost) {
+TEST(AncestralSampler, LearnedVarianceLiesBetweenTheLeastAndTheMost) {
   DiffusionConfig config = with(DiffusionConfig::COSINE, SamplerConfig::ANCESTRAL, 100);
   const double least = toy_samples(config).deviation;
   EXPECT_DOUBLE_EQ(toy_samples(config, 0).deviation, least);
-  const double half = toy_samples(config, 0.5).deviation;
+  const double between = toy_samples(config, 0.5).deviation;
   config.mutable_sampler()->set_gamma(1);
   const double most = toy_samples(config).deviation;
   EXPECT_NEAR(toy_samples(config, 1).deviation, most, 1e-12);
-  EXPECT_LT(least, half);
-  EXPECT_LT(half, most);
+  EXPECT_LT(least, between);
+  EXPECT_LT(between, most);
 }
 
-TEST(AncestralSampler, Row19CorrectorStepsBringTheDeviationNearer) {
+TEST(AncestralSampler, CorrectorStepsBringTheDeviationNearer) {
   DiffusionConfig config = with(DiffusionConfig::LINEAR, SamplerConfig::ANCESTRAL, 50);
   const double plain = std::abs(toy_samples(config).deviation - 0.5);
   config.mutable_sampler()->set_corrector_steps(4);
   EXPECT_LT(std::abs(toy_samples(config).deviation - 0.5), 0.8 * plain);
 }
 
-TEST(DdimSampler, Row19WithEtaOneHasTheAncestralStepsLeastNoise) {
+TEST(DdimSampler, WithEtaOneHasTheAncestralStepsLeastNoise) {
   DiffusionConfig config = with(DiffusionConfig::LINEAR, SamplerConfig::DDIM, 100);
   config.mutable_sampler()->set_eta(1);
   const double stochastic = toy_samples(config).deviation;
@@ -78,8 +76,8 @@ TEST(DdimSampler, Row19WithEtaOneHasTheAncestralStepsLeastNoise) {
   EXPECT_NEAR(stochastic, toy_samples(config).deviation, 1e-9);
 }
 
-// Row 19: spacing matters more than order.
-TEST(DpmSampler, Row19ErrorsAgainstThousandStepsOfDdimAreTheStatedOnes) {
+// Spacing matters more than order.
+TEST(DpmSampler, ErrorsAgainstThousandStepsOfDdimAreTheStatedOnes) {
   constexpr auto TIME = SamplerConfig::TIME, LOG_SNR = SamplerConfig::LOG_SNR;
   const at::Tensor reference = toy_path(with(DiffusionConfig::LINEAR, SamplerConfig::DDIM, 1000));
   const auto error = [&](SamplerConfig::Kind kind, int steps, SamplerConfig::Spacing spacing,
@@ -97,8 +95,8 @@ TEST(DpmSampler, Row19ErrorsAgainstThousandStepsOfDdimAreTheStatedOnes) {
   EXPECT_NEAR(error(SamplerConfig::DPM, 50, LOG_SNR), 0.0044, 0.0001);
 }
 
-// Row 19: Euler's errors halve with twice the steps, Heun's fall to a quarter.
-TEST(HeunSampler, Row19ErrorsAndOrdersAreTheStatedOnes) {
+// Euler's errors halve with twice the steps, Heun's fall to a quarter.
+TEST(HeunSampler, ErrorsAndOrdersAreTheStatedOnes) {
   const std::pair<int, std::pair<double, double>> rows[] = {
       {18, {0.0469, 0.1305}}, {36, {0.01036, 0.0661}}, {72, {0.00243, 0.0333}}};
   for (const auto& [steps, expected] : rows) {
@@ -109,7 +107,7 @@ TEST(HeunSampler, Row19ErrorsAndOrdersAreTheStatedOnes) {
   }
 }
 
-TEST(HeunSampler, Row19ChurnKeepsTheDistribution) {
+TEST(HeunSampler, ChurnKeepsTheDistribution) {
   DiffusionConfig config = with(DiffusionConfig::EDM, SamplerConfig::HEUN, 64);
   config.mutable_sampler()->set_churn(20);
   config.mutable_sampler()->set_churn_min(0.05);
@@ -122,7 +120,7 @@ TEST(HeunSampler, Row19ChurnKeepsTheDistribution) {
   EXPECT_NE(made.deviation, toy_samples(config).deviation);
 }
 
-TEST(EulerSampler, Row19OnFlowsIsAStraightStep) {
+TEST(EulerSampler, OnFlowsIsAStraightStep) {
   const DiffusionConfig config = with(DiffusionConfig::FLOW, SamplerConfig::EULER, 4);
   at::Tensor z = at::tensor({1.7, -0.4, 0.9}, at::kDouble);
   const NoiseSchedule schedule(config, 64);
@@ -134,7 +132,7 @@ TEST(EulerSampler, Row19OnFlowsIsAStraightStep) {
 }
 
 // Rows 19 and 46.
-TEST(Samplers, Row19AllReachTheDataWithAllSchedules) {
+TEST(Samplers, AllReachTheDataWithAllSchedules) {
   for (const ScheduleKind& schedule : schedule_kinds()) {
     for (const SamplerKind& sampler : sampler_kinds()) {
       DiffusionConfig config = with(DiffusionConfig::LINEAR, SamplerConfig::ANCESTRAL, 200);
@@ -153,7 +151,7 @@ TEST(Samplers, Row19AllReachTheDataWithAllSchedules) {
   }
 }
 
-TEST(Samplers, Row19WorkFromATerminalLevelOfNoiseAlone) {
+TEST(Samplers, WorkFromATerminalLevelOfNoiseAlone) {
   for (const SamplerKind& sampler : sampler_kinds()) {
     DiffusionConfig config = with(DiffusionConfig::COSINE, SamplerConfig::ANCESTRAL, 100);
     SamplerConfig::Kind kind{};
@@ -173,8 +171,8 @@ TEST(SamplerTable, HasARowForEveryKindInOrder) {
   }
 }
 
-// Row 20: respacing keeps a subset of the table's levels, to the bit.
-TEST(SamplingLevels, Row20RespacedLevelsAreTheTablesOwn) {
+// Respacing keeps a subset of the table's levels, to the bit.
+TEST(SamplingLevels, RespacedLevelsAreTheTablesOwn) {
   const DiffusionConfig config = with(DiffusionConfig::COSINE, SamplerConfig::DDIM, 7);
   const NoiseSchedule schedule(config, 32);
   const std::vector<NoiseLevel> levels = sampling_levels(config.sampler(), schedule);

@@ -21,8 +21,7 @@ DiffusionConfig table(int steps) {
   return config;
 }
 
-// Row 20.
-TEST(VariationalBound, Row20OfTheFirstStepIsFiniteAndOneOverAllGreyLevels) {
+TEST(VariationalBound, OfTheFirstStepIsFiniteAndOneOverAllGreyLevels) {
   const NoiseSchedule schedule(table(100), 32);
   const VariationalSteps steps = variational_steps(schedule, {0}, {1, 1}, at::kCPU);
   const at::Tensor levels = at::arange(256, at::kFloat).div(127.5).sub(1).reshape({1, 256});
@@ -33,7 +32,7 @@ TEST(VariationalBound, Row20OfTheFirstStepIsFiniteAndOneOverAllGreyLevels) {
   }
 }
 
-TEST(VariationalBound, Row20OfATrueEstimateWithTheLeastVarianceIsNothing) {
+TEST(VariationalBound, OfATrueEstimateWithTheLeastVarianceIsZero) {
   const NoiseSchedule schedule(table(100), 32);
   const VariationalSteps steps = variational_steps(schedule, {5, 60, 99}, {3, 1}, at::kCPU);
   const at::Tensor x = at::full({3, 4}, 0.3F);
@@ -49,7 +48,7 @@ TEST(VariationalBound, Row20OfATrueEstimateWithTheLeastVarianceIsNothing) {
   EXPECT_NEAR(bits[1][0].item<double>(), nats / std::log(2.0), 1e-5 * nats + 1e-7);
 }
 
-TEST(VariationalBound, Row20OfAWholeChainFallsWithABetterEstimate) {
+TEST(VariationalBound, OfAWholeChainFallsWithABetterEstimate) {
   const NoiseSchedule schedule(table(50), 32);
   at::Tensor x = at::zeros({8, 32});
   uniform({1, Purpose::kGenerated, 0, 0, 0}, 0, 256, x.mutable_data_ptr<float>());
@@ -65,11 +64,11 @@ TEST(VariationalBound, Row20OfAWholeChainFallsWithABetterEstimate) {
   parts.estimate = [&](const at::Tensor& /*z*/, const NoiseLevel& /*level*/) {
     return Estimate{quality * x, {}};
   };
-  const double blind = bits_per_number(schedule, x, parts);
+  const double blind = bits_per_element(schedule, x, parts);
   quality = 0.9;
-  const double better = bits_per_number(schedule, x, parts);
+  const double better = bits_per_element(schedule, x, parts);
   quality = 1;
-  const double perfect = bits_per_number(schedule, x, parts);
+  const double perfect = bits_per_element(schedule, x, parts);
   EXPECT_TRUE(std::isfinite(blind));
   EXPECT_LT(better, blind);
   EXPECT_LT(perfect, better);

@@ -1,5 +1,5 @@
 // Capabilities that show only in a network that has learnt: one small training for several tests.
-// The names say which row of the capability table each is. Minutes on two cores: label `slow`.
+// Minutes on two cores: label `slow`.
 #include <ATen/ops/allclose.h>
 #include <ATen/ops/argmax.h>
 #include <ATen/ops/avg_pool2d.h>
@@ -55,7 +55,7 @@ DiffusionModel& predicting_model() {
 
 constexpr int64_t kUnseen = 1 << 20;  // positions that training did not reach
 
-TEST(Row24UnconditionalGeneration, SquaresHaveTheRightSizeAndMove) {
+TEST(UnconditionalGeneration, SquaresHaveTheRightSizeAndMove) {
   const at::Tensor made = joint_model().sample({1, 0, 32, {}, {}, 0});
   const at::Tensor size = (made > 0).sum({2, 3, 4});
   EXPECT_GT(part_of(size.ge(7).logical_and(size.le(11))), 0.8);
@@ -67,7 +67,7 @@ TEST(Row24UnconditionalGeneration, SquaresHaveTheRightSizeAndMove) {
   EXPECT_GT(part_of(step == motion(made.select(1, 2), made.select(1, 3))), 0.8);
 }
 
-TEST(Row41TextConditioning, ANewCaptionTurnsTheMotionRound) {
+TEST(TextConditioning, ANewCaptionReversesTheMotion) {
   const auto steps = [](int64_t place) {
     at::Tensor captions = at::zeros({24, 4});
     captions.select(1, place).fill_(1);
@@ -78,7 +78,7 @@ TEST(Row41TextConditioning, ANewCaptionTurnsTheMotionRound) {
   EXPECT_GT(part_of(steps(2) == 1), 0.8);
 }
 
-TEST(Row25ReconstructionGuidance, IsNearerToTheTruthThanReplacement) {
+TEST(ReconstructionGuidance, IsNearerToTheTruthThanReplacement) {
   const Clips truth = square_clips(32, kUnseen, 4);
   const at::Tensor given = truth.x_BTHWC.slice(1, 0, 2);
   const auto error = [&](const std::string& how) {
@@ -96,7 +96,7 @@ TEST(Row25ReconstructionGuidance, IsNearerToTheTruthThanReplacement) {
   EXPECT_LT(error("RECONSTRUCT"), 0.92 * error("REPLACE"));
 }
 
-TEST(Row38FuturePrediction, BeatsACopyOfTheLastFrameForAnyNumberOfFrames) {
+TEST(FuturePrediction, BeatsACopyOfTheLastFrameForAnyNumberOfFrames) {
   for (const int64_t frames : {3, 4, 6}) {
     const Clips truth = square_clips(24, kUnseen, frames);
     const at::Tensor given = truth.x_BTHWC.slice(1, 0, 2);
@@ -108,7 +108,7 @@ TEST(Row38FuturePrediction, BeatsACopyOfTheLastFrameForAnyNumberOfFrames) {
   }
 }
 
-TEST(Row40LongExtension, FourTimesTheWindowKeepsToTheMotion) {
+TEST(LongExtension, FourTimesTheWindowKeepsToTheMotion) {
   const Clips truth = square_clips(16, kUnseen, 16);
   const at::Tensor made =
       predicting_model().sample({5, 0, 16, {}, truth.x_BTHWC.slice(1, 0, 2), 16});
@@ -120,7 +120,7 @@ TEST(Row40LongExtension, FourTimesTheWindowKeepsToTheMotion) {
   RecordProperty("drift_last", std::to_string(drift.back()));
   const double blind = mean_square(truth.x_BTHWC.select(1, 0), truth.x_BTHWC.select(1, 4));
   EXPECT_LT(drift.back(), 0.75 * blind);
-  // Extension of a model of joint frames goes on from its own.
+  // A model of joint frames extends its own.
   EXPECT_EQ(joint_model().sample({6, 0, 2, {}, {}, 9}).size(1), 9);
 }
 
@@ -194,7 +194,7 @@ ExportedModel learnt_tokenizer() {
   return exported;
 }
 
-TEST(Row42LatentDiffusion, MakesVideosOutOfFewerLatentSteps) {
+TEST(LatentDiffusion, MakesVideosOutOfFewerLatentSteps) {
   const ExportedModel tokenizer = learnt_tokenizer();
   const Config config =
       square_config({"model.diffusion.tokenizer=learnt", "model.unet.attention=4"});
@@ -205,14 +205,14 @@ TEST(Row42LatentDiffusion, MakesVideosOutOfFewerLatentSteps) {
   const at::Tensor made = model.sample({1, 0, 32, {}, {}, 0});
   EXPECT_EQ(made.size(1), 5);
   EXPECT_GT(part_of_moving_squares(made), 0.5);
-  // Frames that are given come back as they are, and go on as they began.
+  // Frames that are given come back as they are, and continue as they began.
   const Clips truth = square_clips(16, kUnseen, 5);
   const at::Tensor given = truth.x_BTHWC.slice(1, 0, 3);
   const at::Tensor after = model.sample({2, 0, 16, {}, given, 5});
   EXPECT_TRUE(at::equal(after.slice(1, 0, 3), given));
 }
 
-TEST(Row26Classes, SamplesShowTheirClassAndGuidanceMore) {
+TEST(ClassConditioning, SamplesShowTheirClassAndGuidanceMore) {
   auto model = square_model(1, {"model.diffusion.classes=3", "model.unet.width=16",
                                 "model.diffusion.condition_dropout=0.3"});
   // A class is a grey level, with some noise.
@@ -243,13 +243,13 @@ Clips sixteen_images(int64_t count, int64_t first) {
   return clips;
 }
 
-TEST(Row18Ddpm, LossOnSixteenImagesFallsBelowATenthOfItsStart) {
+TEST(Ddpm, LossOnSixteenImagesFallsBelowATenthOfItsStart) {
   auto model =
       square_model(1, {"model.diffusion.schedule=LINEAR", "model.diffusion.prediction=NOISE"});
   EXPECT_LT(train(*model, sixteen_images, 600, 32), 0.1);
 }
 
-TEST(Row20ImprovedDdpm, BoundIsFiniteAndFallsWithTraining) {
+TEST(ImprovedDdpm, BoundIsFiniteAndFallsWithTraining) {
   auto model = square_model(
       1, {"model.diffusion.schedule=COSINE", "model.diffusion.steps=100",
           "model.diffusion.prediction=NOISE", "model.diffusion.learned_variance=true"});
@@ -264,7 +264,7 @@ TEST(Row20ImprovedDdpm, BoundIsFiniteAndFallsWithTraining) {
     parts.estimate = [&](const at::Tensor& z, const NoiseLevel& level) {
       return model->estimate(z, {{0}, {FrameRole::kLatent}}, {level}, {});
     };
-    return bits_per_number(model->schedule(), clips.x_BTHWC, parts);
+    return bits_per_element(model->schedule(), clips.x_BTHWC, parts);
   };
   const double before = bound();
   train(*model, sixteen_images, 100, 32);
@@ -276,7 +276,7 @@ TEST(Row20ImprovedDdpm, BoundIsFiniteAndFallsWithTraining) {
   EXPECT_LT(later, soon);
 }
 
-TEST(Row46Objectives, AllLearnWhatTheDataLookLike) {
+TEST(Objectives, AllLearnTheData) {
   const std::vector<std::string> objectives[] = {
       {"model.diffusion.schedule=EDM", "model.diffusion.prediction=PRECONDITIONED",
        "model.diffusion.weight=EDM_WEIGHT", "model.diffusion.sampler.kind=HEUN",
@@ -302,7 +302,7 @@ TEST(Row46Objectives, AllLearnWhatTheDataLookLike) {
 
 // The theory of pseudo videos measured: pixels are normal, so the least loss of the image given its
 // corrupted frames and its own noisy version is known.
-TEST(Row8TheoryOfPseudoVideos, AnEarlierFrameHelpsOnTheStarAndNotOnTheChain) {
+TEST(TheoryOfPseudoVideos, AnEarlierFrameHelpsOnTheStarAndNotOnTheChain) {
   const double alpha1 = std::sqrt(0.5), alpha2 = std::sqrt(0.2);  // of y1, y2: nearer, farther
   const auto clips_at = [&](bool star) {
     return [=](int64_t count, int64_t first) {

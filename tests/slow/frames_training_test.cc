@@ -1,5 +1,4 @@
-// What models of any frames from any frames learn, on toy clips whose answer is known. The names
-// say which row of the capability table each is. Minutes on two cores: label `slow`.
+// What models of any frames from any frames learn, on toy clips whose answer is known. Minutes on two cores: label `slow`.
 #include <ATen/ops/cat.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/ones.h>
@@ -35,15 +34,15 @@ std::vector<int64_t> row(int64_t count) {
   return frames;
 }
 
-// What a model makes of the first clips that it has not seen, from the frames of these numbers.
+// What a model makes of the first clips that it has not seen, from the frames of these indices.
 struct Made {
   at::Tensor truth, made, given;
-  std::vector<int64_t> numbers;
+  std::vector<int64_t> indices;
 
   at::Tensor others() const {
     std::vector<int64_t> left;
     for (int64_t frame = 0; frame < truth.size(1); ++frame) {
-      if (std::find(numbers.begin(), numbers.end(), frame) == numbers.end()) left.push_back(frame);
+      if (std::find(indices.begin(), indices.end(), frame) == indices.end()) left.push_back(frame);
     }
     return at::tensor(left, at::kLong);
   }
@@ -57,7 +56,7 @@ struct Made {
     for (int64_t i = 0; i < left.size(0); ++i) {
       const auto frame = left[i].item<int64_t>();
       const auto nearest = std::min_element(
-          numbers.begin(), numbers.end(),
+          indices.begin(), indices.end(),
           [&](int64_t a, int64_t b) { return std::abs(a - frame) < std::abs(b - frame); });
       copies.push_back(truth.select(1, *nearest));
     }
@@ -65,20 +64,20 @@ struct Made {
   }
 };
 
-Made made_from(Model& model, std::vector<int64_t> numbers, int64_t frames, int64_t count = 24) {
+Made made_from(Model& model, std::vector<int64_t> indices, int64_t frames, int64_t count = 24) {
   Made result;
   result.truth = square_clips(count, kUnseen, frames).x_BTHWC;
-  result.numbers = std::move(numbers);
-  result.given = result.truth.index_select(1, at::tensor(result.numbers, at::kLong));
+  result.indices = std::move(indices);
+  result.given = result.truth.index_select(1, at::tensor(result.indices, at::kLong));
   SampleRequest request;
   request.seed = 3;
   request.count = count;
   request.given_BTHWC = result.given;
-  request.given_frames = result.numbers;
+  request.given_frames = result.indices;
   request.frames = frames;
   result.made = model.sample(request);
   EXPECT_TRUE(
-      at::equal(result.made.index_select(1, at::tensor(result.numbers, at::kLong)), result.given));
+      at::equal(result.made.index_select(1, at::tensor(result.indices, at::kLong)), result.given));
   return result;
 }
 
@@ -94,14 +93,14 @@ double part_of_moving_squares(const at::Tensor& made) {
   return part_of(good);
 }
 
-TEST(Row35OneModelForAllTasks, EachIsBetterThanACopy) {
+TEST(OneModelForAllTasks, EachIsBetterThanACopy) {
   auto model = square_model(6, {"model.diffusion.frames=RANDOM", "model.diffusion.most_given=3",
                                 "model.unet.temporal=VOLUME", "model.diffusion.unconditional=0.3"});
   train(*model, squares(6), 700, 24);
   const std::pair<const char*, std::vector<int64_t>> tasks[] = {
       {"predict", {0, 1}}, {"infill", {0, 5}}, {"upsample", {0, 2, 4}}};
-  for (const auto& [name, numbers] : tasks) {
-    const Made made = made_from(*model, numbers, 6);
+  for (const auto& [name, indices] : tasks) {
+    const Made made = made_from(*model, indices, 6);
     RecordProperty(name, std::to_string(made.error() / made.copying()));
     // With only the ends known the square may have gone round either way.
     EXPECT_LT(made.error(), 0.7 * made.copying()) << name;
@@ -140,7 +139,7 @@ std::unique_ptr<DiffusionModel> flexible_model_with(const std::string& set) {
 
 // As long as the videos it has learnt from; and twice as long where frames are shown only near
 // ones, as all schemes but NEXT go by distances that it has not met then.
-TEST(Row30LongVideos, EverySchemeGoesOnBetterThanACopy) {
+TEST(LongVideos, EverySchemeContinuesBetterThanACopy) {
   const std::pair<const char*, int64_t> videos[] = {
       {"NEXT", 12}, {"LONG_RANGE", 12}, {"HIERARCHY", 12}, {"NEXT", 24}};
   for (const auto& [scheme, frames] : videos) {
@@ -151,9 +150,9 @@ TEST(Row30LongVideos, EverySchemeGoesOnBetterThanACopy) {
   }
 }
 
-TEST(Row30LongVideos, AnyFramesAreCompleted) {
-  for (const std::vector<int64_t>& numbers : {std::vector<int64_t>{0, 2, 5, 9}, {3, 4, 8}}) {
-    const Made made = made_from(flexible_model(), numbers, 12);
+TEST(LongVideos, AnyFramesAreCompleted) {
+  for (const std::vector<int64_t>& indices : {std::vector<int64_t>{0, 2, 5, 9}, {3, 4, 8}}) {
+    const Made made = made_from(flexible_model(), indices, 12);
     EXPECT_LT(made.error(), 0.6 * made.copying());
   }
 }
@@ -185,7 +184,7 @@ void train_rvd(Rvd& model, const ClipsAt& clips_at, int64_t steps, int64_t batch
   }
 }
 
-TEST(Row32MeanAndRest, MeanBeatsACopyAndTheRestIsSmallerThanTheFrame) {
+TEST(MeanAndResidual, MeanBeatsACopyAndTheResidualIsSmallerThanTheFrame) {
   auto model = rvd(5);
   train_rvd(*model, squares(5), 500, 16);
   const at::NoGradGuard no_grad;
@@ -210,7 +209,7 @@ Clips forking_clips(int64_t count, int64_t first) {
   return clips;
 }
 
-TEST(Row33Forecasts, BothOutcomesAppearAndTheScoreIsBelowTheMeans) {
+TEST(Forecasts, BothOutcomesAppearAndTheScoreIsBelowTheMeans) {
   auto model = rvd(3);
   train_rvd(*model, forking_clips, 900, 24);
   const at::Tensor truth = forking_clips(16, kUnseen).x_BTHWC;

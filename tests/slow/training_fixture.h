@@ -61,7 +61,7 @@ inline at::Tensor square_clip(const Square& square, int64_t frames) {
   return clip;
 }
 
-// With a caption of four numbers that tells the direction.
+// With a caption of four elements that encodes the direction.
 inline Clips square_clips(int64_t count, int64_t first_position, int64_t frames) {
   Clips clips{at::zeros({count, frames, 8, 8, 1}), at::full({count}, -1, at::kLong), 5,
               first_position};

@@ -23,8 +23,7 @@ int64_t count_of(const UnetConfig& config, const DenoiserShape& shape) {
   return table.count();
 }
 
-// Row 18.
-TEST(Unet, Row18ParameterCountsAreDdpmsAndImprovedDdpms) {
+TEST(Unet, ParameterCountsAreDdpmsAndImprovedDdpms) {
   UnetConfig config;
   EXPECT_EQ(count_of(config, {{1, 32, 32, 3}, 3}), 35'746'307);
   config.set_blocks(3);
@@ -66,8 +65,7 @@ class Networks : public testing::TestWithParam<const char*> {};
 INSTANTIATE_TEST_SUITE_P(All, Networks, testing::Values("unet", "unet3d", "dit"),
                          [](const auto& info) { return std::string(info.param); });
 
-// Row 21.
-TEST_P(Networks, Row21OutputHasTheShapeOfTheClipsForAnyNumberOfFrames) {
+TEST_P(Networks, OutputHasTheShapeOfTheClipsForAnyNumberOfFrames) {
   const auto network = small_network(GetParam(), 4);
   for (const int64_t frames : {1, 2, 4, 7}) {
     EXPECT_EQ((*network)(noisy_clips(2, frames)).sizes(),
@@ -75,8 +73,7 @@ TEST_P(Networks, Row21OutputHasTheShapeOfTheClipsForAnyNumberOfFrames) {
   }
 }
 
-// Row 21.
-TEST_P(Networks, Row21OfOneFrameHaveNoTemporalBlocks) {
+TEST_P(Networks, OfOneFrameHaveNoTemporalBlocks) {
   const auto image = small_network(GetParam(), 1), video = small_network(GetParam(), 4);
   for (const NamedTensor& weight : image->table.weights()) {
     EXPECT_EQ(weight.name.find("temporal"), std::string::npos) << weight.name;
@@ -96,8 +93,8 @@ class InflatedNetworks : public testing::TestWithParam<const char*> {};
 INSTANTIATE_TEST_SUITE_P(All, InflatedNetworks, testing::Values("unet", "dit"),
                          [](const auto& info) { return std::string(info.param); });
 
-// Row 21: bit for bit, whatever the image network has learnt.
-TEST_P(InflatedNetworks, Row21OfSeveralFramesBeginAsTheImageNetworkOnEveryFrame) {
+// Bit for bit, whatever the image network has learnt.
+TEST_P(InflatedNetworks, OfSeveralFramesBeginAsTheImageNetworkOnEveryFrame) {
   const auto image = small_network(GetParam(), 1), video = small_network(GetParam(), 3);
   wake_up(image->table);
   wake_up(video->table, {"temporal.out", "temporal.say", "place"});
@@ -108,9 +105,9 @@ TEST_P(InflatedNetworks, Row21OfSeveralFramesBeginAsTheImageNetworkOnEveryFrame)
   EXPECT_TRUE(at::equal(together.flatten(0, 1), apart.flatten(0, 1)));
 }
 
-// Row 21: a network without positions takes frames as a set; one with positions goes by the frames'
+// A network without positions takes frames as a set; one with positions goes by the frames'
 // true numbers.
-TEST_P(Networks, Row21PermutingFramesPermutesTheOutput) {
+TEST_P(Networks, PermutingFramesPermutesTheOutput) {
   const at::Tensor order = at::tensor({2, 0, 3, 1}, at::kLong);
   for (const bool position : {false, true}) {
     const auto network = small_network(GetParam(), 4, position);
@@ -142,8 +139,8 @@ TEST_P(RelativeNetworks, GoByTheDistancesOfFramesNotTheirNumbers) {
   EXPECT_FALSE(at::allclose((*network)(sparse), expected, 1e-4, 1e-4));
 }
 
-// Row 23: exact, both ways.
-TEST_P(Networks, Row23IndependentImagesAndTheVideoDoNotSeeEachOther) {
+// Exact, both ways.
+TEST_P(Networks, IndependentImagesAndTheVideoDoNotAffectEachOther) {
   const auto network = small_network(GetParam(), 3);
   wake_up(network->table);
   NoisyClips clips = noisy_clips(2, 5);
@@ -164,8 +161,8 @@ TEST_P(Networks, Row23IndependentImagesAndTheVideoDoNotSeeEachOther) {
   EXPECT_FALSE(at::equal(video.select(1, 2), before.select(1, 2)));
 }
 
-// Row 23: what an image's attention over frames gives is what it gives it alone.
-TEST(Attention, Row23OfAnIndependentImageIsOfItselfAlone) {
+// What an image's attention over frames gives is what it gives it alone.
+TEST(Attention, OfAnIndependentImageIsOfItselfAlone) {
   const at::Tensor qkv = some_numbers({2 * 4, 6, 3 * 8}, 3);  // two clips of four frames
   NoisyClips clips;
   clips.z_BTHWC = at::zeros({2, 4, 2, 3, 1});
@@ -193,8 +190,7 @@ TEST_P(Networks, AbsentFramesAreSeenByNobody) {
   EXPECT_TRUE(at::equal((*network)(clips).slice(1, 2), before.slice(1, 2)));
 }
 
-// Row 22.
-TEST_P(Networks, Row22OutputDependsOnEachFramesNoiseLevel) {
+TEST_P(Networks, OutputDependsOnEachFramesNoiseLevel) {
   const auto network = small_network(GetParam(), 2);
   wake_up(network->table);
   NoisyClips clips = noisy_clips(1, 2);
@@ -208,7 +204,6 @@ TEST_P(Networks, Row22OutputDependsOnEachFramesNoiseLevel) {
   EXPECT_GT(change(1), change(0));
 }
 
-// Row 26.
 TEST_P(Networks, OutputDependsOnTheClassAndNoClassIsOneOfItsOwn) {
   const auto network = small_network(GetParam(), 2, true, 3);
   wake_up(network->table);

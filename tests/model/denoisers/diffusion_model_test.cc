@@ -88,7 +88,7 @@ TEST(DiffusionModel, RecomputedBlocksGiveTheSameBits) {
   }
 }
 
-// A network that says nothing at first errs by the target's own mean square.
+// A network whose initial output is zero errs by the target's own mean square.
 TEST(DiffusionModel, FirstLossIsTheTargetsMeanSquare) {
   const auto loss = [](const Sets& sets) {
     return small_model(2, sets)->loss(some_clips(64, 2), 0, false).total.item<double>();
@@ -114,8 +114,8 @@ TEST(DiffusionModel, LastFrameWeightWeighsTheLastFrame) {
   EXPECT_NEAR(weighted.total.item<double>(), (4 * mean + 4 * last) / 8, 1e-5);
 }
 
-// Row 23: independent images beside a video make gradients steadier.
-TEST(DiffusionModel, Row23ImagesBesideAVideoLowerTheGradientsVariance) {
+// Independent images beside a video make gradients steadier.
+TEST(DiffusionModel, ImagesBesideAVideoLowerTheGradientsVariance) {
   const auto relative_variance = [](int images) {
     const auto model = small_model(3, {str("model.diffusion.images=", images)});
     wake_up(model->parameters());
@@ -207,7 +207,7 @@ const Sets kSamplings[] = {
     {"model.diffusion.classes=3", "model.diffusion.sampler.guidance=2"},
 };
 
-// Row 19, and rank equality: clips do not depend on the batch they are made in.
+// Clips do not depend on the batch they are made in.
 TEST(DiffusionModel, SamplesAreTheSameInAnyBatches) {
   for (const Sets& sets : kSamplings) {
     const auto model = small_model(3, sets);
@@ -226,7 +226,7 @@ TEST(DiffusionModel, SamplesAreTheSameInAnyBatches) {
 }
 
 // Rows 25, 38, 40: given frames come back as they were, whatever the way they are heeded.
-TEST(DiffusionModel, Row25GivenFramesComeBackUntouched) {
+TEST(DiffusionModel, GivenFramesComeBackUntouched) {
   const at::Tensor given = some_clips(2, 2).x_BTHWC;
   for (const Sets& sets :
        {Sets{}, Sets{"train.recompute=true"}, Sets{"model.diffusion.sampler.given=REPLACE"},
@@ -254,8 +254,8 @@ TEST(DiffusionModel, Row25GivenFramesComeBackUntouched) {
                        "the last of 3 frames"));
 }
 
-// Row 26: at 1 guidance is the class's own estimate, at 0 that of no class, bit for bit.
-TEST(DiffusionModel, Row26GuidanceAtOneIsTheClassAndAtZeroIsNone) {
+// At 1 guidance is the class's own estimate, at 0 that of no class, bit for bit.
+TEST(DiffusionModel, GuidanceAtOneIsTheClassAndAtZeroUnconditional) {
   const auto made = [](const std::string& guidance, int64_t label) {
     const auto model = small_model(
         1, {"model.diffusion.classes=3", "model.diffusion.sampler.guidance=" + guidance});
@@ -270,7 +270,7 @@ TEST(DiffusionModel, Row26GuidanceAtOneIsTheClassAndAtZeroIsNone) {
 
 // One step leaves what is estimated: beyond the class's own estimate by as much as it is from
 // none's.
-TEST(DiffusionModel, Row26GuidanceGoesBeyondTheClassAlongTheLine) {
+TEST(DiffusionModel, GuidanceGoesBeyondTheClassAlongTheLine) {
   const auto made = [](const char* guidance) {
     const auto model = small_model(
         3, {"model.diffusion.classes=3", "model.diffusion.prediction=IMAGE",
@@ -307,7 +307,7 @@ TEST(DiffusionModel, ClassesThatAreNotAskedForAreDrawnByTheClip) {
 // Pseudo videos that carry noise go beyond the range of pixels; only their last frame is kept in
 // it.
 TEST(DiffusionModel, FramesOfNoisyRecipesAreNotCutOffWhileTheyAreMade) {
-  // A network that says nothing: the estimate is z / alpha, which the first step cuts off or not.
+  // A network whose output is zero: the estimate is z / alpha, which the first step cuts off or not.
   const auto made = [](const std::string& recipe) {
     return small_model(2, {"model.diffusion.sampler.steps=2", recipe})
         ->sample({1, 0, 4, {}, {}, 0});
@@ -322,7 +322,7 @@ TEST(DiffusionModel, FramesOfNoisyRecipesAreNotCutOffWhileTheyAreMade) {
 }
 
 TEST(DiffusionModel, EstimateRecoversTheImageFromAKnownNetwork) {
-  // A network that says nothing, with EDM's scaling: the estimate is c_skip z.
+  // A network whose output is zero, with EDM's scaling: the estimate is c_skip z.
   const auto model =
       small_model(2, {"model.diffusion.schedule=EDM", "model.diffusion.prediction=PRECONDITIONED"});
   const at::NoGradGuard no_grad;

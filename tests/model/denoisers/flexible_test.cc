@@ -1,4 +1,4 @@
-// Any frames from any frames: networks that know frames by how far they are apart and that convolve
+// Any frames from any frames: networks that take frames by their distances and that convolve
 // over space and time, and models that learn and make any frames of a clip from any others.
 #include <ATen/ops/allclose.h>
 #include <ATen/ops/cat.h>
@@ -43,7 +43,7 @@ int64_t count_of(const UnetConfig& config, int side) {
   return table.count();
 }
 
-TEST(Row27FlexibleUnet, ParameterCountsAreThePublishedOnes) {
+TEST(FlexibleUnet, ParameterCountsAreThePublishedOnes) {
   const auto relative = [](const std::vector<int>& multipliers, int blocks) {
     return published(multipliers, blocks, UnetConfig::RELATIVE);
   };
@@ -52,7 +52,7 @@ TEST(Row27FlexibleUnet, ParameterCountsAreThePublishedOnes) {
   EXPECT_EQ(count_of(relative({1, 1, 2, 3, 4}, 1), 128), 80'358'147);
 }
 
-TEST(Row34RandomMaskUnet, ParameterCountsAreThePublishedOnes) {
+TEST(RandomMaskUnet, ParameterCountsAreThePublishedOnes) {
   EXPECT_EQ(count_of(published({1, 2, 3, 4}, 2, UnetConfig::VOLUME), 64), 235'071'875);
   EXPECT_EQ(count_of(published({1, 2, 3, 4}, 3, UnetConfig::VOLUME), 64), 308'343'427);
 }
@@ -73,30 +73,30 @@ std::unique_ptr<SmallNetwork> small_unet(UnetConfig::Temporal temporal, bool mar
   return network;
 }
 
-TEST(Row28RelativePositions, AddingANumberToAllPlacesChangesNoBit) {
+TEST(RelativePositions, AddingAConstantToAllIndicesChangesNoBit) {
   const auto network = small_unet(UnetConfig::RELATIVE);
   NoisyClips clips = noisy_clips(2, 5);
   clips.index_BT = at::tensor({0, 2, 3, 11, 40, 7, 8, 9, 10, 12}, at::kLong).reshape({2, 5});
   const at::Tensor here = (*network)(clips);
   for (const int64_t shift : {1, 1000, 123'456'789}) {
-    NoisyClips there = clips;
-    there.index_BT = clips.index_BT + shift;
-    EXPECT_TRUE(at::equal((*network)(there), here)) << shift;
+    NoisyClips shifted = clips;
+    shifted.index_BT = clips.index_BT + shift;
+    EXPECT_TRUE(at::equal((*network)(shifted), here)) << shift;
   }
 }
 
-TEST(Row28RelativePositions, SpacingAndOrderMatter) {
+TEST(RelativePositions, SpacingAndOrderMatter) {
   const auto network = small_unet(UnetConfig::RELATIVE);
-  NoisyClips clips = noisy_clips(1, 5), wide = clips, turned = clips;
+  NoisyClips clips = noisy_clips(1, 5), wide = clips, reversed = clips;
   wide.index_BT = clips.index_BT * 3;
-  turned.index_BT = clips.index_BT.flip({1});
+  reversed.index_BT = clips.index_BT.flip({1});
   const at::Tensor before = (*network)(clips);
   EXPECT_FALSE(at::allclose((*network)(wide), before, 1e-3, 1e-4));
-  EXPECT_FALSE(at::allclose((*network)(turned), before, 1e-3, 1e-4));
+  EXPECT_FALSE(at::allclose((*network)(reversed), before, 1e-3, 1e-4));
 }
 
 // The sums of the definition, one pair of frames after the other.
-TEST(Row28RelativePositions, AttentionIsTheDefinition) {
+TEST(RelativePositions, AttentionIsTheDefinition) {
   constexpr int64_t kChannels = 8, kHeads = 2, kWidth = 4, kFrames = 3, kSide = 2;
   ParameterTable table(5, at::kCPU);
   const RelativeAttention attention(Scope(table), kChannels, 6, kHeads);
@@ -115,11 +115,11 @@ TEST(Row28RelativePositions, AttentionIsTheDefinition) {
   const auto code = [&](const RelativeCode& net, int64_t i, int64_t j) {
     const double apart =
         static_cast<double>(index[0][i].item<int64_t>() - index[0][j].item<int64_t>());
-    const at::Tensor told =
+    const at::Tensor input =
         at::tensor({std::log(1 + std::max(apart, 0.0)), std::log(1 + std::max(-apart, 0.0)),
                     apart == 0 ? 1.0 : 0.0},
                    at::kFloat);
-    const at::Tensor hidden = net.distance(told) + net.level(call.embedding[i]);
+    const at::Tensor hidden = net.distance(input) + net.level(call.embedding[i]);
     return net.out(hidden * hidden.sigmoid());  // [C]
   };
   for (int64_t place = 0; place < kSide * kSide; ++place) {
@@ -151,7 +151,7 @@ TEST(Row28RelativePositions, AttentionIsTheDefinition) {
   }
 }
 
-TEST(Row27FlexibleUnet, WhatIsInAbsentPlacesChangesNothingElse) {
+TEST(FlexibleUnet, WhatIsInAbsentPlacesChangesNothingElse) {
   const auto network = small_unet(UnetConfig::RELATIVE, true);
   NoisyClips clips = noisy_clips(2, 5);
   clips.role_BT = at::tensor({0, 1, 1, 2, 2}, at::kByte).unsqueeze(0);
@@ -165,7 +165,7 @@ TEST(Row27FlexibleUnet, WhatIsInAbsentPlacesChangesNothingElse) {
   EXPECT_FALSE(at::equal(after.slice(1, 3), before.slice(1, 3)));
 }
 
-TEST(Row27FlexibleUnet, IsToldWhichFramesAreObserved) {
+TEST(FlexibleUnet, SeesWhichFramesAreObserved) {
   const auto network = small_unet(UnetConfig::RELATIVE, true);
   NoisyClips clips = noisy_clips(1, 5);
   const at::Tensor none = (*network)(clips);
@@ -176,7 +176,7 @@ TEST(Row27FlexibleUnet, IsToldWhichFramesAreObserved) {
 }
 
 // A change of one pixel of the first frame reaches other frames, whatever attention does.
-TEST(Row34RandomMaskUnet, ConvolvesAndAttendsOverTime) {
+TEST(RandomMaskUnet, ConvolvesAndAttendsOverTime) {
   const auto network = small_unet(UnetConfig::VOLUME);
   NoisyClips clips = noisy_clips(1, 5), other = clips;
   other.z_BTHWC = clips.z_BTHWC.clone();
@@ -187,7 +187,7 @@ TEST(Row34RandomMaskUnet, ConvolvesAndAttendsOverTime) {
 }
 
 // A convolution of frames beside their neighbours is LibTorch's over space and time.
-TEST(Row34RandomMaskUnet, ConvolutionsAreThreeDimensional) {
+TEST(RandomMaskUnet, ConvolutionsAreThreeDimensional) {
   for (const int64_t stride : {1, 2}) {
     const at::Tensor x = some_numbers({2, 5, 8, 8, 3}, 4), weight = some_numbers({4, 9, 3, 3}, 5);
     const at::Tensor volume = weight.unflatten(1, {3, 3}).transpose(1, 2);  // [4, 3, time, 3, 3]
@@ -215,9 +215,9 @@ Sets random_masks(const Sets& more = {}) {
   return sets;
 }
 
-// The loss of a batch whose network says nothing is the noise's mean square over latent frames:
+// The loss of a batch whose network gives zeros is the noise's mean square over latent frames:
 // one, however many are observed or absent.
-TEST(Row27FlexibleTraining, LossIsOfLatentFramesAloneAndDividedByTheirNumber) {
+TEST(FlexibleTraining, LossIsOfLatentFramesAloneAndDividedByTheirNumber) {
   for (const Sets& sets : {flexible(), flexible({"model.diffusion.observed=1"}), random_masks()}) {
     const auto model = small_model(8, sets);
     const Clips clips = some_clips(64, 8);
@@ -229,7 +229,7 @@ TEST(Row27FlexibleTraining, LossIsOfLatentFramesAloneAndDividedByTheirNumber) {
   }
 }
 
-TEST(Row34RandomMaskTraining, AllUnconditionalIsJointTraining) {
+TEST(RandomMaskTraining, AllUnconditionalIsJointTraining) {
   const auto loss = [](const Sets& sets) {
     const auto model = small_model(4, sets);
     wake_up(model->parameters());
@@ -241,7 +241,7 @@ TEST(Row34RandomMaskTraining, AllUnconditionalIsJointTraining) {
             loss({"model.unet.temporal=VOLUME"}));
 }
 
-TEST(Row27FlexibleTraining, LossOfABatchIsTheMeanOfItsSlicesAndReachesEveryWeight) {
+TEST(FlexibleTraining, LossOfABatchIsTheMeanOfItsSlicesAndReachesEveryWeight) {
   for (const Sets& sets : {flexible({"model.unet.dropout=0.2"}), random_masks()}) {
     const auto model = small_model(7, sets);
     wake_up(model->parameters());
@@ -259,7 +259,7 @@ TEST(Row27FlexibleTraining, LossOfABatchIsTheMeanOfItsSlicesAndReachesEveryWeigh
   }
 }
 
-TEST(Row27FlexibleTraining, RecomputedBlocksGiveTheSameBits) {
+TEST(FlexibleTraining, RecomputedBlocksGiveTheSameBits) {
   for (const Sets& sets : {flexible(), random_masks()}) {
     const auto gradients = [&](const std::string& recompute) {
       Sets all = sets;
@@ -289,7 +289,7 @@ SampleRequest request_of(const at::Tensor& given, std::vector<int64_t> numbers, 
 }
 
 // Rows 30 and 35: whichever frames are given, they come back bit for bit, and all others are made.
-TEST(Row30Completion, GivenFramesComeBackUntouchedForAnyLength) {
+TEST(Completion, GivenFramesComeBackUntouchedForAnyLength) {
   const std::vector<std::vector<int64_t>> given = {{0}, {0, 1, 6}, {3, 5}, {1, 2}};
   for (const char* scheme : {"NEXT", "LONG_RANGE", "HIERARCHY"}) {
     const auto model = small_model(8, flexible({str("model.diffusion.sampler.scheme=", scheme),
@@ -322,7 +322,7 @@ class PeakBytes : public c10::MemoryReportingInfoBase {
   int64_t now_ = 0, peak_ = 0;
 };
 
-TEST(Row30LongVideos, NothingButTheVideoItselfGrowsWithItsLength) {
+TEST(LongVideos, NothingButTheVideoItselfGrowsWithItsLength) {
   const auto model = small_model(
       8, flexible({"model.diffusion.sampler.steps=1", "model.diffusion.sampler.scheme=HIERARCHY"}));
   const auto peak = [&](int64_t frames) {
@@ -340,7 +340,7 @@ TEST(Row30LongVideos, NothingButTheVideoItselfGrowsWithItsLength) {
 }
 
 // A clip alone leaves room for windows that do not wait for each other; nine clips leave none.
-TEST(Row30LongVideos, WindowsMadeTogetherAreThoseMadeAlone) {
+TEST(LongVideos, WindowsMadeTogetherAreThoseMadeAlone) {
   const Sets sets = flexible({"model.diffusion.sampler.steps=2", "model.diffusion.sampler.levels=3",
                               "model.diffusion.sampler.scheme=HIERARCHY"});
   const auto model = small_model(8, sets);
@@ -355,7 +355,7 @@ TEST(Row30LongVideos, WindowsMadeTogetherAreThoseMadeAlone) {
       << (together - apart).abs().max().item<double>();
 }
 
-TEST(Row35OneModelForAllTasks, ConditionFramesAreBitIdentical) {
+TEST(OneModelForAllTasks, ConditionFramesAreBitIdentical) {
   const auto model = small_model(6, random_masks());
   wake_up(model->parameters());
   const std::vector<std::vector<int64_t>> tasks = {{0, 1}, {0, 5}, {0, 2, 4}, {}};
@@ -372,8 +372,8 @@ TEST(Row35OneModelForAllTasks, ConditionFramesAreBitIdentical) {
   EXPECT_EQ(model->sample(request_of(some_numbers({1, 2, 8, 8, 3}, 6), {0, 1}, 15)).size(1), 15);
 }
 
-// A clip is a function of its number, whatever is made beside it, adaptive schemes included.
-TEST(Row29AdaptiveSchemes, EveryClipChoosesForItself) {
+// A clip is a function of its index, whatever is made beside it, adaptive schemes included.
+TEST(AdaptiveSchemes, EveryClipChoosesForItself) {
   const auto model = small_model(8, flexible({"model.diffusion.sampler.adaptive=true"}));
   wake_up(model->parameters());
   const at::Tensor shown = some_numbers({3, 6, 8, 8, 3}, 6).clamp(-1, 1);
@@ -390,7 +390,7 @@ TEST(Row29AdaptiveSchemes, EveryClipChoosesForItself) {
   EXPECT_FALSE(at::equal(model->sample(other), together.slice(0, 2, 3)));
 }
 
-TEST(Row35Resampling, TakesEveryStepSoManyTimes) {
+TEST(Resampling, TakesEveryStepSoManyTimes) {
   const auto calls = [](int resampling) {
     SamplerConfig config;
     config.set_steps(5);
@@ -411,7 +411,7 @@ TEST(Row35Resampling, TakesEveryStepSoManyTimes) {
 }
 
 // With the exact estimate of N(0.3, 0.5^2) repeated steps leave the distribution as it is.
-TEST(Row35Resampling, LeavesTheGaussianToyWhereItIs) {
+TEST(Resampling, LeavesTheGaussianToyWhereItIs) {
   SamplerConfig config;
   config.set_steps(100);
   config.set_gamma(1);

@@ -24,10 +24,10 @@ Tensors results(const SmallNetwork& network, NoisyClips clips, Form form) {
     if (weight.tensor.requires_grad()) inputs.push_back(weight.tensor);
   }
   const at::Tensor y = (*network.denoiser)(clips);
-  const at::Tensor slope = ((at::arange(y.numel(), at::kFloat) * 0.7).sin() + 0.5).view(y.sizes());
+  const at::Tensor dy = ((at::arange(y.numel(), at::kFloat) * 0.7).sin() + 0.5).view(y.sizes());
   Tensors all = {y.detach()};
   for (const at::Tensor& gradient :
-       torch::autograd::grad({y}, inputs, {slope.to(y.scalar_type())}, {}, false, true)) {
+       torch::autograd::grad({y}, inputs, {dy.to(y.scalar_type())}, {}, false, true)) {
     all.push_back(gradient);
   }
   return all;
@@ -121,7 +121,7 @@ TEST_P(KernelForms, AgreeOnClipsWhoseFramesStandElsewhere) {
   expect_agreement(*network, clips);
 }
 
-// Every way the image network looks over frames, and both ways it is told noise levels.
+// Every way the image network attends over frames, and both conditionings on noise levels.
 TEST(KernelFormsOfTheUnet, Agree) {
   for (const auto temporal : {UnetConfig::AFTER, UnetConfig::RELATIVE, UnetConfig::VOLUME}) {
     for (const bool scale_shift : {false, true}) {

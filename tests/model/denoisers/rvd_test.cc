@@ -1,4 +1,4 @@
-// Residual video diffusion: what its recurrent networks may know, that the parts of a frame add up,
+// Residual video diffusion: what its recurrent networks may depend on, that the parts of a frame add up,
 // and that states belong to one sequence each. What it learns is tested in frames_training.
 #include "model/denoisers/rvd.h"
 
@@ -37,7 +37,7 @@ at::Tensor means(const Rvd& model, const at::Tensor& x) {
   return model.forecast(x, state).mean.unflatten(0, {x.size(1), x.size(0)});
 }
 
-TEST(Row32ResidualDiffusion, ForecastsKnowEarlierFramesOnly) {
+TEST(ResidualDiffusion, ForecastsDependOnEarlierFramesOnly) {
   const auto model = small_rvd(6);
   const at::Tensor x = some_numbers({2, 6, 8, 8, 3}, 1);
   const at::Tensor before = means(*model, x);
@@ -53,7 +53,7 @@ TEST(Row32ResidualDiffusion, ForecastsKnowEarlierFramesOnly) {
 }
 
 // Training looks at all frames at once, sampling at one after the other.
-TEST(Row32ResidualDiffusion, FrameByFrameIsTheSameAsAllTogether) {
+TEST(ResidualDiffusion, FrameByFrameIsTheSameAsAllTogether) {
   const auto model = small_rvd(5);
   const at::Tensor x = some_numbers({2, 5, 8, 8, 3}, 2), together = means(*model, x);
   const at::NoGradGuard no_grad;
@@ -64,7 +64,7 @@ TEST(Row32ResidualDiffusion, FrameByFrameIsTheSameAsAllTogether) {
   }
 }
 
-TEST(Row32ResidualDiffusion, MeanAndRestAddUpToTheFrame) {
+TEST(ResidualDiffusion, MeanAndResidualAddUpToTheFrame) {
   for (const char* scale : {"false", "true"}) {
     const auto model = small_rvd(5, {str("model.rvd.running_scale=", scale)});
     model->loss(some_clips(4, 5), 0, true);
@@ -91,8 +91,8 @@ TEST(Row32ResidualDiffusion, MeanAndRestAddUpToTheFrame) {
   }
 }
 
-// Row 33: states begin anew with every sequence and belong to one of them.
-TEST(Row33States, ClipsDoNotKnowOfEachOtherNorOfEarlierCalls) {
+// States begin anew with every sequence and belong to one of them.
+TEST(RecurrentStates, ClipsDoNotDependOnEachOtherNorOnEarlierCalls) {
   const auto model = small_rvd(5);
   const at::Tensor given = some_numbers({3, 3, 8, 8, 3}, 3).clamp(-1, 1);
   const auto made = [&](int64_t first, int64_t count) {
@@ -111,7 +111,7 @@ TEST(Row33States, ClipsDoNotKnowOfEachOtherNorOfEarlierCalls) {
   }
 }
 
-TEST(Row33States, BatchOrderChangesNoLoss) {
+TEST(RecurrentStates, BatchOrderChangesNoLoss) {
   const auto model = small_rvd(5);
   const Clips clips = some_clips(4, 5, 70);
   double apart = 0;
@@ -121,19 +121,19 @@ TEST(Row33States, BatchOrderChangesNoLoss) {
   EXPECT_NEAR(model->loss(clips, 0, false).total.item<double>(), apart, 1e-4);
 }
 
-// What says nothing errs by the noise; with a weight of 1 the mean's own error adds to that.
-TEST(Row32ResidualDiffusion, LossIsOfFramesAfterTheWarmUp) {
+// A network of zeros errs by the noise; with a weight of 1 the mean's own error adds to that.
+TEST(ResidualDiffusion, LossIsOfFramesAfterTheWarmUp) {
   const auto model = small_rvd(5, {"model.rvd.mean_weight=0"}, false);
   const Clips clips = some_clips(32, 5);
   const Loss loss = model->loss(clips, 0, false);
   EXPECT_NEAR(loss.total.item<double>(), 1, 0.05);
   const at::Tensor ahead = means(*model, clips.x_BTHWC.slice(1, 0, 4)).slice(0, 1);
-  const at::Tensor rest =
+  const at::Tensor residual =
       clips.x_BTHWC.slice(1, 2).permute({1, 0, 4, 2, 3}) - ahead;  // [T, B, C, H, W]
-  EXPECT_NEAR(loss.terms[1].tensor.item<double>(), rest.square().mean().item<double>(), 1e-4);
+  EXPECT_NEAR(loss.terms[1].tensor.item<double>(), residual.square().mean().item<double>(), 1e-4);
 }
 
-TEST(Row32ResidualDiffusion, GradientsReachEveryWeightOfTheNetworks) {
+TEST(ResidualDiffusion, GradientsReachEveryWeightOfTheNetworks) {
   for (const Sets& sets : {Sets{}, Sets{"train.recompute=true", "model.rvd.running_scale=true"}}) {
     const auto model = small_rvd(5, sets);
     model->loss(some_clips(2, 5), 0, true).total.backward();
@@ -147,7 +147,7 @@ TEST(Row32ResidualDiffusion, GradientsReachEveryWeightOfTheNetworks) {
 }
 
 // Of the last forecast's gradient with respect to the frames, what lies before the cut is zero.
-TEST(Row32ResidualDiffusion, BackPropagationIsCutWhereAsked) {
+TEST(ResidualDiffusion, BackPropagationIsCutWhereAsked) {
   const auto reached = [](int back_frames) {
     const auto model = small_rvd(6, {str("model.rvd.back_frames=", back_frames)});
     at::Tensor x = some_numbers({1, 6, 8, 8, 3}, 1).set_requires_grad(true);
@@ -163,7 +163,7 @@ TEST(Row32ResidualDiffusion, BackPropagationIsCutWhereAsked) {
   EXPECT_EQ(reached(2), (std::vector<bool>{false, false, false, false, true, true}));
 }
 
-TEST(Row32ResidualDiffusion, RunningScaleIsTheRestsDeviation) {
+TEST(ResidualDiffusion, RunningScaleIsTheResidualsDeviation) {
   const auto model = small_rvd(5, {"model.rvd.running_scale=true"});
   EXPECT_EQ(model->scale(), 1);
   const Loss loss = model->loss(some_clips(8, 5), 0, true);
