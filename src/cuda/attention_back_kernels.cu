@@ -109,9 +109,9 @@ __global__ void __launch_bounds__(kMostThreads)
   for (int64_t sequence = block.first; sequence < block.end; sequence += layout.pack) {
     const int units = block.take(sequence);
     load_maps<X>(block, units);
-    load_rows(
-        block, units, kResultGradient, as<X>(task.d_mixed.data),
-        [&](int unit, int token) { return block.at_mixed(unit, token); }, {nullptr, false, 1.0F});
+    load_rows(block, units, kResultGradient, as<X>(task.d_mixed.data),
+              [&](int unit, int token) { return block.at_mixed(unit, token); },
+              {nullptr, false, 1.0F});
     __syncthreads();
     score(block, units, kQuery, kKey, kProbabilities);
     score(block, units, kResultGradient, kValue, kScoreGradient);
@@ -120,8 +120,8 @@ __global__ void __launch_bounds__(kMostThreads)
     __syncthreads();
     over_tiles(block, units, [&](int unit, int token, int c) {
       Tile value{}, query{};
-      add_product_at(block.scores(unit, kProbabilities), token,
-                     block.matrix(unit, kResultGradient), c, layout.padded, value);
+      add_product_at(block.scores(unit, kProbabilities), token, block.matrix(unit, kResultGradient),
+                     c, layout.padded, value);
       store_tile(block, value, as<X>(task.d_maps.data) + block.at_map(unit, token, kValue),
                  3 * block.wide(), token, c);
       add_product(block.scores(unit, kScoreGradient), token, block.matrix(unit, kKey), c,
@@ -147,7 +147,8 @@ __global__ void __launch_bounds__(kMostThreads)
 template <typename X>
 cudaError_t backward(const DeviceAttention& task, cudaStream_t stream) {
   const bool aligned = task.head_width % 4 == 0 && aligned_to_four<X>(task.maps.data) &&
-                       aligned_to_four<X>(task.d_mixed.data) && aligned_to_four<X>(task.d_maps.data);
+                       aligned_to_four<X>(task.d_mixed.data) &&
+                       aligned_to_four<X>(task.d_maps.data);
   const Layout layout = layout_of(task, true, aligned);
   return dispatch_tokens(task.tokens, [&]<int kEach>() {
     return launch({task.chunks() * task.heads, layout.threads, bytes_of(layout), stream},

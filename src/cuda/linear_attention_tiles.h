@@ -30,8 +30,8 @@ struct Shape {
 
 inline Shape shape_of(int depth, bool aligned) {
   const int across = fours(depth);
-  Shape shape{depth,   shared_row(depth),  lanes_of_row(depth), across * across, 1,
-              aligned, Divisor::of(across)};
+  Shape shape{depth, shared_row(depth), lanes_of_row(depth), across * across,
+              1,     aligned,           Divisor::of(across)};
   while (shape.groups < 8 && 2 * shape.groups * shape.tiles <= kThreads) shape.groups *= 2;
   return shape;
 }

@@ -33,8 +33,8 @@ __device__ __forceinline__ RowSums scale_and_shift_back(const Row<kEach>& row, R
 #pragma unroll
   for (int i = 0; i < kEach; ++i) {
     if (silu) {
-      gradient.at[i] = silu_back(gradient.at[i],
-                                 fmaf(row.at[i], weights.gain.at[i], weights.shift.at[i]));
+      gradient.at[i] =
+          silu_back(gradient.at[i], fmaf(row.at[i], weights.gain.at[i], weights.shift.at[i]));
     }
     sums.gain.at[i] = fmaf(gradient.at[i], row.at[i], sums.gain.at[i]);
     sums.shift.at[i] += gradient.at[i];
@@ -203,10 +203,10 @@ namespace lf {
 
 cudaError_t cuda_norm_back(const DeviceNorm& task, cudaStream_t stream) {
   using norm_rows::Kind;
-  return norm_rows::dispatch(
-      task, task.dy.half, [&]<typename X, typename Y, Kind kKind, int kEach>() {
-        return norm_rows::backward<X, Y, kKind, kEach>(task, stream);
-      });
+  return norm_rows::dispatch(task, task.dy.half,
+                             [&]<typename X, typename Y, Kind kKind, int kEach>() {
+                               return norm_rows::backward<X, Y, kKind, kEach>(task, stream);
+                             });
 }
 
 }  // namespace lf

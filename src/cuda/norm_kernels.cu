@@ -141,10 +141,10 @@ namespace lf {
 
 cudaError_t cuda_norm(const DeviceNorm& task, cudaStream_t stream) {
   using norm_rows::Kind;
-  return norm_rows::dispatch(
-      task, task.y.half, [&]<typename X, typename Y, Kind kKind, int kEach>() {
-        return norm_rows::forward<X, Y, kKind, kEach>(task, stream);
-      });
+  return norm_rows::dispatch(task, task.y.half,
+                             [&]<typename X, typename Y, Kind kKind, int kEach>() {
+                               return norm_rows::forward<X, Y, kKind, kEach>(task, stream);
+                             });
 }
 
 }  // namespace lf

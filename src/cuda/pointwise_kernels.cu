@@ -98,23 +98,23 @@ Launch over(int64_t rows, cudaStream_t stream) {
 template <typename X>
 cudaError_t activation(const DeviceActivation& task, bool back, cudaStream_t stream) {
   const bool aligned_rows = task.hidden % 4 == 0 && aligned(task.h) && aligned(task.y) &&
-                     aligned(task.dy) && aligned(task.dh);
+                            aligned(task.dy) && aligned(task.dh);
   const Launch how = over(task.rows, stream);
   if (back) {
     return aligned_rows ? launch(how, activation_back_kernel<X, 4>, task)
-                 : launch(how, activation_back_kernel<X, 1>, task);
+                        : launch(how, activation_back_kernel<X, 1>, task);
   }
   return aligned_rows ? launch(how, activation_kernel<X, 4>, task)
-               : launch(how, activation_kernel<X, 1>, task);
+                      : launch(how, activation_kernel<X, 1>, task);
 }
 
 template <typename X, typename Branch>
 cudaError_t residual(const DeviceResidual& task, cudaStream_t stream) {
   const bool aligned_rows = task.width % 4 == 0 && aligned(task.x) && aligned(task.branch) &&
-                     aligned(task.y) && aligned(DeviceData{task.bias, false});
+                            aligned(task.y) && aligned(DeviceData{task.bias, false});
   const Launch how = over(task.rows, stream);
   return aligned_rows ? launch(how, residual_kernel<X, Branch, 4>, task)
-               : launch(how, residual_kernel<X, Branch, 1>, task);
+                      : launch(how, residual_kernel<X, Branch, 1>, task);
 }
 
 }  // namespace

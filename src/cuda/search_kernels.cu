@@ -118,7 +118,7 @@ cudaError_t cuda_nearest_code(const DeviceSearch& task, cudaStream_t stream) {
   if (task.size <= 0 || task.size >= INT32_MAX) return cudaErrorInvalidValue;
   const int64_t parts = task.parts();
   const bool aligned = task.dim % 4 == 0 && reinterpret_cast<uintptr_t>(task.rows) % 16 == 0 &&
-                     reinterpret_cast<uintptr_t>(task.codes) % 16 == 0;
+                       reinterpret_cast<uintptr_t>(task.codes) % 16 == 0;
   const cudaError_t status = launch({parts_of(task.count, kSide) * parts, kThreads, 0, stream},
                                     search_kernel, task, parts, aligned);
   if (status != cudaSuccess) return status;

@@ -1,5 +1,5 @@
-// What the .cu files share: vectors of four neighbouring elements, fp32 or bf16, and reductions over
-// the lanes of a warp. For nvcc and for tests/kernels/emulation; no torch.
+// What the .cu files share: vectors of four neighbouring elements, fp32 or bf16, and reductions
+// over the lanes of a warp. For nvcc and for tests/kernels/emulation; no torch.
 #pragma once
 
 #include <cuda_bf16.h>

@@ -19,9 +19,9 @@ FrameWindow window_from(int64_t first, int64_t size, const Frames& existing) {
   FrameWindow window;
   for (int64_t frame = first; frame < first + size; ++frame) {
     window.index.push_back(frame);
-    window.role.push_back(frame < 0                 ? FrameRole::kAbsent
+    window.role.push_back(frame < 0                    ? FrameRole::kAbsent
                           : existing.count(frame) != 0 ? FrameRole::kObserved
-                                                    : FrameRole::kLatent);
+                                                       : FrameRole::kLatent);
   }
   return window;
 }
@@ -72,7 +72,8 @@ std::vector<FrameWindow> joint_windows(const DiffusionConfig& config, int64_t fr
   int64_t overlap = asked > 0 ? asked : frames / 2;
   const bool random = config.frames() == DiffusionConfig::RANDOM;
   if (asked == 0 && random) overlap = std::min<int64_t>(overlap, config.most_given());
-  return sliding_windows(frames, overlap, given, wanted, random);  // it was not trained with more given frames
+  return sliding_windows(frames, overlap, given, wanted,
+                         random);  // it was not trained with more given frames
 }
 
 std::vector<FrameWindow> next_windows(int64_t size, Frames existing, int64_t wanted) {

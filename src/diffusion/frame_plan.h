@@ -28,8 +28,8 @@ struct FrameWindow {
   friend bool operator==(const FrameWindow&, const FrameWindow&) = default;
 };
 
-// Frames in a window of a model for videos of `frames` frames. Throws Code::kUsage if the options do
-// not fit that number.
+// Frames in a window of a model for videos of `frames` frames. Throws Code::kUsage if the options
+// do not fit that number.
 int64_t window_frames(const DiffusionConfig& config, int64_t frames);
 
 // Returns the next of a stream of uniform draws from [0, 1).

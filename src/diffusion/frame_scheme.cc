@@ -162,10 +162,10 @@ std::vector<int64_t> FrameScheme::latents_of_level(int64_t step) const {
   return latent;
 }
 
-// The frames made between the latent ones; of the places left, up to half for frames behind them and
-// the others for frames before.
+// The frames made between the latent ones; of the places left, up to half for frames behind them
+// and the others for frames before.
 std::vector<int64_t> FrameScheme::observed_around(const std::vector<int64_t>& latent,
-                                               int64_t places) const {
+                                                  int64_t places) const {
   std::vector<int64_t> before, between, behind;
   for (const int64_t frame : made_frames()) {
     (frame < latent.front() ? before : frame < latent.back() ? between : behind).push_back(frame);

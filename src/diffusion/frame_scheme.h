@@ -1,6 +1,6 @@
-// Flexible diffusion's sampling schemes: the order in which the frames of a long video are made when
-// the network sees only a few at a time. A stage is one call of the sampler, with the frames it
-// observes and those it makes. Indices only, no tensors. Windows and roles are frame_plan's.
+// Flexible diffusion's sampling schemes: the order in which the frames of a long video are made
+// when the network sees only a few at a time. A stage is one call of the sampler, with the frames
+// it observes and those it makes. Indices only, no tensors. Windows and roles are frame_plan's.
 #pragma once
 
 #include <cstdint>

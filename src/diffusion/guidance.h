@@ -8,8 +8,8 @@
 
 namespace lf {
 
-// Classifier-free guidance: without + scale (with - without), so that scale 1 is the conditional and
-// 0 the unconditional estimate.
+// Classifier-free guidance: without + scale (with - without), so that scale 1 is the conditional
+// and 0 the unconditional estimate.
 at::Tensor guided(const at::Tensor& with, const at::Tensor& without, double scale);
 
 // Thresholds the estimate to [-1, 1]. The first dimension is clips; DYNAMIC has one bound per clip.

@@ -1,6 +1,6 @@
-// Noise schedules: alpha and sigma of the noisy image z = alpha x + sigma e as functions of diffusion
-// time, for every schedule of DiffusionConfig. In double precision and without torch. A sampler's
-// choice of levels is sampler.h's, what a network predicts is prediction.h's.
+// Noise schedules: alpha and sigma of the noisy image z = alpha x + sigma e as functions of
+// diffusion time, for every schedule of DiffusionConfig. In double precision and without torch. A
+// sampler's choice of levels is sampler.h's, what a network predicts is prediction.h's.
 #pragma once
 
 #include <span>
@@ -29,8 +29,8 @@ class NoiseSchedule {
   // For images of `height` pixels. Throws Code::kUsage if the options contradict each other.
   NoiseSchedule(const DiffusionConfig& config, int height);
 
-  // Levels of a tabulated schedule, whose step k = 0 .. steps() - 1 has time (k + 1) / steps(); 0 for
-  // a continuous one.
+  // Levels of a tabulated schedule, whose step k = 0 .. steps() - 1 has time (k + 1) / steps(); 0
+  // for a continuous one.
   int steps() const { return static_cast<int>(log_alpha_bars_.size()); }
   NoiseLevel step(int k) const { return at((k + 1.0) / steps()); }
   // Between the steps of a table, log alpha is interpolated linearly.

@@ -123,8 +123,8 @@ at::Tensor heun(const SamplerConfig& config, const NoiseSchedule& schedule, cons
     const at::Tensor noise = noise_in(z, image, t);
     at::Tensor next = s.alpha * image + s.sigma * noise;
     const at::Tensor next_noise = noise_in(next, parts.estimate(next, s).image, s);
-    // In y = z / alpha and u = sigma / alpha, the derivative is the mean of both ends'. Where alpha is
-    // 0, u is infinite: Euler's step stands.
+    // In y = z / alpha and u = sigma / alpha, the derivative is the mean of both ends'. Where alpha
+    // is 0, u is infinite: Euler's step stands.
     const double length = t.alpha > 0 ? s.sigma - s.alpha * t.sigma / t.alpha : 0;
     next = next + length / 2 * (next_noise - noise);
     z = correct(config, parts, s, next);
@@ -154,7 +154,8 @@ at::Tensor dpm(const SamplerConfig& config, const NoiseSchedule& /*schedule*/, c
 }
 
 constexpr auto kKinds = std::to_array<SamplerKind>({
-    {"ANCESTRAL", ancestral, "a reverse step of the Markov chain with noise, whose variance gamma chooses (DDPM)"},
+    {"ANCESTRAL", ancestral,
+     "a reverse step of the Markov chain with noise, whose variance gamma chooses (DDPM)"},
     {"DDIM", ddim, "a deterministic step, or with eta a partly random one"},
     {"EULER", euler, "a straight step along the probability flow; first order"},
     {"HEUN", heun, "EDM's sampler, second order, two evaluations a step; churn adds noise"},

@@ -1,6 +1,6 @@
 // Samplers: from noise to clips through falling noise levels, for any schedule and any network that
-// estimates the image. A sampler sees one tensor and two functions; clips, given frames and guidance
-// are the caller's. Coefficients are in double precision.
+// estimates the image. A sampler sees one tensor and two functions; clips, given frames and
+// guidance are the caller's. Coefficients are in double precision.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -13,8 +13,8 @@
 
 namespace lf {
 
-// The network's estimate of the image of z. `variance`, if the network predicts it, interpolates the
-// log variance of a reverse step: 0 is ReverseStep::least, 1 is `most`.
+// The network's estimate of the image of z. `variance`, if the network predicts it, interpolates
+// the log variance of a reverse step: 0 is ReverseStep::least, 1 is `most`.
 struct Estimate {
   at::Tensor image, variance;
 };

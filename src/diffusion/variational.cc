@@ -67,7 +67,7 @@ at::Tensor step_bits(const VariationalSteps& steps, const at::Tensor& x, const E
 }
 
 double bits_per_element(const NoiseSchedule& schedule, const at::Tensor& x,
-                       const SamplerParts& parts) {
+                        const SamplerParts& parts) {
   LF_CHECK(schedule.steps() > 0, "the bound is over a table");
   double bits = 0;
   for (int k = 0; k < schedule.steps(); ++k) {

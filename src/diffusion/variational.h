@@ -1,5 +1,5 @@
-// The variational bound of a tabulated diffusion: the bits that each step costs, for the hybrid loss
-// of Improved DDPM, and their total.
+// The variational bound of a tabulated diffusion: the bits that each step costs, for the hybrid
+// loss of Improved DDPM, and their total.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -21,13 +21,13 @@ struct VariationalSteps {
 VariationalSteps variational_steps(const NoiseSchedule& schedule, const std::vector<int>& steps,
                                    at::IntArrayRef shape, const at::Device& device);
 
-// Bits of each element of the image x in [-1, 1], one of 256 grey levels: the negative log likelihood
-// in the first step, the divergence of the two reverse steps in the others.
+// Bits of each element of the image x in [-1, 1], one of 256 grey levels: the negative log
+// likelihood in the first step, the divergence of the two reverse steps in the others.
 at::Tensor step_bits(const VariationalSteps& steps, const at::Tensor& x, const Estimate& estimate);
 
-// Bits per element of x over all steps and the prior, averaged over the batch. Evaluates the network
-// at every level of the table.
+// Bits per element of x over all steps and the prior, averaged over the batch. Evaluates the
+// network at every level of the table.
 double bits_per_element(const NoiseSchedule& schedule, const at::Tensor& x,
-                       const SamplerParts& parts);
+                        const SamplerParts& parts);
 
 }  // namespace lf

@@ -1,4 +1,5 @@
-// What models of any frames from any frames learn, on toy clips whose answer is known. Minutes on two cores: label `slow`.
+// What models of any frames from any frames learn, on toy clips whose answer is known. Minutes on
+// two cores: label `slow`.
 #include <ATen/ops/cat.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/ones.h>

@@ -307,7 +307,8 @@ TEST(DiffusionModel, ClassesThatAreNotAskedForAreDrawnByTheClip) {
 // Pseudo videos that carry noise go beyond the range of pixels; only their last frame is kept in
 // it.
 TEST(DiffusionModel, FramesOfNoisyRecipesAreNotCutOffWhileTheyAreMade) {
-  // A network whose output is zero: the estimate is z / alpha, which the first step cuts off or not.
+  // A network whose output is zero: the estimate is z / alpha, which the first step cuts off or
+  // not.
   const auto made = [](const std::string& recipe) {
     return small_model(2, {"model.diffusion.sampler.steps=2", recipe})
         ->sample({1, 0, 4, {}, {}, 0});
