@@ -1,10 +1,17 @@
-"""What the scripts of this folder share: a tiny store, runs of `lastframe train` on it and what they
-leave behind. Not a test. A script is called with the program and mpiexec."""
+"""What all scripts of tests share: the program and mpirun, what to expect of them, a folder that goes
+away, the tiny training, and what runs leave behind. Not a test.
 
+By hand, from the root, a script runs as PYTHONPATH=tests python3 tests/train/resume_test.py 2. LASTFRAME
+names another program than build/release/lastframe, MPIEXEC another mpirun. Status 0 is passed, 77 skipped.
+"""
+
+import ast
 import atexit
 import json
+import math
 import os
 import pathlib
+import resource
 import shutil
 import struct
 import subprocess
@@ -12,13 +19,175 @@ import sys
 import tempfile
 import time
 
-program, mpiexec = sys.argv[1:3]
-words_left = sys.argv[3:]
-here = pathlib.Path(tempfile.mkdtemp(prefix="lf-train-"))
+root = pathlib.Path(__file__).resolve().parents[1]
+fixtures = root / "tests" / "fixtures"
+program = os.environ.get("LASTFRAME") or str(root / "build" / "release" / "lastframe")
+mpiexec = shutil.which(os.environ.get("MPIEXEC") or "mpirun") or "mpirun"
+arguments = sys.argv[1:]
+# The sample data: cifar10/, inception/, ... Tests of it are skipped where it is not.
+data = pathlib.Path(os.environ.get("LASTFRAME_DATA") or root.parent / "shared" / "data")
+here = pathlib.Path(tempfile.mkdtemp(prefix="lf-test-"))
 atexit.register(shutil.rmtree, here, ignore_errors=True)
+# Other Python programs need not find this folder.
+os.environ["PYTHONPATH"] = ":".join(path for path in os.environ.get("PYTHONPATH", "").split(":")
+                                    if path and pathlib.Path(path).resolve() != root / "tests")
 environment = {key: value for key, value in os.environ.items() if not key.startswith("SLURM")}
 environment.update(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1",
                    PYTHONDONTWRITEBYTECODE="1")
+
+# --- outcomes ---------------------------------------------------------------------------------------
+
+failures = []
+
+
+def check(condition, sentence):
+    """Ends the script as failed unless `condition` holds."""
+    if not condition:
+        sys.exit("FAILED: " + sentence)
+
+
+def expect(condition, sentence):
+    """Counts a failure, and says so, unless `condition` holds; finish() ends the script."""
+    if not condition:
+        failures.append(sentence)
+        print("FAILED:", sentence, flush=True)
+
+
+def finish():
+    print(f"{len(failures)} failed" if failures else "all passed")
+    sys.exit(1 if failures else 0)
+
+
+def skip(reason):
+    print("SKIPPED:", reason)
+    sys.exit(77)
+
+
+# --- running ----------------------------------------------------------------------------------------
+
+
+def run(*words, seconds=300, extra=None, text_in="", **more):
+    """Runs a command; the result has returncode, stdout and stderr as text. `extra` goes into its
+    environment."""
+    return subprocess.run([str(word) for word in words], env={**environment, **(extra or {})},
+                          capture_output=True, timeout=seconds, text=True, errors="replace",
+                          input=text_in, **more)
+
+
+def execute(words, status=0, contains="", seconds=300, extra=None):
+    """Runs a command that must end with `status` and say `contains`; returns both streams."""
+    done = run(*words, seconds=seconds, extra=extra)
+    text = done.stdout + done.stderr
+    check(done.returncode == status and contains in text,
+          f"{' '.join(map(str, words))}: status {done.returncode}, expected {status} and "
+          f"'{contains}'\n{text}")
+    return text
+
+
+def output(*words, seconds=300):
+    """Standard output of a command of the program that must succeed."""
+    done = run(program, *words, seconds=seconds)
+    check(done.returncode == 0, f"{words}: status {done.returncode}\n{done.stderr}")
+    return done.stdout
+
+
+def json_in(text):
+    """The report of a command called with --json, among what else it says."""
+    return json.loads(next(line for line in text.splitlines() if line.startswith("{")))
+
+
+def ranks(count):
+    """The words that start a command on so many ranks; none for one."""
+    return [mpiexec, "-n", str(count), "--oversubscribe", "--bind-to", "none"] if count > 1 else []
+
+
+def cpu_seconds(*words):
+    """User and system time of one command, whatever else the machine does."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    run(*words)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return (after.ru_utime - before.ru_utime) + (after.ru_stime - before.ru_stime)
+
+
+def is_one_sentence(stderr):
+    """True for one line 'lastframe: ...' without a stack or a path into LibTorch's sources."""
+    said = [line for line in stderr.splitlines() if line.strip()]
+    if len(said) != 1 or not said[0].startswith("lastframe: "):
+        return False
+    return not any(word in said[0] for word in ("frame #", "Exception raised from", "terminate"))
+
+
+def wait_until(condition, what, seconds=60):
+    end = time.time() + seconds
+    while not condition():
+        check(time.time() < end, f"{what} did not happen in {seconds} s")
+        time.sleep(0.01)
+
+
+def command_lines():
+    """(process id, words) of everything that runs."""
+    for folder in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
+        except OSError:
+            continue
+        yield int(folder.name), words
+
+
+def rank_processes(run, of=program):
+    """The processes of a program that train in this run folder, the launcher left out."""
+    return sorted(pid for pid, words in command_lines() if words[0] == str(of) and str(run) in words)
+
+
+def environ_of(pid):
+    pairs = pathlib.Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
+    return dict(pair.split("=", 1) for pair in pairs if "=" in pair)
+
+
+# --- files ------------------------------------------------------------------------------------------
+
+
+def flip_bit(path, at=None):
+    """Flips a bit of a file's byte, the middle one unless `at` says which."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2 if at is None else at] ^= 16
+    path.write_bytes(content)
+
+
+def write_npy(path, kind, shape, content):
+    """A .npy file; kind is NumPy's, '<f4' or '|u1'."""
+    header = str({"descr": kind, "fortran_order": False, "shape": tuple(shape)})
+    header += " " * (-(10 + len(header) + 1) % 64) + "\n"
+    path.write_bytes(b"\x93NUMPY\x01\0" + struct.pack("<H", len(header)) + header.encode() + content)
+    return path
+
+
+def read_npy(path_or_bytes):
+    """(kind, shape, bytes) of a .npy file."""
+    content = path_or_bytes if isinstance(path_or_bytes, bytes) else path_or_bytes.read_bytes()
+    check(content.startswith(b"\x93NUMPY"), f"{str(path_or_bytes)[:200]} is no .npy file")
+    begin = 10 + struct.unpack("<H", content[8:10])[0]
+    header = ast.literal_eval(content[10:begin].decode())
+    check(not header["fortran_order"], f"{header}")
+    return header["descr"], header["shape"], content[begin:]
+
+
+def pixels(path, shape):
+    """The bytes of a .npy file that must hold bytes of this shape."""
+    kind, found, content = read_npy(path)
+    check(kind == "|u1" and found == tuple(shape) and len(content) == math.prod(shape),
+          f"{path} holds {len(content)} bytes, {kind} of {found}, expected {shape}")
+    return content
+
+
+def rows_of(path_or_bytes):
+    """The rows of a .npy file of floats."""
+    kind, (count, width), content = read_npy(path_or_bytes)
+    values = struct.unpack({"<f4": "<%df", "<f8": "<%dd"}[kind] % (count * width), content)
+    return [values[i * width:(i + 1) * width] for i in range(count)]
+
+
+# --- the tiny training ------------------------------------------------------------------------------
 
 BATCH = 12
 CONFIG = """
@@ -34,55 +203,27 @@ checkpoint { every_images: 120 every_minutes: 0 min_shard_mib: 0.002 }
 loader { threads: 1 }
 """
 ADVERSARIAL = ["model.autoencoder.gan_weight=0.1"]
-(here / "config.pbtxt").write_text(CONFIG)
+config = here / "config.pbtxt"
+config.write_text(CONFIG)
 
 
-def check(condition, sentence):
-    if not condition:
-        sys.exit("FAILED: " + sentence)
-
-
-def skip(reason):
-    print("SKIPPED:", reason)
-    sys.exit(77)
-
-
-def execute(words, status=0, contains="", seconds=120, extra=None):
-    """Runs a command to its end; its output, both streams, is returned."""
-    done = subprocess.run([str(word) for word in words], env={**environment, **(extra or {})},
-                          capture_output=True, text=True, errors="replace", timeout=seconds)
-    text = done.stdout + done.stderr
-    check(done.returncode == status and contains in text,
-          f"{' '.join(map(str, words))}: status {done.returncode}, expected {status} and "
-          f"'{contains}'\n{text}")
-    return text
-
-
-def output(*words):
-    """Standard output of a command of the program that must succeed."""
-    return subprocess.run([program, *map(str, words)], env=environment, check=True,
-                          stdout=subprocess.PIPE, text=True).stdout
+def with_sets(sets):
+    """The words --set LINE of each line."""
+    return [word for line in sets for word in ("--set", line)]
 
 
 def store(seed=0):
     """The folder of the tiny store, built once."""
     folder = here / f"store-{seed}"
     if not folder.exists():
-        execute([program, "build", "--config", here / "config.pbtxt", "--set", "store.threads=1",
-                 "--set", f"store.seed={seed}", "--set", f"source.generated.seed={seed}",
-                 "--out", folder])
+        execute([program, "build", "--config", config, "--out", folder, *with_sets(
+            ["store.threads=1", f"store.seed={seed}", f"source.generated.seed={seed}"])])
     return folder
 
 
-def ranks(count):
-    return [mpiexec, "-n", str(count), "--oversubscribe", "--bind-to", "none"] if count > 1 else []
-
-
 def train_words(run, sets=(), until=0):
-    words = [program, "train", "--config", here / "config.pbtxt", "--run", run,
-             "--set", f"train.store={store()}"]
-    for line in sets:
-        words += ["--set", line]
+    words = [program, "train", "--config", config, "--run", run,
+             *with_sets([f"train.store={store()}", *sets])]
     return words + (["--until-images", str(until)] if until else [])
 
 
@@ -95,29 +236,7 @@ def start(run, count=1, sets=(), log=subprocess.DEVNULL):
                             env=environment, stdout=log, stderr=log, start_new_session=True)
 
 
-def rank_processes(run, of=program):
-    """The processes of a program that train in this run folder, the launcher left out."""
-    found = []
-    for folder in pathlib.Path("/proc").glob("[0-9]*"):
-        try:
-            words = (folder / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if words[0] == str(of).encode() and str(run).encode() in words:
-            found.append(int(folder.name))
-    return sorted(found)
-
-
-def environ_of(pid):
-    pairs = pathlib.Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
-    return dict(pair.split("=", 1) for pair in pairs if "=" in pair)
-
-
-def wait_until(condition, what, seconds=60):
-    end = time.time() + seconds
-    while not condition():
-        check(time.time() < end, f"{what} did not happen in {seconds} s")
-        time.sleep(0.01)
+# --- what a run leaves behind -------------------------------------------------------------------------
 
 
 def lines(run):

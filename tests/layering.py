@@ -5,11 +5,10 @@ CMake's targets enforce the same at link; an include of a header alone would sli
 
 import pathlib
 import re
-import sys
 
-from trial import expect, finish
+from harness import arguments, expect, finish
 
-root = pathlib.Path(sys.argv[1])
+root = pathlib.Path(arguments[0])
 
 # A folder may include itself, and these.
 MAY_KNOW = {

@@ -46,14 +46,20 @@ function(gtest_suite target suite)
 endfunction()
 
 # script_test(SUITE.NAME SCRIPT [argument...])
-# A Python script below tests/, named without .py, is a test: status 0 passed, 77 skipped.
+# A Python script below tests/, named without .py, is a test: status 0 passed, 77 skipped. harness.py
+# reads LASTFRAME and MPIEXEC.
 function(script_test name script)
   string(REGEX REPLACE "\\..*" "" suite "${name}")
   add_test(NAME ${name}
            COMMAND Python3::Interpreter "${CMAKE_SOURCE_DIR}/tests/${script}.py" ${ARGN})
   set_tests_properties(${name} PROPERTIES LABELS ${suite} TIMEOUT 600 SKIP_RETURN_CODE 77
-    ENVIRONMENT "PYTHONPATH=${CMAKE_SOURCE_DIR}/tests;PYTHONDONTWRITEBYTECODE=1;OMPI_ALLOW_RUN_AS_ROOT=1;OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1")
+    ENVIRONMENT "${LASTFRAME_SCRIPT_ENVIRONMENT}")
 endfunction()
+set(LASTFRAME_SCRIPT_ENVIRONMENT "PYTHONPATH=${CMAKE_SOURCE_DIR}/tests" PYTHONDONTWRITEBYTECODE=1)
+if(TARGET lastframe)
+  list(APPEND LASTFRAME_SCRIPT_ENVIRONMENT
+    "LASTFRAME=$<TARGET_FILE:lastframe>" "MPIEXEC=${MPIEXEC_EXECUTABLE}")
+endif()
 
 # check_test_files([file...])
 # Every NAME_test.cc is in a program, but for the files named here: otherwise it would never run.

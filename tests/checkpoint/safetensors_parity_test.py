@@ -1,23 +1,22 @@
 """Python's safetensors reads our checkpoints, and we read what it writes.
 
-Arguments: tests/fixtures/checkpoints [--write]. Reads format-1/, which our program wrote (see
+Reads fixtures/checkpoints/format-1, which our program wrote (see
 Checkpoint.DISABLED_WritesTheFixture), tensor by tensor through the index that Hugging Face tools
 use; and checks that python.safetensors, which the unit tests read, is what `--write` makes.
 """
 
 import json
-import pathlib
-import sys
+
+from harness import arguments, fixtures, skip
 
 try:
     import numpy
     from safetensors import safe_open
     from safetensors.numpy import save
 except ImportError as missing:
-    print(f"SKIPPED: {missing}; pip install safetensors numpy")
-    sys.exit(77)
+    skip(f"{missing}; pip install safetensors numpy")
 
-folder = pathlib.Path(sys.argv[1])
+folder = fixtures / "checkpoints"
 IMAGES = 12800
 
 
@@ -25,7 +24,7 @@ def ramp(count, salt):
     return numpy.arange(count, dtype=numpy.float64) * 3 + IMAGES % 97 + salt
 
 
-# tests/checkpoint/checkpoint_fixture.h, state_at(); bfloat16 is compared by its bits.
+# tests/checkpoint/checkpoint_fixture.h, state_at(); bf16 is compared by its bits.
 EXPECTED = {
     "model": {
         "encoder.weight": ramp(24, 1).astype(numpy.float32).reshape(4, 3, 2),
@@ -80,9 +79,8 @@ def python_file():
     return save(tensors, metadata={"made by": "Python", "\u00e9": "\\ \"x\""})
 
 
-if sys.argv[2:] == ["--write"]:
+if arguments == ["--write"]:
     (folder / "python.safetensors").write_bytes(python_file())
-    sys.exit(0)
 check_ours()
 # The order of the metadata is the package's own affair; sizes and data are not.
 kept, made = (folder / "python.safetensors").read_bytes(), python_file()

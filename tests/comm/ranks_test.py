@@ -1,31 +1,24 @@
-#!/usr/bin/env python3
-"""Ranks that die, stop, hang or pause: how the job ends, when, and who is named.
+"""Ranks that die, stop, hang or pause: how the job ends, when, and who is named. Called with the fault
+and the program whose ranks all-reduce for ever."""
 
-usage: ranks_test.py kill|stop|stop_root|hang|pause --program PATH --mpiexec PATH
-"""
-import argparse
-import os
 import re
 import signal
-import subprocess
-import sys
 import threading
-import time
+
+from harness import *
 
 RANKS = 3
 TIMEOUT = 4  # comm.timeout_seconds of the job
+fault, hang_program = arguments
 
 
 class Job:
     """mpirun of the program; its stderr is read as it comes."""
 
-    def __init__(self, args, hanging=-1, seconds=600.0):
-        environment = dict(os.environ, OMPI_ALLOW_RUN_AS_ROOT="1", OMP_NUM_THREADS="1",
-                           OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
+    def __init__(self, hanging=-1, seconds=600.0):
         self.process = subprocess.Popen(
-            [args.mpiexec, "-n", str(RANKS), "--oversubscribe", "--bind-to", "none", args.program,
-             str(TIMEOUT), str(hanging), str(seconds)],
-            stderr=subprocess.PIPE, text=True, env=environment)
+            [*ranks(RANKS), hang_program, str(TIMEOUT), str(hanging), str(seconds)],
+            stderr=subprocess.PIPE, text=True, env={**environment, "OMP_NUM_THREADS": "1"})
         self.lines = []
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
@@ -39,13 +32,9 @@ class Job:
 
     def pids(self):
         """By rank, once all have said so."""
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
-            found = re.findall(r"^rank (\d+) is process (\d+)", self.text(), re.M)
-            if len(found) == RANKS:
-                return {int(rank): int(pid) for rank, pid in found}
-            time.sleep(0.05)
-        raise AssertionError("the ranks did not start:\n" + self.text())
+        found = lambda: re.findall(r"^rank (\d+) is process (\d+)", self.text(), re.M)
+        wait_until(lambda: len(found()) == RANKS, "the start of all ranks", 30)
+        return {int(rank): int(pid) for rank, pid in found()}
 
     def wait(self, seconds):
         """The exit status and how long it took."""
@@ -74,25 +63,16 @@ def is_gone(pid):
         return True
 
 
-def check_all_gone(pids):
-    deadline = time.monotonic() + 2
-    while time.monotonic() < deadline:
-        if all(is_gone(pid) for pid in pids.values()):
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"still running: {[p for p in pids.values() if not is_gone(p)]}")
-
-
 def check_named(job, rank, what):
     pattern = rf"lastframe: .*rank {rank} has {what}.*step \d+, phase 'train', last collective #\d+"
-    assert re.search(pattern, job.text()), f"no line like {pattern}:\n{job.text()}"
+    check(re.search(pattern, job.text()), f"no line like {pattern}:\n{job.text()}")
 
 
 def kill(job, pids):
     time.sleep(1.0)  # in the middle of one of its all-reduces
     os.kill(pids[1], signal.SIGKILL)
     status, took = job.wait(10)
-    assert status != 0, status
+    check(status != 0, "the job ends with 0")
     return f"status {status}, others gone {took:.1f} s after the kill"
 
 
@@ -100,7 +80,7 @@ def stop_rank(job, pids, rank):
     time.sleep(1.0)
     os.kill(pids[rank], signal.SIGSTOP)
     status, took = job.wait(TIMEOUT + 10)
-    assert status == 6, f"status {status}:\n{job.text()}"
+    check(status == 6, f"status {status}:\n{job.text()}")
     check_named(job, rank, "not been heard")
     return f"status 6, {took:.1f} s after the stop (timeout {TIMEOUT} s)"
 
@@ -115,7 +95,7 @@ def stop_root(job, pids):
 
 def hang(job, pids):
     status, took = job.wait(TIMEOUT + 15)
-    assert status == 6, f"status {status}:\n{job.text()}"
+    check(status == 6, f"status {status}:\n{job.text()}")
     check_named(job, 2, "made no progress")
     return f"status 6 after {took:.1f} s (timeout {TIMEOUT} s)"
 
@@ -129,30 +109,16 @@ def pause(job, pids):
     for pid in pids.values():
         os.kill(pid, signal.SIGCONT)
     status, _ = job.wait(40)
-    assert status == 0, f"status {status}:\n{job.text()}"
-    assert "lastframe:" not in job.text(), job.text()
+    check(status == 0 and "lastframe:" not in job.text(), f"status {status}:\n{job.text()}")
     return "status 0 after a pause longer than the timeout"
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("fault", choices=["kill", "stop", "stop_root", "hang", "pause"])
-    parser.add_argument("--program", required=True)
-    parser.add_argument("--mpiexec", required=True)
-    args = parser.parse_args()
-    job = Job(args, hanging=2 if args.fault == "hang" else -1,
-              seconds=TIMEOUT + 8.0 if args.fault == "pause" else 600.0)
-    pids = {}
-    try:
-        pids = job.pids()
-        result = globals()[args.fault](job, pids)
-        check_all_gone(pids)
-    finally:
-        job.end(pids)
-    print(f"{args.fault}: {result}")
-    named = [line for line in job.lines if line.startswith("lastframe:")]
-    print("\n".join(named))
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+job = Job(hanging=2 if fault == "hang" else -1, seconds=TIMEOUT + 8.0 if fault == "pause" else 600.0)
+pids = {}
+try:
+    pids = job.pids()
+    print(f"{fault}: {globals()[fault](job, pids)}")
+    wait_until(lambda: all(map(is_gone, pids.values())), "the end of all ranks", 2)
+finally:
+    job.end(pids)
+print("\n".join(line for line in job.lines if line.startswith("lastframe:")))

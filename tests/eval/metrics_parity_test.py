@@ -1,34 +1,25 @@
-"""`lastframe evaluate` on files against what independent programs said of the same files.
-
-Arguments: the program, tests/fixtures/metrics (tools/fixtures/metrics.py makes it).
+"""`lastframe evaluate` on files against what independent programs said of the same files,
+which tools/fixtures/metrics.py made.
 """
 
 import json
-import pathlib
-import subprocess
-import sys
 
-program, folder = sys.argv[1], pathlib.Path(sys.argv[2])
+from harness import expect, finish, fixtures, output
+
+folder = fixtures / "metrics"
 expected = json.loads((folder / "expected.json").read_text())
-failures = []
 compared = 0
 
 
 def evaluate(*words):
-    done = subprocess.run([program, "evaluate", *map(str, words), "--json"], capture_output=True,
-                          text=True, timeout=100)
-    if done.returncode != 0:
-        sys.exit(f"{words}: status {done.returncode}, {done.stderr}")
-    return json.loads(done.stdout)
+    return json.loads(output("evaluate", *words, "--json"))
 
 
 def compare(what, ours, theirs, tolerance=1e-6):
     global compared
     compared += 1
     off = abs(ours - theirs) / max(abs(theirs), 1e-12)
-    if off > tolerance:
-        failures.append(what)
-        print(f"FAILED: {what}: {ours}, expected {theirs}, relative difference {off:.2g}")
+    expect(off <= tolerance, f"{what}: {ours}, expected {theirs}, relative difference {off:.2g}")
 
 
 for name, metrics in expected["features"].items():
@@ -38,9 +29,7 @@ for name, metrics in expected["features"].items():
         for whose, value in values.items():
             compare(f"{metric} of {name} against {whose}", found[metric]["value"], value)
     same = evaluate("--features", files[0], files[0], "--metrics", "frechet")["frechet"]["value"]
-    if not 0 <= same < 1e-6:
-        failures.append(name)
-        print(f"FAILED: {name} against itself is {same}")
+    expect(0 <= same < 1e-6, f"{name} against itself is {same}")
 
 scores = evaluate("--features", folder / "logits.npy", folder / "logits.npy", "--metrics",
                   "inception_score")["inception_score"]
@@ -58,5 +47,5 @@ for whose, value in expected["features"]["regular"]["frechet"].items():
                     "frechet")["frechet"]
     compare(f"statistics.npz against {whose}", ours["value"], value)
 
-print(f"{compared} numbers compared, {len(failures)} failed")
-sys.exit(1 if failures or compared < 50 else 0)
+expect(compared >= 50, f"only {compared} values compared")
+finish()

@@ -1,20 +1,16 @@
 """Every config of the tree is one: `train --dry-run` takes it with data of the kind it asks for, made
 here, and the options that its own first lines leave to people (store, path, tokenizer). Parts of
-configs that choose no model get a small one. Arguments: the program, the sources.
+configs that choose no model get a small one.
 """
 
 import json
-import pathlib
 import re
 import struct
-import sys
-import tempfile
 import zlib
 
-from trial import expect, finish, run
+from harness import expect, finish, here, program, root, run, with_sets
 
-program, sources = sys.argv[1], pathlib.Path(sys.argv[2])
-configs = sources / "configs"
+configs = root / "configs"
 # What a prior's tokenizer would be, as small as can be and of the same grid; by folder.
 TOKENIZERS = {
     "cifar10": "cvivit={ width: 16 patch: 4",
@@ -35,7 +31,7 @@ def grey_png(width, height):
             chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
 
 
-def paths_of(here):
+def paths_of():
     """The option that names the data of each kind of source."""
     picture = grey_png(178, 218)
     (here / "cifar").mkdir()
@@ -51,15 +47,12 @@ def paths_of(here):
 
 
 def dry_run(config, sets):
-    words = [program, "train", "--config", config, "--dry-run", "--no-memory", "--json"]
-    for line in sets:
-        words += ["--set", line]
-    done = run(*words)
+    done = run(program, "train", "--config", config, "--dry-run", "--no-memory", "--json", *with_sets(sets))
     expect(done.returncode == 0, f"{config} {sets}: status {done.returncode}\n{done.stderr}")
     return json.loads(done.stdout) if done.returncode == 0 else None
 
 
-def tokenizer(here, config, sets):
+def tokenizer(config, sets):
     """A file of `lastframe export`, of a tokenizer that made one step on the config's own data."""
     name = config.parent.name
     made, store = here / name, here / f"{name}-store"
@@ -74,7 +67,7 @@ def tokenizer(here, config, sets):
     return f"{made}.safetensors"
 
 
-def check(here, config, paths):
+def check(config, paths):
     text = config.read_text()
     header = text.split("\n\n")[0].split("\n")[0]
     expect(header.startswith("# ") and header[2].isupper(), f"{config} begins with no comment: {header!r}")
@@ -90,7 +83,7 @@ def check(here, config, paths):
     if not re.search(r"^model \{", whole, re.M):
         sets.append("model.autoencoder={ width: 4 }")
     if "code_prior" in whole:
-        sets.append(f"model.code_prior.tokenizer={tokenizer(here, config, sets)}")
+        sets.append(f"model.code_prior.tokenizer={tokenizer(config, sets)}")
     outlook = dry_run(config, sets)
     if outlook is None:
         return {}
@@ -103,20 +96,18 @@ def check(here, config, paths):
     return outlook
 
 
-with tempfile.TemporaryDirectory(prefix="lf-configs-") as folder:
-    here = pathlib.Path(folder)
-    paths = paths_of(here)
-    found = {}
-    for config in sorted(configs.rglob("*.pbtxt")):
-        found[str(config.relative_to(configs))] = check(here, config, paths)
-    expect(len(found) > 40, f"only {len(found)} configs below {configs}")
-    # Controls are controls: what they are to have in common they have.
-    bits = {name: outlook.get("bits_per_clip") for name, outlook in found.items()}
-    for group, video, same in (("cifar10", "cvivit", "controls/equal-codes"),
-                               ("cifar10", "cvivit", "controls/static"),
-                               ("experiments/1", "video", "equal-codes"), ("experiments/1", "video", "static")):
-        expect(bits[f"{group}/{video}.pbtxt"] == bits[f"{group}/{same}.pbtxt"], f"{group}/{same}: {bits}")
-    # The paper's 18 frames are one option away.
-    long = dry_run(configs / "cifar10" / "cvivit.pbtxt", [paths["cifar"], "recipe.frames=18"])
-    expect(long and long["clip_shape"] == [18, 32, 32, 3], f"{long and long['clip_shape']}")
+paths = paths_of()
+found = {}
+for config in sorted(configs.rglob("*.pbtxt")):
+    found[str(config.relative_to(configs))] = check(config, paths)
+expect(len(found) > 40, f"only {len(found)} configs below {configs}")
+# Controls are controls: what they are to have in common they have.
+bits = {name: outlook.get("bits_per_clip") for name, outlook in found.items()}
+for group, video, same in (("cifar10", "cvivit", "controls/equal-codes"),
+                           ("cifar10", "cvivit", "controls/static"),
+                           ("experiments/1", "video", "equal-codes"), ("experiments/1", "video", "static")):
+    expect(bits[f"{group}/{video}.pbtxt"] == bits[f"{group}/{same}.pbtxt"], f"{group}/{same}: {bits}")
+# The paper's 18 frames are one option away.
+long = dry_run(configs / "cifar10" / "cvivit.pbtxt", [paths["cifar"], "recipe.frames=18"])
+expect(long and long["clip_shape"] == [18, 32, 32, 3], f"{long and long['clip_shape']}")
 finish()

@@ -1,14 +1,11 @@
-"""`lastframe doctor` alone and under mpirun. Arguments: the program, mpirun."""
+"""`lastframe doctor` alone and under mpirun."""
 
 import json
 import os
 import shutil
-import sys
 import tempfile
 
-from trial import expect, finish, run
-
-program, mpirun = sys.argv[1:3]
+from harness import expect, finish, program, ranks, run
 
 
 def check_report(result, world, folder):
@@ -43,16 +40,11 @@ def check_report(result, world, folder):
 with tempfile.TemporaryDirectory() as folder:
     words = [program, "doctor", "--smoke", "--json", "--mib", "1", "--folder", folder]
     check_report(run(*words), 1, folder)
-    launch = [mpirun, "--oversubscribe", "--bind-to", "none"]
-    if shutil.which(mpirun):
-        for world in (2, 4):
-            check_report(run(*launch, "-n", world, *words), world, folder)
-        broken = run(*launch, "-n", 2, program, "doctor", "--smoke", "--mib", "1", "--folder",
-                     folder + "/none")
-        expect(broken.returncode == 7, f"a missing folder ended with {broken.returncode}, expected 7")
-        expect("trouble: " in broken.stdout, f"a missing folder is not told: {broken.stdout[-300:]!r}")
-    else:
-        expect(False, f"there is no {mpirun}")
+    for world in (2, 4):
+        check_report(run(*ranks(world), *words), world, folder)
+    broken = run(*ranks(2), program, "doctor", "--smoke", "--mib", "1", "--folder", folder + "/none")
+    expect(broken.returncode == 7, f"a missing folder ended with {broken.returncode}, expected 7")
+    expect("trouble: " in broken.stdout, f"a missing folder is not told: {broken.stdout[-300:]!r}")
 
 
 def compile_library(path, source):
@@ -63,9 +55,9 @@ def compile_library(path, source):
     return result is not None and result.returncode == 0
 
 
-def warnings_with(**environment):
-    result = run(program, "doctor", "--json", env={**os.environ, **environment})
-    expect(result.returncode == 0, f"{environment}: ended with {result.returncode}: {result.stderr[-300:]}")
+def warnings_with(**extra):
+    result = run(program, "doctor", "--json", extra=extra)
+    expect(result.returncode == 0, f"{extra}: ended with {result.returncode}: {result.stderr[-300:]}")
     report = json.loads(result.stdout)
     return report, " / ".join(report["warnings"])
 

@@ -1,32 +1,22 @@
-"""`lastframe evaluate` on files: its contract, and what it says of files that it cannot use.
-Arguments: the program, tests/fixtures/metrics."""
+"""`lastframe evaluate` on files: its contract, and what it says of files that it cannot use."""
 
-import atexit
 import json
 import math
 import pathlib
 import pickle
-import shutil
 import struct
-import sys
-import tempfile
 import zipfile
 
-from trial import expect, finish, is_one_sentence, run
+from harness import expect, finish, here, is_one_sentence, program, run, write_npy
+from harness import fixtures as all_fixtures
 
-program, fixtures = sys.argv[1], pathlib.Path(sys.argv[2])
-here = pathlib.Path(tempfile.mkdtemp(prefix="lf-evaluate-"))
-atexit.register(shutil.rmtree, here, ignore_errors=True)
+fixtures = all_fixtures / "metrics"
 
 
 def array(name, shape, values, kind="d"):
     """A .npy file of doubles, or bytes with kind B."""
-    head = str({"descr": "<f8" if kind == "d" else "|u1", "fortran_order": False, "shape": shape})
-    head += " " * (63 - (10 + len(head)) % 64) + "\n"
-    path = here / name
-    path.write_bytes(b"\x93NUMPY\x01\0" + struct.pack("<H", len(head)) + head.encode() +
+    return write_npy(here / name, "<f8" if kind == "d" else "|u1", shape,
                      struct.pack(f"<{len(values)}{kind}", *values))
-    return path
 
 
 def found(*words):
@@ -60,7 +50,7 @@ keyed = [found("--features", a, b, "--metrics", "kid_subsets", "--seed", seed)["
          for seed in (1, 1, 2)]
 expect(keyed[0] == keyed[1] and keyed[0]["seed"] == 1, f"{keyed}")
 
-# Row 39: zeros against ones are 0 dB and 9.9990e-5, as bytes and as floats.
+# Zeros against ones are 0 dB and 9.9990e-5, as bytes and as floats.
 for kind, one in (("d", 1.0), ("B", 255)):
     zeros = array(f"zeros-{kind}.npy", (2, 16, 16, 3), [0] * 1536, kind)
     ones = array(f"ones-{kind}.npy", (2, 16, 16, 3), [one] * 1536, kind)

@@ -1,17 +1,17 @@
 """launch/local: restarts after 75, passes Ctrl-C on as a request for a checkpoint, and tells a rank
-that was killed from outside (6) from everything else. Called with its path."""
+that was killed from outside (6) from everything else."""
 
 import signal
 
 from harness import *
 
-local = words_left[0]
+local = root / "launch" / "local"
 here_is_mpi = {"LASTFRAME": program, "PATH": f"{pathlib.Path(mpiexec).parent}:{os.environ['PATH']}"}
 LONG = ["train.images=2400000"]
 
 
 def launched(run, *options, sets=()):
-    words = [local, "-n", "2", *options, "--", *map(str, train_words(run, sets)[1:])]
+    words = [str(local), "-n", "2", *options, "--", *map(str, train_words(run, sets)[1:])]
     return subprocess.Popen(words, env={**environment, **here_is_mpi}, stdout=subprocess.PIPE,
                             stderr=subprocess.STDOUT, text=True, start_new_session=True)
 

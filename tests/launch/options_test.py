@@ -1,29 +1,26 @@
 """The names, types, defaults and ranges of all options, against the committed list.
 
-Configs and scripts of users depend on them, so a change must be meant. Arguments: the program, the
-list, and --write to write the list anew (then read the difference before committing it).
+Configs and scripts of users depend on them, so a change must be meant. With --write the
+list is written anew; then read the difference before committing it.
 """
 
 import json
-import pathlib
-import sys
 
-from trial import expect, finish, run
+from harness import arguments, expect, finish, fixtures, program, run
 
-program, listing = sys.argv[1], pathlib.Path(sys.argv[2])
+listing = fixtures / "options.txt"
 options = json.loads(run(program, "list", "options", "--json").stdout)["options"]
 lines = ["\t".join((row["name"], row["type"], row["default"], row["range"])).rstrip() for row in options]
 for row in options:
     expect(row["help"].strip(), f"{row['name']} has no comment in run.proto")
     expect(row["help"].strip().endswith("."), f"the comment of {row['name']} is no sentence: {row['help']!r}")
 expect(len(lines) == len(set(lines)), "an option is listed twice")
-if "--write" in sys.argv[3:]:
-    listing.parent.mkdir(parents=True, exist_ok=True)
+if "--write" in arguments:
     listing.write_text("\n".join(lines) + "\n")
     print(f"{len(lines)} options written to {listing}")
     finish()
-known = listing.read_text().splitlines() if listing.exists() else []
-again = f"if that is meant, run python3 {sys.argv[0]} {program} {listing} --write"
+known = listing.read_text().splitlines()
+again = "if that is meant, run PYTHONPATH=tests python3 tests/launch/options_test.py --write"
 for line in lines:
     expect(line in known, f"new or changed: {line!r}; {again}")
 for line in known:

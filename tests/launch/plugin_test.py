@@ -1,16 +1,15 @@
 """The plugin without a GPU: it links against nothing that will not be there.
 
 A module's undefined symbols show only when it is opened, which needs a GPU; here each is looked up
-in the libraries the plugin names. Arguments: program, plugin, torch's lib folder, further libraries.
+in the libraries the plugin names. Arguments: the plugin, torch's lib folder, further libraries.
 """
 
 import pathlib
 import re
-import sys
 
-from trial import expect, finish, run
+from harness import arguments, expect, finish, run
 
-program, plugin, torch_folder, *more = sys.argv[1:]
+plugin, torch_folder, *more = arguments
 
 
 def symbols(path, *flags):

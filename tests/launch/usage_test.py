@@ -1,14 +1,9 @@
-"""Help, exit statuses and messages of the program. Argument: the program."""
+"""Help, exit statuses and messages of the program."""
 
 import json
 import os
-import pathlib
-import sys
-import tempfile
 
-from trial import cpu_seconds, expect, finish, is_one_sentence, run
-
-program = sys.argv[1]
+from harness import cpu_seconds, expect, finish, here, is_one_sentence, program, run
 
 
 def commands():
@@ -142,13 +137,12 @@ def check_speed():
 
 check_help()
 check_wrong_words()
-with tempfile.TemporaryDirectory() as folder:
-    lines = config_commands()
-    for number, line in enumerate(lines):
-        place = pathlib.Path(folder) / str(number)
-        place.mkdir()
-        check_configs(line, place, number == 0)
-    print(f"{len(lines)} commands read a config")
+lines = config_commands()
+for number, line in enumerate(lines):
+    place = here / str(number)
+    place.mkdir()
+    check_configs(line, place, number == 0)
+print(f"{len(lines)} commands read a config")
 full = run("bash", "-c", f"'{program}' list options > /dev/full")
 expect(full.returncode == 7, f"printing to a full disk ended with {full.returncode}, expected 7")
 if "asan" not in program:

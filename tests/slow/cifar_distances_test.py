@@ -2,37 +2,22 @@
 other, blurred and noised pictures ever farther away, by fid768 and by whatever other extractor is
 given. Slow: a network looks at some thousand pictures.
 
-Arguments: the program, mpiexec, the sources; then, if wanted, METRIC=WEIGHTS (fd_own=own.safetensors)
-and the number of pictures in a set. LASTFRAME_DATA names the folder of cifar10/ and inception/.
+Arguments, if wanted: METRIC=WEIGHTS (fd_own=own.safetensors) and the number of pictures in a set.
 """
 
-import atexit
-import json
-import os
-import pathlib
-import shutil
-import subprocess
-import sys
-import tempfile
+from harness import *
 
 try:
     import numpy
 except ImportError as missing:
-    print(f"SKIPPED: {missing}")
-    sys.exit(77)
+    skip(missing)
 
-program, mpiexec, sources = sys.argv[1:4]
-data = pathlib.Path(os.environ.get("LASTFRAME_DATA", f"{sources}/../shared/data"))
 weights = data / "inception" / "inception-fid-768.safetensors"
-extractors = dict(word.split("=", 1) for word in sys.argv[4:] if "=" in word) or {"fid768": weights}
-count = int(next((word for word in sys.argv[4:] if "=" not in word), 200))
+extractors = dict(word.split("=", 1) for word in arguments if "=" in word) or {"fid768": weights}
+count = int(next((word for word in arguments if "=" not in word), 200))
 for needed in (data / "cifar10" / "data_batch_1.bin", *map(pathlib.Path, extractors.values())):
     if not needed.exists():
-        print(f"SKIPPED: there is no {needed}")
-        sys.exit(77)
-
-here = pathlib.Path(tempfile.mkdtemp(prefix="lf-cifar-"))
-atexit.register(shutil.rmtree, here, ignore_errors=True)
+        skip(f"there is no {needed}")
 
 
 def pictures(name, first):
@@ -69,22 +54,11 @@ for deviation in (12, 30, 75):
 for name, images in sets.items():
     numpy.save(here / f"{name}.npy", numpy.ascontiguousarray(images))
 
-environment = {**os.environ, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
-failed = False
-
 
 def distance(metric, extractor, real, fake, *more):
-    words = [mpiexec, "-n", "2", "--oversubscribe", "--bind-to", "none", program, "evaluate", "--real",
-             real, "--fake", here / f"{fake}.npy", "--extractor", extractor, "--metrics", metric,
-             "--json", *more]
-    done = subprocess.run(list(map(str, words)), env=environment, stdout=subprocess.PIPE, check=True)
-    return json.loads(done.stdout)[metric]["value"]
-
-
-def expect(condition, sentence):
-    global failed
-    failed = failed or not condition
-    print("ok:" if condition else "FAILED:", sentence, flush=True)
+    found = json_in(execute([*ranks(2), program, "evaluate", "--real", real, "--fake", here / f"{fake}.npy",
+                             "--extractor", extractor, "--metrics", metric, "--json", *more], seconds=3600))
+    return found[metric]["value"]
 
 
 for metric, extractor in extractors.items():
@@ -97,4 +71,4 @@ for metric, extractor in extractors.items():
     for kind, ladder in ladders.items():
         values = [found[name] for name in ladder]
         expect(all(a < b for a, b in zip(values, values[1:])), f"{metric} rises with {kind}: {values}")
-sys.exit(1 if failed else 0)
+finish()

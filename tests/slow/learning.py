@@ -11,43 +11,35 @@ try:
 except ImportError as missing:
     skip(missing)
 
-sources = pathlib.Path(__file__).resolve().parents[2]
-configs = sources / "configs" / "experiments" / "1"
+configs = root / "configs" / "experiments" / "1"
 own = here / "own.safetensors"
 HELD_OUT = 1000
-
-
-def with_sets(words, sets):
-    for line in sets:
-        words += ["--set", line]
-    return words
 
 
 def images_of(kind):
     """Where `build` takes labelled images from."""
     if kind == "shapes":
         return ["source.generated.count=10000"]
-    data = pathlib.Path(os.environ.get("LASTFRAME_DATA", sources.parent / "shared" / "data")) / "cifar10"
-    if not (data / "data_batch_1.bin").exists():
-        skip(f"there is no {data}/data_batch_1.bin")
-    return [f"source.cifar.path={data / 'data_batch_1.bin'}"]
+    batch = data / "cifar10" / "data_batch_1.bin"
+    if not batch.exists():
+        skip(f"there is no {batch}")
+    return [f"source.cifar.path={batch}"]
 
 
 def build(name, config, sets):
     """Stores here/NAME-TRAIN and here/NAME-TEST."""
     for part in ("TRAIN", "TEST"):
-        execute(with_sets([program, "build", "--config", config, "--out", here / f"{name}-{part}"],
-                          [*sets, f"source.split.part={part}", "source.split.validation=0",
-                           "source.split.test=0.25"]), seconds=600)
+        execute([program, "build", "--config", config, "--out", here / f"{name}-{part}", *with_sets(
+            [*sets, f"source.split.part={part}", "source.split.validation=0", "source.split.test=0.25"])],
+                seconds=600)
 
 
 def learn(name, config, frames, images, sets=()):
     """The run folder of a training on two ranks, on the stores called `frames`."""
     begin = time.time()
-    execute(ranks(2) + with_sets(
-        [program, "train", "--config", config, "--run", here / name],
+    execute([*ranks(2), program, "train", "--config", config, "--run", here / name, *with_sets(
         [f"train.store={here}/{frames}-TRAIN", f"train.validation_store={here}/{frames}-TEST",
-         f"train.images={images}", "train.preview_images=0", *sets]), seconds=3600)
+         f"train.images={images}", "train.preview_images=0", *sets])], seconds=3600)
     print(f"{name}: {images} images in {time.time() - begin:.0f} s", flush=True)
     return here / name
 
@@ -84,10 +76,10 @@ def pairs(name, real, made, metrics):
 
 def distances_of_nothing(real):
     """fd_own of noise and of the mean image, which whatever has learnt must be below."""
-    luck = numpy.random.default_rng(0)
-    noise = distance("noise", luck.integers(0, 256, real.shape, numpy.uint8))
+    generator = numpy.random.default_rng(0)
+    noise = distance("noise", generator.integers(0, 256, real.shape, numpy.uint8))
     # Within one level of it: images that are all the same have no distance.
-    near = numpy.rint(real.mean(0)) + luck.integers(-1, 2, real.shape)
+    near = numpy.rint(real.mean(0)) + generator.integers(-1, 2, real.shape)
     mean = distance("mean", near.clip(0, 255).astype(numpy.uint8))
     print(f"fd_own of noise {noise:.4g}, of the mean image {mean:.4g}", flush=True)
     return noise, mean

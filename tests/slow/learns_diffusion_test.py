@@ -6,7 +6,7 @@ left in LASTFRAME_PICTURES where that names a folder.
 
 from learning import *
 
-kind = words_left[0]
+kind = arguments[0]
 pictures = pathlib.Path(os.environ.get("LASTFRAME_PICTURES", here))
 DIFFUSION = ["model.diffusion.schedule=COSINE_LOG_SNR", "model.diffusion.sampler.kind=DPM",
              "model.diffusion.sampler.spacing=LOG_SNR", "model.diffusion.sampler.steps=20",
@@ -41,7 +41,7 @@ def images():
 def moving_digits():
     # At 44 pixels a digit moves by 1.6 a frame; at fewer, whole pixels hide where it goes.
     given, frames, side, count = 3, 5, 44, 128
-    config = sources / "configs" / "moving-mnist" / "unet3d.pbtxt"
+    config = root / "configs" / "moving-mnist" / "unet3d.pbtxt"
     build("moving", config, [f"source.size={side}", "source.generated.count=4000",
                              f"source.generated.frames={frames}", "source.generated.digits=1"])
     # A network that says the image says black exactly. Noise that another leaves in it, two grey levels

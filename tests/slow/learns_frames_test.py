@@ -7,9 +7,9 @@ longer than its window, whose digit keeps its size and stays where digits can be
 
 from learning import *
 
-kind = words_left[0]
+kind = arguments[0]
 pictures = pathlib.Path(os.environ.get("LASTFRAME_PICTURES", here))
-digits = sources / "configs" / "moving-mnist"
+digits = root / "configs" / "moving-mnist"
 SIDE = 44
 # Narrower than in configs/moving-mnist: twice the clips in the same time.
 NARROW = "model.unet={ width: 24 multipliers: [1, 2, 2] blocks: 1 attention: [11] heads: 2 temporal: %s }"

@@ -9,7 +9,7 @@ from learning import *
 VIDEO = ["model.cvivit.stem=1", "model.cvivit.stem_width=32", "model.cvivit.patch=1", "train.batch=16",
          "model.cvivit.quantiser.ema.half_life_images=320", "model.cvivit.reconstruction.last_frame=4"]
 
-kind = words_left[0]
+kind = arguments[0]
 source = images_of(kind)
 build("image", configs / "image.pbtxt", source)
 build("video", configs / "video.pbtxt", source)

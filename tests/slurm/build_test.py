@@ -14,7 +14,7 @@ clips = "--set store.clips_per_shard=20 --set store.threads=1"
 alone = here / "alone"
 execute([program, "build", "--config", config, "--out", alone, *clips.split()])
 array = Job("build", edited("build", {"array": "0-3", "cpus-per-task": 1, "time": 10},
-                            {"home": source, "lastframe": program, "config": config, "store": built,
+                            {"home": root, "lastframe": program, "config": config, "store": built,
                              "options": f"({clips})"}), "--partition=calm")
 trainer = Training("after", "calm", SRUN, images=480,
                    options=[f"--dependency=afterok:{array.number}"])

@@ -1,14 +1,12 @@
 """What an sbatch file does with each end of its ranks, without a cluster: srun, mpirun and scontrol
 are stand-ins. Only status 75 is started again, and not if the job was cancelled, has lived too often or
-lives elsewhere. Called with the folder of the sbatch files."""
+lives elsewhere."""
 
 import pathlib
 import subprocess
-import sys
 import tempfile
 
-source = pathlib.Path(sys.argv[1])
-failures = []
+from harness import check, expect, finish, root
 
 STAND_INS = {
     # One step to ask whether the nodes answer, one that a later life begins with, and the ranks.
@@ -47,64 +45,61 @@ def run(name="train", edits=(), **given):
             path.write_text("#!/bin/sh\n" + body)
             path.chmod(0o755)
         script = here / "slurm_script"
-        text = (source / f"{name}.sbatch").read_text()
+        text = (root / "slurm" / f"{name}.sbatch").read_text()
         text = text.replace("\nlastframe= ", f"\nlastframe={here}/lastframe ")
         for old, new in edits:
-            if old not in text:
-                sys.exit(f"FAILED: {name}.sbatch does not say {old}")
+            check(old in text, f"{name}.sbatch does not say {old}")
             text = text.replace(old, new)
         script.write_text(text)
         environment = {"PATH": f"{here}:/usr/bin:/bin", "SLURM_JOB_ID": "7", "SLURM_NTASKS": "8",
                        "SLURM_NNODES": "2", "SLURM_JOB_NODELIST": "n[1-2]",
-                       "SLURM_CPUS_PER_TASK": "8", "SLURM_SUBMIT_DIR": str(source.parent),
+                       "SLURM_CPUS_PER_TASK": "8", "SLURM_SUBMIT_DIR": str(root),
                        **{key: str(value) for key, value in given.items()}}
         done = subprocess.run(["bash", script], env=environment, capture_output=True, text=True,
                               timeout=60)
         return done.returncode, done.stdout + done.stderr
 
 
-def expect(what, result, code, *parts, without=()):
-    """Counts a failure unless the script ended with `code` and said all of `parts`."""
+def ends(what, result, code, *parts, without=()):
+    """Expects the script to have ended with `code` and to have said all of `parts`."""
     status, text = result
     wrong = [part for part in parts if part not in text] + [part for part in without if part in text]
-    if status != code or wrong:
-        failures.append(what)
-        print(f"FAILED: {what}: status {status}, expected {code}; wrong about {wrong}\n{text}")
+    expect(status == code and not wrong, f"{what}: status {status}, expected {code}; wrong about {wrong}\n{text}")
 
 
 REQUEUE, WAITS = "scontrol requeue", "sleep 5\n"
-expect("0 is the end", run(ranks_end=0), 0, "ranks: --mpi=pmix", ": done", without=[REQUEUE])
+ends("0 is the end", run(ranks_end=0), 0, "ranks: --mpi=pmix", ": done", without=[REQUEUE])
 # What sleeps is still there when SLURM ends this life; here nobody does, and it ends as its ranks.
-expect("75 is requeued", run(ranks_end=75), 75, "scontrol requeue 7", "restart 1 of at most 100", WAITS)
-expect("138 is too early for a checkpoint", run(ranks_end=138), 75, REQUEUE)
+ends("75 is requeued", run(ranks_end=75), 75, "scontrol requeue 7", "restart 1 of at most 100", WAITS)
+ends("138 is too early for a checkpoint", run(ranks_end=138), 75, REQUEUE)
 for status in (1, 2, 3, 4, 5, 7):
-    expect(f"{status} is final", run(ranks_end=status), status, without=[REQUEUE, WAITS])
+    ends(f"{status} is final", run(ranks_end=status), status, without=[REQUEUE, WAITS])
 for status, code in ((137, 6), (6, 6), (143, 143)):
-    expect(f"{status} with sound nodes", run(ranks_end=status), code, without=[REQUEUE, WAITS])
-expect("a dead node", run(ranks_end=6, nodes_answer=1), 6, "not every node answers", WAITS,
-       without=[REQUEUE])
-expect("preempted without a word", run(ranks_end=143, preempted=1500), 143, WAITS, without=[REQUEUE])
-expect("preempted in an earlier life", run(ranks_end=143, preempted=500), 143, without=[REQUEUE, WAITS])
-expect("preempted at once", run(ranks_end=75, state="PREEMPTED"), 75, WAITS, without=[REQUEUE])
-expect("cancelled", run(ranks_end=75, state="CANCELLED"), 75, "cancelled", without=[REQUEUE, WAITS])
-expect("given up and started elsewhere", run(ranks_end=75, restarts_known=1), 75, "elsewhere", without=[REQUEUE])
-expect("the last life but one", run(ranks_end=75, SLURM_RESTART_COUNT=99), 75, "scontrol requeue 7")
-expect("the last life", run(ranks_end=75, SLURM_RESTART_COUNT=100), 75, "100 times", without=[REQUEUE])
-expect("no requeue allowed", run(ranks_end=75, requeue_fails=1), 75, "submit it again", without=[WAITS])
-expect("an element of an array", run("build", ranks_end=75, SLURM_ARRAY_JOB_ID=7, SLURM_ARRAY_TASK_ID=3), 75,
-       "scontrol requeue 7_3", "lastframe build --config")
-expect("a job that is no array", run("evaluate", ranks_end=75, SLURM_JOB_ID=9), 75, "scontrol requeue 9",
-       "evaluate --run runs/quickstart --metrics psnr --json")
-expect("a signal to the batch shell", run(signal_at_start=1), 75, REQUEUE)
+    ends(f"{status} with sound nodes", run(ranks_end=status), code, without=[REQUEUE, WAITS])
+ends("a dead node", run(ranks_end=6, nodes_answer=1), 6, "not every node answers", WAITS,
+     without=[REQUEUE])
+ends("preempted without a word", run(ranks_end=143, preempted=1500), 143, WAITS, without=[REQUEUE])
+ends("preempted in an earlier life", run(ranks_end=143, preempted=500), 143, without=[REQUEUE, WAITS])
+ends("preempted at once", run(ranks_end=75, state="PREEMPTED"), 75, WAITS, without=[REQUEUE])
+ends("cancelled", run(ranks_end=75, state="CANCELLED"), 75, "cancelled", without=[REQUEUE, WAITS])
+ends("given up and started elsewhere", run(ranks_end=75, restarts_known=1), 75, "elsewhere", without=[REQUEUE])
+ends("the last life but one", run(ranks_end=75, SLURM_RESTART_COUNT=99), 75, "scontrol requeue 7")
+ends("the last life", run(ranks_end=75, SLURM_RESTART_COUNT=100), 75, "100 times", without=[REQUEUE])
+ends("no requeue allowed", run(ranks_end=75, requeue_fails=1), 75, "submit it again", without=[WAITS])
+ends("an element of an array", run("build", ranks_end=75, SLURM_ARRAY_JOB_ID=7, SLURM_ARRAY_TASK_ID=3), 75,
+     "scontrol requeue 7_3", "lastframe build --config")
+ends("a job that is no array", run("evaluate", ranks_end=75, SLURM_JOB_ID=9), 75, "scontrol requeue 9",
+     "evaluate --run runs/quickstart --metrics psnr --json")
+ends("a signal to the batch shell", run(signal_at_start=1), 75, REQUEUE)
 by_mpirun = [("--signal=USR1@", "--signal=B:USR1@")]
-expect("mpirun", run(edits=by_mpirun, ranks_end=0), 0, "ranks: -n 8 --bind-to none", without=["pmix"])
-expect("a signal to mpirun", run(edits=by_mpirun, signal_at_start=1), 75, REQUEUE)
-expect("a line of a sweep", run("sweep", ranks_end=0, SLURM_ARRAY_JOB_ID=7, SLURM_ARRAY_TASK_ID=3), 0,
-       "--run runs/sweep/3 --set model.autoencoder.latent=16 --set recipe.noise={} --set recipe.topology=STAR")
-expect("a line that is not there", run("sweep", ranks_end=0, SLURM_ARRAY_JOB_ID=7, SLURM_ARRAY_TASK_ID=4), 2,
-       "no line 4", without=["ranks:"])
-expect("a wrong home", run(edits=[("home=$SLURM_SUBMIT_DIR", "home=/nowhere")], ranks_end=0), 2, "/nowhere")
-expect("a program that is none", run(edits=[("\nlastframe=", "\nlastframe=/nowhere")], ranks_end=0), 2,
-       "lastframe=/nowhere")
-expect("outside of SLURM", run(ranks_end=0, SLURM_JOB_ID=""), 2, "sbatch")
-sys.exit(1 if failures else 0)
+ends("mpirun", run(edits=by_mpirun, ranks_end=0), 0, "ranks: -n 8 --bind-to none", without=["pmix"])
+ends("a signal to mpirun", run(edits=by_mpirun, signal_at_start=1), 75, REQUEUE)
+ends("a line of a sweep", run("sweep", ranks_end=0, SLURM_ARRAY_JOB_ID=7, SLURM_ARRAY_TASK_ID=3), 0,
+     "--run runs/sweep/3 --set model.autoencoder.latent=16 --set recipe.noise={} --set recipe.topology=STAR")
+ends("a line that is not there", run("sweep", ranks_end=0, SLURM_ARRAY_JOB_ID=7, SLURM_ARRAY_TASK_ID=4), 2,
+     "no line 4", without=["ranks:"])
+ends("a wrong home", run(edits=[("home=$SLURM_SUBMIT_DIR", "home=/nowhere")], ranks_end=0), 2, "/nowhere")
+ends("a program that is none", run(edits=[("\nlastframe=", "\nlastframe=/nowhere")], ranks_end=0), 2,
+     "lastframe=/nowhere")
+ends("outside of SLURM", run(ranks_end=0, SLURM_JOB_ID=""), 2, "sbatch")
+finish()

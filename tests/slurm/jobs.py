@@ -1,27 +1,19 @@
 """What the scripts of this folder share: sbatch files edited as a user edits them, jobs of the test
-cluster, and their runs beside calm ones. Not a test. A script is called with the program, mpiexec,
-the cluster's folder and what else it asks for.
+cluster, and their runs beside calm ones. Not a test. A script is called with the
+cluster's folder and what else it asks for.
 
 A job's first life would train for days. It is stopped by what the test does to it; later lives wait
 at a gate until the test has said how far they are to go, so nothing depends on how fast anything is.
 """
 
-import atexit
 import copy
-import os
-import pathlib
 import re
 import signal
-import subprocess
-import sys
-import time
 
 import cluster
-from harness import (BATCH, CONFIG, check, check_same_end, environment, execute, here, latest, lines,
-                  program, rank_processes, skip, status, store, train, words_left)
+from harness import *
 
-folder = pathlib.Path(words_left.pop(0))
-source = pathlib.Path(__file__).resolve().parents[2]
+folder = pathlib.Path(arguments.pop(0))
 if cluster.find(folder, "login") is None:
     skip("no test cluster is up; slurm.the_cluster_starts says why")
 
@@ -52,7 +44,7 @@ def queue():
 
 def edited(name, directives, settings):
     """slurm/NAME.sbatch with lines of its top replaced, all of which must be there."""
-    text = (source / "slurm" / f"{name}.sbatch").read_text()
+    text = (root / "slurm" / f"{name}.sbatch").read_text()
     top = {rf"#SBATCH --{key}=.*": f"#SBATCH --{key}={value}" for key, value in directives.items()}
     top.update({rf"{key}=.*": f"{key}={value}" for key, value in settings.items()})
     for old, new in top.items():
@@ -144,7 +136,7 @@ class Training(Job):
         words = " ".join(f"--set {line}" for line in (f"train.store={store()}", *self.sets))
         text = edited("train", {"nodes": nodes, "ntasks-per-node": tasks, "cpus-per-task": 1,
                                 "time": 10, "signal": f"{warning}@60", **dict(directives)},
-                      {"home": source, "lastframe": gated(name, self.gate, gate_from),
+                      {"home": root, "lastframe": gated(name, self.gate, gate_from),
                        "run": self.run, "config": self.config, "options": f"({words})"})
         if not heeded:  # a comment, to SLURM
             text = text.replace("#SBATCH --signal=", "#SBATCH --comment=--signal=")

@@ -5,8 +5,8 @@ at a site whose SLURM sends no warning.
 
 from jobs import *
 
-launcher, times = words_left[0], int(words_left[1])
-heeded = "unheeded" not in words_left
+launcher, times = arguments[0], int(arguments[1])
+heeded = "unheeded" not in arguments
 job = Training("preempted", launcher, {"srun": SRUN, "mpirun": MPIRUN}[launcher],
                gate_from=times, heeded=heeded)
 for number in range(1, times + 1):

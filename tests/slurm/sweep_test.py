@@ -14,7 +14,7 @@ lines_file.write_text("# seeds, and a shape\n\n" + "".join(
 def sweep(name, array):
     text = edited("sweep", {"array": array, "nodes": 1, "ntasks-per-node": 2, "cpus-per-task": 1,
                             "time": 10},
-                  {"home": source, "lastframe": gated(name, gate, 1), "config": config,
+                  {"home": root, "lastframe": gated(name, gate, 1), "config": config,
                    "lines": lines_file, "runs": here / "sweep",
                    "options": f"(--set train.store={store()})"})
     return Job(name, text, "--partition=calm")

@@ -1,21 +1,17 @@
 """tools/convert_weights on files of torch.save(), on a frozen graph, and on pickles that want to run
-code: those are refused by name and nothing of them is run. Arguments: the tools folder and
-tests/fixtures/extractors."""
+code: those are refused by name and nothing of them is run."""
 
 import json
 import os
-import pathlib
 import pickle
 import struct
 import sys
-import tempfile
 import zipfile
 
-from trial import expect, finish, run
+from harness import expect, finish, here, root, run
+from harness import fixtures as all_fixtures
 
-tools, fixtures = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
-temporary = tempfile.TemporaryDirectory(prefix="lf-convert-")
-here = pathlib.Path(temporary.name)
+tools, fixtures = root / "tools", all_fixtures / "extractors"
 out = here / "out.safetensors"
 
 
@@ -184,10 +180,10 @@ def check_frozen_graph():
     metadata, weights = converted()
     expect(metadata["network"] == "inception" and len(weights) == 94 * 5 + 2, f"{len(weights)} tensors")
     # [height, width, in, out] -> [out, in, height, width]
-    turned = [float(60 * h + 20 * w + 5 * i + o)
+    transposed = [float(60 * h + 20 * w + 5 * i + o)
               for o in range(5) for i in range(4) for h in range(2) for w in range(3)]
     for name in ("Conv2d_1a_3x3", "Mixed_6a.branch3x3dbl_3", "Mixed_7c.branch3x3dbl_3b"):
-        expect(weights[f"{name}.conv.weight"] == ([5, 4, 2, 3], turned), f"{name}: {weights.get(name)}")
+        expect(weights[f"{name}.conv.weight"] == ([5, 4, 2, 3], transposed), f"{name}: {weights.get(name)}")
     expect(weights["Mixed_5b.branch_pool.bn.weight"][1] == [1 + n / 8 for n in range(5)], "gamma")
     expect(weights["Mixed_5b.branch_pool.bn.running_var"][1] == [3 + n / 8 for n in range(5)], "variance")
     expect(weights["fc.weight"] == ([3, 2], [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]), f"{weights['fc.weight']}")

@@ -1,13 +1,12 @@
-"""Row 7 of the capability table: tools/experiments/pseudo_video, one command, trains the image model, pseudo
-videos and their static control on 200 tiny images and prints a table; the same command again prints it
-without training anything, and another budget for the same folder is refused.
-"""
+"""tools/experiments/pseudo_video, one command, trains the image model, pseudo videos and their static
+control on 200 tiny images and prints a table; the same command again prints it without training anything,
+and another budget for the same folder is refused."""
 
 import re
 
 from harness import *
 
-tool = pathlib.Path(__file__).resolve().parents[2] / "tools" / "experiments" / "pseudo_video"
+tool = root / "tools" / "experiments" / "pseudo_video"
 command = [sys.executable, tool, "--program", program, "--dir", here / "lab", "--parts", "models", "--seeds", 1,
            "--images", 200, "--samples", 20, "--frames", 4]
 BUDGET = ["--budget", 0.5]  # some seconds for each run
@@ -21,7 +20,7 @@ def table(text):
 
 
 def stdout_of(words):
-    done = subprocess.run([str(word) for word in words], env=environment, capture_output=True, text=True, timeout=500)
+    done = run(*words, seconds=500)
     check(done.returncode == 0, f"status {done.returncode}\n{done.stderr}")
     return done.stdout
 

@@ -1,5 +1,5 @@
 """Power-function averages: kept and resumed exactly, and an average of another width made after the
-run out of those that its checkpoints tracked. (Row 45 of the capability table.)"""
+run out of those that its checkpoints tracked."""
 
 from harness import *
 

@@ -23,26 +23,17 @@ def features(images, layer="features", status=0, contains="", more=()):
                     "--out", out, "--threads", "1", "--json", *more], status, contains)
 
 
-def rows(path):
-    data = path.read_bytes()
-    header = data[10:10 + int.from_bytes(data[8:10], "little")].decode()
-    check("'<f4'" in header and "False" in header, header)
-    count, dim = (int(n) for n in header.split("(")[1].split(")")[0].split(","))
-    numbers = struct.unpack(f"<{count * dim}f", data[10 + len(header):])
-    return [numbers[i * dim:(i + 1) * dim] for i in range(count)]
-
-
-report = json.loads(features(clips).splitlines()[0])
+report = json_in(features(clips))
 for key, value in (("n", 70), ("layer", "features"), ("dim", 8), ("extractor", "own"),
                    ("preprocessing", "own"), ("out", str(out))):
     check(report.get(key) == value, f"{key} is not {value} in {report}")
 check(len(report["hash"]) == 16, f"hash of {report}")
-all_rows = rows(out)
+all_rows = rows_of(out)
 check(len(all_rows) == 70 and len(all_rows[0]) == 8, f"{len(all_rows)} rows of {len(all_rows[0])}")
 output("export", store(), "--npy", clips, "--range", "64:70")
 features(clips, more=("--batch", "4"))
-check(all(abs(a - b) < 1e-5 for x, y in zip(all_rows[64:], rows(out)) for a, b in zip(x, y)) and
-      len(rows(out)) == 6, "rows depend on the others, or are out of order")
+check(all(abs(a - b) < 1e-5 for x, y in zip(all_rows[64:], rows_of(out)) for a, b in zip(x, y)) and
+      len(rows_of(out)) == 6, "rows depend on the others, or are out of order")
 before = out.read_bytes()
 
 features(clips, layer="feature", status=2, contains="did you mean 'features'?")

@@ -1,16 +1,10 @@
 """Damaged, foreign and hostile checkpoints, a damaged log and a run that diverges: what is left is
-used, or the status says what is wrong. (Rows F3, F10, F16, F17, F18 and F28 of the fault table.)"""
+used, or the status says what is wrong. (F3, F10, F16, F17, F18 and F28 of faults.md.)"""
 
 import re
 
 from crc32c import crc32c
 from harness import *
-
-
-def flip(path):
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 16
-    path.write_bytes(data)
 
 
 calm = here / "calm"
@@ -22,7 +16,7 @@ check([path.name for path in sorted((calm / "checkpoints").iterdir())] ==
 run = here / "newest"
 shutil.copytree(calm, run)
 victim = sorted(latest(run).glob("model*.safetensors"))[0]
-flip(victim)
+flip_bit(victim)
 listed = json.loads(output("inspect", run, "--json"))["checkpoints"]
 check([(c["images"], c["valid"]) for c in listed] == [(480, False), (360, True), (240, True)],
       f"inspect says {listed}")
@@ -47,13 +41,12 @@ check_same_end(calm, run, "a torn log and no pointer to the latest")
 run = here / "all"
 shutil.copytree(calm, run)
 for folder in (run / "checkpoints").iterdir():
-    flip(sorted(folder.glob("*.safetensors"))[0])
+    flip_bit(sorted(folder.glob("*.safetensors"))[0])
 for count in (1, 2):
     text = train(run, count, status=4, contains="none of the 3 checkpoints")
 shutil.rmtree(run / "checkpoints")
 (run / "checkpoints").mkdir()
 train(run, until=2 * BATCH)
-
 
 
 def forge(run, name, spoil):

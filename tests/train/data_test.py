@@ -1,6 +1,6 @@
 """A store that is damaged, changed or of another format under a training: status 3 with the shard's
-name and what to do, or another clip in the place of a bad one where that was asked for. (Rows F7, F8
-and F16 of the fault table, in a training; other commands on such stores are in tests/fault.)"""
+name and what to do, or another clip in the place of a bad one where that was asked for. (F7, F8 and
+F16 of faults.md, in a training; other commands on such stores are in data/store/faults_test.py.)"""
 
 import hashlib
 
@@ -9,8 +9,7 @@ from harness import *
 
 SHARDS = ["store.clips_per_shard=24"]
 sound = here / "sound"
-sets = [word for line in ("store.threads=1", *SHARDS) for word in ("--set", line)]
-execute([program, "build", "--config", here / "config.pbtxt", *sets, "--out", sound])
+execute([program, "build", "--config", config, *with_sets(["store.threads=1", *SHARDS]), "--out", sound])
 shards = sorted(path.name for path in (sound / "shards").iterdir())
 check(len(shards) == 10, f"{shards}")
 SKIP = ["loader.bad_clip=SKIP"]
@@ -32,18 +31,8 @@ def on(folder, count, more=(), **expected):
     return run, train(run, count, [*SHARDS, f"train.store={folder}", *more], **expected)
 
 
-def flip(path, at):
-    data = bytearray(path.read_bytes())
-    data[at] ^= 16
-    path.write_bytes(data)
-
-
-def middle(path):
-    return path.stat().st_size // 2
-
-
 # A flipped bit in a clip: named, or replaced by always the same other clip.
-bad = spoiled("clip", lambda s: flip(s / "shards" / shards[3], middle(s / "shards" / shards[3])))
+bad = spoiled("clip", lambda s: flip_bit(s / "shards" / shards[3]))
 for count in (1, 2):
     run, text = on(bad, count, status=3, contains=f"shard {shards[3]}, clip")
     check("flipped bits" in text, text)
@@ -66,8 +55,8 @@ def swap(store):
 
 
 CASES = (
-    ("metadata", lambda s: flip(first(s), 20), ""),
-    ("index", lambda s: flip(s / "index", 100), "verify STORE --repair"),
+    ("metadata", lambda s: flip_bit(first(s), 20), ""),
+    ("index", lambda s: flip_bit(s / "index", 100), "verify STORE --repair"),
     ("truncated", lambda s: os.truncate(first(s), 5000), "verify"),
     ("empty", lambda s: os.truncate(first(s), 0), "verify"),
     ("missing", lambda s: first(s).unlink(), "verify"),
@@ -91,7 +80,7 @@ run, text = on(sound, 1, until=2 * BATCH)
 # it was built.
 CLIPS = {"format-1": "dc971c39d7325655912ad167c35b094fa7be5905eca205115434b09c17d3f795"}
 for name, digest in CLIPS.items():
-    kept = pathlib.Path(__file__).resolve().parents[1] / "fixtures" / "stores" / name
+    kept = fixtures / "stores" / name
     execute([program, "verify", kept])
     execute([program, "export", kept, "--npy", here / "clips.npy"])
     found = hashlib.sha256((here / "clips.npy").read_bytes()).hexdigest()

@@ -12,25 +12,6 @@ DIT = "model.dit={ width: 16 layers: 2 heads: 2 }"
 SHORT = "model.diffusion.sampler.steps=4"
 
 
-def pixels(path, shape):
-    """A .npy of bytes of this shape; its pixels."""
-    data = path.read_bytes()
-    check(data.startswith(b"\x93NUMPY") and f"({', '.join(map(str, shape))})".encode() in data[:200],
-          f"{path} begins with {data[:120]}")
-    found = data[10 + struct.unpack("<H", data[8:10])[0]:]
-    expected = 1
-    for side in shape:
-        expected *= side
-    check(len(found) == expected, f"{path} holds {len(found)} bytes, {shape} are {expected}")
-    return found
-
-
-def write_npy(path, kind, shape, data):
-    header = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': ({', '.join(map(str, shape))},), }}"
-    header += " " * (-(10 + len(header) + 1) % 64) + "\n"
-    path.write_bytes(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode() + data)
-
-
 def sample(run, out, *words, count=1):
     execute(ranks(count) + [program, "sample", "--run", run, "--out", out, *words])
     return out
@@ -58,10 +39,10 @@ def networks():
     for name, sets in made.items():
         run = check_resume_and_ranks(name, sets + [SHORT, "train.preview_images=240"])
         check((run / "samples" / "img-000000000240.png").exists(), f"no preview of {name}")
-        full, half = (pixels(sample(run, here / f"{name}-{precision}.npy", "--count", 4, "--precision", precision),
+        full, bf16 = (pixels(sample(run, here / f"{name}-{precision}.npy", "--count", 4, "--precision", precision),
                              (4, 3, 8, 8, 3)) for precision in ("FP32", "BF16"))
-        apart = sum(abs(a - b) for a, b in zip(full, half)) / len(full)
-        check(0 < apart < 6, f"{name}: in bfloat16 bytes are {apart} apart")
+        apart = sum(abs(a - b) for a, b in zip(full, bf16)) / len(full)
+        check(0 < apart < 6, f"{name}: in bf16 bytes are {apart} apart")
         clips = {count: pixels(sample(run, here / f"{name}-{count}.npy", "--count", 40, "--seed", 5,
                                       count=count), (40, 3, 8, 8, 3)) for count in (1, 2)}
         check(clips[1] == clips[2], f"{name}: 2 ranks make other clips than one")
@@ -74,13 +55,13 @@ def networks():
         text = execute(ranks(count) + [program, "evaluate", "--run", run, "--json", "--subject", "SAMPLES",
                                        "--extractor", "pixels", "--metrics", "fd_pixels", "--samples", 24,
                                        "--set", f"model.diffusion.sampler.steps={steps}"])
-        found = json.loads(next(line for line in text.splitlines() if line.startswith("{")))["fd_pixels"]
+        found = json_in(text)["fd_pixels"]
         check(found["subject"] == "samples" and found["n"] == 24, f"{found}")
         results.append(found["value"])
     check(abs(results[0] - results[1]) <= 1e-9 * results[0], f"1 and 2 ranks: {results}")
     check(results[0] != results[2], "another number of steps gave the samples that were kept")
     for command, sets in (("step", []), ("sample", ["--count", 2])):
-        told = json.loads(output("bench", command, "--config", here / "config.pbtxt", "--set", UNET, "--set",
+        told = json.loads(output("bench", command, "--config", config, "--set", UNET, "--set",
                                  SHORT, "--set", "model.diffusion.images=1", "--seconds", 1, "--json", *sets))
         check(told["parameters"] > 0 and told["clips_per_s"] > 0 and told["clip_shape"] == [3, 8, 8, 3], f"{told}")
     check(told["levels"] == 4 and told["ms_per_level"] > 0, f"{told}")
@@ -101,7 +82,7 @@ def conditions():
     execute([program, "sample", "--run", predict, "--out", here / "no.npy", "--store", store(), "--observe",
              "0,2"], 2, "goes on from the first frames")
     text = execute([program, "evaluate", "--run", predict, "--json", "--metrics", "psnr", "--samples", 20])
-    found = json.loads(next(line for line in text.splitlines() if line.startswith("{")))["psnr"]
+    found = json_in(text)["psnr"]
     check(found["subject"] == "reconstructions" and found["given_frames"] == 2
           and len(found["per_frame"]) == 1 and 0 < found["value"] < 60, f"{found}")
 
@@ -116,7 +97,7 @@ def conditions():
 
     # A cascade: a model of 8x8 and one that makes them 16x16.
     large = here / "large"
-    execute([program, "build", "--config", here / "config.pbtxt", "--set", "source.size=16", "--out", large])
+    execute([program, "build", "--config", config, "--set", "source.size=16", "--out", large])
     upscale = here / "upscale"
     train(upscale, 2, [UNET, SHORT, f"train.store={large}", "model.diffusion.upscale=2",
                        "model.diffusion.upscale_noise=0.1"], until=60)
@@ -131,7 +112,7 @@ def conditions():
     rows = array.array("f", [((i * 7 + j * 3) % 11) / 5 - 1 for i in range(240) for j in range(width)])
     write_npy(here / "texts.npy", "<f4", (240, width), rows.tobytes())
     texts = here / "with-texts"
-    execute([program, "build", "--config", here / "config.pbtxt", "--set",
+    execute([program, "build", "--config", config, "--set",
              f"source.embeddings={here / 'texts.npy'}", "--out", texts])
     told = here / "told"
     sets = [UNET, SHORT, f"train.store={texts}", "model.diffusion.text=embedding", f"model.diffusion.text_width={width}",
@@ -168,4 +149,4 @@ def spaces():
             execute(train_words(here / "bad", [prior]), 2, "vectors and no codes")
 
 
-{"networks": networks, "conditions": conditions, "spaces": spaces}[words_left[0]]()
+{"networks": networks, "conditions": conditions, "spaces": spaces}[arguments[0]]()

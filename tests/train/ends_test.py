@@ -1,6 +1,6 @@
 """A rank that ends in any phase of the work: the others end too, and the next start finds nothing in
 its way. What the rank threw gives the status (3 here); _exit(9) gives 9; after SIGKILL mpirun gives
-137, of which launch/local makes 6 (launch.py). (Row F11 of the fault table.)"""
+137, of which launch/local makes 6 (launch/local_test.py). (F11 of faults.md.)"""
 
 from faulty import *
 

@@ -1,10 +1,10 @@
 """Things around a training that are missing or lie: HOME, TMPDIR, a terminal, a clock that jumps by a
-day each way. Nothing depends on them, or the words are plain. (Row F24 of the fault table.) Called
+day each way. Nothing depends on them, or the words are plain. (F24 of faults.md.) Called
 with the library that moves the clock."""
 
 from harness import *
 
-library = words_left[0]
+library = arguments[0]
 calm = {count: here / f"calm-{count}" for count in (1, 2)}
 for count, run in calm.items():
     train(run, count)

@@ -32,7 +32,7 @@ check(found[120]["value"] != found[240]["value"], f"training changes nothing: {f
 def evaluate(*words, count=1, **expected):
     text = execute(ranks(count) + [program, "evaluate", "--run", run, "--extractor", "pixels",
                                    "--subject", "SAMPLES", "--json", *words], **expected)
-    return json.loads(next(line for line in text.splitlines() if line.startswith("{")))
+    return json_in(text)
 
 
 def cache():
@@ -83,23 +83,22 @@ for other in (["--seed", 4], ["--seed", 3, "--set", "model.code_prior.temperatur
           1e-6 * alone["fd_pixels"]["value"], f"{other} gives the same samples: {result}")
 check_close(alone, evaluate(*base), "after the others")
 
-# ---- in bfloat16 of those that `lastframe sample` makes in it; it says how fast
-half = evaluate(*base, "--precision", "BF16", "--set", "evaluation.batch=16",
+# ---- in bf16 of those that `lastframe sample` makes in it; it says how fast
+bf16 = evaluate(*base, "--precision", "BF16", "--set", "evaluation.batch=16",
                 contains=f"{COUNT} samples were made in ")
 output("sample", "--run", run, "--count", COUNT, "--seed", 3, "--precision", "BF16", "--out",
-       here / "half.npy")
-files = json.loads(output("evaluate", "--real", store(), "--fake", here / "half.npy", "--extractor",
+       here / "bf16.npy")
+files = json.loads(output("evaluate", "--real", store(), "--fake", here / "bf16.npy", "--extractor",
                           "pixels", "--metrics", METRICS, "--json"))
-check_close(half, files, "the run's samples in bfloat16 and their file")
-check({result["precision"] for result in half.values()} == {"BF16"} and
-      {result["precision"] for result in alone.values()} == {"FP32"}, f"{half} {alone}")
-check(half["fd_pixels"]["value"] != alone["fd_pixels"]["value"], "bfloat16 makes the same samples")
+check_close(bf16, files, "the run's samples in bf16 and their file")
+check({result["precision"] for result in bf16.values()} == {"BF16"} and
+      {result["precision"] for result in alone.values()} == {"FP32"}, f"{bf16} {alone}")
+check(bf16["fd_pixels"]["value"] != alone["fd_pixels"]["value"], "bf16 makes the same samples")
 
 # ---- the codes a tokenizer gives to the clips it was trained on; a prior gives none
 use = "code_usage,code_perplexity,bits_per_image"
-by_count = [json.loads(next(line for line in execute(
-    ranks(count) + [program, "evaluate", "--run", tokenizer, "--metrics", use, "--json"]).splitlines()
-    if line.startswith("{"))) for count in (1, 3)]
+by_count = [json_in(execute(ranks(count) + [program, "evaluate", "--run", tokenizer, "--metrics", use, "--json"]))
+            for count in (1, 3)]
 check(by_count[0] == by_count[1], f"1 and 3 ranks: {by_count}")
 usage, perplexity, bits = (by_count[0][name]["value"] for name in use.split(","))
 codes = bits / math.log2(perplexity)  # of a clip: two steps of 2 x 2

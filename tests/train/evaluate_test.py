@@ -11,7 +11,7 @@ METRICS = "fd_pixels,kid,precision,coverage,psnr,ssim"
 
 def evaluate(run, *words, count=1, **expected):
     text = execute(ranks(count) + [program, "evaluate", "--run", run, "--json", *words], **expected)
-    return json.loads(next(line for line in text.splitlines() if line.startswith("{")))
+    return json_in(text)
 
 
 def cache(run):
@@ -37,7 +37,7 @@ sets = ["evaluation.every_images=60", "evaluation.metrics=fd_pixels,psnr",
         "checkpoint.every_images=0", "checkpoint.keep_best=1", "checkpoint.best_metric=psnr",
         "checkpoint.best_is_highest=true", "source.size=16"]
 source = here / "store-16"
-execute([program, "build", "--config", here / "config.pbtxt", "--set", "store.threads=1",
+execute([program, "build", "--config", config, "--set", "store.threads=1",
          "--set", "source.size=16", "--out", source])
 words = [f"train.store={source}"] + sets
 train(run, 2, words, until=20 * BATCH)

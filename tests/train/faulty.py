@@ -1,9 +1,9 @@
 """What the scripts that run the fault program share. Not a test. Such a script is called with the
-program, mpiexec and the fault program; see fault_program.cc for the words of a fault."""
+fault program; see fault_program.cc for the words of a fault."""
 
 from harness import *
 
-fault_program = words_left[0]
+fault_program = arguments[0]
 
 
 def faulty_words(run, count=1, sets=(), until=0):

@@ -7,7 +7,7 @@ from harness import *
 
 SHORT = "model.diffusion.sampler.steps=3"
 UNET = "model.unet={ width: 8 multipliers: [1, 2] blocks: 1 attention: 4 heads: 2 %s }"
-# At the rate of runs.py the loss of `rvd` is so steep that what ranks round differently grows ten
+# At the rate of harness.py the loss of `rvd` is so steep that what ranks round differently grows ten
 # thousandfold in twenty steps, with plain operations as with fused ones.
 MODELS = {
     "flexible": [UNET % "temporal: RELATIVE mark_observed: true dropout: 0.2", "model.diffusion.frames=FLEXIBLE",
@@ -19,7 +19,7 @@ MODELS = {
 }
 FRAMES, SIDE = 6, 8 * 8 * 3
 clips = here / "clips"
-execute([program, "build", "--config", here / "config.pbtxt", "--set", "store.threads=1", "--set",
+execute([program, "build", "--config", config, "--set", "store.threads=1", "--set",
          f"recipe.frames={FRAMES}", "--out", clips])
 
 
@@ -27,12 +27,9 @@ def sets_of(name):
     return MODELS[name] + [SHORT, f"train.store={clips}"]
 
 
-def pixels(path, frames, count):
+def clips_of(path, frames, count):
     """The bytes of a .npy of so many clips, and a function that gives a frame of one of them."""
-    data = path.read_bytes()
-    check(f"({count}, {frames}, 8, 8, 3)".encode() in data[:200], f"{path} begins with {data[:120]}")
-    found = data[10 + struct.unpack("<H", data[8:10])[0]:]
-    check(len(found) == count * frames * SIDE, f"{path} holds {len(found)} bytes")
+    found = pixels(path, (count, frames, 8, 8, 3))
     return found, lambda clip, frame: found[(clip * frames + frame) * SIDE:][:SIDE]
 
 
@@ -56,15 +53,15 @@ def runs():
         made = {}
         for count in (1, 2):
             sample(here / f"{name}-whole-1", *words, "--out", here / f"{name}-{count}.npy", count=count)
-            made[count] = pixels(here / f"{name}-{count}.npy", 8, 20)[0]
+            made[count] = clips_of(here / f"{name}-{count}.npy", 8, 20)[0]
         check(made[1] == made[2], f"{name}: 2 ranks make other clips than one")
 
 
 def kept(run, task, observed, frames, *words):
     """Makes four clips and checks that what was observed is in them as it was."""
-    truth = pixels(here / "clips.npy", FRAMES, 4)[1]
+    truth = clips_of(here / "clips.npy", FRAMES, 4)[1]
     sample(run, "--task", task, "--store", clips, "--count", 4, "--out", here / "made.npy", *words)
-    made = pixels(here / "made.npy", frames, 4)[1]
+    made = clips_of(here / "made.npy", frames, 4)[1]
     for clip in range(4):
         for frame in observed:
             check(made(clip, frame) == truth(clip, frame), f"{task}: frame {frame} of clip {clip} is not kept")
@@ -80,7 +77,7 @@ def tasks():
     for name in ("flexible", "random"):
         run = here / name
         sample(run, "--task", "generate", "--count", 4, "--out", here / "new.npy")
-        pixels(here / "new.npy", FRAMES, 4)
+        clips_of(here / "new.npy", FRAMES, 4)
         kept(run, "predict", [0, 1], 6, "--given", 2)
         kept(run, "infill", [0, 5], 6)
         kept(run, "upsample", [0, 2, 4], 5)
@@ -136,7 +133,7 @@ def peak(*words):
 def length():
     """Ten times as many frames of 32x32 take no tenth more memory: the device holds a window of them."""
     large = here / "large"
-    execute([program, "build", "--config", here / "config.pbtxt", "--set", "store.threads=1", "--set",
+    execute([program, "build", "--config", config, "--set", "store.threads=1", "--set",
              f"recipe.frames={FRAMES}", "--set", "source.size=32", "--out", large])
     train(here / "long", 1, [*MODELS["flexible"], "model.diffusion.sampler.steps=2", f"train.store={large}"], until=24)
     words = ["sample", "--run", here / "long", "--task", "extend", "--store", large, "--count", 1, "--given", 2,
@@ -146,4 +143,4 @@ def length():
     check(long < 1.1 * short, f"{short} MiB for 100 frames and {long} MiB for 1,000")
 
 
-{"runs": runs, "tasks": tasks, "length": length}[words_left[0]]()
+{"runs": runs, "tasks": tasks, "length": length}[arguments[0]]()

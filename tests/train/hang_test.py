@@ -1,6 +1,6 @@
 """A rank that is stopped, hangs or is slow in a training: the watchdog names it and ends the job with
 6; one that is only slow is named in the log and in status.json. A long validation or preview of one
-rank is no hang. (Row F12 of the fault table.)"""
+rank is no hang. (F12 of faults.md.)"""
 
 import re
 import signal

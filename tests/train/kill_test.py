@@ -1,15 +1,14 @@
 """SIGKILL of a random rank, or of all, at random moments (every second time while a checkpoint is
 being written), then the same command again: the run ends as the calm one, every loss and every byte.
-Called with the number of kills, the number of ranks and, for other moments, a seed. (Row F1 of the
-fault table.)"""
+Called with the number of kills, the number of ranks and, for other moments, a seed. (F1 of faults.md.)"""
 
 import random
 import signal
 
 from harness import *
 
-kills, count = int(words_left[0]), int(words_left[1])
-seed = int(words_left[2]) if len(words_left) > 2 else 1
+kills, count = int(arguments[0]), int(arguments[1])
+seed = int(arguments[2]) if len(arguments) > 2 else 1
 random.seed(seed)
 SETS = ["train.images=3600", "checkpoint.every_images=120"]
 calm = here / "calm"

@@ -66,7 +66,7 @@ execute([program, "export", here / "empty", "--out", here / "x"], 4, "has no che
 check(json.loads(output("inspect", here / "empty", "--json")) == {"checkpoints": []}, "an empty run")
 
 # Without previews there are none, and a store of a generated source is built under the run.
-execute([*ranks(2), program, "train", "--config", here / "config.pbtxt", "--run", here / "own",
+execute([*ranks(2), program, "train", "--config", config, "--run", here / "own",
          "--until-images", "24"])
 check((here / "own" / "store" / "index").exists() and not (here / "own" / "samples").exists(), "own store")
 

@@ -46,9 +46,9 @@ for sets, words in ((["train.optimizer.lr=0.003"], "rank 1 has another config th
 
 train(here / "batch", 5, status=2, contains="start with one of 1, 2, 3, 4, 6, 12 ranks")
 train(here / "batch", 3, ["train.accumulation=3"], status=2, contains="start with one of 1, 2, 4 ranks")
-execute([program, "train", "--config", here / "config.pbtxt", "--run", here / "none",
+execute([program, "train", "--config", config, "--run", here / "none",
          "--set", f"train.store={here}/absent"], 2, "absent")
-execute([program, "train", "--config", here / "config.pbtxt"], 2, "--run")
+execute([program, "train", "--config", config], 2, "--run")
 
 first = start(here / "shared", 1, ["train.images=2400000"])
 wait_until(lambda: len(lines(here / "shared")) > 5, "five steps")

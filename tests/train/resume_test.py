@@ -3,7 +3,7 @@ the last checkpoint, with dropout, with an adversarial loss. Called with the num
 
 from harness import *
 
-count = int(words_left[0])
+count = int(arguments[0])
 for name, sets in (("dropout", []), ("adversarial", ADVERSARIAL)):
     whole, parts = here / f"{name}-whole", here / f"{name}-parts"
     train(whole, count, sets)

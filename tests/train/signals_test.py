@@ -1,6 +1,6 @@
 """SIGUSR1 and SIGTERM in every phase of a training, and twice: one clean checkpoint and 75, and the
 same command goes on to the end that the calm run has; the second SIGTERM ends the process at once.
-(Row F22 of the fault table; signals from outside are in stop.py.)"""
+(F22 of faults.md; signals from outside are in stop_test.py.)"""
 
 import signal
 

@@ -15,20 +15,6 @@ CVIVIT = ("model.cvivit={ width: 16 patch: 4 spatial_layers: 1 temporal_layers: 
           f"head_width: 8 {QUANTISER} {GAN} }}")
 
 
-def check_rows(path, shape):
-    """A .npy of bytes of this shape; its pixels."""
-    data = path.read_bytes()
-    check(data.startswith(b"\x93NUMPY") and f"({', '.join(map(str, shape))})".encode() in data[:200],
-          f"{path} begins with {data[:120]}")
-    length = 10 + struct.unpack("<H", data[8:10])[0]
-    pixels = data[length:]
-    expected = 1
-    for side in shape:
-        expected *= side
-    check(len(pixels) == expected, f"{path} holds {len(pixels)} bytes, {shape} are {expected}")
-    return pixels
-
-
 def tokenizers():
     for name, model in (("vqvae", VQVAE), ("cvivit", CVIVIT)):
         for count in (1, 2):
@@ -80,7 +66,7 @@ def priors():
     for count in (1, 2, 3):
         out = here / f"made-{count}.npy"
         execute(ranks(count) + [program, "sample", "--run", whole, "--count", 40, "--seed", 5, "--out", out])
-        made[count] = check_rows(out, (40, 3, 8, 8, 3))
+        made[count] = pixels(out, (40, 3, 8, 8, 3))
         check(made[count] == made[1], f"{count} ranks make other clips than one")
     # What an earlier start made is taken, not made again: here its first group stands for the second, too.
     cut, parts = here / "cut.npy", here / "cut.npy.parts"
@@ -94,20 +80,20 @@ def priors():
     (parts / "mine").write_text("kept")
     execute(words)
     group = 16 * 3 * 8 * 8 * 3
-    check(check_rows(cut, (40, 3, 8, 8, 3)) == made[1][:group] * 2 + made[1][2 * group:], "groups were made again")
+    check(pixels(cut, (40, 3, 8, 8, 3)) == made[1][:group] * 2 + made[1][2 * group:], "groups were made again")
     check(os.listdir(parts) == ["mine"], f"{parts} holds {os.listdir(parts)}")
     (parts / "mine").unlink()
     execute(words)
-    check(check_rows(cut, (40, 3, 8, 8, 3)) == made[1] and not parts.exists(), "made anew")
+    check(pixels(cut, (40, 3, 8, 8, 3)) == made[1] and not parts.exists(), "made anew")
 
     output("sample", "--run", whole, "--count", 10, "--seed", 5, "--out", here / "few.npy")
-    check(made[1].startswith(check_rows(here / "few.npy", (10, 3, 8, 8, 3))), "few are not the first of many")
+    check(made[1].startswith(pixels(here / "few.npy", (10, 3, 8, 8, 3))), "few are not the first of many")
     output("sample", "--run", whole, "--count", 10, "--seed", 6, "--out", here / "other.npy")
-    check(not made[1].startswith(check_rows(here / "other.npy", (10, 3, 8, 8, 3))), "the seed is not used")
+    check(not made[1].startswith(pixels(here / "other.npy", (10, 3, 8, 8, 3))), "the seed is not used")
 
     words = ["sample", "--run", whole, "--count", 5]
-    output(*words, "--precision", "BF16", "--out", here / "half.npy")
-    check_rows(here / "half.npy", (5, 3, 8, 8, 3))
+    output(*words, "--precision", "BF16", "--out", here / "bf16.npy")
+    pixels(here / "bf16.npy", (5, 3, 8, 8, 3))
     for ending in ("png", "apng"):
         output(*words, "--out", here / f"made.{ending}")
         check((here / f"made.{ending}").read_bytes().startswith(b"\x89PNG"), ending)
@@ -116,9 +102,9 @@ def priors():
     check(told["count"] == 5 and told["frames"] == 7 and told["images"] == 240, f"{told}")
     check({path.name for path in (here / "folder").iterdir()} ==
           {"clips.npy", "images.png", "strips.png", "moving.apng"}, os.listdir(here / "folder"))
-    longer = check_rows(here / "folder" / "clips.npy", (5, 7, 8, 8, 3))
+    longer = pixels(here / "folder" / "clips.npy", (5, 7, 8, 8, 3))
     output("export", store(), "--npy", here / "store.npy", "--range", "0:5")
-    given = check_rows(here / "store.npy", (5, 3, 8, 8, 3))
+    given = pixels(here / "store.npy", (5, 3, 8, 8, 3))
     frame = 8 * 8 * 3
     for i in range(5):
         check(longer[i * 7 * frame:][:2 * frame] == given[i * 3 * frame:][:2 * frame],
@@ -126,7 +112,7 @@ def priors():
 
     # An autoencoder reconstructs; it makes nothing from nothing.
     output("sample", "--run", tokenizer, "--store", store(), "--count", 20, "--out", here / "seen.npy")
-    check_rows(here / "seen.npy", (20, 3, 8, 8, 3))
+    pixels(here / "seen.npy", (20, 3, 8, 8, 3))
     for words, saying in ((["--run", tokenizer], "can only reconstruct"),
                           (["--run", whole, "--class", 10], "label 10"),
                           (["--run", whole, "--given", 2], "--store"),
@@ -140,4 +126,4 @@ def priors():
     execute(train_words(here / "bad", [model.replace(str(file), str(here / "absent"))]), 2, "absent")
 
 
-{"tokenizers": tokenizers, "priors": priors}[words_left[0]]()
+{"tokenizers": tokenizers, "priors": priors}[arguments[0]]()

@@ -8,12 +8,12 @@ DIFFUSION = ("model.unet={ width: 8 multipliers: [1, 2] blocks: 1 }", "model.dif
 
 
 def bench(*words, count=1, sets=DIFFUSION):
-    text = execute([*ranks(count), program, "bench", "sample", "--config", here / "config.pbtxt", "--seconds", "1",
-                    "--count", "2", "--json", *words, *[word for line in sets for word in ("--set", line)]])
-    return json.loads(text[text.index("{"):text.rindex("}") + 1])
+    text = execute([*ranks(count), program, "bench", "sample", "--config", config, "--seconds", "1",
+                    "--count", "2", "--json", *words, *with_sets(sets)])
+    return json_in(text)
 
 
-dry = json.loads(output("train", "--config", here / "config.pbtxt", "--dry-run", "--json"))
+dry = json.loads(output("train", "--config", config, "--dry-run", "--json"))
 for count in (1, 2):
     report = bench(count=count)
     check(report["clip_shape"] == dry["clip_shape"] and report["clips"] == 2 * count and report["ranks"] == count and
@@ -29,7 +29,7 @@ check(whole["precision"] == "BF16" and names["lf::norm_silu"]["calls"] > 0 and
 alone = bench("--breakdown", sets=(*DIFFUSION[:-1], "model.diffusion.sampler.guidance=1"))
 calls = {row["name"]: row["calls"] for row in alone["operations"]}
 check(calls["lf::norm_silu"] == names["lf::norm_silu"]["calls"], f"{calls} {names}"[:500])
-text = execute([program, "bench", "sample", "--config", here / "config.pbtxt", "--seconds", "1", "--breakdown"])
+text = execute([program, "bench", "sample", "--config", config, "--seconds", "1", "--breakdown"])
 check("clips/s" in text and "outside of operations" in text, text)
-execute([program, "bench", "sample", "--config", here / "config.pbtxt", "--precision", "HALF"], 2,
+execute([program, "bench", "sample", "--config", config, "--precision", "HALF"], 2,
         "--precision is HALF, expected FP32 or BF16")

@@ -7,12 +7,12 @@ from harness import *
 
 
 def bench(*words, count=1):
-    text = execute([*ranks(count), program, "bench", "step", "--config", here / "config.pbtxt", "--seconds",
-                    "1", "--json", *words])
-    return json.loads(text[text.index("{"):text.rindex("}") + 1])
+    text = execute([*ranks(count), program, "bench", "step", "--config", config, "--seconds", "1",
+                    "--json", *words])
+    return json_in(text)
 
 
-dry = json.loads(output("train", "--config", here / "config.pbtxt", "--dry-run", "--json"))
+dry = json.loads(output("train", "--config", config, "--dry-run", "--json"))
 for count in (1, 2):
     report = bench("--threads", "2", count=count)
     check(report["parameters"] == dry["parameters"] and report["clip_shape"] == dry["clip_shape"] and
@@ -27,7 +27,7 @@ for count in (1, 2):
     if count == 1:
         check(spread["min"] <= report["ms_per_step"] <= spread["max"], str(report))
 
-# Both phases of an adversarial model, micro-batches, bfloat16; a store where one is named.
+# Both phases of an adversarial model, micro-batches, bf16; a store where one is named.
 many = bench("--set", ADVERSARIAL[0], "--set", "train.accumulation=2", "--set", "train.precision=BF16")
 check(many["parameters"] > dry["parameters"] and many["precision"] == "BF16", str(many))
 check(bench("--set", f"train.store={store()}")["clip_shape"] == dry["clip_shape"], "the store's clips")
@@ -46,11 +46,11 @@ for name in ("attention", "feed_forward", "depthwise"):
 check(not [row for row in plain["operations"] if row["name"].startswith("lf::")], "REFERENCE runs a kernel")
 check(0.5 < whole["flops_per_step"] / plain["flops_per_step"] < 2 and 0 < whole["peak_share"] < 1.5 and
       sum(row["ms"] for row in whole["operations"]) <= whole["observed_ms_per_step"], str(whole)[:500])
-text = execute([program, "bench", "step", "--config", here / "config.pbtxt", "--seconds", "1", "--breakdown"])
+text = execute([program, "bench", "step", "--config", config, "--seconds", "1", "--breakdown"])
 check("GFLOP of products and convolutions a step" in text and "outside of operations" in text and
       re.search(r"[0-9.]+ new pages a step; model [0-9]{1,2}\.[0-9] %, communication", text), text)
 
-words = [program, "bench", "step", "--config", here / "config.pbtxt", "--seconds", "1"]
+words = [program, "bench", "step", "--config", config, "--seconds", "1"]
 execute([*words, "--set", "train.accumulation=7"], 2, "do not divide; change train.accumulation")
 execute([program, "bench", "step"], 2, "the config names no source")
 execute([*words, "--set", "train.graph=ON"], 2, "cannot be recorded because it is computed on the CPU")
