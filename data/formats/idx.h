@@ -1,6 +1,6 @@
-// IDX arrays, the format of MNIST and its relatives: a magic number with type and rank, big-endian
-// sizes, then the bytes; often gzipped. Only unsigned bytes. Sizes are checked against the file's
-// length before anything is allocated. Called by the sources `idx` and `generated`.
+// Reads IDX arrays, the format of MNIST: a magic number with type and rank, big-endian sizes, then
+// the elements; often gzipped. Unsigned bytes only. Sizes are checked against the file's length
+// before anything is allocated.
 #pragma once
 
 #include <cstdint>
@@ -20,15 +20,15 @@ struct IdxHeader {
   uint64_t items() const { return sizes.front(); }
 };
 
-// The header in the file's first bytes (at least 20, or all there are). Damage is Code::kData.
+// Parses the header in the first 20 bytes of a file, or all of a shorter one. Throws Code::kData.
 IdxHeader parse_idx_header(std::span<const uint8_t> begin, const std::string& name);
 
-// Inflates a gzipped IDX file and returns its payload. The size in the header must be what a file
-// of this length can hold, at most 4 GiB, and exactly what comes out.
+// Inflates a gzipped IDX file and returns its elements. Throws Code::kData unless the size in the
+// header is at most 4 GiB, possible for a file of this length, and exactly what inflates.
 std::vector<uint8_t> inflate_idx(std::span<const uint8_t> gzip, const std::string& name,
                                  IdxHeader* header);
 
-// An open IDX file; read() may be called from many threads.
+// An open IDX file; read() is thread-safe.
 class IdxFile {
  public:
   explicit IdxFile(const std::string& path);
@@ -43,8 +43,8 @@ class IdxFile {
   std::vector<uint8_t> inflated_;  // gzipped: the payload
 };
 
-// The file of labels beside a file of images, by MNIST's naming ("t10k-images-idx3-ubyte.gz" ->
-// "t10k-labels-idx1-ubyte.gz", with or without .gz); "" if there is none.
+// The file of labels beside a file of images, by MNIST's names ("t10k-images-idx3-ubyte.gz" ->
+// "t10k-labels-idx1-ubyte.gz", with or without .gz); "" if none exists.
 std::string labels_beside(const std::string& images);
 
 }  // namespace lf

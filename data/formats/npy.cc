@@ -10,8 +10,8 @@ namespace {
 
 constexpr size_t kMostDimensions = 8;
 
-// Reads the one Python dictionary that a header is: {'descr': '|u1', 'fortran_order': False,
-// 'shape': (3, 4), }, in any order and spacing.
+// Parses a header, a Python dictionary: {'descr': '|u1', 'fortran_order': False, 'shape': (3, 4),
+// }, in any order and spacing.
 class HeaderText {
  public:
   HeaderText(std::string_view text, const std::string& name) : text_(text), name_(name) {}
@@ -28,10 +28,10 @@ class HeaderText {
         header->type = quoted();
         have_type = true;
       } else if (key == "fortran_order" && !have_order) {
-        if (truth()) refuse("it is in Fortran order; save numpy.ascontiguousarray(array)");
+        if (boolean()) refuse("it is in Fortran order; save numpy.ascontiguousarray(array)");
         have_order = true;
       } else if (key == "shape" && !have_shape) {
-        header->shape = numbers();
+        header->shape = tuple();
         have_shape = true;
       } else {
         refuse(str("unexpected key '", printable(key, 40), "'"));
@@ -74,7 +74,7 @@ class HeaderText {
     at_ = end + 1;
     return word;
   }
-  bool truth() {
+  bool boolean() {
     skip_spaces();
     for (const std::string_view word : {"True", "False"}) {
       if (text_.substr(at_).starts_with(word)) {
@@ -84,7 +84,7 @@ class HeaderText {
     }
     refuse("fortran_order is neither True nor False");
   }
-  std::vector<uint64_t> numbers() {
+  std::vector<uint64_t> tuple() {
     std::vector<uint64_t> all;
     expect('(');
     while (!accept(')')) {
@@ -139,8 +139,8 @@ NpyHeader parse_npy_header(std::span<const uint8_t> begin, uint64_t file_bytes,
   uint64_t length = uint64_t{begin[8]} | uint64_t{begin[9]} << 8;
   if (version > 1) length |= uint64_t{begin[10]} << 16 | uint64_t{begin[11]} << 24;
   if (length > begin.size() - prefix) {
-    fail(Code::kData, name, ": the .npy header is said to have ", length,
-         " bytes, more than the file or than we read");
+    fail(Code::kData, name, ": the .npy header claims ", length,
+         " bytes, more than the file has or than are read");
   }
   NpyHeader header;
   header.data_offset = prefix + length;

@@ -1,5 +1,5 @@
-// NumPy's .npy format: reading the header of an untrusted file, writing the header of our own. Not
-// a reader of objects or of Fortran order. Called by the source `npy` and by `lastframe export`.
+// NumPy's .npy format: parses the header of an untrusted file and makes the header of a file to be
+// written. Supports neither objects nor Fortran order.
 #pragma once
 
 #include <cstdint>
@@ -17,11 +17,12 @@ struct NpyHeader {
   uint64_t elements() const;  // no overflow: parse checked
 };
 
-// Bytes of a file that surely hold the header, if it is one we accept.
+// The first bytes of a file that hold its header, if it is one we accept.
 inline constexpr uint64_t kNpyHeaderBytes = 64 << 10;
 
-// The header in the first kNpyHeaderBytes of a file (or all of it) of `file_bytes` bytes. Damage,
-// objects, Fortran order, and a shape the file's length denies are Code::kData with advice.
+// Parses the header in the first kNpyHeaderBytes (or all) of a file of `file_bytes` bytes. Throws
+// Code::kData, with advice, for damage, objects, Fortran order, and a shape that the file's length
+// contradicts.
 NpyHeader parse_npy_header(std::span<const uint8_t> begin, uint64_t file_bytes,
                            const std::string& name);
 

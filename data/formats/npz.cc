@@ -15,7 +15,7 @@ constexpr size_t kLocalBytes = 30, kCentralBytes = 46, kEndBytes = 22;
 constexpr uint64_t kMostInflation = 1100;  // deflate cannot do better
 constexpr uint32_t kStored = 0, kDeflated = 8;
 
-// What the archive's directory says of a member.
+// A member's entry in the archive's directory.
 struct Entry {
   std::string name;
   uint32_t method, crc, packed, size, offset;
@@ -33,7 +33,7 @@ class Archive {
       if (total > limit) {
         damaged(str("its arrays have more than ", human_bytes(limit), ", too many to read"));
       }
-      if (!entry.name.ends_with(".npy")) damaged("it holds something else than .npy files");
+      if (!entry.name.ends_with(".npy")) damaged("it holds other files than .npy");
       members[entry.name.substr(0, entry.name.size() - 4)] = contents(entry);
     }
     return members;
@@ -44,7 +44,7 @@ class Archive {
     fail(Code::kData, name_, " is no usable .npz file: ", why);
   }
 
-  // `size` bytes at `at`, little-endian; the file ends before: damage.
+  // The little-endian integer of `size` bytes at `at`.
   uint32_t number(uint64_t at, size_t size) const {
     uint32_t value = 0;
     for (size_t i = size; i-- > 0;) value = value << 8 | bytes_[checked(at, size) + i];
@@ -55,7 +55,7 @@ class Archive {
     return static_cast<size_t>(at);
   }
 
-  // The end record lies before a comment of at most 65,535 bytes.
+  // The end record is followed by a comment of at most 65,535 bytes.
   uint64_t end_record() const {
     const size_t least = bytes_.size() < kEndBytes + 65535 ? 0 : bytes_.size() - kEndBytes - 65535;
     for (size_t at = bytes_.size() < kEndBytes ? 0 : bytes_.size() - kEndBytes + 1; at-- > least;) {

@@ -1,4 +1,4 @@
-// The two decoders behind decode_image(), and what they share; included by image*.cc only.
+// The two decoders behind decode_image(), and what they share. Internal to data/image.
 #pragma once
 
 #include <span>
@@ -13,8 +13,8 @@ Image decode_jpeg(std::span<const uint8_t> bytes, const ImageLimits& limits,
 Image decode_png(std::span<const uint8_t> bytes, const ImageLimits& limits,
                  const std::string& name);
 
-// Refuses a size over the limits, before anything of that size is allocated. `most_pixels` is what
-// the file's own length could hold at best.
+// Throws Code::kData if a size is over the limits, before anything of that size is allocated.
+// `most_pixels` is the most that a file of this length can hold.
 void check_dimensions(uint64_t height, uint64_t width, uint64_t most_pixels,
                       const ImageLimits& limits, const std::string& name);
 

@@ -94,7 +94,7 @@ Colour from_hsv(double hue, double saturation, double value) {
   return {channel(5), channel(3), channel(1)};
 }
 
-double Dice::next() {
+double UniformDraws::next() {
   if (taken_ % kAtOnce == 0) uniform(stream_, taken_, kAtOnce, values_);
   return values_[taken_++ % kAtOnce];
 }

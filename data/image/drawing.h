@@ -1,6 +1,5 @@
-// Drawing by signed distance: what the generated sources paint with. Only + - * / sqrt and our own
-// sine, so a picture has the same bits on every machine. Not a graphics library. Called by
-// source_shapes and source_digits.
+// Drawing by signed distance, for the generated sources. Uses only + - * / sqrt and a sine of its
+// own, so an image has the same bits on every machine. Not a graphics library.
 #pragma once
 
 #include <cstddef>
@@ -44,10 +43,10 @@ inline Colour mixed(Colour a, Colour b, double share) {
   return {mixed(a.r, b.r, share), mixed(a.g, b.g, share), mixed(a.b, b.b, share)};
 }
 
-// The random choices of one drawing, in the order they are asked for.
-class Dice {
+// The uniform draws of one stream, in order.
+class UniformDraws {
  public:
-  explicit Dice(const Stream& stream) : stream_(stream) {}
+  explicit UniformDraws(const Stream& stream) : stream_(stream) {}
   double next();  // [0, 1)
   double between(double low, double high) { return low + (high - low) * next(); }
   int below(int bound) { return static_cast<int>(next() * bound); }

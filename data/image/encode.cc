@@ -1,5 +1,4 @@
-// Writing PNG and animated PNG. The format is a list of checksummed chunks around zlib streams, so
-// this needs zlib only; one frame writer serves still and animated files.
+// Encodes PNG and animated PNG: checksummed chunks around zlib streams, so only zlib is needed.
 #include <zlib.h>
 
 #include <algorithm>
@@ -48,7 +47,8 @@ uint8_t predict(int filter, int left, int up, int up_left) {
   }
 }
 
-// Each row with the predictor that leaves the smallest differences, its number in front.
+// Each row filtered with the predictor of smallest absolute differences, the predictor's number
+// first.
 std::vector<uint8_t> filtered_rows(const Image& image) {
   const size_t c = static_cast<size_t>(image.channels);
   const size_t row_bytes = static_cast<size_t>(image.width) * c;

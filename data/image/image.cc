@@ -1,4 +1,4 @@
-// What the decoders share: telling formats apart, limits, EXIF orientation, channels, sheets.
+// What the decoders share (recognising formats, limits, EXIF orientation), channels and sheets.
 #include "data/image/image.h"
 
 #include <algorithm>
@@ -22,7 +22,7 @@ bool begins_with(Bytes bytes, const char* prefix) {
   return begins_with(bytes, Bytes(reinterpret_cast<const uint8_t*>(prefix), std::strlen(prefix)));
 }
 
-// The EXIF block of a JPEG: the first APP1 segment before the scan that says so.
+// The EXIF block of a JPEG: the first APP1 segment of that kind before the scan.
 Bytes jpeg_exif(Bytes bytes) {
   size_t at = 2;
   while (at + 4 <= bytes.size() && bytes[at] == 0xFF) {
@@ -56,7 +56,7 @@ Bytes png_exif(Bytes bytes) {
   return {};
 }
 
-// What the bytes are instead of an image we read, for the message.
+// The format of bytes that are neither JPEG nor PNG, for the message.
 const char* other_format(Bytes bytes) {
   if (begins_with(bytes, "GIF8")) return "a GIF";
   if (begins_with(bytes, "RIFF")) return "a WebP or another RIFF file";

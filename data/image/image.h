@@ -1,7 +1,6 @@
-// Pictures in memory: decoding JPEG and PNG from untrusted bytes, encoding PNG and animated PNG for
-// previews, and laying frames out in a sheet. Every limit is checked before memory is allocated.
-// Not a general image library: one element type, grey or RGB. Called by the sources, launch
-// (inspect, export) and train (previews).
+// Images in memory: decoding JPEG and PNG from untrusted bytes, encoding PNG and animated PNG, and
+// arranging frames in a contact sheet. Every limit is checked before memory is allocated. Not a
+// general image library: uint8 only, grey or RGB.
 #pragma once
 
 #include <cstdint>
@@ -22,32 +21,33 @@ struct ImageLimits {
   int side = 32768;
 };
 
-// The picture in a JPEG or PNG file, grey if the file is grey and RGB otherwise:
+// The image in a JPEG or PNG file, grey if the file is grey and RGB otherwise:
 //   JPEG  slow-integer DCT and fancy upsampling; CMYK and YCCK by (1-C)(1-K), Adobe's inverted
 //         values too;
 //   PNG   palettes and low depths expanded, 16 bits rounded to 8, alpha over white, gamma and
 //         colour profiles ignored, of an animation the default image;
 //   both  turned upright by the EXIF orientation.
-// Anything else, damage or a missing end is Code::kData with the reason; `name` begins the message.
+// Throws Code::kData with the reason for other formats, damaged and truncated files; `name` begins
+// the message.
 Image decode_image(std::span<const uint8_t> bytes, const ImageLimits& limits,
                    const std::string& name);
 
-// The EXIF orientation (1..8) in a TIFF block; 1 if there is none or the block is broken.
+// The EXIF orientation (1..8) in a TIFF block; 1 if it has none or is broken.
 int exif_orientation(std::span<const uint8_t> tiff);
-// The image turned and mirrored upright from that orientation.
+// Undoes that orientation by rotation and mirroring.
 Image turn_upright(const Image& image, int orientation);
 
 // Grey to RGB by copying, RGB to grey by ITU-R 601 weights in 16-bit fixed point.
 Image with_channels(Image image, int channels);
 
 std::string encode_png(const Image& image);
-// An animated PNG that loops for ever; all frames of one shape.
+// An animated PNG that loops for ever; all frames must have one shape.
 std::string encode_animation(std::span<const Image> frames, int milliseconds_per_frame);
 
 // [T, H, W, C] bytes as T images.
 std::vector<Image> frames_of(std::span<const uint8_t> pixels, int frames, int height, int width,
                              int channels);
-// Images of one shape in rows of `columns`, each pixel drawn zoom x zoom, white gaps between.
+// Images of one shape in rows of `columns`, each pixel shown as zoom x zoom, with white gaps.
 Image contact_sheet(std::span<const Image> images, int columns, int zoom = 1, int gap = 2);
 
 }  // namespace lf

@@ -1,5 +1,5 @@
-// Decoding JPEG with libjpeg-turbo. The library reports by callbacks that must not return; we leave
-// by longjmp, so everything that owns memory lives in decode_jpeg(), outside the jump.
+// Decodes JPEG with libjpeg-turbo. The library reports errors by callbacks that must not return, so
+// they longjmp; everything that owns memory is in decode_jpeg(), outside the jump.
 // jpeglib.h needs <cstddef> and <cstdio> before it.
 // clang-format off
 #include <csetjmp>
@@ -17,8 +17,8 @@
 namespace lf {
 namespace {
 
-// Real progressive files have about 10; without a limit a small file of thousands of scans over a
-// large picture takes hours.
+// Real progressive files have about 10. Without a limit, a small file with thousands of scans over
+// a large image takes hours to decode.
 constexpr int kMostScans = 100;
 
 struct Decoder {
@@ -37,7 +37,7 @@ Decoder& decoder_of(j_common_ptr jpeg) { return *static_cast<Decoder*>(jpeg->cli
   std::longjmp(decoder.jump, 1);
 }
 
-// Warnings about pixels that are missing or wrong are errors to us; harmless oddities are not.
+// Warnings about missing or wrong pixels are errors here; harmless oddities are not.
 void on_message(j_common_ptr jpeg, int level) {
   if (level >= 0) return;
   switch (jpeg->err->msg_code) {

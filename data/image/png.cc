@@ -1,5 +1,5 @@
-// Decoding PNG with libpng. As in image_jpeg.cc, everything that owns memory lives outside the
-// functions that libpng leaves by longjmp.
+// Decodes PNG with libpng. As in jpeg.cc, everything that owns memory is outside the functions that
+// libpng leaves by longjmp.
 #include <png.h>
 
 #include <algorithm>
@@ -47,7 +47,7 @@ void skip_ancillary(png_structp png) {
 bool read_header(Decoder& decoder, const ImageLimits& limits) {
   if (setjmp(png_jmpbuf(decoder.png)) != 0) return false;
   png_set_read_fn(decoder.png, &decoder, on_read);
-  // Sizes over our limits are refused by check_dimensions(), with a better sentence.
+  // check_dimensions() refuses sizes over our limits, with a better message.
   png_set_user_limits(decoder.png, PNG_UINT_31_MAX, PNG_UINT_31_MAX);
   png_set_chunk_malloc_max(decoder.png, 1 << 20);
   skip_ancillary(decoder.png);

@@ -8,9 +8,10 @@
 namespace lf {
 namespace {
 
-constexpr int kPrecision = 22;  // bits of a weight's fraction; 8 + 22 leave room for the sum's sign
+constexpr int kPrecision = 22;  // bits of a weight's fraction; a sum of 8 + 22 bits fits int32_t
 
-// The taps of each output position: first[i] input positions on, `taps` weights each (zeros pad).
+// Output position i is the sum of count[i] inputs from first[i] on, times row i of `weights`, which
+// zeros pad to `taps`.
 struct Filter {
   int taps = 0;
   std::vector<int> first, count;
@@ -51,7 +52,7 @@ uint8_t round_to_byte(int32_t sum) {
   return static_cast<uint8_t>(std::clamp(sum >> kPrecision, 0, 255));
 }
 
-constexpr int32_t kHalf = 1 << (kPrecision - 1);
+constexpr int32_t kRounding = 1 << (kPrecision - 1);  // 0.5, added before the shift
 
 template <int kChannels>
 void resize_row(const uint8_t* in, const Filter& filter, int out_width, uint8_t* out) {
@@ -61,7 +62,7 @@ void resize_row(const uint8_t* in, const Filter& filter, int out_width, uint8_t*
     const uint8_t* from =
         in + static_cast<ptrdiff_t>(filter.first[static_cast<size_t>(x)]) * kChannels;
     int32_t sum[kChannels];
-    std::fill_n(sum, kChannels, kHalf);
+    std::fill_n(sum, kChannels, kRounding);
     for (int k = 0; k < filter.count[static_cast<size_t>(x)]; ++k) {
       for (int c = 0; c < kChannels; ++c) sum[c] += from[k * kChannels + c] * weight[k];
     }
@@ -100,7 +101,7 @@ Image resize_rows(const Image& image, int out_height) {
   const Filter filter = triangle_filter(image.height, out_height);
   std::vector<int32_t> sums(row);
   for (int y = 0; y < out_height; ++y) {
-    std::fill(sums.begin(), sums.end(), kHalf);
+    std::fill(sums.begin(), sums.end(), kRounding);
     const size_t first = static_cast<size_t>(filter.first[static_cast<size_t>(y)]);
     for (int k = 0; k < filter.count[static_cast<size_t>(y)]; ++k) {
       const int32_t weight =

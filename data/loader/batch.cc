@@ -8,7 +8,7 @@ namespace lf {
 namespace {
 
 constexpr size_t kPage = 4096;
-constexpr size_t kAlignment = 64;                  // of the clean frames behind float16 ones
+constexpr size_t kAlignment = 64;                  // of the clean frames after fp16 ones
 constexpr size_t kLargestBatch = size_t{1} << 46;  // bytes; no host holds more
 
 size_t round_up(size_t bytes, size_t unit) { return (bytes + unit - 1) / unit * unit; }
@@ -52,7 +52,7 @@ BatchSlot::BatchSlot(const BatchLayout& layout, const std::vector<SideColumn>& c
                      const BufferAllocator& allocate)
     : buffer(allocate(layout.bytes)),
       entries(layout.clips),
-      by_address(layout.clips),
+      by_clip(layout.clips),
       labels(layout.clips) {
   if (buffer == nullptr) {
     fail(Code::kUsage, "no memory for a batch of ", layout.clips, " clips (",
@@ -61,9 +61,9 @@ BatchSlot::BatchSlot(const BatchLayout& layout, const std::vector<SideColumn>& c
   for (const SideColumn& column : columns) {
     SideBatch& batch = side.emplace_back();
     batch.column = column;
-    const size_t numbers = layout.clips * static_cast<size_t>(column.width);
-    if (column.kind == SideColumn::Kind::kInt64) batch.ints.resize(numbers);
-    if (column.kind == SideColumn::Kind::kFloat) batch.floats.resize(numbers);
+    const size_t values = layout.clips * static_cast<size_t>(column.width);
+    if (column.kind == SideColumn::Kind::kInt64) batch.ints.resize(values);
+    if (column.kind == SideColumn::Kind::kFloat) batch.floats.resize(values);
     if (column.kind == SideColumn::Kind::kText) batch.texts.resize(layout.clips);
   }
 }

@@ -1,6 +1,5 @@
-// What a batch of clips in host memory looks like: the layout of its buffer, the slot a loader
-// fills and the handle its consumer gets. Who fills which slot when is data/loader/batch_queue's
-// and data/loader/loader's; this file reads nothing. Called by data/loader/loader, train and eval.
+// A batch of clips in host memory: the layout of its buffer, the slot a loader fills and the handle
+// its consumer gets. Reads no files.
 #pragma once
 
 #include <cstdint>
@@ -17,9 +16,9 @@
 
 namespace lf {
 
-// Where the frames of a batch stand in its buffer. With uint8 frames the two parts interleave so
-// that the buffer is one dense [clips, T, H, W, C] array; with float16 frames it is
-// [clips, T-1, H, W, C] float16 followed, at clean_offset, by [clips, H, W, C] uint8.
+// The layout of a batch's buffer. With uint8 frames it is one dense [clips, T, H, W, C] array; with
+// fp16 frames it is [clips, T-1, H, W, C] fp16 followed, at clean_offset, by [clips, H, W, C]
+// uint8.
 struct BatchLayout {
   uint64_t clips = 0;
   ClipShape shape;  // frames = T
@@ -36,10 +35,10 @@ struct BatchLayout {
   }
 };
 
-// Code::kUsage if such a batch could not be addressed.
+// Throws Code::kUsage if such a batch could not be held in memory.
 BatchLayout batch_layout(uint64_t clips, const ClipShape& shape, Element element);
 
-// One side column of a batch; only the member of its kind is filled, `width` numbers a clip.
+// One side column of a batch; only the member of its kind is filled, `width` values a clip.
 struct SideBatch {
   SideColumn column;
   std::vector<int64_t> ints;
@@ -47,13 +46,13 @@ struct SideBatch {
   std::vector<std::string> texts;
 };
 
-// Gives memory for one batch, e.g. pinned; the pointer's deleter takes it back. Null: none left.
+// Allocates memory for one batch, e.g. pinned; the pointer's deleter frees it. Null: none left.
 using BufferAllocator = std::function<std::shared_ptr<void>(size_t bytes)>;
 
 // Page-aligned ordinary memory.
 std::shared_ptr<void> host_buffer(size_t bytes);
 
-// One reused buffer and all that goes with it. Belongs to one thread at a time.
+// One reused buffer and its metadata. Belongs to one thread at a time.
 struct BatchSlot {
   BatchSlot(const BatchLayout& layout, const std::vector<SideColumn>& columns,
             const BufferAllocator& allocate);
@@ -61,28 +60,28 @@ struct BatchSlot {
   std::shared_ptr<void> buffer;
   uint64_t batch_position = 0;      // of the global batch
   uint64_t position = 0;            // of this rank's first clip
-  std::vector<OrderEntry> entries;  // as read: a stand-in shows its own clip id
-  std::vector<uint32_t> by_address;
+  std::vector<OrderEntry> entries;  // as read: a replacement has its own clip id
+  std::vector<uint32_t> by_clip;    // clips of the batch in the order they are read
   std::vector<int64_t> labels;
   std::vector<SideBatch> side;
-  std::vector<std::string> replaced;  // a line for each clip that another stands in for
-  // What went wrong; thrown by Loader::next() when this batch's turn comes.
+  std::vector<std::string> replaced;  // a line for each clip that another replaced
+  // The error that Loader::next() throws when it reaches this batch.
   bool failed = false;
   Code code = Code::kOk;
   std::string message;
 };
 
-// A handle: copies share the buffer, which the loader fills again once the last of them is dropped,
-// by whatever thread and also after the loader is gone.
+// A handle to a batch. Copies share the buffer, which is returned to the loader when the last copy
+// is destroyed, on any thread, even after the loader is destroyed.
 struct Batch {
   uint64_t batch_position = 0;  // clips seen by all ranks before this step
   uint64_t position = 0;        // of the first clip here
   BatchLayout layout;
-  uint8_t* frames = nullptr;              // layout.bytes, the consumer may write to it
+  uint8_t* frames = nullptr;              // layout.bytes; the consumer may overwrite it
   std::span<const OrderEntry> clips;      // epoch, clip id, draw, flip
   std::span<const int64_t> labels;        // -1: none
-  std::span<const std::string> replaced;  // a line for each clip that another stands in for
-  std::span<const SideBatch> side;        // the columns asked for; not changed by flips
+  std::span<const std::string> replaced;  // a line for each clip that another replaced
+  std::span<const SideBatch> side;        // the columns of loader.side; not changed by flips
   std::shared_ptr<const void> lease;      // keeps the buffer
 };
 

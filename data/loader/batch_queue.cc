@@ -22,7 +22,7 @@ BatchQueue::Claim BatchQueue::claim(bool wait) {
   std::unique_lock lock(mutex_);
   if (wait) freed_.wait(lock, [&] { return stopped_ || !free_.empty(); });
   if (stopped_ || free_.empty()) return {};
-  Claim claim{free_.back(), next_claim_, life_.load(std::memory_order_relaxed)};
+  Claim claim{free_.back(), next_claim_, generation_.load(std::memory_order_relaxed)};
   free_.pop_back();
   next_claim_ += step_;
   return claim;
@@ -37,7 +37,7 @@ void BatchQueue::publish(const Claim& claim) {
     free_.push_back(claim.slot);
   }
   lock.unlock();
-  // The lock is not held here, so that the one woken need not wait for it.
+  // The lock is released, so that the woken thread need not wait for it.
   (wanted ? filled_ : freed_).notify_one();
 }
 
@@ -96,7 +96,7 @@ void BatchQueue::restart(uint64_t position) {
       if (slot != nullptr) free_.push_back(std::exchange(slot, nullptr));
     }
     origin_ = next_claim_ = next_take_ = position;
-    life_.fetch_add(1, std::memory_order_relaxed);
+    generation_.fetch_add(1, std::memory_order_relaxed);
   }
   freed_.notify_all();
 }
@@ -105,7 +105,7 @@ void BatchQueue::stop() {
   {
     const std::lock_guard lock(mutex_);
     stopped_ = true;
-    life_.fetch_add(1, std::memory_order_relaxed);
+    generation_.fetch_add(1, std::memory_order_relaxed);
   }
   freed_.notify_all();
   filled_.notify_all();

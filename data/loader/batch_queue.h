@@ -1,6 +1,6 @@
-// Hands whole batches from the threads that fill them to the one consumer, in order, through a
-// fixed set of slots. One lock is taken twice a batch by a filler and twice by the consumer, never
-// per clip. It knows positions but neither clips nor files. Called by data/loader/loader only.
+// Hands batches from the threads that fill them to one consumer, in order of position, through a
+// fixed set of slots. Each side takes the lock twice a batch, never per clip. Knows positions but
+// neither clips nor files.
 #pragma once
 
 #include <atomic>
@@ -16,7 +16,7 @@ namespace lf {
 
 class BatchQueue : public std::enable_shared_from_this<BatchQueue> {
  public:
-  // `step` is the size of the global batch: what lies between two batches' positions.
+  // `step` is the global batch size: the distance between the positions of two batches.
   BatchQueue(uint64_t step, size_t slots, const BatchLayout& layout,
              const std::vector<SideColumn>& columns, const BufferAllocator& allocate);
 
@@ -24,24 +24,25 @@ class BatchQueue : public std::enable_shared_from_this<BatchQueue> {
   struct Claim {
     BatchSlot* slot = nullptr;
     uint64_t position = 0;
-    uint64_t life = 0;
+    uint64_t generation = 0;
   };
-  // Claims come in order of position. Waits for a free slot, or returns a null slot if not `wait`.
+  // Claims a slot for the next position. Waits for a free slot, or returns a null one if not
+  // `wait`.
   Claim claim(bool wait);
-  // The slot is filled (or failed). A claim from before a restart is dropped.
+  // Publishes a filled (or failed) slot. Drops it if the queue was restarted since the claim.
   void publish(const Claim& claim);
-  // False once the claim's batch will not be wanted any more: restarted or stopped.
+  // Returns false once the queue was restarted or stopped since the claim.
   bool wanted(const Claim& claim) const {
-    return life_.load(std::memory_order_relaxed) == claim.life;
+    return generation_.load(std::memory_order_relaxed) == claim.generation;
   }
 
-  // Waits for the next batch in order and lends it; a failed one throws and stays the next one.
-  // Code::kBug if the consumer itself holds every slot, which would otherwise wait for ever.
+  // Waits for the next batch in order and lends it. Throws the error of a failed batch, which stays
+  // the next one, and Code::kBug if the consumer holds every slot, as it would wait for ever.
   Batch take();
-  // The next batch is there already.
+  // Is the next batch filled?
   bool ready() const;
 
-  void restart(uint64_t position);  // drops what is ready or on its way; lent batches stay lent
+  void restart(uint64_t position);  // drops filled and claimed batches; lent ones stay lent
   void stop();                      // ends all waiting, for good
 
   uint64_t position() const;  // of the next batch take() gives
@@ -65,7 +66,7 @@ class BatchQueue : public std::enable_shared_from_this<BatchQueue> {
   uint64_t next_take_ = 0;
   size_t lent_ = 0;
   bool stopped_ = false;
-  std::atomic<uint64_t> life_{0};  // counts restarts; changed under the lock
+  std::atomic<uint64_t> generation_{0};  // counts restarts; changed under the lock
 };
 
 }  // namespace lf

@@ -22,9 +22,9 @@ void flip_row(uint8_t* row, size_t width, size_t pixel_bytes) {
 
 #if defined(__x86_64__)
 constexpr size_t kVector = 16;
-constexpr size_t kLongestRow = 16384;  // bytes; a longer row is turned pixel by pixel
+constexpr size_t kLongestRow = 16384;  // bytes; a longer row is mirrored pixel by pixel
 
-// Reverses the order of the whole pixels in 16 bytes and leaves the bytes behind them as they are.
+// The shuffle that reverses the whole pixels in 16 bytes and keeps the bytes after them.
 __m128i reversal(size_t pixel_bytes) {
   alignas(16) uint8_t from[kVector];
   const size_t pixels = kVector / pixel_bytes;
@@ -37,21 +37,21 @@ __m128i reversal(size_t pixel_bytes) {
   return _mm_load_si128(reinterpret_cast<const __m128i*>(from));
 }
 
-// Copies the row aside, then writes it back from its end, as many whole pixels a time as 16 bytes
-// hold. Each store spills less than a pixel over; the next store, or the tail, overwrites that.
+// Copies a row to a buffer, then writes it back from its end, as many whole pixels at a time as 16
+// bytes hold. Each store writes less than a pixel too much, which the next store overwrites.
 __attribute__((target("ssse3"))) void flip_rows_vector(uint8_t* pixels, size_t rows, size_t width,
                                                        size_t pixel_bytes) {
   uint8_t aside[kVector + kLongestRow];
   const size_t row_bytes = width * pixel_bytes;
-  const size_t whole = kVector / pixel_bytes * pixel_bytes;  // bytes turned by one shuffle
-  const __m128i turn = reversal(pixel_bytes);
+  const size_t whole = kVector / pixel_bytes * pixel_bytes;  // bytes reversed by one shuffle
+  const __m128i reversed = reversal(pixel_bytes);
   for (size_t r = 0; r < rows; ++r, pixels += row_bytes) {
     std::memcpy(aside, pixels, row_bytes);
     size_t out = 0;
     for (; out + kVector <= row_bytes; out += whole) {
       const uint8_t* in = aside + row_bytes - out - whole;
       const __m128i word = _mm_loadu_si128(reinterpret_cast<const __m128i*>(in));
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(pixels + out), _mm_shuffle_epi8(word, turn));
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(pixels + out), _mm_shuffle_epi8(word, reversed));
     }
     for (; out < row_bytes; out += pixel_bytes) {
       std::memcpy(pixels + out, aside + row_bytes - out - pixel_bytes, pixel_bytes);

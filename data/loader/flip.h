@@ -1,6 +1,5 @@
-// Mirrors frames left to right in place, at memory speed. It knows pixels only by their size, so it
-// serves uint8 and float16, one channel or many. Called by data/loader/loader on every clip that
-// the order says is mirrored.
+// Mirrors frames left to right in place, at memory speed. Works on pixels of any size: uint8 and
+// fp16, one channel or many.
 #pragma once
 
 #include <cstddef>

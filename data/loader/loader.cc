@@ -13,9 +13,9 @@
 namespace lf {
 namespace {
 
-constexpr uint64_t kLastPosition = uint64_t{1} << 62;  // leaves room to count on from
-// Stand-ins tried for one bad clip; a store in which this many in a row are bad is no use.
-constexpr uint32_t kStandIns = 16;
+constexpr uint64_t kLastPosition = uint64_t{1} << 62;  // leaves room to count on
+// Replacements tried for one damaged clip before the store is given up.
+constexpr uint32_t kReplacements = 16;
 // Batches the consumer may hold while it asks for the next.
 constexpr size_t kHeld = 2;
 
@@ -29,7 +29,7 @@ OrderOptions order_options(const Store& store, const LoaderConfig& config) {
 
 BatchLayout layout_of(const Store& store, uint64_t clips) {
   const bool bytes = store.index().element_bytes() == 1;
-  return batch_layout(clips, store.clip_shape(), bytes ? Element::kUint8 : Element::kFloat16);
+  return batch_layout(clips, store.clip_shape(), bytes ? Element::kUint8 : Element::kFp16);
 }
 
 std::vector<SideColumn> side_columns_of(const Store& store) {
@@ -100,7 +100,7 @@ Batch Loader::next() {
     if (claim.slot != nullptr) fill_and_publish(claim);
   }
   Batch batch = queue_->take();
-  // Named here rather than where they are found, so that the log and the count follow the order.
+  // Logged and counted here rather than in the threads, so that they follow the order.
   for (const std::string& line : batch.replaced) LF_WARN(line);
   counts_.skipped += batch.replaced.size();
   const std::chrono::duration<double> waited = std::chrono::steady_clock::now() - begin;
@@ -113,7 +113,7 @@ Batch Loader::next() {
 
 void Loader::seek(uint64_t position) {
   if (position > kLastPosition) {
-    fail(Code::kUsage, "the loader cannot go to position ", position, "; the last one is ",
+    fail(Code::kUsage, "the loader cannot seek to position ", position, "; the last one is ",
          kLastPosition);
   }
   queue_->restart(position);
@@ -127,7 +127,7 @@ void Loader::run() {
   }
 }
 
-// Errors travel as text, not as exceptions, which threads would have to share.
+// Errors are passed as text, not as exceptions, which threads would have to share.
 void Loader::fill_and_publish(const BatchQueue::Claim& claim) {
   BatchSlot& slot = *claim.slot;
   slot.failed = false;
@@ -152,10 +152,10 @@ void Loader::fill(const BatchQueue::Claim& claim) {
   slot.position = claim.position + slice_.first;
   slot.replaced.clear();
   order_.fill(slot.position, slot.entries);
-  std::iota(slot.by_address.begin(), slot.by_address.end(), 0U);
-  std::sort(slot.by_address.begin(), slot.by_address.end(),
+  std::iota(slot.by_clip.begin(), slot.by_clip.end(), 0U);
+  std::sort(slot.by_clip.begin(), slot.by_clip.end(),
             [&](uint32_t a, uint32_t b) { return slot.entries[a].clip < slot.entries[b].clip; });
-  for (const uint32_t i : slot.by_address) {
+  for (const uint32_t i : slot.by_clip) {
     if (!queue_->wanted(claim)) return;  // and publish() will drop the batch
     if (config_.bad_clip() == LoaderConfig::SKIP) {
       load_or_replace(slot, i);
@@ -184,15 +184,15 @@ void Loader::load_or_replace(BatchSlot& slot, size_t i) {
       return;
     } catch (const Error& error) {
       if (error.code() != Code::kData) throw;
-      if (attempt == kStandIns) {
-        fail(Code::kData, "position ", position, ": the clip and ", kStandIns,
+      if (attempt == kReplacements) {
+        fail(Code::kData, "position ", position, ": the clip and ", kReplacements,
              " others tried in its place are damaged, the last: ", error.what());
       }
-      const uint64_t stand_in = order_.substitute(position, attempt);
+      const uint64_t replacement = order_.substitute(position, attempt);
       slot.replaced.push_back(str("clip ", slot.entries[i].clip, " at position ", position,
-                                  " is replaced by clip ", stand_in,
+                                  " is replaced by clip ", replacement,
                                   " (loader.bad_clip: SKIP): ", error.what()));
-      slot.entries[i].clip = stand_in;
+      slot.entries[i].clip = replacement;
     }
   }
 }

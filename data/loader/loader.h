@@ -1,8 +1,7 @@
-// The reading end of a store: turns positions (clips seen so far) into batches in host memory,
-// ahead of the step, on threads of its own. Everything it delivers is a function of (store, seed,
-// position), so its state is one integer, and ranks, threads and restarts change nothing. Pixels
-// come as stored; turning them into floats, and moving them to a device, is the trainer's. Called
-// by train, eval and `lastframe bench load`.
+// Reads batches of clips from a store into host memory, ahead of the consumer, on threads of its
+// own. A batch is a function of (store, seed, position), where the position counts the clips seen
+// by all ranks. So the loader's state is one integer, and ranks, threads and restarts change
+// nothing. Pixels are delivered as stored, neither converted to floats nor moved to a device.
 #pragma once
 
 #include <cstdint>
@@ -18,39 +17,39 @@
 
 namespace lf {
 
-// Which part of the clips this process loads.
+// The part of the clips that this process loads.
 struct LoaderShare {
   uint64_t seed = 0;  // of the data order and the flips
   int rank = 0;
   int ranks = 1;
-  uint64_t batch = 1;  // clips in one step, over all ranks together
-  // Only the last frames are read, and nothing is mirrored: the others are made elsewhere.
+  uint64_t batch = 1;  // global batch size
+  // Reads only the last frames, and mirrors nothing: the other frames are made on the device.
   bool last_frames = false;
 };
 
-// What a loader did since it was made; differences tell about an interval.
+// Totals since the loader was made.
 struct LoaderCounts {
-  uint64_t clips = 0;    // handed out
-  uint64_t bytes = 0;    // of their pixels
-  uint64_t skipped = 0;  // clips that could not be read and were replaced (loader.bad_clip: SKIP)
-  double wait_seconds = 0;  // that next() kept its caller waiting
+  uint64_t clips = 0;       // delivered
+  uint64_t bytes = 0;       // of their pixels
+  uint64_t skipped = 0;     // unreadable clips that were replaced (loader.bad_clip: SKIP)
+  double wait_seconds = 0;  // spent in next()
 };
 
 class Loader {
  public:
-  // Starts at position 0. Code::kUsage if the options do not fit the store or the ranks.
+  // Starts at position 0. Throws Code::kUsage if the options do not fit the store or the ranks.
   Loader(std::shared_ptr<const Store> store, const LoaderConfig& config, const LoaderShare& share,
          const BufferAllocator& allocate = host_buffer);
   ~Loader();
   Loader(const Loader&) = delete;
   Loader& operator=(const Loader&) = delete;
 
-  // This rank's slice of the next global batch. What went wrong in a thread is thrown here, when
-  // the batch's turn comes, and again until seek(). Two batches may be held while asking for a
-  // third. One consumer thread.
+  // This rank's slice of the next global batch. Throws the error that a thread met in reading this
+  // batch, and again until seek(). Two batches may be held while asking for a third. One consumer
+  // thread.
   Batch next();
 
-  // Goes on from any position: clips seen by all ranks together.
+  // Continues from any position: clips seen by all ranks.
   void seek(uint64_t position);
   // The position of the batch that next() gives.
   uint64_t position() const { return queue_->position(); }
@@ -74,7 +73,7 @@ class Loader {
   const RankSlice slice_;
   const BatchLayout layout_;
   const Order order_;
-  std::vector<size_t> side_columns_;  // numbers in the store of the columns asked for
+  std::vector<size_t> side_columns_;  // the store's numbers of the columns in loader.side
   std::shared_ptr<BatchQueue> queue_;
   LoaderCounts counts_;
   std::vector<std::thread> threads_;

@@ -10,11 +10,11 @@
 namespace lf {
 namespace {
 
-// Sub-streams of Purpose::kOrder with the same position; the permutation itself is keyed by epoch.
+// Keeps the substitutes' stream of Purpose::kOrder apart from the permutation's, keyed by epoch.
 constexpr uint32_t kSubstitutes = 0x80000000;
 
-// Flips are decided on 32 random bits, so that 0 is never and 1 is always. Neighbouring positions
-// share a stream, which makes their bits together.
+// A flip is a comparison of 32 random bits with the probability, so that 0 is never and 1 is
+// always. Neighbouring positions share a stream, so that their bits are made together.
 constexpr uint64_t kFlipStream = 1 << 16;  // positions
 
 void fill_flips(uint64_t seed, double probability, uint64_t first, std::span<OrderEntry> entries) {
@@ -38,7 +38,7 @@ RankSlice slice_of_rank(uint64_t batch, int rank, int ranks) {
   LF_CHECK(ranks > 0 && rank >= 0 && rank < ranks, "rank ", rank, " of ", ranks);
   const auto n = static_cast<uint64_t>(ranks);
   if (batch == 0 || batch % n != 0) {
-    fail(Code::kUsage, "the batch of ", batch, " clips cannot be shared out evenly over ", ranks,
+    fail(Code::kUsage, "the batch of ", batch, " clips cannot be divided evenly over ", ranks,
          " ranks; choose a batch that is a multiple of ", ranks);
   }
   return {batch / n * static_cast<uint64_t>(rank), batch / n};

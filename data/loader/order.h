@@ -1,8 +1,7 @@
-// Which clip stands where: training counts clips seen ("positions"), and everything about the clip
-// at a position - epoch, clip id, draw of its corruption, mirrored or not - is a pure function of
-// (seed, position). There is no state to save, ranks take slices of positions, and so the order is
-// the same for any number of ranks, threads and restarts. Reads nothing. Called by
-// data/loader/loader.
+// The data order. Training counts clips seen ("positions"); the clip at a position (epoch, clip id,
+// draw of its corruption, mirrored or not) is a pure function of (seed, position). There is no
+// state to save, and ranks take slices of positions, so the order is the same for any number of
+// ranks, threads and restarts. Reads no files.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +9,7 @@
 
 namespace lf {
 
-// What stands at one position.
+// The clip at one position.
 struct OrderEntry {
   uint64_t epoch = 0;
   uint64_t clip = 0;
@@ -20,7 +19,7 @@ struct OrderEntry {
 };
 
 struct OrderOptions {
-  uint32_t draws = 1;   // draws the store holds, taken in turn by epoch; 0: a fresh one each epoch
+  uint32_t draws = 1;   // draws of the store, one an epoch in turn; 0: a fresh one each epoch
   double flip = 0;      // probability that a clip is mirrored
   bool shuffle = true;  // false: every epoch in order of clip id
 };
@@ -31,20 +30,20 @@ struct RankSlice {
   uint64_t count = 0;
 };
 
-// Code::kUsage unless `ranks` divides `batch`.
+// Throws Code::kUsage unless `ranks` divides `batch`.
 RankSlice slice_of_rank(uint64_t batch, int rank, int ranks);
 
-// Immutable, used by many threads, O(1) memory whatever the number of clips.
+// Immutable and thread-safe; O(1) memory for any number of clips.
 class Order {
  public:
-  // Code::kUsage if there are no clips.
+  // Throws Code::kUsage if `clips` is 0.
   Order(uint64_t seed, uint64_t clips, const OrderOptions& options);
 
   OrderEntry at(uint64_t position) const;
   // at(first), at(first + 1), ...; a batch may straddle epochs.
   void fill(uint64_t first, std::span<OrderEntry> entries) const;
 
-  // The clip that stands in for the one at `position` if that cannot be read; attempt 0, 1, ...
+  // The clip that replaces an unreadable one at `position`; attempt 0, 1, ...
   uint64_t substitute(uint64_t position, uint32_t attempt) const;
 
   uint64_t clips() const { return clips_; }

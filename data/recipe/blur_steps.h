@@ -1,6 +1,5 @@
-// What the two Gaussian blurs have in common: their options turned into step strengths, and the
-// frame around the filter itself (parents joined before it, noise added after it). Called by
-// corruption_blur and corruption_heat.
+// What the two Gaussian blurs share: step strengths from options, and the operator around the
+// filter (the mean of the parents before it, noise after it).
 #pragma once
 
 #include <cmath>
@@ -12,7 +11,7 @@
 
 namespace lf {
 
-// Strength of every step as the frame gets it: step by step, or in the STAR topology all at once.
+// The sigma that each step applies: its own, or in the STAR topology that of all steps so far.
 template <typename Blur>
 std::vector<double> blur_sigmas(const Setting& setting, const Blur& config,
                                 const std::string& prefix) {
@@ -53,22 +52,22 @@ class BlurSteps : public Operator {
   void apply(const Step& step, float* out) const override {
     const size_t count = floats_of(shape_);
     const float* in = step.parents[0];
-    const FrameFormula around = joined(step.parents.size());
-    if (!around.weights.empty()) {
+    const FrameFormula formula = without_blur(step.parents.size());
+    if (!formula.weights.empty()) {
       float* mean = thread_floats(1, count);
-      mix_frames(step.parents, around.weights, around.offset, mean, count);
+      mix_frames(step.parents, formula.weights, formula.offset, mean, count);
       in = mean;
     }
     filter(step, in, out);
-    if (around.noise > 0) add_noise(step, around.noise, out, count);
+    if (formula.noise > 0) add_noise(step, formula.noise, out, count);
   }
   bool random() const override { return noise_ > 0; }
   Bounds bounds() const override { return noise_ > 0 ? Bounds::kLost : Bounds::kKept; }
 
  protected:
   virtual void filter(const Step& step, const float* in, float* out) const = 0;
-  // What is done before the filter and after it.
-  FrameFormula joined(size_t parents) const {
+  // The formula of a frame but for its blur.
+  FrameFormula without_blur(size_t parents) const {
     FrameFormula formula;
     if (parents > 1) formula.weights.assign(parents, 1.0f / static_cast<float>(parents));
     formula.noise = noise_ > 0 ? static_cast<float>(255 * noise_) : 0;

@@ -125,8 +125,7 @@ void refuse_changed(const Message& config, const std::string& prefix,
     const FieldDescriptor* field = config.GetDescriptor()->FindFieldByName(option);
     LF_CHECK(field != nullptr, "option ", option);
     if (changed(config, *field)) {
-      fail(Code::kUsage, prefix, ".", option, " is set, but ", because,
-           "; take one of the two away");
+      fail(Code::kUsage, prefix, ".", option, " is set, but ", because, "; remove one of the two");
     }
   }
 }

@@ -1,8 +1,7 @@
-// The corruption table: what one step of a recipe can do to an image. An Operator is worked out for
-// a shape, a number of steps and a topology, is immutable, and makes frame y_s from the frames the
-// topology names; frames are floats in grey levels (frame_kernels.h) and never rounded in between.
-// It knows nothing of storage. One .cc file a family, one row an operator. Called by
-// data/recipe/recipe.
+// The table of corruption operators: what one step of a recipe can do to an image. An Operator is
+// prepared for a shape, a number of steps and a topology, is immutable, and makes frame y_s from
+// its parents in the topology. Frames are floats in grey levels (frame_kernels.h), not rounded
+// between steps. Knows nothing of storage. One .cc file a family, one row an operator.
 #pragma once
 
 #include <memory>
@@ -19,13 +18,13 @@
 
 namespace lf {
 
-// What an operator is worked out for.
+// What an operator is prepared for.
 struct Setting {
   ClipShape image;
   int steps = 0;  // T - 1
   RecipeConfig::Topology topology = RecipeConfig::CHAIN;
   int window = 2;
-  bool in_composite = false;  // the composite checks that STAR has randomness
+  bool in_composite = false;  // the composite itself checks that STAR has randomness
 };
 
 // One frame to make.
@@ -33,22 +32,22 @@ struct Step {
   int s = 1;                              // counted from the image
   std::span<const float* const> parents;  // parents_of(topology, window, s)
   ClipKey key;
-  uint32_t place = 0;  // in a composite, so that equal operators draw different numbers
+  uint32_t place = 0;  // in a composite, so that equal operators draw different random numbers
 };
 
-// Values outside [0, 255]?
+// Can the operator leave [0, 255]: no; yes; no, and it brings values back into it.
 enum class Bounds { kKept, kLost, kRestored };
 
 class Operator {
  public:
   virtual ~Operator() = default;
   virtual void apply(const Step& step, float* out) const = 0;
-  // How apply() makes frame y_s of `parents` frames, but for which they are; none where it is no
-  // sum, blur and noise.
+  // The formula of y_s without its parents' indices; nullopt unless y_s is a weighted sum, blur and
+  // noise.
   virtual std::optional<FrameFormula> formula(int s, size_t parents) const { return {}; }
   virtual bool random() const = 0;  // do draws differ?
   virtual Bounds bounds() const { return Bounds::kKept; }
-  // "blur(sigmas=0.4,0.5)": every number that decides the frames.
+  // "blur(sigmas=0.4,0.5)": every parameter that the frames depend on.
   virtual std::string canonical() const = 0;
 };
 
@@ -61,7 +60,7 @@ struct CorruptionKind {
 };
 std::span<const CorruptionKind> corruption_kinds();
 
-// The operator that `config` chooses (blur if none), checked: Code::kUsage.
+// The operator that `config` chooses, blur by default. Throws Code::kUsage on illegal options.
 std::unique_ptr<Operator> make_operator(const Setting& setting, const RecipeConfig& config);
 
 std::unique_ptr<Operator> make_blur(const Setting& setting, const RecipeConfig& config);
@@ -78,20 +77,21 @@ std::unique_ptr<Operator> make_static(const Setting& setting, const RecipeConfig
 
 size_t floats_of(const ClipShape& shape);
 
-// The numbers of one frame: (seed, clip, draw, step and place).
+// The random numbers of one frame, keyed by (seed, clip, draw, step, place).
 Stream stream_of(const Step& step);
 
-// Memory of the calling thread, at least `count` floats; `slot` 0..3 are different memories.
+// A buffer of the calling thread of at least `count` floats; slots 0..3 are four buffers.
 float* thread_floats(int slot, size_t count);
 
-// Adds scale N(0, 1) from the step's stream.
+// Adds scale * N(0, 1) from the step's stream.
 void add_noise(const Step& step, float scale, float* out, size_t count);
 
-// Usage error if one of these options was changed, since `because` it would do nothing.
+// Throws Code::kUsage if one of these options is not its default, as it would have no effect
+// (`because`).
 void refuse_changed(const google::protobuf::Message& config, const std::string& prefix,
                     std::initializer_list<const char*> options, const std::string& because);
 
-// Usage error unless an explicit list has one value a step.
+// Throws Code::kUsage unless an explicit list has one value a step.
 void check_list(const std::string& option, int given, int steps);
 
 // "0.4,0.5,1"

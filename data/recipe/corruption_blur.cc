@@ -1,5 +1,5 @@
-// Gaussian blur with sampled kernels: small kernels are truncated, so very small steps deliver less
-// than their nominal variance (corruption_heat does not).
+// Gaussian blur with sampled kernels. Kernels are truncated, so very small steps deliver less than
+// their nominal variance (those of corruption_heat deliver all of it).
 #include "data/recipe/blur_steps.h"
 
 namespace lf {
@@ -17,7 +17,7 @@ class BlurOperator : public BlurSteps {
         kernels_.push_back(gaussian_kernel(sigma));
         continue;
       }
-      // Share k of the variance 2 sigma^2 goes down the columns, the rest along the rows.
+      // The variance 2 sigma^2 is split between columns (this share of it) and rows.
       for (size_t k = 0; k < kDirections; ++k) {
         const double share = (static_cast<double>(k) + 0.5) / kDirections;
         kernels_.push_back(gaussian_kernel(sigma * std::sqrt(2 * share)));
@@ -26,7 +26,7 @@ class BlurOperator : public BlurSteps {
   }
   std::optional<FrameFormula> formula(int s, size_t parents) const override {
     if (directions_) return {};
-    FrameFormula formula = joined(parents);
+    FrameFormula formula = without_blur(parents);
     formula.blur = kernels_[static_cast<size_t>(s - 1)];
     return formula;
   }
@@ -43,7 +43,7 @@ class BlurOperator : public BlurSteps {
     const Kernel1D* horizontal = vertical;
     if (directions_) {
       Stream stream = stream_of(step);
-      stream.c |= 0x80000000u;  // apart from the noise's numbers
+      stream.c |= 0x80000000u;  // another stream than the noise
       const size_t share = random_below(stream, 0, kDirections);
       vertical = &kernels_[at + share];
       horizontal = &kernels_[at + kDirections - 1 - share];
@@ -69,7 +69,7 @@ std::unique_ptr<Operator> make_blur(const Setting& setting, const RecipeConfig& 
   if (setting.topology != RecipeConfig::CHAIN && !setting.in_composite && config.noise() == 0 &&
       !config.random_direction()) {
     fail(Code::kUsage, "recipe.topology is ", RecipeConfig::Topology_Name(setting.topology),
-         ", which tells nothing more than CHAIN under blur alone; expected recipe.topology=CHAIN, "
+         ", which adds nothing to CHAIN under blur alone; expected recipe.topology=CHAIN, "
          "recipe.blur.noise above 0 (0.02) or, with STAR, recipe.blur.random_direction=true");
   }
   double floats = 0;

@@ -1,5 +1,5 @@
-// Several operators in order: each step sends its frame through all of them, and each draws random
-// numbers of its own.
+// Several operators in order: each step applies all of them to its frame, each with random numbers
+// of its own.
 #include "base/error.h"
 #include "data/recipe/corruption.h"
 
@@ -49,8 +49,8 @@ class CompositeOperator : public Operator {
   std::vector<std::unique_ptr<Operator>> operators_;
 };
 
-// The operator as a recipe of its own, so that it is made the way it would be made alone.
-RecipeConfig alone(const OperatorConfig& config, int position) {
+// The recipe that holds only this operator: it is then made as it would be outside a composite.
+RecipeConfig recipe_of(const OperatorConfig& config, int position) {
   RecipeConfig recipe;
   switch (config.corruption_case()) {
     case OperatorConfig::kBlur:
@@ -94,7 +94,7 @@ std::unique_ptr<Operator> make_composite(const Setting& setting, const RecipeCon
   for (int i = 0; i < config.operators_size(); ++i) {
     Setting inner = setting;
     inner.in_composite = true;
-    operators.push_back(make_operator(inner, alone(config.operators(i), i)));
+    operators.push_back(make_operator(inner, recipe_of(config.operators(i), i)));
   }
   auto composite = std::make_unique<CompositeOperator>(setting, std::move(operators));
   if (setting.topology == RecipeConfig::STAR && !composite->random()) {

@@ -1,7 +1,7 @@
-// Gaussian blur as heat flow: in the cosine basis of a frame with reflecting borders every
-// coefficient (k, l) shrinks by exp(-s^2/2 ((pi k / H)^2 + (pi l / W)^2)), which factors into one
-// matrix for the columns and one for the rows. Blurring twice is blurring once by the root of the
-// summed squares, at any strength.
+// Gaussian blur as heat flow: in the cosine basis of a frame with reflecting borders, coefficient
+// (k, l) is multiplied by exp(-s^2/2 ((pi k / H)^2 + (pi l / W)^2)), which factors into one matrix
+// for the columns and one for the rows. Blurs of s1 and s2 compose exactly to one of
+// sqrt(s1^2 + s2^2).
 #include "data/recipe/blur_steps.h"
 #include "data/recipe/exact_math.h"
 
@@ -58,10 +58,10 @@ class HeatOperator : public BlurSteps {
     const size_t at = static_cast<size_t>(step.s - 1);
     const int h = shape_.height, w = shape_.width, c = shape_.channels;
     float* columns_done = thread_floats(2, count);
-    float* turned = thread_floats(3, count);
+    float* transposed = thread_floats(3, count);
     multiply_rows(vertical_[at].data(), h, in, columns_done, static_cast<size_t>(w * c));
-    transpose(columns_done, turned, h, w, c);
-    multiply_rows((horizontal_.empty() ? vertical_ : horizontal_)[at].data(), w, turned,
+    transpose(columns_done, transposed, h, w, c);
+    multiply_rows((horizontal_.empty() ? vertical_ : horizontal_)[at].data(), w, transposed,
                   columns_done, static_cast<size_t>(h * c));
     transpose(columns_done, out, w, h, c);
   }
@@ -76,10 +76,9 @@ std::unique_ptr<Operator> make_heat(const Setting& setting, const RecipeConfig& 
   const HeatConfig& config = recipe.heat();
   std::vector<double> sigmas = blur_sigmas(setting, config, "recipe.heat");
   if (setting.topology != RecipeConfig::CHAIN && !setting.in_composite && config.noise() == 0) {
-    fail(
-        Code::kUsage, "recipe.topology is ", RecipeConfig::Topology_Name(setting.topology),
-        ", which tells nothing more than CHAIN under blur alone; expected recipe.topology=CHAIN or "
-        "recipe.heat.noise above 0 (0.02)");
+    fail(Code::kUsage, "recipe.topology is ", RecipeConfig::Topology_Name(setting.topology),
+         ", which adds nothing to CHAIN under blur alone; expected recipe.topology=CHAIN or "
+         "recipe.heat.noise above 0 (0.02)");
   }
   const double h = setting.image.height, w = setting.image.width;
   const double floats = setting.steps * (h == w ? h * h : h * h + w * w);

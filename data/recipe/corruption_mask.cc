@@ -1,7 +1,7 @@
-// Dropped pixels and blocks. Every block of a frame is taken from one of the frame's parents,
-// chosen evenly, and kept with probability (1 - p_s) / (1 - p_parent): each topology drops p_s of
-// the blocks of frame s. CHAIN gives nested masks, STAR independent ones. One 32-bit word decides a
-// block.
+// Dropped pixels and blocks. Every block of a frame comes from one of the frame's parents, chosen
+// uniformly, and is kept with probability (1 - p_s) / (1 - p_parent), so that every topology drops
+// the share p_s of the blocks of frame s. CHAIN gives nested masks, STAR independent ones. One
+// 32-bit uniform draw decides a block.
 #include <cmath>
 
 #include "base/error.h"
@@ -30,15 +30,15 @@ class MaskOperator : public Operator {
   void apply(const Step& step, float* out) const override {
     const int across = (shape_.width + block_ - 1) / block_;
     const int down = (shape_.height + block_ - 1) / block_;
-    thread_local std::vector<uint32_t> words;
-    words.resize(static_cast<size_t>(across) * static_cast<size_t>(down));
-    uniform_bits(stream_of(step), 0, words.size(), words.data());
+    thread_local std::vector<uint32_t> draws;
+    draws.resize(static_cast<size_t>(across) * static_cast<size_t>(down));
+    uniform_bits(stream_of(step), 0, draws.size(), draws.data());
     const std::vector<uint64_t>& thresholds = thresholds_[static_cast<size_t>(step.s - 1)];
     const size_t channels = static_cast<size_t>(shape_.channels);
     const size_t row = static_cast<size_t>(shape_.width) * channels;
     for (int y = 0; y < shape_.height; ++y) {
       const uint32_t* line =
-          words.data() + static_cast<size_t>(y / block_) * static_cast<size_t>(across);
+          draws.data() + static_cast<size_t>(y / block_) * static_cast<size_t>(across);
       for (int bx = 0; bx < across; ++bx) {
         const uint64_t scaled = static_cast<uint64_t>(line[bx]) * thresholds.size();
         const size_t parent = scaled >> 32;
@@ -65,7 +65,7 @@ class MaskOperator : public Operator {
   std::vector<double> rates_;
   int block_;
   float fill_;
-  std::vector<std::vector<uint64_t>> thresholds_;  // [s - 1][parent]: of 2^32
+  std::vector<std::vector<uint64_t>> thresholds_;  // [s - 1][parent], in units of 2^-32
 };
 
 }  // namespace

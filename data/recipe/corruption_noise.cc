@@ -1,5 +1,5 @@
-// Gaussian noise. Levels are for images in [-1, 1], whose zero is grey level 127.5; frames are made
-// as sum_j c_j y_j + fresh e of the topology's table (topology.h), in grey levels.
+// Gaussian noise. Levels are those of images in [-1, 1], whose zero is grey level 127.5. Frame y_s
+// is sum_j c_j y_j + fresh e by the topology's table (topology.h), in grey levels.
 #include "base/error.h"
 #include "data/recipe/corruption.h"
 #include "data/recipe/frame_kernels.h"
@@ -51,7 +51,7 @@ class NoiseOperator : public Operator {
   std::vector<Row> rows_;
 };
 
-// Options that the choices made leave without effect.
+// Refuses options that have no effect with the chosen kind and schedule.
 void check_options(const NoiseConfig& config) {
   const std::string prefix = "recipe.noise";
   const auto refuse = [&](std::initializer_list<const char*> options, const std::string& because) {

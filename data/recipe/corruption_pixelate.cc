@@ -1,7 +1,7 @@
-// Pixelation and down-sampling: means over the blocks of a grid, put back as they are or
-// interpolated between the blocks' centres. Grids of CHAIN nest, those of STAR do not: their blocks
-// do not divide each other, or every frame's grid begins somewhere else. Only + - * /, so that any
-// vectorisation gives the same bits.
+// Pixelation and downsampling: means over the blocks of a grid, constant over each block or
+// interpolated between the blocks' centres. Grids of CHAIN nest. Those of STAR do not: their block
+// sizes do not divide each other, or every frame's grid has its own random offset. Only + - * /, so
+// that any vectorisation gives the same bits.
 #include <algorithm>
 #include <bit>
 #include <cmath>
@@ -19,7 +19,7 @@ struct Axis {
   int blocks() const { return (pixels - 1 + offset) / size + 1; }
   int begin(int b) const { return std::max(0, b * size - offset); }
   int end(int b) const { return std::min(pixels, (b + 1) * size - offset); }
-  // The two blocks between whose centres pixel i lies, and where.
+  // The two blocks whose centres are around pixel i, and its position between them in [0, 1].
   void between(int i, int* low, int* high, float* part) const {
     const int twice = 2 * (i + offset) + 1 - size;  // distance from block 0's centre, doubled
     const int b = twice >= 0 ? twice / (2 * size) : -1;
@@ -29,7 +29,8 @@ struct Axis {
   }
 };
 
-// [rows of blocks, columns of blocks, channels]: rows added up first, then columns, in order.
+// Means [rows of blocks, columns of blocks, channels]: rows are summed first, then columns, in
+// order.
 void block_means(const float* in, const Axis& y, const Axis& x, int channels, float* sums,
                  float* means) {
   const size_t row = static_cast<size_t>(x.pixels * channels);
@@ -156,7 +157,7 @@ void check_star(const std::vector<int>& blocks, const std::string& prefix,
     for (size_t k = i + 1; k < blocks.size(); ++k) {
       if (blocks[k] % blocks[i] != 0 && blocks[i] % blocks[k] != 0) continue;
       fail(Code::kUsage, option, ": ", blocks[i], " and ", blocks[k],
-           " nest, so recipe.topology=STAR tells nothing new; expected ", prefix,
+           " nest, so recipe.topology=STAR adds nothing to CHAIN; expected ", prefix,
            ".random_offset=true, or sizes that do not divide each other");
     }
   }

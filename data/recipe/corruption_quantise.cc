@@ -1,4 +1,4 @@
-// Colour quantisation: q grey levels per channel, evenly spaced from 0 to 255, with or without a
+// Colour quantisation: q grey levels per channel, evenly spaced from 0 to 255, optionally with a
 // uniform dither one step wide.
 #include <algorithm>
 #include <cmath>
@@ -53,7 +53,7 @@ std::unique_ptr<Operator> make_quantise(const Setting& setting, const RecipeConf
     for (const double level :
          level_table(config.schedule(), setting.steps, "recipe.quantise.schedule")) {
       const double bits = 8 - level * bits_lost;
-      // Whole bit depths nest: each is a function of the one before.
+      // Integer bit depths nest: each level is a function of the one before.
       const double q =
           exact_pow(2, setting.topology == RecipeConfig::CHAIN ? std::floor(bits + 1e-9) : bits);
       levels.push_back(std::max(config.fewest(), static_cast<int>(std::floor(q + 0.5))));
@@ -67,7 +67,7 @@ std::unique_ptr<Operator> make_quantise(const Setting& setting, const RecipeConf
   }
   if (setting.topology == RecipeConfig::STAR && !config.dither() && !setting.in_composite) {
     fail(Code::kUsage,
-         "recipe.topology is STAR, which needs randomness of its own in every frame; expected "
+         "recipe.topology is STAR, which needs randomness in every frame; expected "
          "recipe.quantise.dither=true, or recipe.topology=CHAIN");
   }
   return std::make_unique<QuantiseOperator>(setting, std::move(levels), config.dither());

@@ -31,7 +31,7 @@ double exact_log(double x) {
 
 double exact_pow(double x, double y) { return y == 0 ? 1 : exact_exp(y * exact_log(x)); }
 
-// The angle is reduced to the first octant in whole numbers, then Taylor's series.
+// The angle is reduced to the first octant in integers, then Taylor's series.
 double exact_cos_pi(int64_t p, int64_t q) {
   p %= 2 * q;
   if (p < 0) p += 2 * q;

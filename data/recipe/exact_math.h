@@ -1,6 +1,6 @@
 // exp, ln and cosine made of + - * / and exact scalings only, so that tables of kernels and
 // schedules have the same bits with every C library. Accurate to a few units in the last place; not
-// fast. Called when a recipe is worked out, never per pixel.
+// fast: for preparing a recipe, not for pixels.
 #pragma once
 
 #include <cstdint>

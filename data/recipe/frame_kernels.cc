@@ -12,7 +12,7 @@ namespace {
 
 constexpr size_t kTile = 64;  // floats summed together in registers or the first-level cache
 
-// Half to even by pushing the fraction out of the mantissa; |x| < 2^22.
+// Rounds half to even by pushing the fraction out of the mantissa; |x| < 2^22.
 LF_INLINE float round_even(float x) { return (x + 12582912.0f) - 12582912.0f; }
 
 LF_INLINE float clamp(float x, float low, float high) {
@@ -20,17 +20,17 @@ LF_INLINE float clamp(float x, float low, float high) {
   return x > high ? high : x;
 }
 
-// IEEE half precision, half to even, by whole-number arithmetic: the same on every CPU.
-LF_INLINE uint16_t to_half(float x) {
+// fp16, rounded half to even, by integer arithmetic: the same on every CPU.
+LF_INLINE uint16_t to_fp16(float x) {
   const uint32_t bits = std::bit_cast<uint32_t>(x);
   const uint32_t sign = (bits >> 16) & 0x8000u;
   const uint32_t size = bits & 0x7fffffffu;
   const uint32_t normal = (size + 0x0fffu + ((size >> 13) & 1u) - 0x38000000u) >> 13;
   // Adding 0.5 leaves multiples of 2^-24, the spacing of the subnormals, in the low bits.
   const uint32_t tiny = std::bit_cast<uint32_t>(std::bit_cast<float>(size) + 0.5f) - 0x3f000000u;
-  uint32_t half = size < 0x38800000u ? tiny : normal;
-  half = size >= 0x477ff000u ? 0x7c00u : half;
-  return static_cast<uint16_t>(half | sign);
+  uint32_t fp16 = size < 0x38800000u ? tiny : normal;
+  fp16 = size >= 0x477ff000u ? 0x7c00u : fp16;
+  return static_cast<uint16_t>(fp16 | sign);
 }
 
 struct Widen {
@@ -47,9 +47,9 @@ struct RoundToGrey {
   }
 };
 
-struct RoundToHalf {
+struct RoundToFp16 {
   static LF_INLINE void run(const float* in, uint16_t* out, size_t count) {
-    for (size_t i = 0; i < count; ++i) out[i] = to_half(in[i] / 127.5f - 1.0f);
+    for (size_t i = 0; i < count; ++i) out[i] = to_fp16(in[i] / 127.5f - 1.0f);
   }
 };
 
@@ -132,7 +132,7 @@ LF_INLINE void symmetric_sum_of(const float* const* rows, const float* w, int ra
   }
 }
 
-// The index that half-sample symmetric reflection brings `i` to: d c b a | a b c d | d c b a.
+// The index that half-sample symmetric reflection maps `i` to: d c b a | a b c d | d c b a.
 LF_INLINE int reflect(int i, int n) {
   if (i >= 0 && i < n) return i;
   int m = i % (2 * n);
@@ -218,8 +218,8 @@ void round_to_grey(const float* frame, uint8_t* out, size_t count) {
   run_kernel<RoundToGrey>(frame, out, count);
 }
 
-void round_to_half(const float* frame, uint16_t* out, size_t count) {
-  run_kernel<RoundToHalf>(frame, out, count);
+void round_to_fp16(const float* frame, uint16_t* out, size_t count) {
+  run_kernel<RoundToFp16>(frame, out, count);
 }
 
 void mix_frames(std::span<const float* const> frames, std::span<const float> weights, float offset,

@@ -1,7 +1,6 @@
-// The per-pixel loops under the corruption operators, each specified to the bit (base/isa.h): sums
-// run in the stated order, products are fused only where std::fma is written, rounding is half to
-// even. Frames are [H, W, C] floats in grey levels, 0 to 255, not clipped. They know nothing of
-// recipes. Called by the operators and by recipe.
+// The per-pixel loops of the corruption operators, each specified to the bit (base/isa.h): sums run
+// in the stated order, products are fused only where std::fma is written, rounding is half to even.
+// Frames are [H, W, C] floats in grey levels, 0 to 255, not clipped.
 #pragma once
 
 #include <cstddef>
@@ -15,8 +14,8 @@ namespace lf {
 
 void widen(const uint8_t* grey, float* out, size_t count);
 void round_to_grey(const float* frame, uint8_t* out, size_t count);  // clipped to [0, 255]
-void round_to_half(const float* frame, uint16_t* out,
-                   size_t count);  // grey / 127.5 - 1, not clipped
+// grey / 127.5 - 1 in fp16, not clipped
+void round_to_fp16(const float* frame, uint16_t* out, size_t count);
 void mix_frames(std::span<const float* const> frames, std::span<const float> weights, float offset,
                 float* out, size_t count);  // offset + sum in order
 void add_scaled(const float* values, float scale, float* out, size_t count);  // out += scale values
@@ -24,12 +23,11 @@ void add_scaled(const float* values, float scale, float* out, size_t count);  //
 // weights[0] at the centre, weights[k] at distance k.
 using Kernel1D = std::vector<float>;
 
-// Radius int(4 sigma + 0.5), normalised; no truncation to the frame, borders reflect as often as
-// they must.
+// Normalised, radius int(4 sigma + 0.5) whatever the size of the frame.
 Kernel1D gaussian_kernel(double sigma);
 
-// Columns, then rows, border half-sample symmetric. `out` may be `in`'s frame only if they are not
-// the same memory. `scratch` grows as needed.
+// Blurs columns, then rows, reflecting at borders (half-sample symmetric) as often as the radius
+// needs. `in` and `out` must not overlap. `scratch` grows as needed.
 void blur_frame(const float* in, float* out, const ClipShape& shape, const Kernel1D& vertical,
                 const Kernel1D& horizontal, std::vector<float>& scratch);
 
@@ -38,7 +36,7 @@ void multiply_rows(const float* matrix, int n, const float* in, float* out, size
 // [rows, columns, channels] -> [columns, rows, channels].
 void transpose(const float* in, float* out, int rows, int columns, int channels);
 
-// Round(g (levels - 1) / 255 + dither) scaled back; `dither` may be null.
+// round(g (levels - 1) / 255 + dither) scaled back; `dither`, uniform draws in [0, 1), may be null.
 void quantise_frame(const float* in, const float* dither, int levels, float* out, size_t count);
 
 }  // namespace lf

@@ -1,5 +1,5 @@
-// The recipe: checks a config against a frame shape, walks the topology from the image outwards and
-// rounds each frame once as it is stored.
+// Checks a config against a frame shape, walks the topology from the image outwards and rounds each
+// frame once, for storage.
 #include "data/recipe/recipe.h"
 
 #include <algorithm>
@@ -13,7 +13,7 @@
 namespace lf {
 namespace {
 
-// Part of every store's identity: raised when the same options begin to mean other bits.
+// Part of every store's identity: increased when the same options begin to give other bits.
 constexpr int kArithmetic = 1;
 constexpr int kMostFramesOfTables = 512;  // WINDOW and FULL keep frames^2 covariances
 constexpr int64_t kMostPixels = int64_t{1} << 28;
@@ -30,7 +30,7 @@ void check_topology(const RecipeConfig& config, int frames) {
   }
 }
 
-// A video is a clip already: every option that would make one is refused.
+// A video is already a clip, so every option that would make one is refused.
 void check_video(const RecipeConfig& config, const ClipShape& video) {
   if (config.has_frames() && config.frames() != RecipeConfig().frames() &&
       config.frames() != video.frames) {
@@ -57,7 +57,7 @@ struct Recipe::Plan {
   Element element = Element::kUint8;
   RecipeConfig::Topology topology = RecipeConfig::CHAIN;
   int window = 1;
-  int kept = 1;                  // corrupted frames that must be at hand to make the next
+  int kept = 1;                  // corrupted frames needed to make the next
   std::unique_ptr<Operator> op;  // null if there is nothing to make
   std::string canonical;
 
@@ -107,7 +107,7 @@ Recipe::Recipe(const RecipeConfig& config, const ClipShape& image) {
   if (plan->frames > 1) {
     const Setting setting{plan->shape, plan->frames - 1, plan->topology, plan->window, false};
     plan->op = make_operator(setting, config);
-    plan->element = plan->op->bounds() == Bounds::kLost ? Element::kFloat16 : Element::kUint8;
+    plan->element = plan->op->bounds() == Bounds::kLost ? Element::kFp16 : Element::kUint8;
     plan->kept = plan->topology == RecipeConfig::FULL     ? plan->frames - 1
                  : plan->topology == RecipeConfig::WINDOW ? std::min(plan->window, plan->frames - 1)
                                                           : 1;
@@ -151,7 +151,7 @@ bool Recipe::random() const { return plan_->op != nullptr && plan_->op->random()
 size_t Recipe::clean_bytes() const { return floats_of(plan_->shape); }
 size_t Recipe::corrupted_bytes() const {
   return static_cast<size_t>(plan_->frames - 1) * clean_bytes() *
-         (plan_->element == Element::kFloat16 ? sizeof(uint16_t) : sizeof(uint8_t));
+         (plan_->element == Element::kFp16 ? sizeof(uint16_t) : sizeof(uint8_t));
 }
 std::string Recipe::canonical() const { return plan_->canonical; }
 
@@ -168,8 +168,8 @@ void Recipe::apply(const uint8_t* image, const ClipKey& key, void* corrupted) co
   widen(image, start.data(), count);
   plan.make(start.data(), key, [&](int s, const float* frame) {
     const size_t at = static_cast<size_t>(plan.frames - 1 - s) * count;
-    if (plan.element == Element::kFloat16) {
-      round_to_half(frame, static_cast<uint16_t*>(corrupted) + at, count);
+    if (plan.element == Element::kFp16) {
+      round_to_fp16(frame, static_cast<uint16_t*>(corrupted) + at, count);
     } else {
       round_to_grey(frame, static_cast<uint8_t*>(corrupted) + at, count);
     }

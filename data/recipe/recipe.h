@@ -1,8 +1,7 @@
-// A recipe turns an image into a pseudo video whose last frame is the image: operators (the
-// corruption table), a topology (which cleaner frames each frame is made from) and a schedule (how
-// strong each step is). Its arithmetic is specified to the bit, so a clip is the same wherever and
-// whenever it is made. Knows nothing of files or shards. Called by data/store/build,
-// data/store/store and, for what a GPU is to do, run/device_frames.
+// A recipe turns an image into a pseudo video whose last frame is the image. It has operators (the
+// corruption table), a topology (the parents of each frame, cleaner frames it is made from) and a
+// schedule (the strength of each step). Its arithmetic is specified to the bit, so a clip is the
+// same on every machine. Knows nothing of files or shards.
 #pragma once
 
 #include <array>
@@ -17,7 +16,7 @@
 
 namespace lf {
 
-// Which random numbers a clip gets: (store seed, clip id, draw) and, below, frame and purpose.
+// The key of a clip's random numbers; frame and purpose are added below it.
 struct ClipKey {
   uint64_t seed = 0;
   uint64_t clip = 0;
@@ -25,22 +24,22 @@ struct ClipKey {
 };
 
 // How the corrupted frames are stored: grey levels, or x = grey / 127.5 - 1, not clipped.
-enum class Element { kUint8, kFloat16 };
+enum class Element { kUint8, kFp16 };
 
-// How one frame is made where that is a sum of cleaner frames, a blur and noise, spelled out for
-// who makes frames elsewhere (run/device_frames). In grey levels, by the loops of frame_kernels.h.
+// A frame that is a weighted sum of its parents, a blur and noise, as a formula that can be
+// evaluated on another device. In grey levels, with the arithmetic of frame_kernels.h.
 struct FrameFormula {
   std::vector<int> parents;    // counted from the image, which is 0
-  std::vector<float> weights;  // of the parents in their sum; none: the only parent as it is
-  float offset = 0;            // the sum's
-  std::vector<float> blur;     // down the columns, then along the rows, from its centre; none: none
-  float noise = 0;             // N(0, 1) times this is added; 0: none
+  std::vector<float> weights;  // of the parents; empty: the only parent unchanged
+  float offset = 0;            // added to the sum
+  std::vector<float> blur;     // kernel from its centre, for columns, then rows; empty: no blur
+  float noise = 0;             // standard deviation of the noise added; 0: none
 };
 
-// The recipe worked out for one frame shape; immutable, used by many threads.
+// A recipe prepared for one frame shape; immutable and thread-safe.
 class Recipe {
  public:
-  // Checks the config against the shape (Code::kUsage). A video source takes no operator: its
+  // Throws Code::kUsage if the config does not fit the shape. A video source takes no operator: its
   // frames are the clip.
   Recipe(const RecipeConfig& config, const ClipShape& image);
   ~Recipe();
@@ -57,11 +56,11 @@ class Recipe {
   // the first T-1 frames are copied.
   void apply(const uint8_t* image, const ClipKey& key, void* corrupted) const;
 
-  // The same frames before they are rounded for storage, in grey levels and not clipped, of an
-  // image in grey levels: the reference for tests and for fused kernels. Not for video sources.
+  // The same frames before they are rounded for storage: grey levels, not clipped, from an image in
+  // grey levels. The reference for tests and for fused kernels; not for video sources.
   void apply_exact(const float* image, const ClipKey& key, float* corrupted) const;
 
-  // Those of y_1 .. y_{T-1}; none if a frame is more than that.
+  // The formulas of y_1 .. y_{T-1}; empty if one of these frames has none.
   std::vector<FrameFormula> formulas() const;
   // The key of the random numbers of frame y_s, as random_lanes.h takes it.
   static std::array<uint32_t, 2> noise_key(uint64_t seed, int s);

@@ -10,14 +10,15 @@ namespace {
 
 constexpr double kGeometricStart = 0.1;
 
-// cos^2 of a quarter turn times (t + 0.008) / 1.008, in whole numbers of 1/steps of 1/1000.
+// cos^2(pi/2 (t + 0.008) / 1.008) of t = t_thousandths / (1000 parts), in integers until the
+// cosine.
 double improved_ddpm_curve(int64_t t_thousandths, int64_t parts) {
   // (t/(1000 parts) + 0.008) / 1.008 / 2 = (t + 8 parts) / (2016 parts)
   const double c = exact_cos_pi(t_thousandths + 8 * parts, 2016 * parts);
   return c * c;
 }
 
-// alpha-bar of each step, by the schedule.
+// alpha-bar of each step.
 std::vector<double> alpha_bars(const NoiseConfig& config, int steps) {
   std::vector<double> out;
   double product = 1;

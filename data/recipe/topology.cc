@@ -28,7 +28,7 @@ NoiseTable noise_table(const NoiseLevels& levels, RecipeConfig::Topology topolog
   const int count = static_cast<int>(levels.alpha.size());
   NoiseTable table;
   table.steps.resize(levels.alpha.size());
-  // CHAIN and STAR need no covariances between steps to know their fresh noise, and may be long.
+  // CHAIN and STAR, which may be long, need no covariances to find their fresh noise.
   const bool several = topology == RecipeConfig::WINDOW || topology == RecipeConfig::FULL;
   auto& c = table.covariance;
   if (several) c.push_back({0});

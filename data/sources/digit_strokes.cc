@@ -84,25 +84,24 @@ const std::vector<Glyph>& glyphs() {
 
 constexpr double kContent = 20;  // MNIST's digits fill 20 of the 28 pixels
 
-// The strokes of a digit as segments' ends, in pixels, one list a stroke.
-std::vector<std::vector<Point>> written(int digit, Dice& dice) {
-  const double width = kContent * dice.between(0.62, 0.9),
-               height = kContent * dice.between(0.88, 1.0);
-  const double slant = dice.between(-0.12, 0.28);
-  const Point turn = direction(dice.between(-0.025, 0.025));
+// The strokes of a digit, each a polyline in pixels.
+std::vector<std::vector<Point>> strokes_of(int digit, UniformDraws& u) {
+  const double width = kContent * u.between(0.62, 0.9), height = kContent * u.between(0.88, 1.0);
+  const double slant = u.between(-0.12, 0.28);
+  const Point rotation = direction(u.between(-0.025, 0.025));
   std::vector<std::vector<Point>> lines;
   for (const Stroke& stroke : glyphs()[static_cast<size_t>(digit)]) {
     std::vector<Point> points;
     for (const Point& p : stroke.points) {
-      const double x = p.x - 0.5 + dice.between(-0.035, 0.035);
-      const double y = p.y - 0.5 + dice.between(-0.035, 0.035);
+      const double x = p.x - 0.5 + u.between(-0.035, 0.035);
+      const double y = p.y - 0.5 + u.between(-0.035, 0.035);
       points.push_back({x, y});
     }
     const Point& first = stroke.points.front();
     const Point& last = stroke.points.back();
     if (first.x == last.x && first.y == last.y) points.back() = points.front();  // stays closed
     for (Point& p : points) {
-      const Point q = rotated({p.x * width - slant * p.y * height, p.y * height}, turn);
+      const Point q = rotated({p.x * width - slant * p.y * height, p.y * height}, rotation);
       p = {q.x + kDigitSide / 2.0, q.y + kDigitSide / 2.0};
     }
     lines.push_back(stroke.smooth ? smooth_curve(points, 6) : points);
@@ -112,10 +111,10 @@ std::vector<std::vector<Point>> written(int digit, Dice& dice) {
 
 }  // namespace
 
-Image draw_digit(int digit, Dice& dice) {
+Image draw_digit(int digit, UniformDraws& u) {
   LF_CHECK(digit >= 0 && digit <= 9);
-  const std::vector<std::vector<Point>> lines = written(digit, dice);
-  const double half_weight = dice.between(0.95, 1.6);
+  const std::vector<std::vector<Point>> lines = strokes_of(digit, u);
+  const double half_weight = u.between(0.95, 1.6);
   Image image{kDigitSide, kDigitSide, 1, {}};
   for (int y = 0; y < kDigitSide; ++y) {
     for (int x = 0; x < kDigitSide; ++x) {

@@ -1,5 +1,5 @@
-// Hand-written-looking digits drawn from strokes, 28x28 grey as MNIST's, so that examples and tests
-// need no download. Called by source_digits.
+// Digits that look handwritten, drawn from strokes, 28x28 grey like MNIST's, so that examples and
+// tests need no download.
 #pragma once
 
 #include "data/image/drawing.h"
@@ -9,7 +9,7 @@ namespace lf {
 
 inline constexpr int kDigitSide = 28;
 
-// A digit 0..9; slant, width, weight and every stroke's points vary with the dice.
-Image draw_digit(int digit, Dice& dice);
+// Draws a digit 0..9 with random slant, width, weight and stroke points.
+Image draw_digit(int digit, UniformDraws& u);
 
 }  // namespace lf

@@ -1,6 +1,6 @@
-// Generated kind `moving-digits`: the Moving MNIST construction with drawn digits, or real ones
+// Generated kind `moving-digits`: the Moving MNIST construction with drawn digits, or with digits
 // from an IDX file. A clip is a function of (seed, index); its side columns hold the digits and
-// their true places.
+// their positions.
 #include <algorithm>
 #include <cmath>
 #include <optional>
@@ -16,7 +16,7 @@ namespace {
 constexpr int kStochasticSide = 32;  // that variant enlarges its digits
 constexpr double kSpeed = 0.1;       // share of the free range a standard digit moves per frame
 
-// A digit's place along one axis in [0, range]. Standard: reflected elastically.
+// Standard motion along one axis, within [0, range]: reflected elastically at the walls.
 struct Bouncing {
   double at = 0, speed = 0;
   void step(double range) {
@@ -31,10 +31,10 @@ struct Bouncing {
   }
 };
 
-// Stochastic: whole pixels; a wall gives the digit a new speed, pointing inwards.
+// Stochastic motion in whole pixels: a wall gives the digit a new random speed, pointing inwards.
 struct Wandering {
   int x = 0, y = 0, dx = 0, dy = 0;
-  void step(int range, Dice& dice) {
+  void step(int range, UniformDraws& u) {
     x += dx;
     y += dy;
     const bool left = x<0, right = x> range, above = y<0, below = y> range;
@@ -42,8 +42,8 @@ struct Wandering {
     y = std::clamp(y, 0, range);
     if (!left && !right && !above && !below) return;
     const auto inwards = [&](bool low, bool high) {
-      if (low) return 1 + dice.below(4);
-      return high ? -1 - dice.below(4) : dice.below(9) - 4;
+      if (low) return 1 + u.below(4);
+      return high ? -1 - u.below(4) : u.below(9) - 4;
     };
     dx = inwards(left, right);
     dy = inwards(above, below);
@@ -76,7 +76,7 @@ class MovingDigits : public Source {
   std::string name_of(uint64_t index) const override { return str("moving-digits#", index); }
 
   std::vector<SideColumn> side_columns() const override {
-    // positions: [frame, digit, (x, y)] of each digit's left upper corner; digits: -1 if unknown.
+    // positions: [frame, digit, (x, y)] of each digit's upper left corner; digits: -1 if unknown.
     return {{SideColumn::Kind::kFloat, "positions", generated_.frames() * generated_.digits() * 2},
             {SideColumn::Kind::kInt64, "digits", generated_.digits()}};
   }
@@ -91,14 +91,14 @@ class MovingDigits : public Source {
     SideValue positions, labels;
     positions.floats.resize(frames * digits * 2);
     for (size_t d = 0; d < digits; ++d) {
-      Dice dice({.seed = generated_.seed(),
-                 .purpose = Purpose::kGenerated,
-                 .a = index,
-                 .b = static_cast<uint32_t>(d)});
+      UniformDraws u({.seed = generated_.seed(),
+                      .purpose = Purpose::kGenerated,
+                      .a = index,
+                      .b = static_cast<uint32_t>(d)});
       int64_t label = -1;
-      const Image digit = choose_digit(dice, &label);
+      const Image digit = choose_digit(u, &label);
       labels.ints.push_back(label);
-      const std::vector<Point> path = choose_path(dice);
+      const std::vector<Point> path = choose_path(u);
       for (size_t t = 0; t < frames; ++t) {
         paste(digit, path[t], canvas.data() + t * frame_pixels);
         positions.floats[(t * digits + d) * 2] = static_cast<float>(path[t].x);
@@ -134,12 +134,12 @@ class MovingDigits : public Source {
     }
   }
 
-  Image choose_digit(Dice& dice, int64_t* label) const {
+  Image choose_digit(UniformDraws& u, int64_t* label) const {
     Image image;
     if (images_) {
-      // 2^-24 of unevenness for sets of up to millions.
+      // Uniform within 2^-24, enough for millions of items.
       const auto items = static_cast<double>(images_->header().items());
-      const auto item = static_cast<uint64_t>(dice.next() * items);
+      const auto item = static_cast<uint64_t>(u.next() * items);
       image = {kDigitSide, kDigitSide, 1, std::vector<uint8_t>(images_->header().item_bytes)};
       images_->read(item, image.pixels.data());
       uint8_t byte = 0;
@@ -148,26 +148,26 @@ class MovingDigits : public Source {
         *label = byte;
       }
     } else {
-      *label = dice.below(10);
-      image = draw_digit(static_cast<int>(*label), dice);
+      *label = u.below(10);
+      image = draw_digit(static_cast<int>(*label), u);
     }
     return stochastic_ ? resize(image, {0, 0, kDigitSide, kDigitSide}, side_, side_) : image;
   }
 
-  std::vector<Point> choose_path(Dice& dice) const {
+  std::vector<Point> choose_path(UniformDraws& u) const {
     std::vector<Point> path;
     const int range = fit_.height() - side_;
     if (stochastic_) {
-      // Starts below the free range, as the original does.
-      Wandering digit{dice.below(range), dice.below(range), dice.below(9) - 4, dice.below(9) - 4};
+      // The start is drawn below `range`, exclusive, as in the original.
+      Wandering digit{u.below(range), u.below(range), u.below(9) - 4, u.below(9) - 4};
       for (int t = 0; t < generated_.frames(); ++t) {
-        if (t > 0) digit.step(range, dice);
+        if (t > 0) digit.step(range, u);
         path.push_back({static_cast<double>(digit.x), static_cast<double>(digit.y)});
       }
       return path;
     }
-    Bouncing x{dice.between(0, range), 0}, y{dice.between(0, range), 0};
-    const Point heading = direction(dice.next());
+    Bouncing x{u.between(0, range), 0}, y{u.between(0, range), 0};
+    const Point heading = direction(u.next());
     x.speed = kSpeed * range * heading.x;
     y.speed = kSpeed * range * heading.y;
     for (int t = 0; t < generated_.frames(); ++t) {

@@ -1,6 +1,5 @@
-// Numbers that people bring for each item of a source, such as embeddings of its caption computed
-// elsewhere, as a side column beside what the source has. Opened by source.cc for any kind of
-// source.
+// Adds a side column of vectors that the user brings, one for each item of any source, such as
+// embeddings of its captions computed elsewhere.
 #include <cstring>
 
 #include "base/error.h"

@@ -1,5 +1,4 @@
-// Finding and reading image files that may be named, linked or filled with ill intent, and cutting
-// videos into clips.
+// Finds and reads image files with untrusted names, links and contents, and cuts videos into clips.
 #include <algorithm>
 #include <array>
 #include <cctype>
@@ -31,7 +30,7 @@ struct Search {
   std::string root;
   std::vector<ImageFile> found;
   uint64_t left_out = 0;
-  std::string example;  // of what was left out
+  std::string example;  // of a file left out
 
   void leave_out(const std::string& name) {
     if (left_out++ == 0) example = name;
@@ -106,7 +105,7 @@ Image load_image(const std::string& root, const ImageFile& file, const ImageLimi
   if (!file.refused.empty()) fail(Code::kData, name, " ", file.refused);
   const std::string path = safe_join(root, file.path, "source");
   std::error_code error;
-  // Asked again: what was a file or a good link when the folder was listed may be a pipe by now.
+  // Checked again: what was a file or a good link when the folder was listed may be a pipe by now.
   if (!fs::is_regular_file(path, error))
     fail(Code::kData, name, " is not a regular file (any more)");
   if (fs::is_symlink(path, error) && !lies_under(root, path)) {
@@ -183,7 +182,7 @@ Windows::Windows(const WindowConfig& config, uint64_t videos, uint64_t length) {
 
 uint64_t Windows::size() const { return ends_.empty() ? videos_ * each_ : ends_.back(); }
 
-Windows::Place Windows::operator()(uint64_t index) const {
+Windows::Clip Windows::operator()(uint64_t index) const {
   LF_CHECK(index < size());
   if (ends_.empty()) return {index / each_, index % each_ * hop_};
   const auto end = std::upper_bound(ends_.begin(), ends_.end(), index);

@@ -19,7 +19,7 @@ class FolderImages : public Source {
     if (config.folder().labels()) {
       for (const ImageFile& file : files_) {
         const std::string folder = first_folder(file.path);
-        // Files are sorted by path, so the folders are too: all but for "a-b/" before "a/".
+        // Files are sorted by path and so nearly by folder ("a-b/" comes before "a/").
         if (!folder.empty() && (classes_.empty() || classes_.back() != folder)) {
           classes_.push_back(folder);
         }
@@ -60,7 +60,7 @@ class FolderImages : public Source {
     return at != classes_.end() && *at == folder ? at - classes_.begin() : -1;
   }
 
-  // The configured size, or that of the first image that can be read.
+  // The configured size, or that of the first readable image.
   ClipShape find_shape() const {
     if (fit_.height() != 0) return {1, fit_.height(), fit_.width(), fit_.channels()};
     constexpr size_t kTries = 100;

@@ -1,4 +1,4 @@
-// Source kind `frames`: real videos as folders of frames; a clip is a window of one video.
+// Source kind `frames`: videos as folders of frames; a clip is a window of one video.
 #include <algorithm>
 #include <cctype>
 #include <optional>
@@ -74,18 +74,18 @@ class FrameVideos : public Source {
     return store_name(videos_[(*windows_)(index).video].folder);
   }
   std::string name_of(uint64_t index) const override {
-    const Windows::Place place = (*windows_)(index);
-    return store_name(videos_[place.video].frames[place.first].path);  // the clip's first frame
+    const Windows::Clip clip = (*windows_)(index);
+    return store_name(videos_[clip.video].frames[clip.first].path);  // the clip's first frame
   }
 
   Sample load(uint64_t index) const override {
-    const Windows::Place place = (*windows_)(index);
-    const Video& video = videos_[place.video];
+    const Windows::Clip clip = (*windows_)(index);
+    const Video& video = videos_[clip.video];
     Sample sample{.pixels = {}, .label = video.label, .name = name_of(index), .side = {}};
     sample.pixels.reserve(shape_.bytes());
     for (int t = 0; t < shape_.frames; ++t) {
       const ImageFile& file =
-          video.frames[place.first + static_cast<uint64_t>(t) * windows_->stride()];
+          video.frames[clip.first + static_cast<uint64_t>(t) * windows_->stride()];
       const Image image = load_image(root_, file, limits_, fit_);
       if (image.height != shape_.height || image.width != shape_.width) {
         fail(Code::kData, store_name(file.path), " has ", image.width, "x", image.height,

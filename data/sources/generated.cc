@@ -1,4 +1,4 @@
-// Source kind `generated`: the table of things this program draws itself.
+// Source kind `generated`: the table of what this program can draw itself.
 #include <algorithm>
 #include <array>
 

@@ -28,7 +28,7 @@ class IdxImages : public Source {
         config.idx().labels().empty() ? labels_beside(config.idx().path()) : config.idx().labels();
     if (!labels.empty()) open_labels(labels);
     fit_.set_default_channels(channels_);
-    // A probe finds the shape that crop and size give, and refuses a crop that cannot fit.
+    // An empty image through the fit gives the resulting shape, and refuses a crop too large.
     const Image probe = fit_(empty_image(), images_.name());
     shape_ = {1, probe.height, probe.width, probe.channels};
   }

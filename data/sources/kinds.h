@@ -1,5 +1,5 @@
-// What the kinds of sources share, and how the table in source.cc reaches them; included by
-// source*.cc only.
+// What the kinds of sources share, and the functions in the table of source.cc. Internal to
+// data/sources.
 #pragma once
 
 #include <memory>
@@ -24,10 +24,10 @@ std::unique_ptr<Source> open_generated(const SourceConfig& config);
 std::unique_ptr<Source> open_shapes(const SourceConfig& config);
 std::unique_ptr<Source> open_moving_digits(const SourceConfig& config);
 
-// The same source with a side column `embedding`: the rows of a .npy file of floats.
+// `source` with a side column `embedding`, the rows of a .npy file of floats.
 std::unique_ptr<Source> with_embeddings(std::unique_ptr<Source> source, const std::string& path);
 
-// A .npy file, opened, to be read by position. Damage is Code::kData.
+// An open .npy file with its parsed header. Throws Code::kData on damage.
 struct NpyFile {
   explicit NpyFile(const std::string& path);
   std::string name;
@@ -36,45 +36,45 @@ struct NpyFile {
 };
 std::string shape_text(const std::vector<uint64_t>& shape);
 
-// A path option that must be given.
+// Returns `path`; throws Code::kUsage naming `option` if it is empty.
 const std::string& required_path(const std::string& path, const char* option);
 
-// Images are whole numbers of files with these limits.
+// The limits of images decoded for this config.
 ImageLimits limits_of(const SourceConfig& config);
 
-// An image file found below a root. Its name may be anything a file system allows.
+// An image file found below a root. Its name may hold anything a file system allows.
 struct ImageFile {
   std::string path;     // relative to the root, '/' between parts
   std::string refused;  // why it is never opened, "" if it may be
 };
 
-// Every .jpg, .jpeg and .png (in any case) below ROOT, by the order of the names' bytes. Links out
-// of ROOT are listed but refused; links to folders, special files, hidden names and other endings
-// are left out, and a warning says how many. A missing folder is Code::kUsage.
+// Lists every .jpg, .jpeg and .png (in any case) below ROOT in byte order of the names. Links out
+// of ROOT are listed as refused; links to folders, special files and other names are left out and
+// counted in a warning, hidden names silently. Throws Code::kUsage if the folder is missing.
 std::vector<ImageFile> find_images(const std::string& root, const char* option);
 
-// Reads, decodes and fits one of them; anything wrong is Code::kData.
+// Reads, decodes and fits one of them. Throws Code::kData.
 Image load_image(const std::string& root, const ImageFile& file, const ImageLimits& limits,
                  const Fit& fit);
 
-// The first folder of a relative path, "" if there is none.
+// The first folder of a relative path, "" if it has none.
 std::string first_folder(const std::string& path);
 
-// Which frames of videos make clips: `frames` of them, `stride` apart, clips `hop` apart.
+// Cuts videos into clips of `frames` frames that are `stride` apart; clips begin `hop` apart.
 class Windows {
  public:
-  // lengths[v]: frames of video v. With config.frames 0 all must be equal (Code::kUsage, naming a
-  // video by `name_of`).
+  // lengths[v]: frames of video v. Throws Code::kUsage, naming a video, if config.frames is 0 and
+  // they differ.
   Windows(const WindowConfig& config, std::vector<uint64_t> lengths,
           const std::vector<std::string>& names);
   Windows(const WindowConfig& config, uint64_t videos, uint64_t length);
 
   int frames() const { return frames_; }
   uint64_t size() const;
-  struct Place {
-    uint64_t video, first;  // and then every stride-th frame
+  struct Clip {
+    uint64_t video, first;  // its first frame; the others follow every stride() frames
   };
-  Place operator()(uint64_t index) const;
+  Clip operator()(uint64_t index) const;
   uint64_t stride() const { return stride_; }
 
  private:
@@ -87,7 +87,7 @@ class Windows {
   std::vector<uint64_t> ends_;      // otherwise: windows of videos 0..v
 };
 
-// A name as it goes into a store: printable, on one line, never cut.
+// A name in the form a store keeps it: printable, on one line, never cut.
 std::string store_name(const std::string& name);
 
 }  // namespace lf

@@ -1,5 +1,5 @@
 // Source kind `npy`: a .npy array of unsigned bytes that holds images or videos in one of several
-// layouts. Read by position, so an array may be larger than memory.
+// layouts. Frames are read one by one, so an array may be larger than memory.
 #include <algorithm>
 #include <optional>
 
@@ -35,7 +35,7 @@ NpySource::Layout recognise(const NpyFile& array) {
        " mean? set source.npy.layout to NHW, NHWC, NCHW, NTHW, TNHW or NTHWC");
 }
 
-// Where each dimension of a layout stands; -1: there is none.
+// The position of each dimension in a layout; -1: it has none.
 struct Axes {
   int items, frames, height, width, channels;
 };
@@ -85,19 +85,19 @@ class NpyItems : public Source {
   uint64_t size() const override { return windows_->size(); }
   std::string group_of(uint64_t index) const override { return str("#", (*windows_)(index).video); }
   std::string name_of(uint64_t index) const override {
-    const Windows::Place place = (*windows_)(index);
-    return size() == items_ ? str("#", place.video) : str("#", place.video, "@", place.first);
+    const Windows::Clip clip = (*windows_)(index);
+    return size() == items_ ? str("#", clip.video) : str("#", clip.video, "@", clip.first);
   }
 
   Sample load(uint64_t index) const override {
-    const Windows::Place place = (*windows_)(index);
+    const Windows::Clip clip = (*windows_)(index);
     Sample sample{.pixels = {}, .label = -1, .name = name_of(index), .side = {}};
     for (int t = 0; t < windows_->frames(); ++t) {
-      const uint64_t frame = place.first + static_cast<uint64_t>(t) * windows_->stride();
-      const Image image = fit_(read_frame(place.video, frame), array_.name);
+      const uint64_t frame = clip.first + static_cast<uint64_t>(t) * windows_->stride();
+      const Image image = fit_(read_frame(clip.video, frame), array_.name);
       sample.pixels.insert(sample.pixels.end(), image.pixels.begin(), image.pixels.end());
     }
-    if (labels_) sample.label = read_label(place.video);
+    if (labels_) sample.label = read_label(clip.video);
     return sample;
   }
 

@@ -1,7 +1,7 @@
-// Generated kind `shapes`: small RGB scenes. A textured background, often a smaller second shape,
-// and in front one large shape whose class is the label; hues, places, sizes, turns, fills,
-// outlines and shadows vary. Enough for a small classifier or autoencoder to have something to
-// learn, and every pixel a function of (seed, index).
+// Generated kind `shapes`: small RGB scenes with a textured background, often a smaller second
+// shape, and one large shape in front whose class is the label. Hues, positions, sizes, rotations,
+// fills, outlines and shadows vary: enough for a small classifier or autoencoder to learn. Every
+// pixel is a function of (seed, index).
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -51,11 +51,11 @@ double distance_to(Class shape, Point p) {
       return std::abs(distance_to_disc(p, {}, 0.68)) - 0.24;
     case kCrescent:
       return std::max(distance_to_disc(p, {}, 0.95), -distance_to_disc(p, {0.48, 0}, 0.72));
-    case kHeart: {  // a square on its corner, and discs on its two upper sides
-      constexpr double kHalf = 0.66;
-      const double square = (std::abs(p.x) + std::abs(p.y) - kHalf) / kRoot2;
-      const Point side{p.x < 0 ? -kHalf / 2 : kHalf / 2, -kHalf / 2};
-      return std::min(square, distance_to_disc(p, side, kHalf / kRoot2));
+    case kHeart: {                      // a square on its corner, and discs on its two upper sides
+      constexpr double kCorner = 0.66;  // distance of the square's corners
+      const double square = (std::abs(p.x) + std::abs(p.y) - kCorner) / kRoot2;
+      const Point side{p.x < 0 ? -kCorner / 2 : kCorner / 2, -kCorner / 2};
+      return std::min(square, distance_to_disc(p, side, kCorner / kRoot2));
     }
     case kBar:
       return distance_to_box(p, 0.98, 0.27);
@@ -73,7 +73,7 @@ struct Texture {
   double period = 1;
   std::array<double, 36> lattice{};  // clouds: values at the corners of 5 x 5 cells
 
-  // `p` in [0, 1] across the picture; `soft` is a pixel's width there.
+  // `p` in [0, 1] across the image; `soft` is a pixel's width in these units.
   Colour at(Point p, double soft) const { return mixed(first, second, share(p, soft)); }
 
  private:
@@ -113,14 +113,14 @@ struct Texture {
 
 struct Shape {
   Class kind = kDisc;
-  Point centre;  // in [0, 1] across the picture
+  Point centre;  // in [0, 1] across the image
   double radius = 0, turns = 0;
   Point axis;
   Texture fill;
   bool has_outline = false;
   Colour outline;
 
-  double distance(Point p) const {  // in picture widths
+  double distance(Point p) const {  // in image widths
     const double x = (p.x - centre.x) / radius, y = (p.y - centre.y) / radius;
     if (x * x + y * y > 4) return radius;  // far outside; near enough for coverage and shadow
     return distance_to(kind, unrotated({x, y}, axis)) * radius;
@@ -135,58 +135,56 @@ struct Scene {
   double shadow_strength = 0;
 };
 
-Texture random_background(Dice& dice, double hue) {
+Texture random_background(UniformDraws& u, double hue) {
   Texture texture;
-  texture.kind = static_cast<Texture::Kind>(1 + dice.below(5));
-  const double value = dice.between(0.35, 0.95), saturation = dice.between(0.1, 0.55);
+  texture.kind = static_cast<Texture::Kind>(1 + u.below(5));
+  const double value = u.between(0.35, 0.95), saturation = u.between(0.1, 0.55);
   texture.first = from_hsv(hue, saturation, value);
-  const double other =
-      value > 0.65 ? value - dice.between(0.12, 0.3) : value + dice.between(0.12, 0.3);
-  texture.second = from_hsv(hue + dice.between(-0.1, 0.1), dice.between(0.1, 0.6), other);
-  texture.axis = direction(dice.next());
-  texture.centre = {dice.between(0.3, 0.7), dice.between(0.3, 0.7)};
-  texture.period = dice.between(0.2, 0.5);
-  for (double& corner : texture.lattice) corner = dice.next();
+  const double other = value > 0.65 ? value - u.between(0.12, 0.3) : value + u.between(0.12, 0.3);
+  texture.second = from_hsv(hue + u.between(-0.1, 0.1), u.between(0.1, 0.6), other);
+  texture.axis = direction(u.next());
+  texture.centre = {u.between(0.3, 0.7), u.between(0.3, 0.7)};
+  texture.period = u.between(0.2, 0.5);
+  for (double& corner : texture.lattice) corner = u.next();
   return texture;
 }
 
-// `background_hue` is kept away from, so that the shape stands out.
-Shape random_shape(Dice& dice, Class kind, double radius, double background_hue) {
+// The hue keeps a distance from `background_hue`, so that the shape stands out.
+Shape random_shape(UniformDraws& u, Class kind, double radius, double background_hue) {
   Shape shape;
   shape.kind = kind;
   shape.radius = radius;
   const double margin = radius * 0.92;
-  shape.centre = {dice.between(margin, 1 - margin), dice.between(margin, 1 - margin)};
-  shape.turns = dice.next();
+  shape.centre = {u.between(margin, 1 - margin), u.between(margin, 1 - margin)};
+  shape.turns = u.next();
   shape.axis = direction(shape.turns);
-  const double hue = background_hue + dice.between(0.22, 0.78), value = dice.between(0.65, 1.0);
-  shape.fill.first = from_hsv(hue, dice.between(0.65, 1.0), value);
-  const double style = dice.next();
+  const double hue = background_hue + u.between(0.22, 0.78), value = u.between(0.65, 1.0);
+  shape.fill.first = from_hsv(hue, u.between(0.65, 1.0), value);
+  const double style = u.next();
   shape.fill.kind = style < 0.4    ? Texture::kSolid
                     : style < 0.75 ? Texture::kGradient
                                    : Texture::kStripes;
   const double second_value = shape.fill.kind == Texture::kStripes ? value * 0.62 : value * 0.5;
-  shape.fill.second =
-      from_hsv(hue + dice.between(-0.12, 0.12), dice.between(0.6, 1.0), second_value);
-  shape.fill.axis = direction(dice.next());
+  shape.fill.second = from_hsv(hue + u.between(-0.12, 0.12), u.between(0.6, 1.0), second_value);
+  shape.fill.axis = direction(u.next());
   shape.fill.centre = shape.centre;
-  shape.fill.period = radius * dice.between(0.5, 0.8);
-  shape.has_outline = dice.chance(0.4);
-  shape.outline = dice.chance(0.5) ? Colour{0.08, 0.08, 0.1} : Colour{0.97, 0.97, 0.95};
+  shape.fill.period = radius * u.between(0.5, 0.8);
+  shape.has_outline = u.chance(0.4);
+  shape.outline = u.chance(0.5) ? Colour{0.08, 0.08, 0.1} : Colour{0.97, 0.97, 0.95};
   return shape;
 }
 
-Scene random_scene(Dice& dice) {
+Scene random_scene(UniformDraws& u) {
   Scene scene;
-  const double hue = dice.next();
-  const auto kind = static_cast<Class>(dice.below(static_cast<int>(kClasses.size())));
-  scene.background = random_background(dice, hue);
-  scene.main = random_shape(dice, kind, dice.between(0.26, 0.42), hue);
-  scene.has_second = dice.chance(0.6);
-  const auto second = static_cast<Class>(dice.below(static_cast<int>(kClasses.size())));
-  scene.second = random_shape(dice, second, dice.between(0.11, 0.17), hue);
-  if (dice.chance(0.6)) scene.shadow_strength = dice.between(0.3, 0.6);
-  scene.shadow = {dice.between(0.02, 0.07), dice.between(0.02, 0.07)};
+  const double hue = u.next();
+  const auto kind = static_cast<Class>(u.below(static_cast<int>(kClasses.size())));
+  scene.background = random_background(u, hue);
+  scene.main = random_shape(u, kind, u.between(0.26, 0.42), hue);
+  scene.has_second = u.chance(0.6);
+  const auto second = static_cast<Class>(u.below(static_cast<int>(kClasses.size())));
+  scene.second = random_shape(u, second, u.between(0.11, 0.17), hue);
+  if (u.chance(0.6)) scene.shadow_strength = u.between(0.3, 0.6);
+  scene.shadow = {u.between(0.02, 0.07), u.between(0.02, 0.07)};
   return scene;
 }
 
@@ -225,7 +223,7 @@ class Shapes : public Source {
  public:
   explicit Shapes(const SourceConfig& config) : generated_(config.generated()), fit_(config) {
     if (fit_.has_crop()) {
-      fail(Code::kUsage, "source.crop does not apply to drawn pictures; set source.size");
+      fail(Code::kUsage, "source.crop does not apply to drawn images; set source.size");
     }
     fit_.set_default_size(32, 32);
     fit_.set_default_channels(3);
@@ -241,15 +239,15 @@ class Shapes : public Source {
     return {kClasses.begin(), kClasses.end()};
   }
   std::vector<SideColumn> side_columns() const override {
-    // Centre x and y and radius in pixels, rotation in turns, of the shape the label names.
+    // Centre x and y and radius in pixels, rotation in turns, of the labelled shape.
     return {{SideColumn::Kind::kFloat, "object", 4}};
   }
 
   Sample load(uint64_t index) const override {
     LF_CHECK(index < size());
-    Dice dice({.seed = generated_.seed(), .purpose = Purpose::kGenerated, .a = index});
-    const Scene scene = random_scene(dice);
-    // The scene is a square as wide as the shorter side, in the middle; the background goes on.
+    UniformDraws u({.seed = generated_.seed(), .purpose = Purpose::kGenerated, .a = index});
+    const Scene scene = random_scene(u);
+    // The scene is a centred square as wide as the shorter side; the background fills the rest.
     const int side = std::min(fit_.height(), fit_.width());
     const double pixel = 1.0 / side;
     const double left = (fit_.width() - side) / 2.0, top = (fit_.height() - side) / 2.0;

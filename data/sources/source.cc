@@ -33,7 +33,7 @@ SplitConfig::Part part_of(const SplitConfig& split, const std::string& group) {
   return u < split.validation() + split.test() ? SplitConfig::TEST : SplitConfig::TRAIN;
 }
 
-// Some of another source's items, in its order.
+// The items of another source that belong to one part of a split, in its order.
 class Part : public Source {
  public:
   Part(std::unique_ptr<Source> whole, const SplitConfig& split) : whole_(std::move(whole)) {

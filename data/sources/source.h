@@ -1,7 +1,6 @@
-// Where clean images and videos come from: a table of kinds (folders, CIFAR, IDX, .npy, frame
-// folders, generated ones), each a Source. Sources read foreign bytes, so they check before they
-// allocate. They know nothing of recipes, shards or ranks. Called by data/store/build and
-// RECOMPUTED repair.
+// Sources of clean images and videos: a table of kinds (folders, CIFAR, IDX, .npy, frame folders,
+// generated ones). Sources read untrusted bytes, so they check sizes before they allocate. They
+// know nothing of recipes, shards or ranks.
 #pragma once
 
 #include <cstdint>
@@ -15,11 +14,11 @@
 
 namespace lf {
 
-// A named column beside the pixels, one row a clip.
+// A named column of data beside the pixels, one row a clip.
 struct SideColumn {
   enum class Kind { kInt64, kFloat, kText } kind = Kind::kInt64;
   std::string name;
-  int width = 1;  // numbers per row; 1 for text
+  int width = 1;  // values per row; 1 for text
 };
 struct SideValue {
   std::vector<int64_t> ints;
@@ -30,8 +29,8 @@ struct SideValue {
 struct Sample {
   std::vector<uint8_t> pixels;  // [T, H, W, C]
   int64_t label = -1;           // -1: none
-  std::string name;             // where it came from, relative to the source
-  std::vector<SideValue> side;  // as side_columns()
+  std::string name;             // of the item, relative to the source
+  std::vector<SideValue> side;  // in the order of side_columns()
 };
 
 class Source {
@@ -41,11 +40,11 @@ class Source {
   virtual uint64_t size() const = 0;
   virtual std::vector<std::string> label_names() const { return {}; }
   virtual std::vector<SideColumn> side_columns() const { return {}; }
-  // Item `index`, the same bytes on every call and machine; called from many threads. An item that
-  // cannot be used throws Code::kData with the reason; the build quarantines it.
+  // Loads item `index`: the same bytes on every call and machine. Thread-safe. Throws Code::kData
+  // with the reason if the item cannot be used.
   virtual Sample load(uint64_t index) const = 0;
   virtual std::string name_of(uint64_t index) const = 0;
-  // Items of one group, such as the clips of one video, fall on the same side of a split.
+  // Items of one group, such as the clips of one video, go to the same part of a split.
   virtual std::string group_of(uint64_t index) const { return name_of(index); }
 };
 
@@ -57,7 +56,7 @@ struct SourceKind {
 };
 std::span<const SourceKind> source_kinds();
 
-// Opens the kind the config chooses, restricted to its split.
+// Opens the source that the config names, restricted to its split.
 std::unique_ptr<Source> open_source(const SourceConfig& config);
 
 }  // namespace lf

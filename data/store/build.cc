@@ -17,7 +17,7 @@
 namespace lf {
 namespace {
 
-// What a build wants, as a config: for comparing two plans in the user's own words.
+// The plan as a config, so that two plans can be compared by the user's option names.
 Config config_of(const StoreIndex& plan) {
   const StorePart& part = plan.parts(0);
   Config config;
@@ -54,7 +54,7 @@ std::string shape_of(const StoreIndex& plan) {
        "); build into another folder, or remove it. It differs in: ", join(lines, "; "));
 }
 
-// True if a plan or an index is there, and it is ours.
+// Returns whether the folder holds this plan; throws if it holds another store's plan or index.
 bool same_store_there(FileSystem& files, const std::string& folder, const StoreIndex& plan) {
   bool there = false;
   for (const std::string& path : {plan_path(folder), index_path(folder)}) {
@@ -67,7 +67,7 @@ bool same_store_there(FileSystem& files, const std::string& folder, const StoreI
   return there;
 }
 
-// The first thing in the folder that no build of ours has put there; empty: none.
+// The first file in the folder that no build of this program puts there; empty if there is none.
 std::string foreign_name(FileSystem& files, const std::string& folder) {
   for (const std::string& name : files.list(folder)) {
     const bool ours =
@@ -77,9 +77,9 @@ std::string foreign_name(FileSystem& files, const std::string& folder) {
   return {};
 }
 
-// True if a build of this plan has begun here; Code::kUsage if the folder is in other use. A rank
-// that is quicker may publish the plan and its first shards while we look, so what seems foreign is
-// judged only after a second look for the plan.
+// Returns whether a build of this plan has begun here; throws Code::kUsage if the folder is in
+// other use. A faster rank may publish the plan and its first shards meanwhile, so a file that
+// seems foreign is refused only after looking for the plan a second time.
 bool build_has_begun(FileSystem& files, const std::string& folder, const StoreIndex& plan) {
   if (same_store_there(files, folder, plan)) return true;
   const std::string foreign = foreign_name(files, folder);
@@ -91,7 +91,7 @@ bool build_has_begun(FileSystem& files, const std::string& folder, const StoreIn
 
 std::string prefix_of_rank(int rank) { return str("r", rank, "-"); }
 
-// What a killed process of this rank left behind.
+// Removes the temporary files of a killed process of this rank.
 void remove_leftovers(FileSystem& files, const std::string& folder, int rank) {
   try {
     for (const std::string& name : files.list(building_folder(folder))) {
@@ -126,11 +126,11 @@ void publish_unless_same(FileSystem& files, const std::string& folder, const std
     files.make_folders(building_folder(folder));
     publish_in_store(files, folder, 0, path, bytes);
   } catch (const Error&) {
-    if (!same()) throw;  // another rank finished first and tidied up
+    if (!same()) throw;  // another rank finished first and removed the building folder
   }
 }
 
-// Ranks that finish at once get in each other's way here, which is no error.
+// Ranks that finish at the same time may fail here, which is no error.
 void remove_building_folder(FileSystem& files, const std::string& folder) {
   for (int attempt = 1;; ++attempt) {
     try {
@@ -249,8 +249,7 @@ std::string make_shard(const StoreIndex& plan, const Source& source, uint64_t nu
   for (uint64_t item = first; item < end; ++item, ++done) {
     if (const StopReason reason = stop_requested(); reason != StopReason::kNone) {
       fail(Code::kInterrupted, "stopped by ", name_of(reason),
-           "; finished shards are kept, run the "
-           "same command again to go on");
+           "; finished shards are kept; run the same command again to resume");
     }
     try {
       const Sample sample = source.load(item);
@@ -267,7 +266,7 @@ std::string make_shard(const StoreIndex& plan, const Source& source, uint64_t nu
       const std::string name = source.name_of(item);
       if (strict) {
         fail(Code::kData, "item ", item, " of the source, ", printable(name), ": ", error.what(),
-             "; without store.strict it would be left out");
+             "; without store.strict it would be skipped");
       }
       writer.quarantine(item, name, error.what());
     }
@@ -293,7 +292,7 @@ bool shard_is_finished(FileSystem& files, const std::string& folder, const Store
     if (trailer != nullptr) *trailer = std::move(found);
     return true;
   } catch (const Error& error) {
-    LF_WARN("shard ", shard_name(shard), " is made again: ", error.what());
+    LF_WARN("shard ", shard_name(shard), " is rebuilt: ", error.what());
     return false;
   }
 }
@@ -303,7 +302,7 @@ bool finish_build(FileSystem& files, const std::string& folder, int threads) {
   const Layout layout(index);
   uint64_t shards = 0;
   for (const StorePart& part : index.parts()) shards += part.shards();
-  // Cheap first: most ranks are not the last, and see it here.
+  // The cheap check first: most ranks are not the last.
   for (uint64_t s = shards; s-- > 0;) {
     if (!files.exists(shard_path(folder, s))) return false;
   }
@@ -356,7 +355,7 @@ BuildResult build_store(const BuildRequest& request) {
                        bytes);
     });
   } catch (const Error& error) {
-    // A STOP file is a wish of the user, not a reason to start again.
+    // A STOP file is the user's request, not a reason to restart.
     if (error.code() != Code::kInterrupted || stop_requested() != StopReason::kStopFile) throw;
     result.stopped = true;
     return result;
@@ -366,8 +365,7 @@ BuildResult build_store(const BuildRequest& request) {
   result.complete = finish_build(files, request.folder, request.threads);
   if (result.complete && strict && files.exists(quarantine_path(request.folder))) {
     fail(Code::kData,
-         "the store leaves out items that could not be used, and store.strict is set; "
-         "they are in ",
+         "the store skips unusable items, and store.strict is set; they are listed in ",
          printable(quarantine_path(request.folder)));
   }
   return result;

@@ -1,9 +1,8 @@
-// Makes a store from a source: shard s of n ranks belongs to rank s modulo n, is made by one thread
-// from items [s k, (s + 1) k) alone, and is published by rename. An item that cannot be used leaves
-// no hole: its shard holds the good ones and lists the bad ones, and clips are counted through, so
-// bytes and clip numbers depend neither on ranks nor on threads nor on how often the build was
-// killed. No process waits for another: whoever finishes last writes the index. Knows no MPI; rank
-// and size are two integers. Called by launch/store_commands and data/store/verify (repair).
+// Makes a store from a source. Rank r of n makes the shards s with s mod n = r; one thread makes a
+// shard from items [s k, (s + 1) k) and publishes it by rename. A shard holds the usable items and
+// lists the others, and clips are numbered consecutively, so bytes and clip numbers depend neither
+// on ranks nor on threads nor on how often the build was killed. No process waits for another:
+// whichever finishes last writes the index. Knows no MPI; rank and size are two integers.
 #pragma once
 
 #include <atomic>
@@ -20,9 +19,10 @@ namespace lf {
 
 // All ranks together.
 struct BuildProgress {
-  uint64_t items = 0, total = 0;  // done (good, bad or kept from before), in the source
-  double items_per_second = 0;    // since each rank began, shards kept from before not counted
-  double seconds_left = -1;       // -1: not known yet
+  uint64_t items = 0;           // done: usable, unusable, or in shards kept from an earlier attempt
+  uint64_t total = 0;           // in the source
+  double items_per_second = 0;  // since each rank began, without the shards it kept
+  double seconds_left = -1;     // -1: not known yet
 };
 
 struct BuildRequest {
@@ -36,48 +36,50 @@ struct BuildRequest {
 };
 
 struct BuildResult {
-  bool complete = false;  // the index is written; false: other ranks are still at work, or stopped
+  bool complete = false;  // the index is written; false: other ranks are still building, or stopped
   bool stopped = false;   // by a STOP file
   uint64_t built = 0, kept = 0;  // shards of this rank
 };
 
-// Code::kUsage if the folder holds another store or something else; Code::kStorage if it cannot be
-// written; Code::kInterrupted on a signal or at the deadline. Run again to go on.
+// Builds this rank's shards; the same call resumes an interrupted build. Throws Code::kUsage if the
+// folder holds another store or other files, Code::kStorage if it cannot be written,
+// Code::kInterrupted on a signal or at the deadline.
 BuildResult build_store(const BuildRequest& request);
 
-// The index without records that a build would write; checks the config against the source.
+// The index, without shard records, that a build would write; checks the config against the source.
 StoreIndex plan_store(const Config& config, const Source& source);
 
-// Writes the index if every shard is there; says whether the store is complete. Building does this
-// by itself; a launcher may call it again once all ranks are done.
+// Writes the index if every shard exists; returns whether the store is complete. build_store() does
+// this itself; a launcher may call it again once all ranks are done.
 bool finish_build(FileSystem& files, const std::string& folder, int threads);
 
 // The bytes of shard `number` of the plan. `done` counts items. Throws Code::kInterrupted when
-// asked to stop, and Code::kData for the first bad item if `strict`.
+// asked to stop and, if `strict`, Code::kData for the first unusable item.
 std::string make_shard(const StoreIndex& plan, const Source& source, uint64_t number, bool strict,
                        std::atomic<uint64_t>& done);
 
-// Whether the file is the sound and whole shard `number` of the plan but for flipped pixels; if so
-// and if asked, its trailer.
+// Returns whether the file is shard `shard` of the plan, whole and valid; pixels are not checked.
+// If so, fills in `trailer` unless it is null.
 bool shard_is_finished(FileSystem& files, const std::string& folder, const StoreIndex& plan,
                        const Layout& layout, uint64_t shard, ShardTrailer* trailer);
 
-// Makes the folder of the store that `plan` describes, or checks that it is the one there already
-// (Code::kUsage, naming the differences), and clears away what a killed `rank` left behind.
+// Makes the folder of the store that `plan` describes, and removes the temporary files of a killed
+// process of this rank. Throws Code::kUsage, naming the differences, if the folder holds another
+// store.
 void open_store_folder(FileSystem& files, const std::string& folder, int rank,
                        const StoreIndex& plan);
 
-// A name for a store: a hash of everything its plan says.
+// The name of a store: a hash of its plan.
 std::string store_id_of(const StoreIndex& plan);
 
-// Writes `bytes` to `path` under a temporary name in the store's building folder that no other
-// process, on any machine, uses.
+// Publishes `path` by rename. The temporary name, in the store's building folder, is unique over
+// all processes on all machines.
 void publish_in_store(FileSystem& files, const std::string& folder, int rank,
                       const std::string& path, std::string_view bytes);
 void publish_in_store(FileSystem& files, const std::string& folder, int rank,
                       const std::string& path, const std::function<void(OutFile&)>& write);
 
-// The plan of part `part` of a store, as its build had it.
+// The plan that the build of part `part` of a store had.
 StoreIndex plan_of_part(const StoreIndex& index, const StorePart& part);
 
 // Calls body(0) ... body(count - 1) on some threads; the first exception ends it and is rethrown.

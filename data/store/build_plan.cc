@@ -1,5 +1,4 @@
-// What a build is going to make, before it makes anything: columns, shards and the store's id, from
-// config and source. The building itself is in build.cc; see build.h.
+// The plan of a build, from config and source: columns, shards and the store's id. See build.h.
 #include <algorithm>
 #include <cstdio>
 
@@ -49,7 +48,7 @@ void plan_columns(const Source& source, StoreIndex& plan) {
   }
 }
 
-// Items in a shard: what was asked for, or as many clips as fill the size asked for.
+// Items in a shard: store.clips_per_shard, or as many clips as fill store.shard_mib.
 uint64_t items_per_shard(const StoreConfig& config, const StoreIndex& plan, uint64_t items) {
   if (config.clips_per_shard() > 0) return static_cast<uint64_t>(config.clips_per_shard());
   const Layout layout(plan);
@@ -76,23 +75,20 @@ StoreIndex plan_store(const Config& config, const Source& source) {
   const StoreConfig& store = config.store();
   if (store.fresh_draws() && store.mode() == STORED) {
     fail(Code::kUsage,
-         "store.fresh_draws needs store.mode=RECOMPUTED; a stored clip holds a fixed "
-         "number of draws");
+         "store.fresh_draws needs store.mode=RECOMPUTED; a stored clip holds a fixed number of "
+         "draws");
   }
   if (store.draws() > 1 && !recipe.random()) {
     fail(Code::kUsage, "store.draws is ", store.draws(),
-         ", but this recipe has no randomness, so all "
-         "draws would be equal; use store.draws=1");
+         ", but this recipe has no randomness, so all draws would be equal; use store.draws=1");
   }
   if (store.fresh_draws() && !recipe.random()) {
     fail(Code::kUsage,
-         "store.fresh_draws: this recipe has no randomness, so all draws would be "
-         "equal");
+         "store.fresh_draws: this recipe has no randomness, so all draws would be equal");
   }
   if (store.mode() == RECOMPUTED && shape.frames > 1) {
     fail(Code::kUsage,
-         "store.mode=RECOMPUTED makes frames from images, and this source gives videos "
-         "of ",
+         "store.mode=RECOMPUTED makes frames from images, and this source gives videos of ",
          shape.frames, " frames; use store.mode=STORED");
   }
   if (source.size() == 0) {

@@ -40,7 +40,7 @@ std::string BuildTally::path_of(int rank) const {
   return str(folder_, "/progress-", rank, "-of-", size_);
 }
 
-// "made kept seconds"; in place, as nobody relies on it.
+// "made kept seconds", written in place: no result depends on it.
 void BuildTally::write_own() const {
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start_;
   std::ofstream(path_of(rank_)) << items_ << ' ' << kept_ << ' ' << seconds.count() << '\n';

@@ -1,7 +1,6 @@
-// How far a build is, over all its ranks: each rank keeps a small file of its own in the store's
-// building folder and adds up those of the others, so it works under mpirun and in a SLURM array
-// alike. Nothing depends on it: a file that is late, torn or missing only makes the bar wrong for a
-// moment. Called by data/store/build.
+// The progress of a build over all its ranks. Each rank writes a small file in the store's building
+// folder and adds up the files of all ranks, so it works under mpirun and in a SLURM array alike.
+// No result depends on it: a late, torn or missing file only makes the bar wrong for a moment.
 #pragma once
 
 #include <atomic>
@@ -21,8 +20,8 @@ class BuildTally {
   BuildTally(std::string folder, int rank, int size, uint64_t total, Callback callback);
   ~BuildTally();
 
-  std::atomic<uint64_t>& items() { return items_; }  // made by this rank in this life
-  void keep(uint64_t items) { kept_ += items; }      // found finished
+  std::atomic<uint64_t>& items() { return items_; }  // made by this process
+  void keep(uint64_t items) { kept_ += items; }      // in shards found finished
   void finish();                                     // writes and reports for the last time
 
  private:

@@ -17,17 +17,16 @@ namespace lf {
 namespace {
 
 constexpr uint64_t kMostSamples = 256;
-constexpr uint64_t kSampleBytes = uint64_t{256}
-                                  << 20;  // of samples and their frames, at most about
+constexpr uint64_t kSampleBytes = uint64_t{256} << 20;  // about, of samples and their frames
 
 StoreIndex plan_of_mode(Config config, const Source& source, StoreMode mode) {
   config.mutable_store()->set_mode(mode);
-  // Fresh draws cannot be stored; one draw is the store that comes closest.
+  // Fresh draws cannot be stored; a store of one draw is closest.
   if (mode == STORED) config.mutable_store()->set_fresh_draws(false);
   return plan_store(config, source);
 }
 
-// Items spread evenly over the source, and how long one takes to load.
+// Loads items spread evenly over the source and measures the time of one.
 std::vector<Sample> load_samples(const Source& source, uint64_t count, double seconds,
                                  SourceRates& rates) {
   std::vector<Sample> samples;
@@ -53,7 +52,7 @@ std::vector<Sample> load_samples(const Source& source, uint64_t count, double se
   return samples;
 }
 
-// One draw of one item, averaged over at least one pass over the samples or `seconds`.
+// Seconds for one draw of one item, averaged over about `seconds`.
 double time_recipe(const Recipe& recipe, const std::vector<Sample>& samples, double seconds) {
   std::vector<uint8_t> frames(recipe.corrupted_bytes());
   recipe.apply(samples[0].pixels.data(), {0, 0, 0}, frames.data());  // warms tables and caches
@@ -71,9 +70,9 @@ struct ShardSize {
   double pack_seconds = 0;  // one clip: checksums, copying, HDF5
 };
 
-// Shards made of the samples over and over tell what a store's shards weigh. HDF5 rounds a file up
-// to whole blocks, so one of the real length is made where that is cheap, and a line drawn
-// otherwise.
+// Estimates the size of the store's shards from shards that repeat the samples. HDF5 rounds a file
+// up to whole blocks, so a shard of the real length is made if that is cheap; else the size is
+// extrapolated linearly.
 ShardSize measure_shard(const StoreIndex& plan, const Recipe& recipe,
                         const std::vector<Sample>& samples) {
   const Layout layout(plan);
@@ -88,7 +87,7 @@ ShardSize measure_shard(const StoreIndex& plan, const Recipe& recipe,
     }
     return static_cast<double>(writer.finish().size());
   };
-  constexpr double kCheap = 64 << 20;
+  constexpr double kCheapBytes = 64 << 20;
   const size_t clips = samples.size();
   const double small = make(clips);
   const auto begin = Clock::now();
@@ -96,11 +95,11 @@ ShardSize measure_shard(const StoreIndex& plan, const Recipe& recipe,
   ShardSize size;
   size.pack_seconds = seconds_since(begin) / static_cast<double>(2 * clips);
   const StorePart& part = plan.parts(0);
-  const double line = (large - small) / static_cast<double>(clips);
+  const double bytes_per_clip = (large - small) / static_cast<double>(clips);
   const auto bytes_of = [&](uint64_t items) {
-    return line * static_cast<double>(items) <= kCheap
+    return bytes_per_clip * static_cast<double>(items) <= kCheapBytes
                ? make(items)
-               : small + line * (static_cast<double>(items) - static_cast<double>(clips));
+               : small + bytes_per_clip * (static_cast<double>(items) - static_cast<double>(clips));
   };
   const uint64_t last = part.items() - (part.shards() - 1) * part.items_per_shard();
   size.bytes = bytes_of(last);

@@ -1,7 +1,6 @@
-// What a store will cost before it is built: bytes on disk, time to build, bytes a training run
-// asks of the file system. Sizes come from a small shard made in memory by the build's own code,
-// times from a quick measurement of the source and the recipe on this machine. Writes nothing.
-// Called by `lastframe plan`.
+// Estimates the cost of a store before it is built: bytes on disk, time to build, bytes read in
+// training. Sizes come from a small shard that the build's own code makes in memory, times from a
+// quick measurement of the source and the recipe on this machine. Writes nothing.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +14,7 @@ namespace lf {
 struct StoreCost {
   StoreMode mode = STORED;
   uint32_t draws = 1;  // on disk; 0: none, frames are made when read
-  uint64_t clips = 0;  // if every item of the source is good
+  uint64_t clips = 0;  // if every item of the source is usable
   uint64_t shards = 0;
   uint64_t bytes = 0;             // of all shards and the index
   uint64_t read_bytes = 0;        // of pixels, for one clip of training
@@ -24,8 +23,8 @@ struct StoreCost {
 };
 
 struct SourceRates {
-  uint64_t sampled = 0;       // items looked at
-  uint64_t bad = 0;           // of them, that cannot be used
+  uint64_t sampled = 0;       // items tried
+  uint64_t bad = 0;           // of these, unusable
   double load_seconds = 0;    // one item: read, decode, resize
   double recipe_seconds = 0;  // one draw of one item's frames
 };
@@ -38,7 +37,7 @@ struct CostEstimate {
   std::optional<StoreCost> recomputed;  // of images; real videos can only be stored
 };
 
-// `seconds` is about how long it may measure. Code::kData if none of the items sampled can be used.
+// Measures for about `seconds`. Throws Code::kData if none of the items tried is usable.
 CostEstimate estimate_cost(const Config& config, const Source& source, double seconds);
 
 }  // namespace lf

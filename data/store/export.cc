@@ -14,9 +14,9 @@
 namespace lf {
 namespace {
 
-float float_of_half(uint16_t half) {
-  const uint32_t sign = static_cast<uint32_t>(half & 0x8000) << 16;
-  const uint32_t exponent = (half >> 10) & 31, mantissa = half & 0x3ff;
+float float_of_fp16(uint16_t bits) {
+  const uint32_t sign = static_cast<uint32_t>(bits & 0x8000) << 16;
+  const uint32_t exponent = (bits >> 10) & 31, mantissa = bits & 0x3ff;
   if (exponent == 0) {
     const float value = std::ldexp(static_cast<float>(mantissa), -24);
     return sign != 0 ? -value : value;
@@ -25,12 +25,12 @@ float float_of_half(uint16_t half) {
   return std::bit_cast<float>(sign | (wide << 23) | (mantissa << 13));
 }
 
-uint8_t grey_of_half(uint16_t half) {
-  const float grey = (float_of_half(half) + 1.0F) * 127.5F;
+uint8_t grey_of_fp16(uint16_t bits) {
+  const float grey = (float_of_fp16(bits) + 1.0F) * 127.5F;
   return static_cast<uint8_t>(std::nearbyint(std::clamp(std::isnan(grey) ? 0 : grey, 0.F, 255.F)));
 }
 
-// Frames as stored, one behind the other.
+// The frames of a clip as stored.
 struct ClipBytes {
   std::vector<uint8_t> corrupted, image;
   ClipBytes(const Store& store, uint64_t clip, uint32_t draw)
@@ -52,11 +52,11 @@ void stop_if_asked() {
   }
 }
 
-// Levels as the float16 frames have them: round_to_half takes grey levels.
-void image_as_half(const std::vector<uint8_t>& image, std::vector<uint16_t>& out) {
+// The image's grey levels on the scale of fp16 frames.
+void image_as_fp16(const std::vector<uint8_t>& image, std::vector<uint16_t>& out) {
   const std::vector<float> levels(image.begin(), image.end());
   out.resize(levels.size());
-  round_to_half(levels.data(), out.data(), levels.size());
+  round_to_fp16(levels.data(), out.data(), levels.size());
 }
 
 }  // namespace
@@ -69,9 +69,9 @@ std::vector<Image> clip_frames(const Store& store, uint64_t clip, uint32_t draw)
   } else {
     grey.resize(bytes.corrupted.size() / 2);
     for (size_t i = 0; i < grey.size(); ++i) {
-      uint16_t half = 0;
-      std::memcpy(&half, bytes.corrupted.data() + 2 * i, 2);
-      grey[i] = grey_of_half(half);
+      uint16_t bits = 0;
+      std::memcpy(&bits, bytes.corrupted.data() + 2 * i, 2);
+      grey[i] = grey_of_fp16(bits);
     }
   }
   grey.insert(grey.end(), bytes.image.begin(), bytes.image.end());
@@ -83,22 +83,22 @@ void export_npy(FileSystem& files, const Store& store, const std::string& path, 
                 uint64_t last, uint32_t draw) {
   check_range(store, first, last);
   const ClipShape shape = store.clip_shape();
-  const bool half = store.recipe().element() == Element::kFloat16;
+  const bool fp16 = store.recipe().element() == Element::kFp16;
   const std::vector<uint64_t> extents = {
       last - first, static_cast<uint64_t>(shape.frames), static_cast<uint64_t>(shape.height),
       static_cast<uint64_t>(shape.width), static_cast<uint64_t>(shape.channels)};
   const std::string tmp = path + ".tmp";
   const std::unique_ptr<OutFile> out = files.create(tmp);
   try {
-    const std::string header = npy_header(half ? "<f2" : "|u1", extents);
+    const std::string header = npy_header(fp16 ? "<f2" : "|u1", extents);
     out->write(header.data(), header.size());
     std::vector<uint16_t> image;
     for (uint64_t clip = first; clip < last; ++clip) {
       stop_if_asked();
       const ClipBytes bytes(store, clip, draw);
       out->write(bytes.corrupted.data(), bytes.corrupted.size());
-      if (half) {
-        image_as_half(bytes.image, image);
+      if (fp16) {
+        image_as_fp16(bytes.image, image);
         out->write(image.data(), image.size() * 2);
       } else {
         out->write(bytes.image.data(), bytes.image.size());

@@ -48,7 +48,7 @@ size_t Dataset::type_bytes() const {
   switch (type) {
     case Type::kUint8:
       return 1;
-    case Type::kFloat16:
+    case Type::kFp16:
       return 2;
     case Type::kUint32:
     case Type::kFloat32:
@@ -88,7 +88,7 @@ Layout::Layout(const StoreIndex& index) {
   if (stored()) {
     std::vector<uint64_t> row = {whole_ ? frames : frames - 1, height, width, channels};
     if (held_draws_ > 1) row.insert(row.begin(), held_draws_);
-    datasets_.push_back({"frames", whole_ ? Type::kUint8 : Type::kFloat16, row, true});
+    datasets_.push_back({"frames", whole_ ? Type::kUint8 : Type::kFp16, row, true});
   }
   if (!stored() || !whole_) {
     datasets_.push_back({"images", Type::kUint8, {height, width, channels}, true});
@@ -205,7 +205,7 @@ void check_record(const Layout& layout, const ShardRecord& record, const std::st
   for (size_t d = 0; d < layout.datasets().size(); ++d) {
     const uint64_t bytes = layout.bytes(d, record), address = record.address(static_cast<int>(d));
     if (bytes > record.bytes() || address > record.bytes() - bytes) {
-      refuse("dataset ", layout.datasets()[d].name, " ends behind the end of the file");
+      refuse("dataset ", layout.datasets()[d].name, " ends beyond the end of the file");
     }
   }
 }
@@ -219,7 +219,7 @@ std::string encode_index(const StoreIndex& index) {
 
 StoreIndex decode_index(std::string_view bytes, const std::string& path) {
   const std::string what = printable(path);
-  const char* advice = "; run `lastframe verify STORE --repair` to make it again from the shards";
+  const char* advice = "; run `lastframe verify STORE --repair` to rebuild it from the shards";
   if (bytes.size() < kMagic.size() + 4 || bytes.substr(0, kMagic.size()) != kMagic) {
     fail(Code::kData, what, " is not the index of a store, or its beginning is damaged", advice);
   }

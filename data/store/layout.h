@@ -1,6 +1,6 @@
-// What lies where in a store: names of its files, the datasets of a shard and their sizes, the
-// bytes of an index. Pure arithmetic and checks over records that may be hostile; no HDF5 and no
-// reading of pixels. Called by the other files of the store (shard, store, build, verify, merge).
+// The layout of a store: names of its files, the datasets of a shard and their sizes, the encoding
+// of an index. Arithmetic and checks over records that may be hostile; no HDF5, reads no pixels.
+// README.md describes the format.
 #pragma once
 
 #include <cstdint>
@@ -27,24 +27,24 @@ std::string building_folder(const std::string& store);  // scratch files of a bu
 // One dataset of a shard. `text`: a column of texts as two datasets, "<name>.offsets" (uint64, one
 // more than there are clips) and "<name>.bytes".
 struct Dataset {
-  enum class Type { kUint8, kUint32, kInt64, kUint64, kFloat16, kFloat32 };
+  enum class Type { kUint8, kUint32, kInt64, kUint64, kFp16, kFloat32 };
   std::string name;
   Type type = Type::kUint8;
   std::vector<uint64_t> row;  // dimensions after the first
   bool pixels = false;        // not part of the metadata block
-  int text = -1;              // bytes of the texts of this number: rows are bytes, not clips
-  bool offsets = false;       // one row more than there are clips
+  int text = -1;              // holds the bytes of text column `text`: rows are bytes, not clips
+  bool offsets = false;       // has one row more than there are clips
 
   size_t type_bytes() const;
   uint64_t row_bytes() const;
 };
 
 // The datasets of every shard of a store, in the order of ShardRecord.address:
-//   crc [n, checksums]       CRC32C of each thing of a clip, in the order of checksum_names()
-//   items [n], labels [n]    which item of the source; -1 is no label
-//   frames                   STORED: [n, T, H, W, C] uint8, the image last; or float16 and T - 1
-//   images [n, H, W, C]      where `frames` does not hold the image
-//   names, side.<column>     as many as there are
+//   crc [n, checksums]       CRC32C of each part of a clip, in the order of checksum_names()
+//   items [n], labels [n]    the clip's item of the source; its label, -1 if it has none
+//   frames                   STORED: [n, T, H, W, C] uint8, the image last; or [n, T-1, H, W, C]
+//   fp16 images [n, H, W, C]      if `frames` does not hold the image names, side.<column>     the
+//   clip's name and its side columns
 // With several draws, `frames` has them as its second dimension.
 class Layout {
  public:
@@ -95,27 +95,27 @@ class Layout {
   uint64_t image_bytes_ = 0, corrupted_bytes_ = 0;
 };
 
-// Everything about the index but its shards; Code::kData naming `what`.
+// Checks the index but for its shard records. Throws Code::kData naming `what`.
 void check_plan(const StoreIndex& index, const std::string& what);
-// A record against the layout: nothing overlaps the end of the file, nothing overflows.
+// Checks that every dataset of the record is within the file and that no product overflows.
 void check_record(const Layout& layout, const ShardRecord& record, const std::string& what);
 
-// The bytes of STORE/index or STORE/plan, and back; decoding checks everything, `path` is for the
-// messages (Code::kData).
+// The bytes of STORE/index or STORE/plan, and back. Decoding checks everything and throws
+// Code::kData naming `path`.
 std::string encode_index(const StoreIndex& index);
 StoreIndex decode_index(std::string_view bytes, const std::string& path);
 
-// The index or plan at `path`: Code::kUsage if there is none.
+// Reads the index or plan at `path`.
 StoreIndex read_index(FileSystem& files, const std::string& path);
 
-// The part that shard `shard` belongs to, and its number in it.
+// The part of the store that holds shard `shard`, and the shard's number within that part.
 struct PartOfShard {
   const StorePart* part;
   uint64_t number;
 };
 PartOfShard part_of_shard(const StoreIndex& index, uint64_t shard);
 
-// A column name that is also a good dataset name.
+// Is `name` usable as the name of a column and of a dataset: 1 to 64 letters, digits, '_' or '-'?
 bool valid_column_name(const std::string& name);
 
 }  // namespace lf

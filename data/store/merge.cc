@@ -12,7 +12,7 @@
 namespace lf {
 namespace {
 
-// What must be the same in stores to be joined, to be compared by field.
+// The fields that stores to be merged must agree in.
 std::vector<std::pair<std::string, std::string>> identity_of(const StoreIndex& index) {
   std::string columns;
   for (const StoreColumn& column : index.columns()) {
@@ -72,7 +72,7 @@ StoreIndex plan_merge(const std::vector<std::string>& folders,
     }
   }
   plan.set_store_id(store_id_of(plan));
-  check_plan(plan, "the joined store");
+  check_plan(plan, "the merged store");
   return plan;
 }
 
@@ -103,8 +103,7 @@ uint64_t merge_stores(FileSystem& files, const std::string& out,
     if (!shard_is_finished(files, out, plan, layout, shard, &trailer) ||
         trailer.record().SerializeAsString() != from[shard].second->SerializeAsString()) {
       fail(Code::kData, printable(from[shard].first),
-           " is damaged; run `lastframe verify` on its "
-           "store");
+           " is damaged; run `lastframe verify` on its store");
     }
   });
   LF_CHECK(finish_build(files, out, threads));

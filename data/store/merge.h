@@ -1,7 +1,6 @@
-// Joins stores of one recipe and shape into a new one: their shards are copied as they are, one
-// store after the other, and the new index says which part each came from, so clips keep their
-// corruptions and each shard can still be repaired from its own source. Called by
-// launch/store_commands.
+// Merges stores of one recipe and shape into a new one. Shards are copied unchanged, store after
+// store, and the new index records which part each came from: clips keep their corruptions, and
+// each shard can still be repaired from its own source.
 #pragma once
 
 #include <string>
@@ -12,11 +11,12 @@
 
 namespace lf {
 
-// The plan of the joined store. Code::kUsage naming what differs if they cannot be joined.
+// The plan of the merged store. Throws Code::kUsage naming the difference if they cannot be merged.
 StoreIndex plan_merge(const std::vector<std::string>& folders,
                       const std::vector<StoreIndex>& stores);
 
-// Can be run again after a kill. Returns the number of shards.
+// Writes the merged store to `out`; the same call resumes after a kill. Returns the number of
+// shards.
 uint64_t merge_stores(FileSystem& files, const std::string& out,
                       const std::vector<std::string>& folders, int threads);
 

@@ -23,8 +23,7 @@ constexpr size_t kChunk = 1 << 20;
 // HDF5 is not built thread-safe: one thread at a time.
 std::mutex hdf5_mutex;
 
-// An HDF5 identifier; a negative one is our bug or an exhausted memory, as nothing foreign gets
-// here.
+// An HDF5 identifier. A negative one is our bug or a lack of memory, as no foreign bytes get here.
 class Handle {
  public:
   Handle(hid_t id, herr_t (*close)(hid_t), const char* what) : id_(id), close_(close) {
@@ -57,12 +56,12 @@ hid_t type_of(Dataset::Type type) {
       return H5Tcopy(H5T_STD_U64LE);
     case Type::kFloat32:
       return H5Tcopy(H5T_IEEE_F32LE);
-    case Type::kFloat16: {
-      const hid_t half = H5Tcopy(H5T_IEEE_F32LE);
-      H5Tset_fields(half, 15, 10, 5, 0, 10);
-      H5Tset_size(half, 2);
-      H5Tset_ebias(half, 15);
-      return half;
+    case Type::kFp16: {
+      const hid_t fp16 = H5Tcopy(H5T_IEEE_F32LE);
+      H5Tset_fields(fp16, 15, 10, 5, 0, 10);
+      H5Tset_size(fp16, 2);
+      H5Tset_ebias(fp16, 15);
+      return fp16;
     }
   }
   return H5I_INVALID_HID;
@@ -94,7 +93,7 @@ std::string one_line(const google::protobuf::Message& message) {
   return text;
 }
 
-// What a reader with nothing but h5py needs to know.
+// The attributes that a reader with only h5py needs.
 void write_description(hid_t root, const StoreIndex& plan, const Layout& layout,
                        const ShardTrailer& trailer) {
   std::string labels;
@@ -121,7 +120,7 @@ const char* axes_of(const Dataset& dataset) {
                                  : "clip,draw,frame,height,width,channel";
 }
 
-// Space for a dataset, contiguous and unfiltered; its address, or 0 if it is empty.
+// Allocates a dataset, contiguous and unfiltered. Returns its address, or 0 if it is empty.
 uint64_t make_dataset(hid_t file, const Dataset& dataset, uint64_t rows) {
   std::vector<hsize_t> extents = {rows};
   extents.insert(extents.end(), dataset.row.begin(), dataset.row.end());
@@ -156,7 +155,7 @@ uint32_t get_u32(const char* at) {
 // Jenkins' lookup3, the checksum of HDF5's own metadata.
 uint32_t lookup3(std::string_view bytes) {
   uint32_t a = 0xdeadbeef + static_cast<uint32_t>(bytes.size()), b = a, c = a;
-  const auto take = [&](size_t at) {  // up to 12 bytes as three words, zeros behind the end
+  const auto take = [&](size_t at) {  // up to 12 bytes as three words, zeros after the end
     std::array<char, 12> block{};
     std::copy_n(bytes.begin() + static_cast<int64_t>(at), std::min<size_t>(12, bytes.size() - at),
                 block.begin());
@@ -190,7 +189,7 @@ uint32_t lookup3(std::string_view bytes) {
   return c;
 }
 
-// The file in memory says that it is open for writing; the one on disk must not.
+// Clears the flag "open for writing", which HDF5 sets in memory, in the bytes to be written.
 void clear_open_flag(std::string& file) {
   constexpr size_t kFlags = 11, kChecksum = 44;  // of a version 2 superblock with 8-byte addresses
   LF_CHECK(file.size() > kChecksum + 4 && file[8] == 2);
@@ -202,15 +201,15 @@ void clear_open_flag(std::string& file) {
   file.replace(kChecksum, 4, bytes);
 }
 
-// An HDF5 file with all datasets allocated and none written: its bytes, and in `trailer` the
-// addresses. Filling them in afterwards spares a copy of the pixels through HDF5.
+// The bytes of an HDF5 file with all datasets allocated and none written; `trailer` gets the
+// addresses. The caller fills the datasets in, which saves a copy of the pixels through HDF5.
 std::string make_skeleton(const StoreIndex& plan, const Layout& layout, ShardTrailer& trailer) {
   const std::lock_guard<std::mutex> lock(hdf5_mutex);
   H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
   const Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose, "property list");
   must(H5Pset_fapl_core(access, 1 << 16, false), "set_fapl_core");
   must(H5Pset_libver_bounds(access, H5F_LIBVER_V18, H5F_LIBVER_V18), "set_libver_bounds");
-  // Blocks set aside for more metadata would leave holes of whatever was in memory.
+  // Blocks reserved for more metadata would leave holes of uninitialised memory.
   must(H5Pset_meta_block_size(access, 0), "set_meta_block_size");
   must(H5Pset_small_data_block_size(access, 0), "set_small_data_block_size");
   const Handle create(H5Pcreate(H5P_FILE_CREATE), H5Pclose, "property list");
@@ -227,8 +226,8 @@ std::string make_skeleton(const StoreIndex& plan, const Layout& layout, ShardTra
     write_description(root, plan, layout, trailer);
   }
   must(H5Fflush(file, H5F_SCOPE_GLOBAL), "flush");
-  // Straight out of the driver's memory, which may be longer than the file: H5Fget_file_image would
-  // clear the open flag and leave the checksum as it was with it.
+  // Copied from the driver's memory, which may be longer than the file: H5Fget_file_image would
+  // clear the open flag without updating the checksum.
   void** memory = nullptr;
   const ssize_t size = H5Fget_file_image(file, nullptr, 0);
   must(H5Fget_vfd_handle(file, access, reinterpret_cast<void**>(&memory)), "get_vfd_handle");
@@ -243,7 +242,7 @@ std::string_view view_of(const std::vector<T>& values) {
   return {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T)};
 }
 
-// The stretches of [0, hdf5_bytes) that are not pixels, ascending.
+// The ranges of [0, hdf5_bytes) that are not pixels, ascending.
 std::vector<std::pair<uint64_t, uint64_t>> metadata_ranges(const Layout& layout,
                                                            const ShardRecord& record,
                                                            uint64_t hdf5_bytes) {
@@ -267,7 +266,7 @@ std::vector<std::pair<uint64_t, uint64_t>> metadata_ranges(const Layout& layout,
 
 void append_trailer(ShardTrailer& trailer, std::string& bytes) {
   ShardRecord& record = *trailer.mutable_record();
-  // `bytes` is of fixed width in the record, so setting it does not change the length.
+  // The record's field `bytes` has a fixed width, so setting it does not change the length.
   record.set_bytes(0);
   record.set_bytes(bytes.size() + trailer.ByteSizeLong() + kFooter);
   std::string body = trailer.SerializeAsString();
@@ -288,8 +287,8 @@ ShardWriter::ShardWriter(const StoreIndex& plan, const Layout& layout, uint64_t 
   trailer_.set_shard(number);
   const uint64_t first = number * part.items_per_shard();
   trailer_.mutable_record()->set_first_item(first);
-  numbers_.resize(static_cast<size_t>(plan.columns_size()));
-  // At once: strings that grow copy what they hold, which is nearly all of a shard's bytes.
+  values_.resize(static_cast<size_t>(plan.columns_size()));
+  // Reserved at once: a growing string would copy nearly all of the shard's bytes.
   const uint64_t items = std::min(part.items_per_shard(), part.items() - first);
   const size_t image = layout.image_bytes();
   frames_.reserve(items * layout.held_draws() *
@@ -318,7 +317,7 @@ void ShardWriter::check(const Sample& sample) const {
                          : column.kind() == StoreColumn::FLOAT ? value.floats.size()
                                                                : column.width();
     if (width != column.width()) {
-      fail(Code::kData, "its side column ", column.name(), " has ", width, " numbers, expected ",
+      fail(Code::kData, "its side column ", column.name(), " has ", width, " values, expected ",
            column.width());
     }
     text_fits("its side column " + column.name(), value.text);
@@ -359,7 +358,7 @@ void ShardWriter::add(uint64_t item, const Sample& sample, const uint8_t* image,
     } else {
       const std::string_view bytes =
           kind == StoreColumn::INT64 ? view_of(value.ints) : view_of(value.floats);
-      numbers_[c] += bytes;
+      values_[c] += bytes;
       crc_.push_back(crc32c(bytes.data(), bytes.size()));
     }
   }
@@ -384,10 +383,10 @@ std::string_view ShardWriter::bytes_of(size_t d) const {
     return d == first ? view_of(texts_[text].offsets) : std::string_view(texts_[text].bytes);
   };
   if (d <= layout_.names() + 1) return text_part(layout_.names());
-  for (size_t c = 0; c < numbers_.size(); ++c) {
+  for (size_t c = 0; c < values_.size(); ++c) {
     const size_t first = layout_.column(c);
     if (plan_.columns(static_cast<int>(c)).kind() != StoreColumn::TEXT) {
-      if (d == first) return numbers_[c];
+      if (d == first) return values_[c];
       continue;
     }
     ++text;
@@ -426,8 +425,7 @@ ShardTrailer read_trailer(const InFile& file, const std::string& what, uint64_t*
   if (size >= kFooter) file.read(size - kFooter, footer.data(), kFooter);
   if (size < kFooter || std::string_view(footer.data() + 8, 8) != kTrailerMagic) {
     fail(Code::kData, what,
-         " does not end as a shard of a store does; truncated, or not written by "
-         "lastframe?");
+         " does not end as a shard of a store does; truncated, or not written by lastframe?");
   }
   const uint64_t length = get_u32(footer.data());
   if (length > kLargestTrailer || length > size - kFooter) {

@@ -1,9 +1,8 @@
-// A shard: an ordinary HDF5 file of clips, followed by a trailer that says all it takes to read it
-// without HDF5. This is the only part that knows HDF5, and it only ever writes it, in memory: every
-// reader of ours goes by the trailer's or the index's addresses, checked against the size of the
-// file, so a hostile HDF5 file never meets the HDF5 library and no link in one is ever followed.
-// Bytes are reproducible: no times, fixed format, nothing uninitialised. Called by data/store/build
-// (to write) and verify, inspect and resume (trailers).
+// A shard: an ordinary HDF5 file of clips, followed by a trailer that suffices to read it without
+// HDF5. Only this file uses the HDF5 library, and only to write, in memory. Readers use the
+// addresses in the trailer or the index, checked against the size of the file, so the library never
+// parses a hostile file and no link in one is followed. Bytes are reproducible: no times, a fixed
+// format version, no uninitialised memory.
 #pragma once
 
 #include <cstdint>
@@ -19,19 +18,19 @@
 
 namespace lf {
 
-// Collects the clips of one shard, then makes its bytes. For one thread.
+// Collects the clips of one shard, then makes its bytes. Not thread-safe.
 class ShardWriter {
  public:
-  // Shard `number` of the build that `plan` describes (one part, no records); `plan` and `layout`
-  // must outlive it.
+  // For shard `number` of the build that `plan` (one part, no records) describes. `plan` and
+  // `layout` must outlive the writer.
   ShardWriter(const StoreIndex& plan, const Layout& layout, uint64_t number);
 
-  // Adds item `item`: `image` is the last frame; `make` writes the corrupted frames of a draw and
-  // is called once for each draw held on disk. Throws Code::kData, and adds nothing, if the sample
-  // does not fit the plan (its texts too long, its side values of another width).
+  // Adds item `item`. `image` is the last frame; `make`, called once for each draw held on disk,
+  // writes the corrupted frames. Throws Code::kData, and adds nothing, if the sample does not fit
+  // the plan: a text too long, side values of another width.
   void add(uint64_t item, const Sample& sample, const uint8_t* image,
            const std::function<void(uint32_t draw, void* corrupted)>& make);
-  // Item `item` is left out.
+  // Lists item `item` as unusable.
   void quarantine(uint64_t item, const std::string& name, const std::string& reason);
 
   uint64_t clips() const { return items_.size(); }
@@ -57,16 +56,15 @@ class ShardWriter {
   std::vector<int64_t> labels_;
   std::string frames_, images_;
   std::vector<TextColumn> texts_;
-  std::vector<std::string> numbers_;  // of each side column that is no text
+  std::vector<std::string> values_;  // of each side column but texts
 };
 
-// The trailer of a shard file, its checksum right, its record within the file. Throws Code::kData
-// naming `what` if it is not a shard or is damaged. `hdf5_bytes`, if given, gets the size of the
-// part before it.
+// Reads and checks the trailer of a shard file. Throws Code::kData naming `what` if the file is not
+// a shard or is damaged. `hdf5_bytes`, if not null, gets the size of the HDF5 part before it.
 ShardTrailer read_trailer(const InFile& file, const std::string& what,
                           uint64_t* hdf5_bytes = nullptr);
 
-// The CRC32C of all bytes before the trailer that are not pixels.
+// The CRC32C of all bytes before the trailer except pixels.
 uint32_t metadata_checksum(const InFile& file, const Layout& layout, const ShardRecord& record,
                            uint64_t hdf5_bytes);
 

@@ -23,10 +23,10 @@ namespace {
 
 constexpr const char* kRepair = "; run `lastframe verify STORE --repair`";
 
-// One shard held open, with the part of its metadata that every read needs. Plain descriptors and
-// pread, not InFile: a clip is one system call, and a file that shrinks under us is an error and no
-// SIGBUS. Only where the user says so (loader.read: MMAP) are clips copied out of a mapping, which
-// spares that call; the size was checked before.
+// An open shard with the tables that every read needs. Uses descriptors and preadv, not InFile: a
+// clip is one system call, and a file that shrinks is an error, not a SIGBUS. With loader.read:
+// MMAP clips are copied out of a mapping instead, which saves that call; the size is checked
+// before.
 class OpenShard {
  public:
   OpenShard(const std::string& store, const Layout& layout, const ShardRecord& record,
@@ -61,7 +61,7 @@ class OpenShard {
   uint64_t address(size_t dataset) const { return record_.address(static_cast<int>(dataset)); }
   const ShardRecord& record() const { return record_; }
 
-  // `first_size` bytes into `first`, the `second_size` bytes that follow them into `second`.
+  // Reads `first_size` bytes into `first` and the `second_size` bytes after them into `second`.
   void read(uint64_t offset, void* first, size_t first_size, void* second = nullptr,
             size_t second_size = 0) const {
     if (mapping_ != nullptr) {
@@ -102,14 +102,14 @@ class OpenShard {
     compare(clip, row, column, crc32c(data, size));
   }
 
-  // Part of a clip: where it is to go, and the column of its checksum.
+  // Part of a clip: its destination, and the column of its checksum.
   struct Part {
     void* into;
     size_t size;
     size_t column;
   };
 
-  // `first`, and `second` where it is given and follows in the file, read and checked.
+  // Reads and checks `first` and, if given, `second`, which follows it in the file.
   void read_checked(uint64_t clip, uint64_t row, uint64_t offset, const Part& first,
                     const Part& second = {nullptr, 0, 0}) const {
     if (mapping_ == nullptr) read(offset, first.into, first.size, second.into, second.size);
@@ -117,7 +117,7 @@ class OpenShard {
       if (part->into == nullptr) continue;
       if (mapping_ == nullptr) {
         check(clip, row, part->column, part->into, part->size);
-      } else {  // one pass: the checksum is reckoned while the copy waits for memory
+      } else {  // one pass: the checksum is computed while the copy waits for memory
         compare(clip, row, part->column,
                 crc32c_copy(part->into, mapped(offset, part->size), part->size));
       }
@@ -147,7 +147,7 @@ class OpenShard {
     }
     if (error == ENOENT) fail(Code::kData, name_, " is missing", kRepair);
     if (error == ELOOP) {
-      fail(Code::kData, name_, " is a symbolic link; a store holds its shards itself", kRepair);
+      fail(Code::kData, name_, " is a symbolic link, expected a file", kRepair);
     }
     fail(Code::kData, name_, " cannot be opened: ", std::strerror(error));
   }
@@ -203,8 +203,8 @@ class OpenShard {
     fill(Layout::kLabels, labels_);
     if (crc != record_.table_crc()) {
       fail(Code::kData, name_,
-           ": its checksums, items and labels are not those the index knows; "
-           "flipped bits, or another shard under this name",
+           ": its checksums, items and labels do not match the index; flipped bits, or another "
+           "shard under this name",
            kRepair);
     }
   }
@@ -225,7 +225,7 @@ size_t descriptors_to_use() {
   return std::clamp<size_t>(limit.rlim_cur / 4, 16, 1024);
 }
 
-// The shards used last, at most `most` of them.
+// The `most` shards used most recently.
 class OpenShards {
  public:
   explicit OpenShards(size_t most) : most_(most) {}
@@ -239,8 +239,8 @@ class OpenShards {
         return found->second->shard;
       }
     }
-    // Not under the lock: threads open different shards at once. Two that open the same one do so
-    // for nothing, once.
+    // Opened outside the lock, so that threads open different shards at once; two threads may open
+    // the same shard, and one of the two is dropped.
     std::shared_ptr<const OpenShard> shard = open();
     std::shared_ptr<const OpenShard> evicted;  // closed after the lock is released
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -271,8 +271,7 @@ ClipShape image_shape(const StoreIndex& index) {
           static_cast<int>(index.channels())};
 }
 
-// The recipe worked out for the shape the index gives. A store of videos has one, too: its config
-// says T and nothing else.
+// The recipe for the index's shape. For a store of videos it holds T and no operator.
 Recipe recipe_of(const StoreIndex& index, const std::string& folder) {
   ClipShape shape = image_shape(index);
   try {
@@ -288,8 +287,7 @@ Recipe recipe_of(const StoreIndex& index, const std::string& folder) {
     return recipe;
   } catch (const Error& error) {
     fail(Code::kData, "store ", printable(folder),
-         ": its index holds a recipe that this program "
-         "would not carry out as it was built (",
+         ": this program would not carry out the recipe in its index as it was built (",
          error.what(), "); use the program that built it");
   }
 }
@@ -375,11 +373,11 @@ class StoreOnDisk : public Store {
     const StoreColumn& kind = index_.columns(static_cast<int>(column));
     const size_t dataset = layout_.column(column), checksum = layout_.column_checksum(column);
     SideValue value;
-    const auto fill = [&](auto& numbers) {
-      numbers.resize(kind.width());
-      const size_t bytes = numbers.size() * sizeof(numbers[0]);
-      place.shard->read(place.shard->address(dataset) + place.row * bytes, numbers.data(), bytes);
-      place.shard->check(clip, place.row, checksum, numbers.data(), bytes);
+    const auto fill = [&](auto& values) {
+      values.resize(kind.width());
+      const size_t bytes = values.size() * sizeof(values[0]);
+      place.shard->read(place.shard->address(dataset) + place.row * bytes, values.data(), bytes);
+      place.shard->check(clip, place.row, checksum, values.data(), bytes);
     };
     switch (kind.kind()) {
       case StoreColumn::INT64:
@@ -397,7 +395,7 @@ class StoreOnDisk : public Store {
 
   uint64_t shard_of(uint64_t clip) const override {
     LF_CHECK(clip < clips(), "clip ", clip, " of ", clips());
-    // Most shards hold as many as the first: guess, and search only if the guess is off.
+    // Most shards hold as many clips as the first: guess, and search only if the guess is wrong.
     const uint64_t per_shard = std::max<uint64_t>(1, first_clip_[1]);
     const uint64_t guess = std::min(clip / per_shard, first_clip_.size() - 2);
     if (first_clip_[guess] <= clip && clip < first_clip_[guess + 1]) return guess;
@@ -450,8 +448,7 @@ std::shared_ptr<const Store> Store::open(const std::string& folder, size_t open_
   if (!files.exists(index_path(folder))) {
     if (files.exists(plan_path(folder))) {
       fail(Code::kUsage, "the store ", printable(folder),
-           " is not finished: it has no index yet; "
-           "run its `lastframe build` again to go on");
+           " is not finished: it has no index yet; run its `lastframe build` again to resume");
     }
     fail(Code::kUsage, "there is no store at ", printable(folder), "; `lastframe build` makes one");
   }

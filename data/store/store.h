@@ -1,7 +1,6 @@
-// A store is a folder of shards and an index: the clips a run trains on, written once and provably
-// intact. Opening reads the index only; a shard is looked at when one of its clips is first read.
-// Store is the reading side: immutable, used by many threads. Writing is data/store/build, the HDF5
-// inside a shard is data/store/shard. Called by data/loader/loader, launch and train.
+// A store is a folder of shards and an index: the clips a run trains on, written once, every part
+// under a checksum. Store reads it and is immutable and thread-safe. Opening reads the index only;
+// a shard is opened when one of its clips is first read. README.md describes the format.
 #pragma once
 
 #include <cstdint>
@@ -17,8 +16,8 @@ namespace lf {
 
 class Store {
  public:
-  // Code::kUsage if there is no finished store at `folder`, Code::kData if its index is damaged. At
-  // most `open_shards` files are held open; 0 chooses a share of what the process may open.
+  // Throws Code::kUsage if there is no finished store at `folder`, Code::kData if its index is
+  // damaged. Keeps at most `open_shards` files open; 0 is a quarter of the process's limit.
   static std::shared_ptr<const Store> open(const std::string& folder, size_t open_shards = 0,
                                            ReadMode mode = PREAD);
   virtual ~Store() = default;
@@ -29,13 +28,13 @@ class Store {
   virtual ClipShape clip_shape() const = 0;  // frames = T
   virtual const Recipe& recipe() const = 0;
 
-  // Clip `clip` whole, frames in order, CRC checked: the first T-1 frames into `corrupted`
-  // (recipe().corrupted_bytes(); made on the spot when RECOMPUTED) and the image into `clean`
-  // (clean_bytes()). `corrupted` may be null: then only the image is read. `draw` (the epoch) is
-  // taken modulo the draws held, or as it is if the store makes fresh ones.
-  // Damage is Code::kData naming shard and clip. Thread-safe.
+  // Reads clip `clip` and checks its CRCs: the first T-1 frames into `corrupted`
+  // (recipe().corrupted_bytes(); made from the image if RECOMPUTED), the image into `clean`
+  // (clean_bytes()). If `corrupted` is null, reads the image only. `draw` is taken modulo the
+  // store's draws, or as it is if the store makes fresh ones. Throws Code::kData naming shard and
+  // clip on damage. Thread-safe.
   virtual void read(uint64_t clip, uint32_t draw, void* corrupted, uint8_t* clean) const = 0;
-  // What the random numbers of the clip's frames are keyed by.
+  // The key of the random numbers of the clip's frames.
   virtual ClipKey key(uint64_t clip, uint32_t draw) const = 0;
   virtual int64_t label(uint64_t clip) const = 0;  // -1: none
   virtual std::string name(uint64_t clip) const = 0;

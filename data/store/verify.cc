@@ -16,7 +16,7 @@
 namespace lf {
 namespace {
 
-// A shard that was just made, for reading its trailer before it is written.
+// A shard in memory, for reading its trailer before it is written.
 class FileInMemory : public InFile {
  public:
   explicit FileInMemory(const std::string& bytes) : bytes_(bytes) {}
@@ -52,7 +52,7 @@ StoreIndex without_records(StoreIndex index) {
   return index;
 }
 
-// Index and plan, as far as they are sound; an index without records is the plan's.
+// The index if it is valid, else the plan, which has no shard records.
 StoreIndex read_both(FileSystem& files, const std::string& folder, std::vector<Damage>& damage) {
   std::optional<StoreIndex> index =
       try_read(files, index_path(folder), Damage::Kind::kIndex, "index", damage);
@@ -75,7 +75,7 @@ StoreIndex read_both(FileSystem& files, const std::string& folder, std::vector<D
   return index ? *index : *plan;
 }
 
-// Clips whose pixels do not fit their checksums.
+// Finds the clips of a shard whose pixels do not match their checksums.
 class PixelCheck {
  public:
   PixelCheck(const InFile& file, const Layout& layout, const ShardRecord& record)
@@ -109,25 +109,25 @@ class PixelCheck {
  private:
   uint64_t address(size_t d) const { return record_.address(static_cast<int>(d)); }
 
-  bool sound(uint64_t offset, uint64_t bytes, uint32_t crc) {
+  bool valid(uint64_t offset, uint64_t bytes, uint32_t crc) {
     buffer_.resize(bytes);
     file_.read(offset, buffer_.data(), bytes);
     return crc32c(buffer_.data(), bytes) == crc;
   }
 
-  // "image", "frames.0" or nothing.
+  // "image", "frames.0" or, if the clip is valid, "".
   std::string damaged_part(uint64_t row, const uint32_t* crc) {
     const uint64_t images = address(layout_.image_dataset());
     const bool image_in_each = layout_.stored() && layout_.whole();
     for (uint32_t draw = 0; draw < std::max<uint32_t>(1, layout_.held_draws()); ++draw) {
       if ((draw == 0 || image_in_each) &&
-          !sound(images + layout_.image_offset(row, draw), layout_.image_bytes(),
+          !valid(images + layout_.image_offset(row, draw), layout_.image_bytes(),
                  crc[Layout::kImageChecksum])) {
         return "image";
       }
       const size_t column = layout_.frames_checksum(draw);
       if (layout_.stored() &&
-          !sound(address(layout_.frames_dataset()) + layout_.frames_offset(row, draw),
+          !valid(address(layout_.frames_dataset()) + layout_.frames_offset(row, draw),
                  layout_.corrupted_bytes(), crc[column])) {
         return layout_.checksum_names()[column];
       }
@@ -143,7 +143,7 @@ class PixelCheck {
 
 void verify_extra_files(FileSystem& files, const std::string& folder, const StoreIndex& index,
                         std::vector<Damage>& damage) {
-  if (!files.exists(shards_folder(folder))) return;  // every shard will be named as missing
+  if (!files.exists(shards_folder(folder))) return;  // every shard will be reported as missing
   const uint64_t shards = shards_of(index);
   for (const std::string& name : files.list(shards_folder(folder))) {
     uint64_t number = 0;
@@ -158,14 +158,14 @@ void verify_extra_files(FileSystem& files, const std::string& folder, const Stor
   }
 }
 
-// The shard anew; throws if its source has changed.
+// Rebuilds a shard from its source; throws if the source has changed.
 std::string remake_shard(const StoreIndex& index, uint64_t shard, const OpenSource& open) {
   const PartOfShard place = part_of_shard(index, shard);
   const StoreIndex plan = plan_of_part(index, *place.part);
   const std::unique_ptr<Source> source = open(place.part->source());
   const ClipShape shape = source->shape();
   const auto changed = [&](const std::string& how) {
-    fail(Code::kData, "shard ", shard_name(shard), " cannot be made again: its source ", how,
+    fail(Code::kData, "shard ", shard_name(shard), " cannot be rebuilt: its source ", how,
          "; give the unchanged source with --set source...");
   };
   if (source->size() != place.part->items()) {
@@ -180,7 +180,7 @@ std::string remake_shard(const StoreIndex& index, uint64_t shard, const OpenSour
   std::atomic<uint64_t> ignored = 0;
   std::string bytes = make_shard(plan, *source, place.number, false, ignored);
   if (index.shards_size() > 0) {
-    const ShardTrailer trailer = read_trailer(FileInMemory(bytes), "the shard made again");
+    const ShardTrailer trailer = read_trailer(FileInMemory(bytes), "the rebuilt shard");
     if (trailer.record().SerializeAsString() !=
         index.shards(static_cast<int>(shard)).SerializeAsString()) {
       changed("gives other data now than when the store was built");
@@ -286,7 +286,7 @@ std::vector<std::string> repair_store(FileSystem& files, const std::string& fold
         break;
       case Damage::Kind::kPlan:
         publish_in_store(files, folder, 0, plan_path(folder), encode_index(without_records(index)));
-        lines.emplace_back("wrote the plan again from the index");
+        lines.emplace_back("rewrote the plan from the index");
         break;
       case Damage::Kind::kExtraFile:
         move_extra_file(files, folder, damage.name);
@@ -299,15 +299,14 @@ std::vector<std::string> repair_store(FileSystem& files, const std::string& fold
     const std::string bytes = remake_shard(index, shards[i], open);
     publish_in_store(files, folder, 0, shard_path(folder, shards[i]), bytes);
     const std::lock_guard<std::mutex> lock(mutex);
-    lines.push_back("made shard " + shard_name(shards[i]) + " again from its source");
+    lines.push_back("rebuilt shard " + shard_name(shards[i]) + " from its source");
   });
   if (index_damaged) {
     if (!finish_build(files, folder, threads)) {
       fail(Code::kData, "the index of ", printable(folder),
-           " cannot be made again: its shards are "
-           "not all there; run `lastframe build` again");
+           " cannot be rebuilt: some of its shards are missing; run `lastframe build` again");
     }
-    lines.emplace_back("wrote the index again from the shards");
+    lines.emplace_back("rewrote the index from the shards");
   }
   files.remove_tree(building_folder(folder));
   return lines;

@@ -1,6 +1,6 @@
-// Checks every byte of a store against its index, and makes damaged shards again from the source:
-// a shard's bytes are a function of the plan and the source, so a repaired store is the one that
-// was built. Called by launch/store_commands.
+// Checks every byte of a store against its index, and rebuilds damaged shards from the source. A
+// shard's bytes are a function of plan and source, so a repaired store equals the one that was
+// built.
 #pragma once
 
 #include <cstdint>
@@ -23,7 +23,7 @@ struct Damage {
 };
 
 struct VerifyReport {
-  uint64_t shards = 0, clips = 0, bytes = 0;  // looked at
+  uint64_t shards = 0, clips = 0, bytes = 0;  // checked
   std::vector<Damage> damage;                 // by name
 };
 
@@ -31,15 +31,15 @@ struct VerifyReport {
 VerifyReport verify_store(FileSystem& files, const std::string& folder, int threads,
                           const std::function<void(uint64_t done, uint64_t of)>& done = {});
 
-// What is wrong with one shard; empty if nothing is.
+// The problems of one shard; empty if it is valid.
 std::vector<std::string> verify_shard(FileSystem& files, const std::string& folder,
                                       const StoreIndex& index, uint64_t shard);
 
 using OpenSource = std::function<std::unique_ptr<Source>(const SourceConfig&)>;
 
-// Mends all that the report names: shards are made again, the index from the shards, the plan from
-// the index; files that belong to no store are moved to STORE/extra. Code::kData if the source no
-// longer gives the bytes that were stored. Returns what it did, a line each.
+// Repairs everything the report names: rebuilds shards from the source, the index from the shards,
+// the plan from the index, and moves files that are not the store's to STORE/extra. Throws
+// Code::kData if the source no longer gives the stored bytes. Returns a line for each repair.
 std::vector<std::string> repair_store(FileSystem& files, const std::string& folder, int threads,
                                       const VerifyReport& report, const OpenSource& open);
 

@@ -1,5 +1,4 @@
-// A store in memory whose clips are formulas, so that every byte a loader delivers can be told.
-// Shared by the loader's tests.
+// A store in memory whose clips are formulas, so that every byte a loader delivers is known.
 #pragma once
 
 #include <algorithm>
@@ -53,7 +52,7 @@ class FormulaStore : public Store {
     ASSERT_LT(clip, clips_);
     if (delay > 0ms) std::this_thread::sleep_for(delay);
     if (bad.contains(clip)) fail(Code::kData, "shard 00001.h5: clip ", clip, " has the wrong CRC");
-    if (clip == broken) throw std::runtime_error("out of luck");
+    if (clip == broken) throw std::runtime_error("something unexpected");
     if (clip == lost) fail(Code::kStorage, "the disk went away");
     const size_t split = corrupted_bytes();
     for (size_t i = 0; i < split && corrupted != nullptr; ++i) {

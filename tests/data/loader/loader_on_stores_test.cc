@@ -1,5 +1,5 @@
-// The loader on real stores: built, opened and read as a run does it, and one far too large to
-// build, of which there is only the index.
+// The loader on real stores, built, opened and read as a run does, and on the index of a store far
+// too large to build.
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -197,7 +197,7 @@ void write_elsewhere(const std::function<void()>& write) {
   ASSERT_EQ(status, 0);
 }
 
-// The index of a store of 1e5 shards of 1e3 clips, whose shards are nowhere.
+// The index of a store of 1e5 shards of 1e3 clips, without any shard.
 void write_simulated_index(const Config& config, const std::string& folder) {
   const auto source = open_source(config.source());
   StoreIndex index = plan_store(config, *source);

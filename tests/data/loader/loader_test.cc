@@ -1,5 +1,5 @@
-// The loader against a store in memory whose clips are formulas, so that every byte it delivers can
-// be told; reading real shards is tests/data/store's.
+// The loader against a store in memory whose clips are formulas, so that every byte it delivers is
+// known. Reading real shards is tested in store_test.cc.
 #include "data/loader/loader.h"
 
 #include <gtest/gtest.h>
@@ -150,7 +150,7 @@ TEST(Loader, SeekingEqualsRunning) {
   }
 }
 
-// A run may go on with another batch, so a position need not be a multiple of it.
+// A run may resume with another batch size, so a position need not be a multiple of it.
 TEST(Loader, SeeksToPositionsInTheMiddleOfABatch) {
   const auto store = std::make_shared<FormulaStore>(23);
   Loader loader(store, options(2), {.seed = 2, .batch = 5});
@@ -185,7 +185,7 @@ TEST(Loader, ABatchMayBeLargerThanTheStore) {
   EXPECT_EQ(*std::min_element(times.begin(), times.end()), 3);
 }
 
-TEST(Loader, HalfFloatFramesStandApartFromTheImages) {
+TEST(Loader, Fp16FramesAreApartFromTheImages) {
   const ClipShape shape{3, 4, 6, 2};
   const auto store = std::make_shared<FormulaStore>(9, shape, 2);
   Loader loader(store, options(1, 0.5), {.seed = 3, .batch = 4});
@@ -313,7 +313,7 @@ TEST(Loader, SkippingForgivesNothingButDamage) {
   Loader loader(store, config, {.seed = 3, .batch = 4});
   const Error error = error_of([&] { loader.next(); });
   EXPECT_EQ(error.code(), Code::kBug);
-  EXPECT_NE(std::string(error.what()).find("out of luck"), std::string::npos);
+  EXPECT_NE(std::string(error.what()).find("something unexpected"), std::string::npos);
 }
 
 TEST(Loader, HeldBatchesStayAsTheyAre) {

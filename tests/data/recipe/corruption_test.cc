@@ -39,7 +39,7 @@ TEST(Blur, AgreesWithScipy) {
   }
 }
 
-// What a small sampled kernel delivers of its nominal variance, from the dossier.
+// The share of its nominal variance that a small sampled kernel delivers.
 TEST(Blur, SmallKernelsDeliverLessThanTheirName) {
   const auto delivered = [](double sigma) {
     const Kernel1D kernel = gaussian_kernel(sigma);
@@ -144,19 +144,19 @@ TEST(Heat, IsTheCosineTransformsDefinition) {
   for (size_t i = 0; i < image.size(); ++i) EXPECT_NEAR(frames[1][i], out[i], 1e-4);
 }
 
-TEST(Noise, IsStoredInHalfPrecisionAndNotClipped) {
+TEST(Noise, IsStoredInFp16AndNotClipped) {
   const std::vector<uint8_t> image(kSmall.bytes(), 255);
   const Recipe made = recipe({"frames=2", "noise.kind=ve", "noise.sigmas=2"}, kSmall);
-  EXPECT_EQ(made.element(), Element::kFloat16);
+  EXPECT_EQ(made.element(), Element::kFp16);
   const std::vector<uint8_t> stored = stored_frames(made, image);
   const auto exact = exact_frames(made, as_floats(image));
   float largest = 0;
   for (size_t i = 0; i < image.size(); ++i) {
-    _Float16 half;
-    std::memcpy(&half, stored.data() + 2 * i, 2);
+    _Float16 fp16;
+    std::memcpy(&fp16, stored.data() + 2 * i, 2);
     const float value = exact[1][i] / 127.5f - 1;
-    EXPECT_EQ(static_cast<float>(half), static_cast<float>(static_cast<_Float16>(value)));
-    largest = std::max(largest, static_cast<float>(half));
+    EXPECT_EQ(static_cast<float>(fp16), static_cast<float>(static_cast<_Float16>(value)));
+    largest = std::max(largest, static_cast<float>(fp16));
   }
   EXPECT_GT(largest, 3);
 }
@@ -165,9 +165,9 @@ TEST(Noise, CompositesThatEndBoundedAreGreyLevels) {
   EXPECT_EQ(recipe({"composite.operators={noise {}},{quantise {}}"}, kSmall).element(),
             Element::kUint8);
   EXPECT_EQ(recipe({"composite.operators={quantise {}},{noise {}}"}, kSmall).element(),
-            Element::kFloat16);
+            Element::kFp16);
   EXPECT_EQ(recipe({"composite.operators={noise {}},{pixelate {largest: 4}}"}, kSmall).element(),
-            Element::kFloat16);
+            Element::kFp16);
 }
 
 TEST(Mask, BlocksFallTogetherAndNest) {
@@ -264,7 +264,7 @@ TEST(FrameKernels, RoundHalfToEvenAndClip) {
   for (size_t i = 0; i < 9; ++i) EXPECT_EQ(out[i], expected[i]) << in[i];
 }
 
-TEST(FrameKernels, HalvesAreTheCompilersHalves) {
+TEST(FrameKernels, Fp16IsTheCompilers) {
   std::vector<float> in;
   for (uint32_t bits = 0; bits < 0x48000000u; bits += 9973) {  // through subnormals to infinity
     float value;
@@ -273,7 +273,7 @@ TEST(FrameKernels, HalvesAreTheCompilersHalves) {
     in.push_back((1.0f - value) * 127.5f);
   }
   std::vector<uint16_t> out(in.size());
-  round_to_half(in.data(), out.data(), in.size());
+  round_to_fp16(in.data(), out.data(), in.size());
   for (size_t i = 0; i < in.size(); ++i) {
     const _Float16 expected = static_cast<_Float16>(in[i] / 127.5f - 1.0f);
     uint16_t bits;

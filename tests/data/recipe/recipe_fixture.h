@@ -24,7 +24,7 @@ inline Recipe recipe(const std::vector<std::string>& sets, const ClipShape& shap
   return Recipe(recipe_config(sets), shape);
 }
 
-// The message of the usage error that the recipe must be.
+// The message of the usage error that opening this recipe must throw.
 inline std::string refused(const std::vector<std::string>& sets,
                            const ClipShape& shape = {1, 32, 32, 3}) {
   try {

@@ -1,5 +1,5 @@
-// Rows 1 to 6 of the capability table by name, bits on every vector width, and refusals. What
-// single operators do beyond that is in recipe_operators_test.cc.
+// Recipes as a whole: the last frame, bits on every vector width, what topologies promise, and
+// refusals. Single operators are tested in recipe_operators_test.cc.
 #include "data/recipe/recipe.h"
 
 #include <algorithm>
@@ -71,13 +71,13 @@ TEST(Recipe, EveryOperatorGivesItsCommittedBitsAtEveryWidth) {
   }
 }
 
-TEST(Recipe, Row1LastFrameIsTheImageBitForBit) {
+TEST(Recipe, LastFrameIsTheImageBitForBit) {
   const std::vector<uint8_t> image = random_image(kSmall);
   for (const Case& c : cases()) {
     const Recipe made = recipe(c.sets, kSmall);
     EXPECT_EQ(made.frames(), 8);
     EXPECT_EQ(made.clean_bytes(), image.size());
-    const size_t element = made.element() == Element::kFloat16 ? 2 : 1;
+    const size_t element = made.element() == Element::kFp16 ? 2 : 1;
     ASSERT_EQ(made.corrupted_bytes(), 7 * image.size() * element);
     // Frames 0..T-2 go in front of the image; nothing is written over it.
     std::vector<uint8_t> clip(made.corrupted_bytes());
@@ -97,7 +97,7 @@ TEST(Recipe, Row1LastFrameIsTheImageBitForBit) {
   }
 }
 
-TEST(Recipe, Row1ClipsDoNotDependOnTheWorker) {
+TEST(Recipe, ClipsDoNotDependOnTheWorker) {
   const std::vector<uint8_t> image = random_image(kSmall);
   for (const char* set : {"noise={}", "blur={}", "mask={}"}) {
     const Recipe made = recipe({set}, kSmall);
@@ -131,7 +131,7 @@ double total_variation(const std::vector<float>& frame, const ClipShape& shape) 
   return sum;
 }
 
-TEST(Recipe, Row2RecursiveBlurKeepsTheMeanAndSmooths) {
+TEST(Recipe, RecursiveBlurKeepsTheMeanAndSmooths) {
   const ClipShape shape{1, 64, 64, 1};
   std::vector<float> image(shape.bytes(), 40.0f);  // a wide constant border
   const std::vector<uint8_t> inner = random_image({1, 24, 24, 1});
@@ -150,7 +150,7 @@ TEST(Recipe, Row2RecursiveBlurKeepsTheMeanAndSmooths) {
   }
 }
 
-TEST(Recipe, Row2ImpulseResponseVarianceIsTheSumOfSquares) {
+TEST(Recipe, ImpulseResponseVarianceIsTheSumOfSquares) {
   const ClipShape shape{1, 81, 81, 1};
   std::vector<float> image(shape.bytes());
   image[40 * 81 + 40] = 255;
@@ -177,7 +177,7 @@ TEST(Recipe, Row2ImpulseResponseVarianceIsTheSumOfSquares) {
   EXPECT_NEAR(variance(heat.back()) / expected, 1, 1e-5);
 }
 
-TEST(Recipe, Row3RecursiveNoiseHasItsSlopeAndDeviation) {
+TEST(Recipe, RecursiveNoiseHasItsScaleAndDeviation) {
   const ClipShape shape{1, 400, 400, 1};
   const std::vector<float> image = gaussian_image(shape);
   for (const char* kind : {"vp", "ve"}) {
@@ -232,7 +232,7 @@ double prediction_error(const std::vector<std::vector<float>>& frames, size_t k)
   return c[k][k] / whole;
 }
 
-TEST(Recipe, Row4HigherOrdersTellMoreThanTheChain) {
+TEST(Recipe, HigherOrdersTellMoreThanTheChain) {
   const struct {
     int frames;
     const char* topology;
@@ -261,7 +261,7 @@ TEST(Recipe, Row4HigherOrdersTellMoreThanTheChain) {
   }
 }
 
-TEST(Recipe, Row5MasksDropTheirShareAndStarsRevealMore) {
+TEST(Recipe, MasksDropTheirShareAndStarsRevealMore) {
   const ClipShape shape{1, 200, 200, 3};
   const std::vector<float> image(shape.bytes(), 10.0f);
   for (const char* topology : {"chain", "window", "full", "star"}) {
@@ -295,7 +295,7 @@ TEST(Recipe, Row5MasksDropTheirShareAndStarsRevealMore) {
   }
 }
 
-TEST(Recipe, Row5GridsAreConstantAndLevelsFew) {
+TEST(Recipe, GridsAreConstantAndLevelsFew) {
   const ClipShape shape{1, 32, 32, 3};
   const std::vector<float> image = as_floats(random_image(shape));
   const auto pixelated = exact_frames(recipe({"pixelate={}"}, shape), image);
@@ -318,7 +318,7 @@ TEST(Recipe, Row5GridsAreConstantAndLevelsFew) {
   }
 }
 
-TEST(Recipe, Row5CompositesKeepTheirOrder) {
+TEST(Recipe, CompositesKeepTheirOrder) {
   const std::vector<float> image = as_floats(random_image(kSmall));
   const auto frames = exact_frames(
       recipe({"frames=2", "composite.operators={blur {sigmas: 2}},{quantise {levels: 3}}"}, kSmall),
@@ -333,7 +333,7 @@ TEST(Recipe, Row5CompositesKeepTheirOrder) {
   EXPECT_NE(frames[1], reversed[1]);
 }
 
-TEST(Recipe, Row6FrameCounts) {
+TEST(Recipe, FrameCounts) {
   const std::vector<uint8_t> image = random_image({1, 32, 32, 3});
   for (const int frames : {1, 4, 8, 16, 18, 32}) {
     for (const char* op : {"blur={}", "heat={}", "noise={}", "mask={}", "pixelate={}",

@@ -1,5 +1,5 @@
-// Schedules, topologies and the arithmetic they are made with, against the numbers of the
-// algorithms dossier and closed forms.
+// Schedules, topologies and the arithmetic they are made with, against published values
+// and closed forms.
 #include "data/recipe/schedule.h"
 
 #include <gtest/gtest.h>
@@ -30,7 +30,7 @@ TEST(ExactMath, AgreesWithTheLibrary) {
   EXPECT_EQ(exact_cos_pi(7, 7), -1);
 }
 
-TEST(Schedule, RampsGiveTheDossiersSigmas) {
+TEST(Schedule, RampsGiveTheExpectedSigmas) {
   const double seven[] = {0.717, 0.956, 1.195, 1.434, 1.673, 1.912, 2.151};
   const std::vector<double> sigmas = ramp_sigmas(7, 4, 3);
   for (size_t i = 0; i < 7; ++i) EXPECT_NEAR(sigmas[i], seven[i], 6e-4);
@@ -48,7 +48,7 @@ TEST(Schedule, RampsGiveTheDossiersSigmas) {
   EXPECT_EQ(ramp_sigmas(1, 4, 3), std::vector<double>{4});
 }
 
-TEST(Schedule, DdpmTableGivesTheDossiersAlphaBars) {
+TEST(Schedule, DdpmTableGivesThePublishedAlphaBars) {
   EXPECT_NEAR(ddpm_alpha_bar(100), 0.89702, 5e-6);
   EXPECT_NEAR(ddpm_alpha_bar(250), 0.52409, 5e-6);
   EXPECT_NEAR(ddpm_alpha_bar(500), 0.07859, 5e-6);
@@ -56,7 +56,7 @@ TEST(Schedule, DdpmTableGivesTheDossiersAlphaBars) {
   EXPECT_NEAR(ddpm_alpha_bar(1000), 4.036e-5, 5e-9);
 }
 
-TEST(Schedule, DefaultNoiseLevelsAreTheDossiers) {
+TEST(Schedule, DefaultNoiseLevelsAreAsExpected) {
   const double four[] = {.7459, .3208, .0786};
   const double eight[] = {.9449, .8051, .6212, .4308, .2713, .1530, .0786};
   const NoiseLevels of_four = noise_levels(NoiseConfig(), 3);
@@ -123,7 +123,7 @@ TEST(Topology, ParentsAreNearestFirst) {
   EXPECT_EQ(parents_of(RecipeConfig::STAR, 2, 3), (std::vector<int>{0}));
 }
 
-TEST(Topology, FreshNoiseOfFourFramesIsTheDossiers) {
+TEST(Topology, FreshNoiseOfFourFramesIsAsExpected) {
   const struct {
     RecipeConfig::Topology topology;
     double fresh[3];

@@ -1,4 +1,4 @@
-// The sources this program draws itself; row 37 of the capability table is here by name.
+// The sources that this program draws itself.
 #include <algorithm>
 #include <cmath>
 
@@ -53,10 +53,10 @@ TEST_F(Shapes, ClassesAreBalancedAndTheObjectIsWhereItIsSaidToBe) {
   EXPECT_NE(refusal({"generated.kind=shape"}).find("did you mean 'shapes'"), std::string::npos);
 }
 
-// Row 37 of the capability table, for both constructions.
+// Both constructions of moving digits.
 class MovingDigitsBoth : public MovingDigits, public testing::WithParamInterface<const char*> {};
 
-TEST_P(MovingDigitsBoth, Row37DigitsStayInsideAndReflectAtWalls) {
+TEST_P(MovingDigitsBoth, DigitsStayInsideAndReflectAtWalls) {
   const bool stochastic = std::string(GetParam()) == "STOCHASTIC";
   const auto source = open({"generated.kind=moving-digits", str("generated.motion=", GetParam()),
                             "generated.frames=60", "generated.digits=1"});
@@ -87,7 +87,7 @@ TEST_P(MovingDigitsBoth, Row37DigitsStayInsideAndReflectAtWalls) {
   EXPECT_GT(turns, 60);
 }
 
-TEST_P(MovingDigitsBoth, Row37SameSeedAndIndexGiveTheSameClip) {
+TEST_P(MovingDigitsBoth, SameSeedAndIndexGiveTheSameClip) {
   const std::string motion = str("generated.motion=", GetParam());
   const auto a = open({"generated.kind=moving-digits", motion, "generated.seed=5"});
   const auto b =

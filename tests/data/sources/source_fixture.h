@@ -1,4 +1,4 @@
-// What the tests of sources share: opening one from options, and a folder that goes away.
+// What the tests of sources share: opening one from options, and a temporary folder.
 #pragma once
 
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-// Building: any number of ranks, any interruption, the same bytes; see build.h.
+// Building a store gives the same bytes with any number of ranks and after any interruption.
 #include "data/store/build.h"
 
 #include <atomic>
@@ -11,7 +11,7 @@
 namespace lf {
 namespace {
 
-// The real file system, but before it first lists a folder something else happens there.
+// The real file system, with a hook before it first lists a folder.
 class Interleaved : public FileSystem {
  public:
   explicit Interleaved(std::function<void()> meanwhile) : meanwhile_(std::move(meanwhile)) {}
@@ -151,7 +151,7 @@ TEST_F(Build, AnotherStoreInTheFolderIsNamedWithItsDifferences) {
 
 TEST_F(Build, AgainKeepsWhatIsFinishedAndMakesWhatIsNot) {
   build(path("a"), source_, config());
-  const auto sound = snapshot(path("a"));
+  const auto valid = snapshot(path("a"));
   EXPECT_EQ(build(path("a"), source_, config()).kept, 6U);
   std::filesystem::remove(path("a/shards/00002.h5"));
   flip_bit(path("a/shards/00004.h5"), 50);
@@ -160,7 +160,7 @@ TEST_F(Build, AgainKeepsWhatIsFinishedAndMakesWhatIsNot) {
   EXPECT_EQ(result.kept, 4U);
   EXPECT_EQ(result.built, 2U);
   EXPECT_TRUE(result.complete);
-  EXPECT_EQ(snapshot(path("a")), sound);
+  EXPECT_EQ(snapshot(path("a")), valid);
 }
 
 TEST_F(Build, ProgressAddsUpToEverything) {
@@ -197,8 +197,8 @@ TEST_F(Build, ShardsAreAboutAsLargeAsAskedFor) {
 TEST_F(Build, EveryInterruptionIsRecoveredFrom) {
   source_ = TinySource(7);
   source_.bad = {2};
-  build(path("sound"), source_, config());
-  const auto sound = snapshot(path("sound"));
+  build(path("valid"), source_, config());
+  const auto valid = snapshot(path("valid"));
   uint64_t operations = 0;
   {
     FaultyFileSystem files([](const FileOperation&) { return true; });
@@ -215,7 +215,7 @@ TEST_F(Build, EveryInterruptionIsRecoveredFrom) {
       EXPECT_TRUE(verify_store(real_file_system(), cut, 1).damage.empty()) << at;
     }
     EXPECT_TRUE(build(cut, source_, config()).complete);
-    EXPECT_EQ(snapshot(cut), sound) << "power cut before operation " << at;
+    EXPECT_EQ(snapshot(cut), valid) << "power cut before operation " << at;
 
     FaultyFileSystem failing([&](const FileOperation& operation) {
       if (operation.number == at) {
@@ -229,7 +229,7 @@ TEST_F(Build, EveryInterruptionIsRecoveredFrom) {
       EXPECT_EQ(failure.code(), Code::kStorage) << at << ": " << failure.what();
     }
     EXPECT_TRUE(build(error, source_, config()).complete);
-    EXPECT_EQ(snapshot(error), sound) << "error in operation " << at;
+    EXPECT_EQ(snapshot(error), valid) << "error in operation " << at;
   }
 }
 

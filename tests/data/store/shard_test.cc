@@ -123,16 +123,16 @@ TEST_F(Shard, AnyFlippedBitBeforeThePixelsIsSeen) {
   const StoreIndex plan = plan_store(config({"recipe.frames=2"}), source);
   const Layout layout(plan);
   const std::string file = path("flipped.h5");
-  overwrite(path("sound.h5"), bytes);
+  overwrite(path("valid.h5"), bytes);
   const ShardRecord record =
-      read_trailer(*real_file_system().open_read(path("sound.h5")), "it").record();
+      read_trailer(*real_file_system().open_read(path("valid.h5")), "it").record();
   const uint64_t first = record.address(static_cast<int>(layout.frames_dataset()));
   const uint64_t size = layout.bytes(layout.frames_dataset(), record);
   for (size_t at = 0; at < bytes.size(); at += at < 64 || at + 64 > bytes.size() ? 1 : 11) {
     std::string flipped = bytes;
     flipped[at] = static_cast<char>(flipped[at] ^ (1 << (at % 8)));
     overwrite(file, flipped);
-    const auto looks_sound = [&] {
+    const auto looks_valid = [&] {
       uint64_t hdf5_bytes = 0;
       const auto in = real_file_system().open_read(file);
       const ShardTrailer found = read_trailer(*in, "it", &hdf5_bytes);
@@ -140,13 +140,13 @@ TEST_F(Shard, AnyFlippedBitBeforeThePixelsIsSeen) {
              found.record().metadata_crc();
     };
     const bool pixels = at >= first && at < first + size;
-    bool sound = false;
+    bool valid = false;
     try {
-      sound = looks_sound();
+      valid = looks_valid();
     } catch (const Error& error) {
       EXPECT_EQ(error.code(), Code::kData);
     }
-    EXPECT_EQ(sound, pixels) << "byte " << at;
+    EXPECT_EQ(valid, pixels) << "byte " << at;
   }
 }
 

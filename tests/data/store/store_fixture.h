@@ -1,5 +1,5 @@
-// A small source with labels, side columns and, on request, items that cannot be used; folders that
-// vanish; and what the store tests ask of stores.
+// A small source with labels, side columns and, on request, unusable items; temporary folders; and
+// helpers for tests of stores.
 #pragma once
 
 #include <gtest/gtest.h>

@@ -28,10 +28,9 @@ class StoreOnDisk : public StoreTest {
                         [&](const SourceConfig&) { return std::make_unique<TinySource>(source); });
   }
 
-  // Whatever was damaged, the store must be named unsound, never read wrong, and be repaired to the
-  // bytes it had.
-  void expect_found_and_mended(const std::string& word,
-                               const std::map<std::string, std::string>& sound) {
+  // The damage must be reported, never read as if valid, and be repaired to the bytes before it.
+  void expect_found_and_repaired(const std::string& word,
+                                 const std::map<std::string, std::string>& valid) {
     const VerifyReport report = verify();
     ASSERT_FALSE(report.damage.empty());
     std::string all;
@@ -41,7 +40,7 @@ class StoreOnDisk : public StoreTest {
     EXPECT_TRUE(verify().damage.empty());
     auto now = snapshot(folder());
     std::erase_if(now, [](const auto& file) { return file.first.starts_with("/extra/"); });
-    EXPECT_EQ(now, sound);
+    EXPECT_EQ(now, valid);
   }
 
   TinySource source_{kItems};
@@ -137,7 +136,7 @@ TEST_F(StoreOnDisk, NoStoreAndAnUnfinishedOneAreUsageErrors) {
 TEST_F(StoreOnDisk, EveryBitOfAShardIsGuardedWhenRead) {
   source_ = TinySource(2, {1, 4, 4, 1});
   make({"recipe.frames=2"});
-  const std::string file = shard_path(folder(), 0), sound = bytes_of_file(file);
+  const std::string file = shard_path(folder(), 0), valid = bytes_of_file(file);
   const auto everything = [&] {
     const auto store = Store::open(folder());
     std::vector<uint8_t> all;
@@ -153,8 +152,8 @@ TEST_F(StoreOnDisk, EveryBitOfAShardIsGuardedWhenRead) {
   };
   const auto expected = everything();
   uint64_t seen = 0;
-  for (size_t at = 0; at < sound.size(); at += 3) {
-    std::string flipped = sound;
+  for (size_t at = 0; at < valid.size(); at += 3) {
+    std::string flipped = valid;
     flipped[at] = static_cast<char>(flipped[at] ^ (1 << (at % 8)));
     overwrite(file, flipped);
     try {
@@ -173,7 +172,7 @@ TEST_F(StoreOnDisk, EveryBitOfAShardIsGuardedWhenRead) {
 
 TEST_F(StoreOnDisk, EveryBitOfIndexAndPlanIsGuarded) {
   make();
-  const auto sound = snapshot(folder());
+  const auto valid = snapshot(folder());
   for (const std::string& file : {index_path(folder()), plan_path(folder())}) {
     const std::string bytes = bytes_of_file(file);
     for (size_t at = 0; at < bytes.size(); at += 5) {
@@ -184,59 +183,59 @@ TEST_F(StoreOnDisk, EveryBitOfIndexAndPlanIsGuarded) {
     }
     for (const size_t length : {size_t{0}, size_t{7}, bytes.size() / 2, bytes.size() - 1}) {
       overwrite(file, bytes.substr(0, length));
-      expect_found_and_mended(file == index_path(folder()) ? "index" : "plan", sound);
+      expect_found_and_repaired(file == index_path(folder()) ? "index" : "plan", valid);
     }
     std::filesystem::remove(file);
-    expect_found_and_mended("missing", sound);
+    expect_found_and_repaired("missing", valid);
   }
 }
 
-TEST_F(StoreOnDisk, DamageIsNamedAndMended) {
+TEST_F(StoreOnDisk, DamageIsNamedAndRepaired) {
   make();
-  const auto sound = snapshot(folder());
+  const auto valid = snapshot(folder());
   const std::string one = shard_path(folder(), 1), three = shard_path(folder(), 3);
 
   flip_bit(one, read_index(real_file_system(), index_path(folder())).shards(1).address(3) + 100);
   const auto store = Store::open(folder());
   EXPECT_NE(error_of(Code::kData, [&] { clip_of(*store, 4); }).find("clip 4"), std::string::npos);
   clip_of(*store, 5);
-  expect_found_and_mended("flipped bits in clip 0", sound);
+  expect_found_and_repaired("flipped bits in clip 0", valid);
 
   std::filesystem::resize_file(one, 3000);
   EXPECT_NE(error_of(Code::kData, [&] { clip_of(*Store::open(folder()), 4); }).find("truncated"),
             std::string::npos);
-  expect_found_and_mended("truncated", sound);
+  expect_found_and_repaired("truncated", valid);
 
   std::filesystem::remove(three);
-  expect_found_and_mended("00003.h5: it is missing", sound);
+  expect_found_and_repaired("00003.h5: it is missing", valid);
 
   overwrite(folder() + "/shards/00009.h5", bytes_of_file(one));
   overwrite(folder() + "/shards/../shards/notes\n.txt", "hello");
-  expect_found_and_mended("renamed or left over", sound);
+  expect_found_and_repaired("renamed or left over", valid);
 
   std::filesystem::rename(one, path("tmp"));
   std::filesystem::rename(three, one);
   std::filesystem::rename(path("tmp"), three);
   error_of(Code::kData, [&] { clip_of(*Store::open(folder()), 4); });
-  expect_found_and_mended("swapped or renamed", sound);
+  expect_found_and_repaired("swapped or renamed", valid);
 
   std::filesystem::rename(one, folder() + "/shards/one.h5");
-  expect_found_and_mended("00001.h5: it is missing", sound);
+  expect_found_and_repaired("00001.h5: it is missing", valid);
 
   flip_bit(one, 9);
-  expect_found_and_mended("HDF5 metadata", sound);
+  expect_found_and_repaired("HDF5 metadata", valid);
   flip_bit(one, bytes_of_file(one).size() - 30);
-  expect_found_and_mended("trailer", sound);
+  expect_found_and_repaired("trailer", valid);
 
   overwrite(path("outside.h5"), bytes_of_file(one));
   std::filesystem::remove(one);
   std::filesystem::create_symlink(path("outside.h5"), one);
   EXPECT_NE(error_of(Code::kData, [&] { clip_of(*Store::open(folder()), 4); }).find("symbolic"),
             std::string::npos);
-  expect_found_and_mended("leads out", sound);
+  expect_found_and_repaired("leads out", valid);
 
   std::filesystem::remove_all(folder() + "/shards");
-  expect_found_and_mended("missing", sound);
+  expect_found_and_repaired("missing", valid);
 }
 
 TEST_F(StoreOnDisk, AFifoInPlaceOfAShardDoesNotHang) {
@@ -248,13 +247,13 @@ TEST_F(StoreOnDisk, AFifoInPlaceOfAShardDoesNotHang) {
 
 TEST_F(StoreOnDisk, RepairRefusesAChangedSource) {
   make();
-  const auto sound = snapshot(folder());
+  const auto valid = snapshot(folder());
   flip_bit(shard_path(folder(), 2), 9);
   TinySource changed = source_;
   changed.seed = 1;
   EXPECT_NE(error_of(Code::kData, [&] { repair(changed); }).find("other data"), std::string::npos);
   error_of(Code::kData, [&] { repair(TinySource(kItems - 1)); });
-  expect_found_and_mended("00002.h5", sound);
+  expect_found_and_repaired("00002.h5", valid);
 }
 
 TEST_F(StoreOnDisk, HostileIndexesAreRefused) {
@@ -299,7 +298,7 @@ TEST_F(StoreOnDisk, MergedStoresKeepClipsAndCanBeRepaired) {
       EXPECT_EQ(clip_of(*merged, clip), clip_of(from, of_first ? clip : clip - first->clips()));
     }
     EXPECT_TRUE(verify_store(real_file_system(), out, 2).damage.empty());
-    const auto sound = snapshot(out);
+    const auto valid = snapshot(out);
     flip_bit(shard_path(out, 5), 60);
     flip_bit(shard_path(out, 0), 60);
     std::filesystem::remove(index_path(out));
@@ -307,7 +306,7 @@ TEST_F(StoreOnDisk, MergedStoresKeepClipsAndCanBeRepaired) {
                  [&](const SourceConfig& from) {
                    return std::make_unique<TinySource>(from.size() == 8 ? other : source_);
                  });
-    EXPECT_EQ(snapshot(out), sound);
+    EXPECT_EQ(snapshot(out), valid);
   }
 }
 
