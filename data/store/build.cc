@@ -3,12 +3,13 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <exception>
 #include <mutex>
 #include <thread>
 
 #include "base/error.h"
+#include "base/host.h"
 #include "base/log.h"
+#include "base/parallel.h"
 #include "base/stop.h"
 #include "config/config.h"
 #include "data/store/build_tally.h"
@@ -167,29 +168,6 @@ std::vector<uint64_t> pending_shards(const BuildRequest& request, FileSystem& fi
 
 }  // namespace
 
-void run_parallel(uint64_t count, int threads, const std::function<void(uint64_t)>& body) {
-  std::atomic<uint64_t> next = 0;
-  std::atomic<bool> failed = false;
-  std::exception_ptr error;
-  std::mutex mutex;
-  const auto work = [&] {
-    for (uint64_t i = next++; i < count && !failed; i = next++) {
-      try {
-        body(i);
-      } catch (...) {
-        const std::lock_guard<std::mutex> lock(mutex);
-        if (!failed.exchange(true)) error = std::current_exception();
-      }
-    }
-  };
-  std::vector<std::jthread> workers;
-  const auto wanted = std::min<uint64_t>(count, static_cast<uint64_t>(std::max(1, threads)));
-  for (uint64_t t = 1; t < wanted; ++t) workers.emplace_back(work);
-  work();
-  workers.clear();
-  if (error) std::rethrow_exception(error);
-}
-
 void open_store_folder(FileSystem& files, const std::string& folder, int rank,
                        const StoreIndex& plan) {
   const bool was_there = files.exists(folder);
@@ -217,9 +195,7 @@ void publish_in_store(FileSystem& files, const std::string& folder, int rank,
 void publish_in_store(FileSystem& files, const std::string& folder, int rank,
                       const std::string& path, const std::function<void(OutFile&)>& write) {
   static std::atomic<uint64_t> counter = 0;
-  char host[256] = {};
-  ::gethostname(host, sizeof host - 1);
-  const std::string tmp = str(building_folder(folder), "/", prefix_of_rank(rank), host, "-",
+  const std::string tmp = str(building_folder(folder), "/", prefix_of_rank(rank), host_name(), "-",
                               ::getpid(), "-", counter++);
   try {
     const std::unique_ptr<OutFile> out = files.create(tmp);

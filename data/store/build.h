@@ -82,7 +82,4 @@ void publish_in_store(FileSystem& files, const std::string& folder, int rank,
 // The plan that the build of part `part` of a store had.
 StoreIndex plan_of_part(const StoreIndex& index, const StorePart& part);
 
-// Calls body(0) ... body(count - 1) on some threads; the first exception ends it and is rethrown.
-void run_parallel(uint64_t count, int threads, const std::function<void(uint64_t)>& body);
-
 }  // namespace lf

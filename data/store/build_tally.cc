@@ -42,8 +42,7 @@ std::string BuildTally::path_of(int rank) const {
 
 // "made kept seconds", written in place: no result depends on it.
 void BuildTally::write_own() const {
-  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start_;
-  std::ofstream(path_of(rank_)) << items_ << ' ' << kept_ << ' ' << seconds.count() << '\n';
+  std::ofstream(path_of(rank_)) << items_ << ' ' << kept_ << ' ' << seconds_since(start_) << '\n';
 }
 
 void BuildTally::report() {

@@ -4,11 +4,12 @@
 #pragma once
 
 #include <atomic>
-#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <string>
 #include <thread>
+
+#include "base/clock.h"
 
 namespace lf {
 
@@ -34,7 +35,7 @@ class BuildTally {
   uint64_t total_;
   Callback callback_;
   std::atomic<uint64_t> items_ = 0, kept_ = 0;
-  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+  Clock::time_point start_ = Clock::now();
   std::jthread thread_;
 };
 

@@ -67,11 +67,12 @@ uint64_t Dataset::row_bytes() const {
 }
 
 Layout::Layout(const StoreIndex& index) {
-  const uint64_t frames = index.frames(), height = index.height(), width = index.width(),
-                 channels = index.channels();
+  const ClipShape shape = clip_shape_of(index);
+  const auto frames = static_cast<uint64_t>(shape.frames);
+  const std::vector<uint64_t> image = {index.height(), index.width(), index.channels()};
   held_draws_ = index.mode() == STORED ? index.draws() : 0;
   whole_ = index.element_bytes() == 1 || frames == 1;
-  image_bytes_ = height * width * channels;
+  image_bytes_ = shape.image().bytes();
   corrupted_bytes_ = (frames - 1) * image_bytes_ * index.element_bytes();
 
   checksum_names_ = {"image"};
@@ -86,12 +87,13 @@ Layout::Layout(const StoreIndex& index) {
   datasets_.push_back({"items", Type::kUint64, {}});
   datasets_.push_back({"labels", Type::kInt64, {}});
   if (stored()) {
-    std::vector<uint64_t> row = {whole_ ? frames : frames - 1, height, width, channels};
+    std::vector<uint64_t> row = image;
+    row.insert(row.begin(), whole_ ? frames : frames - 1);
     if (held_draws_ > 1) row.insert(row.begin(), held_draws_);
     datasets_.push_back({"frames", whole_ ? Type::kUint8 : Type::kFp16, row, true});
   }
   if (!stored() || !whole_) {
-    datasets_.push_back({"images", Type::kUint8, {height, width, channels}, true});
+    datasets_.push_back({"images", Type::kUint8, image, true});
   }
   names_ = datasets_.size();
   add_text("names");
@@ -251,6 +253,11 @@ StoreIndex decode_index(std::string_view bytes, const std::string& path) {
 
 StoreIndex read_index(FileSystem& files, const std::string& path) {
   return decode_index(read_file(files, path, kLargestIndex), path);
+}
+
+ClipShape clip_shape_of(const StoreIndex& index) {
+  return {static_cast<int>(index.frames()), static_cast<int>(index.height()),
+          static_cast<int>(index.width()), static_cast<int>(index.channels())};
 }
 
 PartOfShard part_of_shard(const StoreIndex& index, uint64_t shard) {

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/clip_shape.h"
 #include "base/file.h"
 #include "record.pb.h"
 
@@ -107,6 +108,9 @@ StoreIndex decode_index(std::string_view bytes, const std::string& path);
 
 // Reads the index or plan at `path`.
 StoreIndex read_index(FileSystem& files, const std::string& path);
+
+// The shape of the store's clips, the index's four fields as one value.
+ClipShape clip_shape_of(const StoreIndex& index);
 
 // The part of the store that holds shard `shard`, and the shard's number within that part.
 struct PartOfShard {

@@ -4,6 +4,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "base/parallel.h"
 #include "base/stop.h"
 #include "data/store/build.h"
 #include "data/store/layout.h"

@@ -9,6 +9,7 @@
 
 #include "base/crc32c.h"
 #include "base/error.h"
+#include "base/parallel.h"
 #include "data/store/build.h"
 #include "data/store/layout.h"
 #include "data/store/shard.h"
@@ -163,7 +164,7 @@ std::string remake_shard(const StoreIndex& index, uint64_t shard, const OpenSour
   const PartOfShard place = part_of_shard(index, shard);
   const StoreIndex plan = plan_of_part(index, *place.part);
   const std::unique_ptr<Source> source = open(place.part->source());
-  const ClipShape shape = source->shape();
+  const ClipShape shape = source->shape(), clip = clip_shape_of(index);
   const auto changed = [&](const std::string& how) {
     fail(Code::kData, "shard ", shard_name(shard), " cannot be rebuilt: its source ", how,
          "; give the unchanged source with --set source...");
@@ -171,10 +172,7 @@ std::string remake_shard(const StoreIndex& index, uint64_t shard, const OpenSour
   if (source->size() != place.part->items()) {
     changed(str("has ", source->size(), " items now, it had ", place.part->items()));
   }
-  if (static_cast<uint32_t>(shape.height) != index.height() ||
-      static_cast<uint32_t>(shape.width) != index.width() ||
-      static_cast<uint32_t>(shape.channels) != index.channels() ||
-      (shape.frames > 1) != index.from_videos()) {
+  if (shape.image() != clip.image() || (shape.frames > 1) != index.from_videos()) {
     changed("gives another shape now");
   }
   std::atomic<uint64_t> ignored = 0;

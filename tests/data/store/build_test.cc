@@ -4,6 +4,7 @@
 #include <atomic>
 #include <thread>
 
+#include "base/parallel.h"
 #include "data/store/shard.h"
 #include "data/store/verify.h"
 #include "tests/data/store/store_fixture.h"
