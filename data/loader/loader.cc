@@ -1,11 +1,11 @@
 #include "data/loader/loader.h"
 
 #include <algorithm>
-#include <chrono>
 #include <exception>
 #include <numeric>
 #include <system_error>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "data/loader/flip.h"
@@ -63,6 +63,12 @@ std::vector<size_t> find_columns(const std::vector<SideColumn>& columns, const L
 
 }  // namespace
 
+LoaderConfig in_order(LoaderConfig config) {
+  config.set_shuffle(false);
+  config.set_flip(0);
+  return config;
+}
+
 Loader::Loader(std::shared_ptr<const Store> store, const LoaderConfig& config,
                const LoaderShare& share, const BufferAllocator& allocate)
     : store_(std::move(store)),
@@ -94,7 +100,7 @@ Loader::~Loader() {
 }
 
 Batch Loader::next() {
-  const auto begin = std::chrono::steady_clock::now();
+  const Clock::time_point begin = Clock::now();
   if (threads_.empty() && !queue_->ready()) {
     const BatchQueue::Claim claim = queue_->claim(false);
     if (claim.slot != nullptr) fill_and_publish(claim);
@@ -103,8 +109,7 @@ Batch Loader::next() {
   // Logged and counted here rather than in the threads, so that they follow the order.
   for (const std::string& line : batch.replaced) LF_WARN(line);
   counts_.skipped += batch.replaced.size();
-  const std::chrono::duration<double> waited = std::chrono::steady_clock::now() - begin;
-  counts_.wait_seconds += waited.count();
+  counts_.wait_seconds += seconds_since(begin);
   counts_.clips += layout_.clips;
   counts_.bytes +=
       layout_.clips * ((share_.last_frames ? 0 : layout_.corrupted_bytes) + layout_.clean_bytes);

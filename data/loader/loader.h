@@ -27,6 +27,9 @@ struct LoaderShare {
   bool last_frames = false;
 };
 
+// `config` without shuffling and mirroring: the clips in the order of the store, as stored.
+LoaderConfig in_order(LoaderConfig config);
+
 // Totals since the loader was made.
 struct LoaderCounts {
   uint64_t clips = 0;       // delivered

@@ -70,15 +70,14 @@ at::Tensor bytes_of(const at::Tensor& x) {
 }
 
 Clips clips_in_order(const Store& store, int64_t first, int64_t count, at::Device device) {
-  LoaderConfig in_order;
-  in_order.set_threads(0);
-  in_order.set_shuffle(false);
+  LoaderConfig config;
+  config.set_threads(0);
   for (const StoreColumn& column : store.index().columns()) {
-    if (column.kind() == StoreColumn::FLOAT) in_order.add_side(column.name());
+    if (column.kind() == StoreColumn::FLOAT) config.add_side(column.name());
   }
   // Borrowed for the length of this call.
   const std::shared_ptr<const Store> borrowed(&store, [](const Store*) {});
-  Loader loader(borrowed, in_order, {0, 0, 1, static_cast<uint64_t>(count)});
+  Loader loader(borrowed, in_order(config), {.batch = static_cast<uint64_t>(count)});
   loader.seek(static_cast<uint64_t>(first));
   return clips_from_batch(loader.next(), 0, device);
 }

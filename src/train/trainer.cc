@@ -73,11 +73,8 @@ void Trainer::validate() {
   const at::NoGradGuard no_grad;
   const Ema::Swap averaged(step_->ema());
   constexpr uint64_t kValidationSeed = 0x5eed;
-  LoaderConfig in_order = config_.loader();
-  in_order.set_shuffle(false);
-  in_order.set_flip(0);
   const auto batch = static_cast<uint64_t>(config_.train().batch());
-  Loader loader(validation_store_, in_order,
+  Loader loader(validation_store_, in_order(config_.loader()),
                 {kValidationSeed, world_.rank(), world_.size(), batch});
   const int64_t batches =
       std::max<int64_t>(1, config_.train().validation_clips() / static_cast<int64_t>(batch));

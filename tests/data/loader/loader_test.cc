@@ -1,5 +1,5 @@
 // The loader against a store in memory whose clips are formulas, so that every byte it delivers is
-// known. Reading real shards is tested in store_test.cc.
+// known. Reading real shards is tested in tests/data/store.
 #include "data/loader/loader.h"
 
 #include <gtest/gtest.h>
@@ -160,6 +160,19 @@ TEST(Loader, SeeksToPositionsInTheMiddleOfABatch) {
     const Batch batch = loader.next();
     ASSERT_EQ(batch.position, p);
     for (size_t k = 0; k < 5; ++k) ASSERT_EQ(batch.clips[k].clip, order.at(p + k).clip);
+  }
+}
+
+TEST(Loader, InOrderIsTheOrderOfTheStore) {
+  const auto store = std::make_shared<FormulaStore>(7);
+  Loader loader(store, in_order(options(0, 1)), {.seed = 2, .batch = 5});
+  uint64_t position = 0;
+  for (int step = 0; step < 3; ++step) {
+    const Batch batch = loader.next();
+    for (const OrderEntry& entry : batch.clips) {
+      EXPECT_EQ(entry.clip, position++ % 7);
+      EXPECT_FALSE(entry.flip);
+    }
   }
 }
 
