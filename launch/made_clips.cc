@@ -99,8 +99,7 @@ std::string MadeClips::animation(size_t clips) const {
 
 std::vector<Image> MadeClips::clip(size_t i) const {
   const auto* data = reinterpret_cast<const uint8_t*>(bytes_.data()) + i * clip_bytes_;
-  std::vector<Image> frames =
-      frames_of({data, clip_bytes_}, shape_.frames, shape_.height, shape_.width, shape_.channels);
+  std::vector<Image> frames = frames_of({data, clip_bytes_}, shape_);
   if (observed_.empty()) return frames;
   for (size_t t = 0; t < frames.size(); ++t) {
     frames[t] = framed(

@@ -92,9 +92,7 @@ std::string deflated(const Image& image) {
 
 std::string file_head(const Image& image) {
   LF_CHECK((image.channels == 1 || image.channels == 3) && image.height > 0 && image.width > 0);
-  LF_CHECK(image.pixels.size() == static_cast<size_t>(image.height) *
-                                      static_cast<size_t>(image.width) *
-                                      static_cast<size_t>(image.channels));
+  LF_CHECK(image.pixels.size() == image.shape().bytes());
   std::string out = "\x89PNG\r\n\x1a\n", header;
   put_number(header, static_cast<uint64_t>(image.width), 4);
   put_number(header, static_cast<uint64_t>(image.height), 4);
@@ -123,8 +121,7 @@ std::string encode_animation(std::span<const Image> frames, int milliseconds_per
   put_chunk(out, "acTL", animation);
   uint64_t sequence = 0;
   for (const Image& frame : frames) {
-    LF_CHECK(frame.height == first.height && frame.width == first.width &&
-             frame.channels == first.channels);
+    LF_CHECK(frame.shape() == first.shape());
     std::string control;
     put_number(control, sequence++, 4);
     put_number(control, static_cast<uint64_t>(frame.width), 4);

@@ -174,14 +174,17 @@ Image with_channels(Image image, int channels) {
   return other;
 }
 
-std::vector<Image> frames_of(Bytes pixels, int frames, int height, int width, int channels) {
-  const size_t bytes =
-      static_cast<size_t>(height) * static_cast<size_t>(width) * static_cast<size_t>(channels);
-  LF_CHECK(pixels.size() == bytes * static_cast<size_t>(frames));
+Image black_image(const ClipShape& shape) {
+  return {shape.height, shape.width, shape.channels, std::vector<uint8_t>(shape.image().bytes())};
+}
+
+std::vector<Image> frames_of(Bytes pixels, const ClipShape& shape) {
+  LF_CHECK(pixels.size() == shape.bytes());
+  const size_t bytes = shape.image().bytes();
   std::vector<Image> images;
-  for (int t = 0; t < frames; ++t) {
+  for (int t = 0; t < shape.frames; ++t) {
     const Bytes frame = pixels.subspan(static_cast<size_t>(t) * bytes, bytes);
-    images.push_back({height, width, channels, {frame.begin(), frame.end()}});
+    images.push_back({shape.height, shape.width, shape.channels, {frame.begin(), frame.end()}});
   }
   return images;
 }
@@ -199,7 +202,7 @@ Image contact_sheet(std::span<const Image> images, int columns, int zoom, int ga
       255);
   for (int i = 0; i < count; ++i) {
     const Image& image = images[static_cast<size_t>(i)];
-    LF_CHECK(image.height == first.height && image.width == first.width && image.channels == c);
+    LF_CHECK(image.shape() == first.shape());
     for (int y = 0; y < image.height * zoom; ++y) {
       const size_t row = static_cast<size_t>(i / columns * cell_h + y);
       size_t to =

@@ -8,11 +8,14 @@
 #include <string>
 #include <vector>
 
+#include "base/clip_shape.h"
+
 namespace lf {
 
 struct Image {
   int height = 0, width = 0, channels = 0;  // channels: 1 grey, 3 RGB
   std::vector<uint8_t> pixels;              // [H, W, C]
+  ClipShape shape() const { return {1, height, width, channels}; }
   bool operator==(const Image&) const = default;
 };
 
@@ -44,9 +47,10 @@ std::string encode_png(const Image& image);
 // An animated PNG that loops for ever; all frames must have one shape.
 std::string encode_animation(std::span<const Image> frames, int milliseconds_per_frame);
 
-// [T, H, W, C] bytes as T images.
-std::vector<Image> frames_of(std::span<const uint8_t> pixels, int frames, int height, int width,
-                             int channels);
+// A black image of this shape.
+Image black_image(const ClipShape& shape);
+// The frames of a clip [T, H, W, C].
+std::vector<Image> frames_of(std::span<const uint8_t> pixels, const ClipShape& shape);
 // Images of one shape in rows of `columns`, each pixel shown as zoom x zoom, with white gaps.
 Image contact_sheet(std::span<const Image> images, int columns, int zoom = 1, int gap = 2);
 

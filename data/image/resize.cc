@@ -141,33 +141,37 @@ Box centred_box(const Image& image, int height, int width) {
 }
 
 Fit::Fit(const SourceConfig& config)
-    : height_(config.size()),
-      width_(config.width() != 0 ? config.width() : config.size()),
-      channels_(config.channels()),
+    : shape_{1, config.size(), config.width() != 0 ? config.width() : config.size(),
+             config.channels()},
       has_crop_(config.crop().width() != 0 || config.crop().height() != 0 ||
                 config.crop().left() != 0 || config.crop().top() != 0),
       crop_{config.crop().left(), config.crop().top(), config.crop().width(),
             config.crop().height()} {
-  if (height_ == 0 && width_ != 0) {
-    fail(Code::kUsage, "source.width is ", width_, " but source.size (the height) is 0; set both");
+  if (shape_.height == 0 && shape_.width != 0) {
+    fail(Code::kUsage, "source.width is ", shape_.width,
+         " but source.size (the height) is 0; set both");
   }
-  if (channels_ == 2) fail(Code::kUsage, "source.channels is 2, expected 0, 1 (grey) or 3 (RGB)");
+  if (shape_.channels == 2) {
+    fail(Code::kUsage, "source.channels is 2, expected 0, 1 (grey) or 3 (RGB)");
+  }
   if (has_crop_ && (crop_.width < 1 || crop_.height < 1)) {
     fail(Code::kUsage, "source.crop has no width or height; set source.crop.width and .height");
   }
 }
 
 Image Fit::operator()(Image image, const std::string& name) const {
-  if (channels_ != 0) image = with_channels(std::move(image), channels_);
+  if (shape_.channels != 0) image = with_channels(std::move(image), shape_.channels);
   Box box = crop_;
   if (!has_crop_) {
-    box = height_ != 0 ? centred_box(image, height_, width_) : Box{0, 0, image.width, image.height};
+    box = has_size() ? centred_box(image, shape_.height, shape_.width)
+                     : Box{0, 0, image.width, image.height};
   } else if (box.left + box.width > image.width || box.top + box.height > image.height) {
     fail(Code::kData, name, " has ", image.width, "x", image.height,
          " pixels, too few for source.crop (left ", box.left, ", top ", box.top, ", ", box.width,
          "x", box.height, ")");
   }
-  const int height = height_ != 0 ? height_ : box.height, width = width_ != 0 ? width_ : box.width;
+  const int height = has_size() ? shape_.height : box.height;
+  const int width = has_size() ? shape_.width : box.width;
   if (box.width == image.width && box.height == image.height && width == image.width &&
       height == image.height) {
     return image;

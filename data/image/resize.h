@@ -24,24 +24,25 @@ class Fit {
  public:
   explicit Fit(const SourceConfig& config);
 
-  int height() const { return height_; }  // 0: the image's own
-  int width() const { return width_; }
-  int channels() const { return channels_; }
+  // Of the fitted images; 0 where it is the image's own.
+  const ClipShape& shape() const { return shape_; }
+  bool has_size() const { return shape_.height != 0; }
+  bool has_crop() const { return has_crop_; }
+
   void set_default_channels(int channels) {
-    if (channels_ == 0) channels_ = channels;
+    if (shape_.channels == 0) shape_.channels = channels;
   }
   // For sources that have a size of their own.
-  void set_default_size(int height, int width) {
-    if (height_ == 0) height_ = height, width_ = width;
+  void set_default_shape(const ClipShape& shape) {
+    if (!has_size()) shape_.height = shape.height, shape_.width = shape.width;
+    set_default_channels(shape.channels);
   }
-
-  bool has_crop() const { return has_crop_; }
 
   // Throws Code::kData if the image is smaller than the crop box.
   Image operator()(Image image, const std::string& name) const;
 
  private:
-  int height_, width_, channels_;
+  ClipShape shape_;
   bool has_crop_;
   Box crop_;
 };

@@ -20,9 +20,7 @@ BatchLayout batch_layout(uint64_t clips, const ClipShape& shape, Element element
   layout.clips = clips;
   layout.shape = shape;
   layout.element = element;
-  ClipShape frame = shape;
-  frame.frames = 1;
-  layout.clean_bytes = frame.bytes();
+  layout.clean_bytes = shape.image().bytes();
   const size_t element_bytes = element == Element::kUint8 ? 1 : 2;
   layout.corrupted_bytes =
       layout.clean_bytes * static_cast<size_t>(shape.frames - 1) * element_bytes;

@@ -91,10 +91,7 @@ std::unique_ptr<Operator> make_static(const Setting& setting, const RecipeConfig
   return std::make_unique<StaticOperator>(setting);
 }
 
-size_t floats_of(const ClipShape& shape) {
-  return static_cast<size_t>(shape.height) * static_cast<size_t>(shape.width) *
-         static_cast<size_t>(shape.channels);
-}
+size_t floats_of(const ClipShape& shape) { return shape.image().bytes(); }
 
 Stream stream_of(const Step& step) {
   return {step.key.seed, Purpose::kCorruption, step.key.clip, step.key.draw,

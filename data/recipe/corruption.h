@@ -13,7 +13,6 @@
 #include "base/random.h"
 #include "data/recipe/recipe.h"
 #include "data/recipe/topology.h"
-#include "data/sources/source.h"
 #include "run.pb.h"
 
 namespace lf {
@@ -75,7 +74,7 @@ std::unique_ptr<Operator> make_static(const Setting& setting, const RecipeConfig
 
 // What the operators share -----------------------------------------------------------------------
 
-size_t floats_of(const ClipShape& shape);
+size_t floats_of(const ClipShape& shape);  // of one frame
 
 // The random numbers of one frame, keyed by (seed, clip, draw, step, place).
 Stream stream_of(const Step& step);

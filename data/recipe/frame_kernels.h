@@ -8,7 +8,7 @@
 #include <span>
 #include <vector>
 
-#include "data/sources/source.h"
+#include "base/clip_shape.h"
 
 namespace lf {
 

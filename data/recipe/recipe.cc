@@ -89,8 +89,7 @@ Recipe::Recipe(const RecipeConfig& config, const ClipShape& image) {
   LF_CHECK(image.frames >= 1 && image.height >= 1 && image.width >= 1 && image.channels >= 1 &&
                int64_t{image.height} * image.width <= kMostPixels && image.channels <= 1024,
            "frame shape ", image.height, " x ", image.width, " x ", image.channels);
-  plan->shape = image;
-  plan->shape.frames = 1;
+  plan->shape = image.image();
   plan->video = image.frames > 1;
   plan->frames = plan->video ? image.frames : config.frames();
   const std::string of_shape = str(" shape=", image.height, "x", image.width, "x", image.channels,

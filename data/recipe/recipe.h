@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "data/sources/source.h"
+#include "base/clip_shape.h"
 #include "run.pb.h"
 
 namespace lf {

@@ -31,11 +31,10 @@ class CifarImages : public Source {
       add_file(path);
     }
     read_names(info.is_folder ? path : parent_folder(path));
-    fit_.set_default_size(32, 32);
-    fit_.set_default_channels(3);
+    fit_.set_default_shape({1, 32, 32, 3});
   }
 
-  ClipShape shape() const override { return {1, fit_.height(), fit_.width(), fit_.channels()}; }
+  ClipShape shape() const override { return fit_.shape(); }
   uint64_t size() const override { return ends_.back(); }
   std::vector<std::string> label_names() const override { return names_; }
 

@@ -58,10 +58,11 @@ class MovingDigits : public Source {
            "source.crop and source.window do not apply to moving-digits; set "
            "source.size and source.generated.frames");
     }
-    fit_.set_default_size(64, 64);
-    fit_.set_default_channels(1);
-    if (fit_.height() != fit_.width() || fit_.height() < 36) {
-      fail(Code::kUsage, "moving-digits: frames of ", fit_.width(), "x", fit_.height(),
+    fit_.set_default_shape({1, 64, 64, 1});
+    shape_ = fit_.shape();
+    shape_.frames = generated_.frames();
+    if (shape_.height != shape_.width || shape_.height < 36) {
+      fail(Code::kUsage, "moving-digits: frames of ", shape_.width, "x", shape_.height,
            " pixels, expected a square of at least 36; set source.size");
     }
     stochastic_ = generated_.motion() == GeneratedSource::STOCHASTIC;
@@ -69,23 +70,21 @@ class MovingDigits : public Source {
     if (!generated_.idx().empty()) open_idx_digits(generated_.idx());
   }
 
-  ClipShape shape() const override {
-    return {generated_.frames(), fit_.height(), fit_.width(), fit_.channels()};
-  }
+  ClipShape shape() const override { return shape_; }
   uint64_t size() const override { return static_cast<uint64_t>(generated_.count()); }
   std::string name_of(uint64_t index) const override { return str("moving-digits#", index); }
 
   std::vector<SideColumn> side_columns() const override {
     // positions: [frame, digit, (x, y)] of each digit's upper left corner; digits: -1 if unknown.
-    return {{SideColumn::Kind::kFloat, "positions", generated_.frames() * generated_.digits() * 2},
+    return {{SideColumn::Kind::kFloat, "positions", shape_.frames * generated_.digits() * 2},
             {SideColumn::Kind::kInt64, "digits", generated_.digits()}};
   }
 
   Sample load(uint64_t index) const override {
     LF_CHECK(index < size());
     const size_t frame_pixels =
-        static_cast<size_t>(fit_.height()) * static_cast<size_t>(fit_.width());
-    const size_t frames = static_cast<size_t>(generated_.frames());
+        static_cast<size_t>(shape_.height) * static_cast<size_t>(shape_.width);
+    const size_t frames = static_cast<size_t>(shape_.frames);
     const size_t digits = static_cast<size_t>(generated_.digits());
     std::vector<uint8_t> canvas(frames * frame_pixels);
     SideValue positions, labels;
@@ -110,8 +109,8 @@ class MovingDigits : public Source {
                   .name = name_of(index),
                   .side = {}};
     sample.side = {std::move(positions), std::move(labels)};
-    if (fit_.channels() == 3) {
-      Image all{fit_.height() * generated_.frames(), fit_.width(), 1, std::move(sample.pixels)};
+    if (shape_.channels == 3) {
+      Image all{shape_.height * shape_.frames, shape_.width, 1, std::move(sample.pixels)};
       sample.pixels = with_channels(std::move(all), 3).pixels;
     }
     return sample;
@@ -156,11 +155,11 @@ class MovingDigits : public Source {
 
   std::vector<Point> choose_path(UniformDraws& u) const {
     std::vector<Point> path;
-    const int range = fit_.height() - side_;
+    const int range = shape_.height - side_;
     if (stochastic_) {
       // The start is drawn below `range`, exclusive, as in the original.
       Wandering digit{u.below(range), u.below(range), u.below(9) - 4, u.below(9) - 4};
-      for (int t = 0; t < generated_.frames(); ++t) {
+      for (int t = 0; t < shape_.frames; ++t) {
         if (t > 0) digit.step(range, u);
         path.push_back({static_cast<double>(digit.x), static_cast<double>(digit.y)});
       }
@@ -170,7 +169,7 @@ class MovingDigits : public Source {
     const Point heading = direction(u.next());
     x.speed = kSpeed * range * heading.x;
     y.speed = kSpeed * range * heading.y;
-    for (int t = 0; t < generated_.frames(); ++t) {
+    for (int t = 0; t < shape_.frames; ++t) {
       if (t > 0) {
         x.step(range);
         y.step(range);
@@ -185,7 +184,7 @@ class MovingDigits : public Source {
     const auto left = static_cast<int>(at.x + 0.5), top = static_cast<int>(at.y + 0.5);
     for (int y = 0; y < side_; ++y) {
       for (int x = 0; x < side_; ++x) {
-        uint8_t& pixel = frame[(top + y) * fit_.width() + left + x];
+        uint8_t& pixel = frame[(top + y) * shape_.width + left + x];
         const uint8_t ink = digit.pixels[static_cast<size_t>(y * side_ + x)];
         pixel =
             stochastic_ ? static_cast<uint8_t>(std::min(pixel + ink, 255)) : std::max(pixel, ink);
@@ -195,6 +194,7 @@ class MovingDigits : public Source {
 
   GeneratedSource generated_;
   Fit fit_;
+  ClipShape shape_;
   bool stochastic_ = false;
   int side_ = kDigitSide;
   std::optional<IdxFile> images_, labels_;

@@ -62,13 +62,12 @@ class FolderImages : public Source {
 
   // The configured size, or that of the first readable image.
   ClipShape find_shape() const {
-    if (fit_.height() != 0) return {1, fit_.height(), fit_.width(), fit_.channels()};
+    if (fit_.has_size()) return fit_.shape();
     constexpr size_t kTries = 100;
     std::optional<Error> complaint;
     for (size_t i = 0; i < std::min(files_.size(), kTries); ++i) {
       try {
-        const Image image = load_image(root_, files_[i], limits_, fit_);
-        return {1, image.height, image.width, image.channels};
+        return load_image(root_, files_[i], limits_, fit_).shape();
       } catch (const Error& error) {
         if (error.code() != Code::kData) throw;
         if (!complaint) complaint = error;

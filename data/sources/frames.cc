@@ -58,13 +58,12 @@ class FrameVideos : public Source {
     }
     windows_.emplace(config.window(), lengths, names);
     fit_.set_default_channels(3);
-    int height = fit_.height(), width = fit_.width();
-    if (height == 0) {
-      const Image first = load_image(root_, videos_[(*windows_)(0).video].frames[0], limits_, fit_);
-      height = first.height;
-      width = first.width;
+    shape_ = fit_.shape();
+    if (!fit_.has_size()) {
+      const ImageFile& first = videos_[(*windows_)(0).video].frames[0];
+      shape_ = load_image(root_, first, limits_, fit_).shape();
     }
-    shape_ = {windows_->frames(), height, width, fit_.channels()};
+    shape_.frames = windows_->frames();
   }
 
   ClipShape shape() const override { return shape_; }

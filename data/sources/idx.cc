@@ -21,16 +21,14 @@ class IdxImages : public Source {
       fail(Code::kData, images_.name(), ": images of ", sizes[2], "x", sizes[1],
            " pixels; is the header damaged?");
     }
-    height_ = static_cast<int>(sizes[1]);
-    width_ = static_cast<int>(sizes[2]);
-    channels_ = colour ? static_cast<int>(sizes[3]) : 1;
+    stored_ = {1, static_cast<int>(sizes[1]), static_cast<int>(sizes[2]),
+               colour ? static_cast<int>(sizes[3]) : 1};
     const std::string labels =
         config.idx().labels().empty() ? labels_beside(config.idx().path()) : config.idx().labels();
     if (!labels.empty()) open_labels(labels);
-    fit_.set_default_channels(channels_);
-    // An empty image through the fit gives the resulting shape, and refuses a crop too large.
-    const Image probe = fit_(empty_image(), images_.name());
-    shape_ = {1, probe.height, probe.width, probe.channels};
+    fit_.set_default_channels(stored_.channels);
+    // Fitting a black image gives the resulting shape, and refuses a crop too large.
+    shape_ = fit_(black_image(stored_), images_.name()).shape();
   }
 
   ClipShape shape() const override { return shape_; }
@@ -38,7 +36,7 @@ class IdxImages : public Source {
   std::string name_of(uint64_t index) const override { return str("#", index); }
 
   Sample load(uint64_t index) const override {
-    Image image = empty_image();
+    Image image = black_image(stored_);
     images_.read(index, image.pixels.data());
     Sample sample{.pixels = fit_(std::move(image), images_.name()).pixels,
                   .label = -1,
@@ -53,10 +51,6 @@ class IdxImages : public Source {
   }
 
  private:
-  Image empty_image() const {
-    return {height_, width_, channels_, std::vector<uint8_t>(images_.header().item_bytes)};
-  }
-
   void open_labels(const std::string& path) {
     labels_ = std::make_unique<IdxFile>(path);
     if (labels_->header().item_bytes != 1 || labels_->header().items() != size()) {
@@ -68,8 +62,7 @@ class IdxImages : public Source {
   IdxFile images_;
   Fit fit_;
   std::unique_ptr<IdxFile> labels_;
-  int height_ = 0, width_ = 0, channels_ = 1;
-  ClipShape shape_;
+  ClipShape stored_, shape_;  // in the file, fitted
 };
 
 }  // namespace

@@ -76,9 +76,9 @@ class NpyItems : public Source {
            " holds images, not videos");
     }
     windows_.emplace(config.window(), items_, frames_);
-    fit_.set_default_channels(channels_);
-    const Image probe = fit_(blank(), array_.name);
-    shape_ = {windows_->frames(), probe.height, probe.width, probe.channels};
+    fit_.set_default_channels(stored_.channels);
+    shape_ = fit_(black_image(stored_), array_.name).shape();
+    shape_.frames = windows_->frames();
   }
 
   ClipShape shape() const override { return shape_; }
@@ -115,26 +115,19 @@ class NpyItems : public Source {
     }
     items_ = size_at(axes.items);
     frames_ = size_at(axes.frames);
-    height_ = static_cast<int>(size_at(axes.height));
-    width_ = static_cast<int>(size_at(axes.width));
-    channels_ = static_cast<int>(size_at(axes.channels));
+    stored_ = {1, static_cast<int>(size_at(axes.height)), static_cast<int>(size_at(axes.width)),
+               static_cast<int>(size_at(axes.channels))};
     frame_first_ = layout == NpySource::TNHW;
     planes_ = layout == NpySource::NCHW;
   }
 
-  Image blank() const {
-    const size_t bytes =
-        static_cast<size_t>(height_) * static_cast<size_t>(width_) * static_cast<size_t>(channels_);
-    return {height_, width_, channels_, std::vector<uint8_t>(bytes)};
-  }
-
   Image read_frame(uint64_t item, uint64_t frame) const {
-    Image image = blank();
+    Image image = black_image(stored_);
     const size_t bytes = image.pixels.size();
     const uint64_t at = frame_first_ ? frame * items_ + item : item * frames_ + frame;
     array_.file->read(array_.header.data_offset + at * bytes, image.pixels.data(), bytes);
-    if (!planes_ || channels_ == 1) return image;
-    Image interleaved = blank();
+    if (!planes_ || stored_.channels == 1) return image;
+    Image interleaved = black_image(stored_);
     for (size_t i = 0; i < bytes / 3; ++i) {
       for (size_t c = 0; c < 3; ++c)
         interleaved.pixels[3 * i + c] = image.pixels[c * (bytes / 3) + i];
@@ -168,7 +161,7 @@ class NpyItems : public Source {
   NpyFile array_;
   Fit fit_;
   uint64_t items_ = 0, frames_ = 1;
-  int height_ = 0, width_ = 0, channels_ = 1;
+  ClipShape stored_;  // of a frame in the file
   bool frame_first_ = false, planes_ = false;
   std::optional<NpyFile> labels_;
   std::optional<Windows> windows_;

@@ -225,14 +225,13 @@ class Shapes : public Source {
     if (fit_.has_crop()) {
       fail(Code::kUsage, "source.crop does not apply to drawn images; set source.size");
     }
-    fit_.set_default_size(32, 32);
-    fit_.set_default_channels(3);
-    if (std::min(fit_.height(), fit_.width()) < 8) {
-      fail(Code::kUsage, "source.size is ", fit_.height(), ", shapes need at least 8 pixels");
+    fit_.set_default_shape({1, 32, 32, 3});
+    if (std::min(fit_.shape().height, fit_.shape().width) < 8) {
+      fail(Code::kUsage, "source.size is ", fit_.shape().height, ", shapes need at least 8 pixels");
     }
   }
 
-  ClipShape shape() const override { return {1, fit_.height(), fit_.width(), fit_.channels()}; }
+  ClipShape shape() const override { return fit_.shape(); }
   uint64_t size() const override { return static_cast<uint64_t>(generated_.count()); }
   std::string name_of(uint64_t index) const override { return str("shapes#", index); }
   std::vector<std::string> label_names() const override {
@@ -248,10 +247,11 @@ class Shapes : public Source {
     UniformDraws u({.seed = generated_.seed(), .purpose = Purpose::kGenerated, .a = index});
     const Scene scene = random_scene(u);
     // The scene is a centred square as wide as the shorter side; the background fills the rest.
-    const int side = std::min(fit_.height(), fit_.width());
+    const int height = fit_.shape().height, width = fit_.shape().width;
+    const int side = std::min(height, width);
     const double pixel = 1.0 / side;
-    const double left = (fit_.width() - side) / 2.0, top = (fit_.height() - side) / 2.0;
-    Image image{fit_.height(), fit_.width(), 3, {}};
+    const double left = (width - side) / 2.0, top = (height - side) / 2.0;
+    Image image{height, width, 3, {}};
     for (int y = 0; y < image.height; ++y) {
       for (int x = 0; x < image.width; ++x) {
         const Colour c = paint(scene, {(x + 0.5 - left) * pixel, (y + 0.5 - top) * pixel}, pixel);
@@ -263,7 +263,7 @@ class Shapes : public Source {
                                        static_cast<float>(main.centre.y * side + top),
                                        static_cast<float>(main.radius * side),
                                        static_cast<float>(main.turns)};
-    return {.pixels = with_channels(std::move(image), fit_.channels()).pixels,
+    return {.pixels = with_channels(std::move(image), fit_.shape().channels).pixels,
             .label = main.kind,
             .name = name_of(index),
             .side = {SideValue{.ints = {}, .floats = object, .text = {}}}};

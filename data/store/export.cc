@@ -75,8 +75,7 @@ std::vector<Image> clip_frames(const Store& store, uint64_t clip, uint32_t draw)
     }
   }
   grey.insert(grey.end(), bytes.image.begin(), bytes.image.end());
-  const ClipShape shape = store.clip_shape();
-  return frames_of(grey, shape.frames, shape.height, shape.width, shape.channels);
+  return frames_of(grey, store.clip_shape());
 }
 
 void export_npy(FileSystem& files, const Store& store, const std::string& path, uint64_t first,

@@ -18,9 +18,9 @@ constexpr int64_t kFramesInRow = 8;
 
 std::vector<Image> as_images(const at::Tensor& x_THWC) {
   const at::Tensor bytes = bytes_of(x_THWC);
-  return frames_of({bytes.const_data_ptr<uint8_t>(), static_cast<size_t>(bytes.numel())},
-                   static_cast<int>(bytes.size(0)), static_cast<int>(bytes.size(1)),
-                   static_cast<int>(bytes.size(2)), static_cast<int>(bytes.size(3)));
+  const ClipShape shape{static_cast<int>(bytes.size(0)), static_cast<int>(bytes.size(1)),
+                        static_cast<int>(bytes.size(2)), static_cast<int>(bytes.size(3))};
+  return frames_of({bytes.const_data_ptr<uint8_t>(), static_cast<size_t>(bytes.numel())}, shape);
 }
 
 Image blank_like(const Image& image) {
