@@ -29,6 +29,19 @@ MAY_KNOW = {
 }
 FOLDERS = {folder.split("/")[-1] for folder in MAY_KNOW}
 
+# The rooms of a folder: which other rooms of it each may include. Recipes stand beside sources, so
+# that neither is needed to make the other; only a store joins them.
+ROOMS = {
+    "data": {
+        "formats": set(),
+        "image": set(),
+        "recipe": set(),
+        "sources": {"formats", "image"},
+        "store": {"formats", "image", "recipe", "sources"},
+        "loader": {"recipe", "sources", "store"},
+    },
+}
+
 # Foreign headers that live in few files (tests aside): pattern -> the files that may include them.
 FEW = {
     r"hdf5\.h|H5\w+\.h": {"data/store/shard.cc"},
@@ -58,6 +71,18 @@ def check_own(path, folder, header):
         expect(first in allowed, f"{path} includes {header}, but {folder} may not know {first}")
 
 
+def check_rooms(path, folder, header):
+    rooms = ROOMS.get(folder)
+    if rooms is None:
+        return
+    room = path.removeprefix(folder + "/").split("/")[0]
+    expect(room in rooms, f"{path} is in no room of {folder}: {', '.join(sorted(rooms))}")
+    parts = header.split("/")
+    if room in rooms and parts[0] == folder.split("/")[-1] and len(parts) > 2:
+        expect(parts[1] in rooms[room] | {room},
+               f"{path} includes {header}, but {folder}/{room} may not know {parts[1]}")
+
+
 def check_foreign(path, folder, header):
     for pattern, files in FEW.items():
         if re.fullmatch(pattern, header):
@@ -83,6 +108,7 @@ for top in ("src", "data", "launch"):
             if match:
                 checked += 1
                 check_own(path, folder, match.group(1))
+                check_rooms(path, folder, match.group(1))
                 check_foreign(path, folder, match.group(1))
         if file.suffix == ".h":
             expect("#pragma once" in file.read_text(), f"{path} has no #pragma once")

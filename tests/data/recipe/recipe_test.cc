@@ -1,5 +1,5 @@
 // Recipes as a whole: the last frame, bits on every vector width, what topologies promise, and
-// refusals. Single operators are tested in recipe_operators_test.cc.
+// refusals. Single operators are tested in corruption_test.cc.
 #include "data/recipe/recipe.h"
 
 #include <algorithm>

@@ -1,5 +1,5 @@
 // The kinds of sources that read files, on small files made here. Drawn ones and the sample data:
-// generated_source_test.cc and sample_data_test.cc.
+// generated_test.cc and sample_data_test.cc.
 #include <sys/stat.h>
 
 #include <algorithm>
