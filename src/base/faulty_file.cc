@@ -1,6 +1,6 @@
-// FaultyFileSystem: see file.h. Keeps, for every path touched, the state that is certain to survive
-// a power cut, and restores it in power_cut().
-#include <unistd.h>
+// Keeps, for every path touched, the state that is certain to survive a power cut, and restores it
+// in power_cut().
+#include "base/faulty_file.h"
 
 #include <filesystem>
 #include <fstream>
@@ -11,7 +11,6 @@
 #include <sstream>
 
 #include "base/error.h"
-#include "base/file.h"
 
 namespace lf {
 namespace {
@@ -60,8 +59,9 @@ namespace {
 
 class FaultyOutFile : public OutFile {
  public:
-  FaultyOutFile(std::shared_ptr<FaultyFileSystem::State> state, std::string path)
-      : state_(std::move(state)), path_(std::move(path)), out_(real_file_system().create(path_)) {}
+  FaultyOutFile(std::shared_ptr<FaultyFileSystem::State> state, std::string path,
+                std::unique_ptr<OutFile> out)
+      : state_(std::move(state)), path_(std::move(path)), out_(std::move(out)) {}
   void write(const void* data, size_t size) override {
     state_->ask("write", path_);
     out_->write(data, size);
@@ -83,6 +83,33 @@ class FaultyOutFile : public OutFile {
   std::unique_ptr<OutFile> out_;
 };
 
+class FaultyLockFile : public LockFile {
+ public:
+  FaultyLockFile(std::shared_ptr<FaultyFileSystem::State> state, std::string path)
+      : state_(std::move(state)),
+        path_(std::move(path)),
+        file_(real_file_system().open_lock(path_)) {}
+  Lock try_lock() override {
+    state_->ask("lock", path_);
+    return file_->try_lock();
+  }
+  bool is_current() const override { return file_->is_current(); }
+  void replace(std::string_view bytes) override {
+    state_->ask("truncate", path_);
+    file_->replace("");
+    state_->ask("write", path_);
+    file_->replace(bytes);
+    state_->ask("sync", path_);
+    const std::lock_guard<std::mutex> lock(state_->mutex);
+    state_->durable_content[path_] = std::string(bytes);
+  }
+
+ private:
+  std::shared_ptr<FaultyFileSystem::State> state_;
+  std::string path_;
+  std::unique_ptr<LockFile> file_;
+};
+
 }  // namespace
 
 FaultyFileSystem::FaultyFileSystem(Fault fault) : state_(std::make_shared<State>()) {
@@ -97,11 +124,29 @@ std::unique_ptr<OutFile> FaultyFileSystem::create(const std::string& path) {
     state_->remember_entry(path);
     state_->durable_content[path] = "";
   }
-  return std::make_unique<FaultyOutFile>(state_, path);
+  return std::make_unique<FaultyOutFile>(state_, path, real_file_system().create(path));
+}
+
+std::unique_ptr<OutFile> FaultyFileSystem::create_new(const std::string& path) {
+  state_->ask("create", path);
+  const std::lock_guard<std::mutex> lock(state_->mutex);
+  std::unique_ptr<OutFile> out = real_file_system().create_new(path);
+  if (out == nullptr) return nullptr;
+  state_->durable_entry.try_emplace(path, std::nullopt);
+  state_->durable_content[path] = "";
+  return std::make_unique<FaultyOutFile>(state_, path, std::move(out));
 }
 
 std::unique_ptr<InFile> FaultyFileSystem::open_read(const std::string& path) {
   return real_file_system().open_read(path);
+}
+
+std::unique_ptr<LockFile> FaultyFileSystem::open_lock(const std::string& path) {
+  state_->ask("open_lock", path);
+  const std::lock_guard<std::mutex> lock(state_->mutex);
+  if (!fs::exists(path)) state_->remember_entry(path);
+  state_->durable_content.try_emplace(path, contents(path).value_or(""));
+  return std::make_unique<FaultyLockFile>(state_, path);
 }
 
 void FaultyFileSystem::rename(const std::string& from, const std::string& to) {

@@ -1,6 +1,7 @@
 #include "base/file.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -29,10 +30,7 @@ namespace fs = std::filesystem;
 
 class RealOutFile : public OutFile {
  public:
-  explicit RealOutFile(const std::string& path) : path_(path) {
-    fd_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (fd_ < 0) fail_write("create", path_, errno);
-  }
+  RealOutFile(const std::string& path, int fd) : path_(path), fd_(fd) {}
   RealOutFile(const RealOutFile&) = delete;
   RealOutFile& operator=(const RealOutFile&) = delete;
   ~RealOutFile() override {
@@ -71,8 +69,46 @@ class RealOutFile : public OutFile {
   }
 
   std::string path_;
-  int fd_ = -1;
+  int fd_;
   off_t written_ = 0, started_ = 0;  // bytes given to the kernel, and by it to the disk
+};
+
+class RealLockFile : public LockFile {
+ public:
+  explicit RealLockFile(const std::string& path)
+      : path_(path), fd_(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666)) {
+    if (fd_ < 0) fail_write("open", path_, errno);
+  }
+  RealLockFile(const RealLockFile&) = delete;
+  RealLockFile& operator=(const RealLockFile&) = delete;
+  ~RealLockFile() override { ::close(fd_); }  // which also unlocks
+  Lock try_lock() override {
+    while (::flock(fd_, LOCK_EX | LOCK_NB) != 0) {
+      if (errno == EINTR) continue;
+      return errno == EWOULDBLOCK ? Lock::kTaken : Lock::kUnsupported;
+    }
+    return Lock::kHeld;
+  }
+  bool is_current() const override {
+    struct stat opened {
+    }, named{};
+    return ::fstat(fd_, &opened) == 0 && ::stat(path_.c_str(), &named) == 0 &&
+           opened.st_ino == named.st_ino && opened.st_dev == named.st_dev;
+  }
+  void replace(std::string_view bytes) override {
+    if (::ftruncate(fd_, 0) != 0) fail_write("truncate", path_, errno);
+    for (size_t at = 0; at < bytes.size();) {
+      const ssize_t n = ::pwrite(fd_, bytes.data() + at, bytes.size() - at, static_cast<off_t>(at));
+      if (n < 0 && errno == EINTR) continue;
+      if (n < 0) fail_write("write", path_, errno);
+      at += static_cast<size_t>(n);
+    }
+    if (::fsync(fd_) != 0) fail_write("sync", path_, errno);
+  }
+
+ private:
+  std::string path_;
+  int fd_;
 };
 
 class RealInFile : public InFile {
@@ -121,10 +157,21 @@ class RealInFile : public InFile {
 class RealFileSystem : public FileSystem {
  public:
   std::unique_ptr<OutFile> create(const std::string& path) override {
-    return std::make_unique<RealOutFile>(path);
+    const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (fd < 0) fail_write("create", path, errno);
+    return std::make_unique<RealOutFile>(path, fd);
+  }
+  std::unique_ptr<OutFile> create_new(const std::string& path) override {
+    const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (fd < 0 && errno == EEXIST) return nullptr;
+    if (fd < 0) fail_write("create", path, errno);
+    return std::make_unique<RealOutFile>(path, fd);
   }
   std::unique_ptr<InFile> open_read(const std::string& path) override {
     return std::make_unique<RealInFile>(path);
+  }
+  std::unique_ptr<LockFile> open_lock(const std::string& path) override {
+    return std::make_unique<RealLockFile>(path);
   }
   void rename(const std::string& from, const std::string& to) override {
     if (::rename(from.c_str(), to.c_str()) != 0) {

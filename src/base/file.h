@@ -1,12 +1,11 @@
 // The one seam to the operating system's files: everything durable goes through a FileSystem, so
-// that tests can inject errors and power cuts at every single operation. Also here: publishing a
-// file or folder so that a reader sees all of it or nothing, and joining foreign names safely.
-// Called by data, checkpoint and train. Not for reading clips in the hot path (data/loader/loader
-// preads the descriptor it gets from open_read()).
+// that tests can inject errors and power cuts at every single operation (faulty_file.h). Also here:
+// publishing a file or folder so that a reader sees all of it or nothing, and joining foreign names
+// safely. Not for reading clips in the hot path, where the loader uses pread on its own
+// descriptors.
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -20,7 +19,7 @@ struct FileInfo {
   bool is_folder = false;
 };
 
-// A file being written. Closing without sync() leaves its bytes at the mercy of the next power cut.
+// A file being written. Without sync() a power cut may lose its bytes.
 class OutFile {
  public:
   virtual ~OutFile() = default;
@@ -38,13 +37,28 @@ class InFile {
   virtual void read(uint64_t offset, void* into, size_t size) const = 0;
 };
 
+// A file that one process at a time may hold locked (flock), as long as the object lives.
+class LockFile {
+ public:
+  enum class Lock { kHeld, kTaken, kUnsupported };  // by us; by another; by no file system here
+
+  virtual ~LockFile() = default;
+  virtual Lock try_lock() = 0;
+  // Whether the path still names this file; another process may have removed or replaced it.
+  virtual bool is_current() const = 0;
+  // Replaces the file's contents in place and syncs them. Cut short, they are torn or empty.
+  virtual void replace(std::string_view bytes) = 0;
+};
+
 // Failures to write are Code::kStorage; a missing or unreadable file is Code::kUsage unless the
 // caller says otherwise.
 class FileSystem {
  public:
   virtual ~FileSystem() = default;
-  virtual std::unique_ptr<OutFile> create(const std::string& path) = 0;  // truncates
+  virtual std::unique_ptr<OutFile> create(const std::string& path) = 0;      // truncates
+  virtual std::unique_ptr<OutFile> create_new(const std::string& path) = 0;  // null: it exists
   virtual std::unique_ptr<InFile> open_read(const std::string& path) = 0;
+  virtual std::unique_ptr<LockFile> open_lock(const std::string& path) = 0;  // creates if absent
   virtual void rename(const std::string& from, const std::string& to) = 0;
   virtual void remove(const std::string& path) = 0;       // a file; absent is fine
   virtual void remove_tree(const std::string& path) = 0;  // a folder and all in it; absent is fine
@@ -60,46 +74,6 @@ class FileSystem {
 };
 
 FileSystem& real_file_system();
-
-// What an operation that changes something is about to do; see FaultyFileSystem.
-struct FileOperation {
-  std::string kind;  // create, write, sync, close, rename, remove, make_folders, sync_folder
-  std::string path;
-  uint64_t number;  // counted from 0
-};
-
-// Passes everything on to the real file system, but first asks `fault`: it may throw (an error of
-// the device) or return false (the process "dies" here: this and all later operations throw
-// PowerCut and change nothing). power_cut() then drops what had not been synced, as a machine that
-// lost its power would: unsynced bytes of files, and created or renamed names in folders that were
-// not synced.
-class FaultyFileSystem : public FileSystem {
- public:
-  struct PowerCut : std::exception {
-    const char* what() const noexcept override { return "simulated power cut"; }
-  };
-  using Fault = std::function<bool(const FileOperation&)>;
-  explicit FaultyFileSystem(Fault fault);
-  ~FaultyFileSystem() override;
-
-  std::unique_ptr<OutFile> create(const std::string& path) override;
-  std::unique_ptr<InFile> open_read(const std::string& path) override;
-  void rename(const std::string& from, const std::string& to) override;
-  void remove(const std::string& path) override;
-  void remove_tree(const std::string& path) override;
-  void make_folders(const std::string& path) override;
-  void sync_folder(const std::string& path) override;
-  bool info(const std::string& path, FileInfo* info) override;
-  std::vector<std::string> list(const std::string& folder) override;
-
-  uint64_t operations() const;
-  void power_cut();
-
-  struct State;  // for file.cc only
-
- private:
-  std::shared_ptr<State> state_;
-};
 
 // Writes `bytes` to PATH so that a reader, or a machine that lost its power, finds either the old
 // file or all of the new one: temporary name, write, sync, rename, sync of the folder.

@@ -1,10 +1,7 @@
 #include "checkpoint/run_claim.h"
 
-#include <fcntl.h>
 #include <google/protobuf/io/tokenizer.h>
 #include <google/protobuf/text_format.h>
-#include <sys/file.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -13,8 +10,8 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <ctime>
+#include <exception>
 #include <utility>
 
 #include "base/clock.h"
@@ -82,19 +79,17 @@ LifeRecord parse_record(const std::string& text) {
   return record;
 }
 
-// Makes `path` unless somebody did before, with `text` in it, durably.
+LifeRecord read_record(FileSystem& files, const std::string& path) {
+  return parse_record(read_file(files, path, 1 << 16));
+}
+
+// Creates `path` with `text` in it, durably; false if it exists.
 bool create_exclusively(FileSystem& files, const std::string& path, const std::string& text) {
-  const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-  if (fd < 0 && errno == EEXIST) return false;
-  const bool good = fd >= 0 &&
-                    ::write(fd, text.data(), text.size()) == static_cast<ssize_t>(text.size()) &&
-                    ::fsync(fd) == 0;
-  const int error = errno;
-  if (fd >= 0) ::close(fd);
-  if (!good) {
-    fail(Code::kStorage, "cannot claim the run with ", printable(path), ": ", std::strerror(error),
-         "; free some space or choose a folder you may write to");
-  }
+  const std::unique_ptr<OutFile> out = files.create_new(path);
+  if (out == nullptr) return false;
+  out->write(text.data(), text.size());
+  out->sync();
+  out->close();
   files.sync_folder(parent_folder(path));
   return true;
 }
@@ -111,96 +106,72 @@ JobIdentity job_from_environment() {
   if (job.empty()) return identity;
   identity.job = "slurm-" + job;
   if (!parse(std::string_view(variable("SLURM_RESTART_COUNT")), &identity.restarts)) {
-    identity.restarts = 0;  // unset in the first life
+    identity.restarts = 0;  // unset before the first restart
   }
   return identity;
 }
 
-// --- RunLock
-// --------------------------------------------------------------------------------------
+// --- RunLock -------------------------------------------------------------------------------------
 
-RunLock::RunLock(const std::string& run_folder, const JobIdentity& job)
-    : path_(run_folder + "/lock"), job_(job) {
-  real_file_system().make_folders(run_folder);
-  const bool locked = lock_by_system();
-  const LifeRecord holder = parse_record(read_file(real_file_system(), path_, 1 << 16));
+RunLock::RunLock(FileSystem& files, const std::string& run_folder, const JobIdentity& job)
+    : files_(files), path_(run_folder + "/lock"), job_(job) {
+  files_.make_folders(run_folder);
+  const bool locked = lock();
+  const LifeRecord holder = read_record(files_, path_);
   if (locked && !holder.host().empty()) {
-    // Killed, most likely. Where locks reach no further than one host it could also be alive on
-    // another; then the life we claim next stops it at its next save.
+    // Killed, most likely. Where locks do not reach across hosts it could also be alive on another;
+    // then the life we claim next stops it at its next save.
     LF_INFO("the run was last held by ", describe(holder), ", which ended without releasing it");
   }
   if (!locked) {
     const bool ours_to_judge = holder.host() == host_name() && holder.pid() > 0;
     const bool dead =
         ours_to_judge && ::kill(static_cast<pid_t>(holder.pid()), 0) != 0 && errno == ESRCH;
-    if (!holder.host().empty() && !dead && !is_predecessor(holder, job)) refuse(holder);
+    if (!holder.host().empty() && !dead && !is_predecessor(holder, job_)) refuse(holder);
   }
-  write_record(job);
+  file_->replace(print(record_of_this_process(job_)));
 }
 
-bool RunLock::lock_by_system() {
+bool RunLock::lock() {
   constexpr int kAttempts = 100;
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
-    fd_ = ::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    if (fd_ < 0) {
-      fail(Code::kStorage, "cannot open ", printable(path_), ": ", std::strerror(errno),
-           "; choose a run folder you may write to");
-    }
-    if (::flock(fd_, LOCK_EX | LOCK_NB) != 0) {
-      if (errno == EINTR) {
-        ::close(std::exchange(fd_, -1));
-        continue;
+    file_ = files_.open_lock(path_);
+    switch (file_->try_lock()) {
+      case LockFile::Lock::kUnsupported:
+        return false;
+      case LockFile::Lock::kTaken: {
+        const LifeRecord holder = read_record(files_, path_);
+        if (!is_predecessor(holder, job_)) refuse(holder);
+        LF_WARN(printable(path_), " is still held by an earlier start of this job, ",
+                describe(holder), "; taking the run over from it");
+        files_.remove(path_);
+        break;
       }
-      if (errno != EWOULDBLOCK) return false;
-      const LifeRecord holder = parse_record(read_file(real_file_system(), path_, 1 << 16));
-      ::close(std::exchange(fd_, -1));
-      if (!is_predecessor(holder, job_)) refuse(holder);
-      LF_WARN(printable(path_), " is still held by an earlier start of this job, ",
-              describe(holder), "; taking the run over from it");
-      if (::unlink(path_.c_str()) != 0 && errno != ENOENT) refuse(holder);
-      continue;
+      case LockFile::Lock::kHeld:
+        // The lock is on the file we opened; it counts only if the path still names that file.
+        if (file_->is_current()) return true;
+        break;
     }
-    // The lock is on the file we opened; it counts only if that is still the file of this name.
-    struct stat opened {
-    }, named{};
-    if (::fstat(fd_, &opened) == 0 && ::stat(path_.c_str(), &named) == 0 &&
-        opened.st_ino == named.st_ino && opened.st_dev == named.st_dev) {
-      return true;
-    }
-    ::close(std::exchange(fd_, -1));
   }
   fail(Code::kUsage, printable(path_),
-       " changes hands all the time; are many jobs started on one "
-       "run? start one");
+       " changes hands all the time; are many jobs started on one run? start one");
 }
 
 void RunLock::refuse(const LifeRecord& holder) const {
-  if (fd_ >= 0) ::close(fd_);
   fail(Code::kUsage, "the run is in use by ", describe(holder), " (", printable(path_),
        "); stop that one first, choose another run folder, or remove the lock if you are sure that "
        "it is gone");
 }
 
-void RunLock::write_record(const JobIdentity& job) {
-  const std::string text = print(record_of_this_process(job));
-  if (::ftruncate(fd_, 0) != 0 ||
-      ::pwrite(fd_, text.data(), text.size(), 0) != static_cast<ssize_t>(text.size()) ||
-      ::fsync(fd_) != 0) {
-    const int error = errno;
-    ::close(std::exchange(fd_, -1));
-    fail(Code::kStorage, "cannot write ", printable(path_), ": ", std::strerror(error),
-         "; free some space or choose a folder you may write to");
+RunLock::~RunLock() {
+  try {
+    file_->replace("");
+  } catch (const std::exception& error) {
+    LF_WARN("cannot empty ", printable(path_), ": ", error.what());
   }
 }
 
-RunLock::~RunLock() {
-  if (fd_ < 0) return;
-  if (::ftruncate(fd_, 0) != 0) LF_WARN("cannot empty ", printable(path_));
-  ::close(fd_);  // which also unlocks
-}
-
-// --- Life
-// -----------------------------------------------------------------------------------------
+// --- Life ----------------------------------------------------------------------------------------
 
 std::vector<LifeRecord> read_lives(FileSystem& files, const std::string& run_folder) {
   std::vector<LifeRecord> lives;
@@ -209,7 +180,7 @@ std::vector<LifeRecord> read_lives(FileSystem& files, const std::string& run_fol
   for (const std::string& name : files.list(folder)) {
     int64_t number = 0;
     if (!parse(std::string_view(name), &number) || number <= 0) continue;
-    LifeRecord record = parse_record(read_file(files, folder + "/" + name, 1 << 16));
+    LifeRecord record = read_record(files, folder + "/" + name);
     record.set_life(number);
     lives.push_back(std::move(record));
   }
@@ -229,7 +200,7 @@ Life Life::claim(FileSystem& files, const std::string& run_folder, const JobIden
       if (!job.job.empty() && other.job() == job.job && other.restarts() > job.restarts) {
         fail(Code::kUsage, "restart ", other.restarts(), " of job ", printable(job.job),
              " has taken this run over (", describe(other), "); this process is of restart ",
-             job.restarts, " and ends");
+             job.restarts, " and exits");
       }
     }
     record.set_life(std::max(newest, job.restarts) + 1);

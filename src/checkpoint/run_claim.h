@@ -1,13 +1,15 @@
-// Who may write into a run folder. Two guards, because neither is enough alone:
-// RunLock keeps a second job out while the first is alive. Life numbers the starts of a run, so
-// that a process that should be dead (its node was given up, the job restarted elsewhere) can never
-// publish over what a newer start wrote, even where file locks do not reach across nodes.
-// Only rank 0 holds them. Called by the coordinator; begin_checkpoint() and commit_checkpoint()
-// ask.
+// Who may write into a run folder. A run's *life* is one start of it: the job's first, each
+// restart, each resume. Lives are numbered 1, 2, 3, ... by the files RUN/lives/NNNNNN.
+//
+// Two guards, because neither is enough alone. RunLock keeps a second job out while the first one
+// runs. Life fences: a process that should be dead (its node was given up, the job restarted
+// elsewhere) never publishes over what a newer life wrote, even where file locks do not reach
+// across nodes. Only rank 0 holds them; begin_checkpoint() and commit_checkpoint() check the life.
 #pragma once
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -16,55 +18,55 @@
 
 namespace lf {
 
-// The batch system's name for this job and how often it restarted it. SLURM keeps the job's number
-// when it requeues. Outside of a batch system the name is "".
+// The batch system's name of this job ("" without one) and how often it has restarted the job.
+// SLURM keeps a job's number when it requeues it.
 struct JobIdentity {
   std::string job;
   int64_t restarts = 0;
 };
 JobIdentity job_from_environment();
 
-// RUN/lock, held until destruction. Held by a living process: Code::kUsage telling who it is. A
-// later start of the same job takes over from an earlier one. Where the file system has no locks,
-// the holder's record decides: dead if its process on this host is gone; if it is on another host,
-// the message tells how to remove a stale lock.
+// RUN/lock, held until destruction. If another process holds it: Code::kUsage naming that process,
+// unless it is an earlier start of the same job, whose lock is taken over. Where the file system
+// has no locks, the holder's record decides: the holder is dead if its process on this host is
+// gone; on another host it counts as alive, and the message says how to remove a stale lock.
 class RunLock {
  public:
-  RunLock(const std::string& run_folder, const JobIdentity& job);
+  RunLock(FileSystem& files, const std::string& run_folder, const JobIdentity& job);
   ~RunLock();
   RunLock(const RunLock&) = delete;
   RunLock& operator=(const RunLock&) = delete;
 
  private:
-  bool lock_by_system();  // false: the file system knows no locks
-  void refuse(const LifeRecord& holder) const;
-  void write_record(const JobIdentity& job);
+  bool lock();  // false: the file system has no locks
+  [[noreturn]] void refuse(const LifeRecord& holder) const;
 
+  FileSystem& files_;
   std::string path_;
   JobIdentity job_;
-  int fd_ = -1;
+  std::unique_ptr<LockFile> file_;
 };
 
-// One start of a run. Lives are files RUN/lives/NNNNNN, made exclusively, so no two starts share a
-// number; they are never removed while a checkpoint could need them.
+// This process's life. Its file is created exclusively, so no two starts share a number, and is
+// never removed while a checkpoint could need it.
 //
 // What remains: between check() and the rename that publishes, a newer life may begin. Then the
 // rename either fails (the newer life has published that position) or adds a checkpoint that the
-// newer life and all later ones refuse, since it lies past the point the newer life began from
-// (belongs_to_history). Nothing is overwritten, nothing is resumed from.
+// newer life and all later ones refuse, since it is past the position where the newer life began
+// (belongs_to_history). Nothing is overwritten, and nothing resumes from it.
 class Life {
  public:
-  // The next number. Code::kUsage if a later restart of the same job has already begun.
+  // Claims the next number. Code::kUsage if a later restart of the same job has already begun.
   static Life claim(FileSystem& files, const std::string& run_folder, const JobIdentity& job);
 
   int64_t number() const { return record_.life(); }
-  // Records where this life begins (0: from scratch), before it publishes anything.
+  // Records the position this life resumes from (0: from scratch), before it publishes anything.
   void resumed_from(FileSystem& files, int64_t images);
   // Code::kUsage if a newer life has begun.
   void check(FileSystem& files) const;
 
-  // Work on the run's files that may fail because a newer life, which clears away what older ones
-  // left, has begun meanwhile: that is then the reason given, as by check().
+  // Runs `work` on the run's files. If it fails and a newer life has begun, which removes what
+  // older ones left, throws that as the reason, as check() does.
   void while_newest(FileSystem& files, const std::function<void()>& work) const;
 
  private:
@@ -75,11 +77,12 @@ class Life {
   LifeRecord record_;
 };
 
-// All lives on record, oldest first. A torn record keeps its number and says nothing else.
+// All recorded lives, oldest first. A torn record keeps its number and nothing else.
 std::vector<LifeRecord> read_lives(FileSystem& files, const std::string& run_folder);
 
-// False if a life later than `life` began from before `images`: a checkpoint of `life` at `images`
-// was published by a process that should have been dead, or was rewound past.
+// Whether a checkpoint of `life` at `images` is part of the run's history. False if a later life
+// began from before `images`: the checkpoint was published by a process that should have been dead,
+// or the run was rewound past it.
 bool belongs_to_history(const std::vector<LifeRecord>& lives, int64_t life, int64_t images);
 
 }  // namespace lf

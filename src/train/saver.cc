@@ -21,7 +21,7 @@ Saver::Saver(World& world, const Config& config, RunIdentity run, Staging stagin
   if (!world.is_root()) return;
   FileSystem& files = real_file_system();
   const JobIdentity job = job_from_environment();
-  lock_.emplace(run_.folder, job);
+  lock_.emplace(files, run_.folder, job);
   life_.emplace(Life::claim(files, run_.folder, job));
   const int removed = remove_leftovers(files, run_.folder, life_->number());
   if (removed > 0) LF_INFO("removed ", removed, " leftovers of unfinished saves");

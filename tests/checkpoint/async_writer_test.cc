@@ -9,6 +9,7 @@
 #include <future>
 #include <mutex>
 
+#include "base/faulty_file.h"
 #include "tests/checkpoint/checkpoint_fixture.h"
 
 namespace lf {

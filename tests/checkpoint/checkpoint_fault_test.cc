@@ -5,13 +5,12 @@
 #include <set>
 
 #include "tests/checkpoint/checkpoint_fixture.h"
+#include "tests/checkpoint/cut_off.h"
 
 namespace lf {
 namespace {
 
 namespace fs = std::filesystem;
-
-enum class Cut { kError, kKill, kPower };
 
 FileSystem& disk() { return real_file_system(); }
 
@@ -20,28 +19,16 @@ FileSystem& disk() { return real_file_system(); }
 struct Attempt {
   std::string run = fresh_folder();
   Life life = Life::claim(disk(), run, {});
-  bool finished = false;
-  uint64_t operations = 0;
+  CutOff result;
 
   Attempt(Cut cut, uint64_t number, int64_t images, bool prune) {
     save(disk(), run, 100, life);
-    FaultyFileSystem faulty([&](const FileOperation& operation) {
-      if (operation.number != number) return true;
-      if (cut == Cut::kError) throw Error(Code::kStorage, "no space left on device");
-      return false;
-    });
-    try {
-      save(faulty, run, images, life, 2);
+    result = cut_off(cut, number, [&](FileSystem& files) {
+      save(files, run, images, life, 2);
       CheckpointConfig config;
       config.set_keep_last(1);
-      if (prune) prune_checkpoints(faulty, run, config, life);
-      finished = true;
-    } catch (const Error& error) {
-      EXPECT_EQ(error.code(), Code::kStorage) << error.what();
-    } catch (const FaultyFileSystem::PowerCut&) {
-    }
-    operations = faulty.operations();
-    if (cut == Cut::kPower) faulty.power_cut();
+      if (prune) prune_checkpoints(files, run, config, life);
+    });
   }
 };
 
@@ -51,7 +38,7 @@ void expect_recovery(const Attempt& attempt, int64_t images) {
   const std::optional<Candidate> chosen = choose_checkpoint(disk(), attempt.run);
   ASSERT_TRUE(chosen.has_value());
   EXPECT_TRUE(chosen->images == 100 || chosen->images == images) << chosen->images;
-  if (attempt.finished) {
+  if (attempt.result.finished) {
     EXPECT_EQ(chosen->images, images);
   }
   expect_state(chosen->folder, chosen->images);
@@ -73,19 +60,19 @@ void expect_recovery(const Attempt& attempt, int64_t images) {
 class SaveCutOff : public ::testing::TestWithParam<Cut> {};
 
 TEST_P(SaveCutOff, EveryPrefixRecovers) {
-  const uint64_t operations = Attempt(Cut::kKill, ~uint64_t{0}, 200, true).operations;
+  const uint64_t operations = Attempt(Cut::kKill, kNever, 200, true).result.operations;
   ASSERT_GT(operations, 50U);
   for (uint64_t number = 0; number <= operations; ++number) {
     SCOPED_TRACE(number);
     const Attempt attempt(GetParam(), number, 200, true);
-    EXPECT_EQ(attempt.finished, number == operations);
+    EXPECT_EQ(attempt.result.finished, number == operations);
     expect_recovery(attempt, 200);
     if (HasFatalFailure()) return;
   }
 }
 
 TEST_P(SaveCutOff, EveryPrefixOfASaveOverOneOfTheSamePositionRecovers) {
-  const uint64_t operations = Attempt(Cut::kKill, ~uint64_t{0}, 100, false).operations;
+  const uint64_t operations = Attempt(Cut::kKill, kNever, 100, false).result.operations;
   for (uint64_t number = 0; number <= operations; ++number) {
     SCOPED_TRACE(number);
     expect_recovery(Attempt(GetParam(), number, 100, false), 100);
@@ -93,15 +80,10 @@ TEST_P(SaveCutOff, EveryPrefixOfASaveOverOneOfTheSamePositionRecovers) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(, SaveCutOff, ::testing::Values(Cut::kError, Cut::kKill, Cut::kPower),
-                         [](const auto& info) {
-                           return info.param == Cut::kError  ? "ByAnError"
-                                  : info.param == Cut::kKill ? "ByAKill"
-                                                             : "ByAPowerCut";
-                         });
+INSTANTIATE_TEST_SUITE_P(, SaveCutOff, kEveryCut, name_of_cut);
 
 TEST(FaultySave, TheSameProcessRetriesAfterAnyError) {
-  const uint64_t operations = Attempt(Cut::kKill, ~uint64_t{0}, 200, true).operations;
+  const uint64_t operations = Attempt(Cut::kKill, kNever, 200, true).result.operations;
   for (uint64_t number = 0; number < operations; ++number) {
     SCOPED_TRACE(number);
     const Attempt attempt(Cut::kError, number, 200, true);

@@ -2,15 +2,14 @@
 #include "checkpoint/run_claim.h"
 
 #include <ATen/ops/empty_like.h>
-#include <signal.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <cstdlib>
 #include <fstream>
 #include <thread>
 
+#include "base/faulty_file.h"
 #include "tests/checkpoint/checkpoint_fixture.h"
+#include "tests/checkpoint/lock_holder.h"
 
 namespace lf {
 namespace {
@@ -23,33 +22,6 @@ std::vector<std::string> checkpoints(const std::string& run) {
   return disk().list(checkpoints_folder(run));
 }
 
-// A process that holds the lock until destruction kills it.
-class Holder {
- public:
-  Holder(const std::string& run, const JobIdentity& job) {
-    int ready[2];
-    EXPECT_EQ(::pipe(ready), 0);
-    pid_ = ::fork();
-    if (pid_ == 0) {
-      const RunLock lock(run, job);
-      [[maybe_unused]] const auto written = ::write(ready[1], "x", 1);
-      while (true) ::pause();
-    }
-    char byte;
-    EXPECT_EQ(::read(ready[0], &byte, 1), 1);
-    ::close(ready[0]);
-    ::close(ready[1]);
-  }
-  ~Holder() {
-    ::kill(pid_, SIGKILL);
-    ::waitpid(pid_, nullptr, 0);
-  }
-  pid_t pid() const { return pid_; }
-
- private:
-  pid_t pid_;
-};
-
 NamedNumber named(const std::string& name, double value) {
   NamedNumber number;
   number.set_name(name);
@@ -59,38 +31,38 @@ NamedNumber named(const std::string& name, double value) {
 
 TEST(RunLock, ASecondJobIsRefusedAndToldWhoIsThere) {
   const std::string run = fresh_folder();
-  const Holder holder(run, {"slurm-7", 0});
-  const std::string message = error_of(Code::kUsage, [&] { RunLock(run, {"slurm-8", 0}); });
+  const LockHolder holder(run, {"slurm-7", 0});
+  const std::string message = error_of(Code::kUsage, [&] { RunLock(disk(), run, {"slurm-8", 0}); });
   expect_contains(message, str("process ", holder.pid(), " on "));
   expect_contains(message, "of job slurm-7, started 2");
   expect_contains(message, "/lock)");
-  error_of(Code::kUsage, [&] { RunLock(run, {}); });
+  error_of(Code::kUsage, [&] { RunLock(disk(), run, {}); });
 }
 
 TEST(RunLock, IsFreeAfterRelease) {
   const std::string run = fresh_folder();
-  { const RunLock lock(run, {}); }
+  { const RunLock lock(disk(), run, {}); }
   EXPECT_EQ(read_file(disk(), run + "/lock", 1000), "");
-  const RunLock again(run, {});
+  const RunLock again(disk(), run, {});
 }
 
 TEST(RunLock, IsFreeAfterTheHolderWasKilled) {
   const std::string run = fresh_folder();
-  { const Holder holder(run, {}); }
+  { const LockHolder holder(run, {}); }
   EXPECT_NE(read_file(disk(), run + "/lock", 1000), "");
-  const RunLock lock(run, {});
+  const RunLock lock(disk(), run, {});
 }
 
 TEST(RunLock, ALaterRestartOfTheSameJobTakesOverAndKeepsTheLock) {
   const std::string run = fresh_folder();
   {
-    const Holder earlier(run, {"slurm-7", 0});
-    const Holder later(run, {"slurm-7", 1});
-    error_of(Code::kUsage, [&] { RunLock(run, {"slurm-8", 0}); });
-    error_of(Code::kUsage, [&] { RunLock(run, {"slurm-7", 0}); });
-    error_of(Code::kUsage, [&] { RunLock(run, {"slurm-7", 1}); });
+    const LockHolder earlier(run, {"slurm-7", 0});
+    const LockHolder later(run, {"slurm-7", 1});
+    error_of(Code::kUsage, [&] { RunLock(disk(), run, {"slurm-8", 0}); });
+    error_of(Code::kUsage, [&] { RunLock(disk(), run, {"slurm-7", 0}); });
+    error_of(Code::kUsage, [&] { RunLock(disk(), run, {"slurm-7", 1}); });
   }
-  const RunLock lock(run, {"slurm-8", 0});
+  const RunLock lock(disk(), run, {"slurm-8", 0});
 }
 
 TEST(RunLock, JobsAreNamedByTheEnvironment) {

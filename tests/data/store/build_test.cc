@@ -4,6 +4,7 @@
 #include <atomic>
 #include <thread>
 
+#include "base/faulty_file.h"
 #include "base/parallel.h"
 #include "data/store/shard.h"
 #include "data/store/verify.h"
@@ -17,8 +18,14 @@ class Interleaved : public FileSystem {
  public:
   explicit Interleaved(std::function<void()> meanwhile) : meanwhile_(std::move(meanwhile)) {}
   std::unique_ptr<OutFile> create(const std::string& path) override { return real_.create(path); }
+  std::unique_ptr<OutFile> create_new(const std::string& path) override {
+    return real_.create_new(path);
+  }
   std::unique_ptr<InFile> open_read(const std::string& path) override {
     return real_.open_read(path);
+  }
+  std::unique_ptr<LockFile> open_lock(const std::string& path) override {
+    return real_.open_lock(path);
   }
   void rename(const std::string& from, const std::string& to) override { real_.rename(from, to); }
   void remove(const std::string& path) override { real_.remove(path); }
