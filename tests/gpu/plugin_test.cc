@@ -1,5 +1,4 @@
-// The CUDA plugin on a device: kernels against the CPU bit for bit, recorded steps, page-locked
-// memory, NCCL in a world of one. Without a GPU every test here is skipped.
+// The CUDA plugin on a device: recorded steps, page-locked memory, NCCL in a world of one. Without a GPU every test here is skipped.
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/add.h>
 #include <ATen/ops/arange.h>
@@ -78,7 +77,7 @@ TEST_F(GpuPlugin, PinnedMemoryIsWhatLibTorchCallsPinned) {
 TEST_F(GpuPlugin, MorePinnedMemoryThanThereIsIsAUsageError) {
   try {
     (void)device().pinned(size_t{1} << 60);
-    FAIL() << "an exabyte was given";
+    FAIL() << "an exabyte was allocated";
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), Code::kUsage);
   }
@@ -99,7 +98,7 @@ TEST_F(GpuPlugin, ADeviceThatIsNotThereIsAUsageError) {
   auto store = c10::make_intrusive<c10d::HashStore>();
   try {
     (void)open_plugin().backend->make_nccl_backend(store, 0, 1, 4096, std::chrono::minutes(1));
-    FAIL() << "GPU 4096 was found";
+    FAIL() << "GPU 4096 was accepted";
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), Code::kUsage);
   }

@@ -1,6 +1,6 @@
-// Training steps on a device: numbers keyed by clips against the CPU's bit for bit, and steps that
-// are recorded and replayed against the same launched by operations, bit for bit too, across
-// micro-batches, dropout, a skipped step and a resume. Without a GPU every test here is skipped.
+// Training steps on a device, bit for bit: random numbers keyed by clips against the CPU's, recorded
+// and replayed steps against steps launched operation by operation, across micro-batches, dropout, a
+// skipped step and a resume. Without a GPU every test here is skipped.
 #include "train/step.h"
 
 #include <ATen/core/grad_mode.h>
@@ -60,7 +60,7 @@ TEST_F(GpuStep, KeyedNumbersHaveTheBitsOfTheCpu) {
           << row << " uniforms from " << first;
     }
   }
-  // Every bit pattern of the tail that a million draws meet.
+  // Four million draws, which reach the tails.
   Clips keys;
   keys.x_BTHWC = at::empty({1, 0});
   Clips there = keys;
@@ -99,13 +99,13 @@ class Training {
                              step_->model().images_per_clip(), world, device);
   }
 
-  // Until step number `end`; step `spoilt` gets clips that are not finite.
+  // Runs the steps before `end`; step `spoilt` gets clips that are not finite.
   void make(int64_t end, int64_t spoilt = -1) {
     const int64_t batch = config_.train().batch();
     for (; next_ < end; ++next_) {
       Clips clips = clips_;
       clips.first_position = next_ * batch;
-      // Other pixels in each step.
+      // Different pixels in each step.
       clips.x_BTHWC = (clips_.x_BTHWC + 0.01 * static_cast<double>(next_)).clamp(-1, 1);
       if (next_ == spoilt) {
         clips.x_BTHWC = clips.x_BTHWC * std::numeric_limits<double>::quiet_NaN();
@@ -115,7 +115,7 @@ class Training {
     step_->settle(tally_);
   }
 
-  void take_up(const Training& other) {
+  void resume_from(const Training& other) {
     std::vector<TensorGroup> mine = step_->state();
     const std::vector<TensorGroup> theirs = other.step_->state();
     for (size_t g = 0; g < mine.size(); ++g) {
@@ -160,7 +160,7 @@ struct Case {
 const std::vector<Case>& cases() {
   static const std::vector<Case> all = {
       {"unet3d", {"model.unet3d={ dim: 16 multipliers: [1, 2] heads: 2 head_width: 16 }"}},
-      {"unet3d in bfloat16, in micro-batches",
+      {"unet3d in bf16, in micro-batches",
        {"model.unet3d={ dim: 16 multipliers: [1, 2] heads: 2 head_width: 16 }",
         "train.precision=BF16", "train.accumulation=2", "train.optimizer.warmup_images=100"}},
       {"unet with dropout, classes and learned variance",
@@ -169,10 +169,10 @@ const std::vector<Case>& cases() {
       {"unet, recomputed, frame by frame",
        {"model.unet={ width: 16 multipliers: [1, 2] attention: [8] heads: 2 dropout: 0.1 }",
         "model.diffusion={ frames: AUTOREGRESSIVE history: 2 }", "train.recompute=true"}},
-      {"dit with images beside the clips",
+      {"dit with independent images",
        {"model.dit={ width: 32 layers: 2 heads: 2 patch: 4 }", "model.diffusion.images=2"}},
-      {"an autoencoder of two phases", {"model.autoencoder={ width: 8 gan_weight: 0.1 }"}},
-      {"vqvae whose codebook follows means, in micro-batches",
+      {"autoencoder with two phases", {"model.autoencoder={ width: 8 gan_weight: 0.1 }"}},
+      {"vqvae with an EMA codebook, in micro-batches",
        {"model.vqvae={ width: 8 multipliers: [1, 2] quantiser { ema { codes: 16 dim: 4 } } }",
         "train.accumulation=2"}},
       {"cvivit with binary codes",
@@ -182,7 +182,7 @@ const std::vector<Case>& cases() {
   return all;
 }
 
-TEST_F(GpuStep, RecordedStepsMoveEverythingToTheSameBits) {
+TEST_F(GpuStep, RecordedStepsGiveTheSameBits) {
   for (const Case& one : cases()) {
     SCOPED_TRACE(one.name);
     Training launched(config_of(one.sets), "OFF"), again(config_of(one.sets), "OFF"),
@@ -192,7 +192,7 @@ TEST_F(GpuStep, RecordedStepsMoveEverythingToTheSameBits) {
     recorded.make(10);
     EXPECT_FALSE(launched.step().recorded());
     EXPECT_TRUE(recorded.step().recorded());
-    expect_equal_bits(launched, again, "the same steps once more");
+    expect_equal_bits(launched, again, "the same steps again");
     expect_equal_bits(launched, recorded, "recorded");
     EXPECT_EQ(launched.tally().loss.steps, 10);
     EXPECT_EQ(launched.tally().loss.total, recorded.tally().loss.total);
@@ -206,13 +206,13 @@ TEST_F(GpuStep, ARunThatIsResumedEndsInTheSameBits) {
   Training whole(config, "ON"), begun(config, "ON"), resumed(config, "ON");
   whole.make(12);
   begun.make(6);
-  resumed.take_up(begun);
+  resumed.resume_from(begun);
   resumed.make(12);
   EXPECT_TRUE(resumed.step().recorded());
   expect_equal_bits(whole, resumed, "resumed");
 }
 
-TEST_F(GpuStep, AStepThatIsNotFiniteMovesNothingRecordedOrNot) {
+TEST_F(GpuStep, AStepThatIsNotFiniteChangesNothingRecordedOrNot) {
   for (const char* graph : {"OFF", "ON"}) {
     Training run(config_of(cases()[0].sets), graph), before(config_of(cases()[0].sets), graph);
     before.make(8);
@@ -223,7 +223,7 @@ TEST_F(GpuStep, AStepThatIsNotFiniteMovesNothingRecordedOrNot) {
   }
 }
 
-TEST_F(GpuStep, WhatCannotBeRecordedIsSaidAndRunsAllTheSame) {
+TEST_F(GpuStep, AStepThatCannotBeRecordedSaysWhyAndRuns) {
   const std::vector<std::string> sets = {"model.classifier={ classes: 3 width: 8 }"};
   Training run(config_of(sets), "AUTO");
   run.make(5);
@@ -232,7 +232,7 @@ TEST_F(GpuStep, WhatCannotBeRecordedIsSaidAndRunsAllTheSame) {
   EXPECT_EQ(run.tally().loss.steps, 5);
   try {
     Training refused(config_of(sets), "ON");
-    FAIL() << "a step was recorded that is another one each time";
+    FAIL() << "a step was recorded that differs each time";
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), Code::kUsage);
     EXPECT_NE(std::string(error.what()).find("cuts every clip"), std::string::npos) << error.what();
@@ -257,9 +257,9 @@ TEST_F(GpuStep, SamplesOfARecordedNetworkHaveTheSameBits) {
         made.push_back(model->preview(synthetic_clips(config, shape, 2, 0, World::join(), device)));
       }
     }
-    EXPECT_TRUE(at::equal(made[0].cpu(), made[1].cpu())) << "the same once more";
+    EXPECT_TRUE(at::equal(made[0].cpu(), made[1].cpu())) << "the same again";
     EXPECT_TRUE(at::equal(made[0].cpu(), made[2].cpu())) << "recorded";
-    EXPECT_TRUE(at::equal(made[0].cpu(), made[3].cpu())) << "recorded once more";
+    EXPECT_TRUE(at::equal(made[0].cpu(), made[3].cpu())) << "recorded, again";
   }
 }
 

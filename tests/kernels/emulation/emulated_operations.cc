@@ -14,7 +14,7 @@ namespace {
 
 template <auto kKernel, typename Task>
 void run(const Task& task) {
-  LF_CHECK(kKernel(task, nullptr) == cudaSuccess, "a kernel that does not take its task");
+  LF_CHECK(kKernel(task, nullptr) == cudaSuccess, "a kernel refused its task");
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
-// The plugin's kernels on the host, thread by thread: what tests install as a GPU's operations
-// where there is no GPU. Tensors are the CPU's.
+// The plugin's kernels run on the host, thread by thread, as the operations of a GPU that is not
+// there. Tensors are the CPU's.
 #pragma once
 
 #include "kernels/gpu/device_operations.h"

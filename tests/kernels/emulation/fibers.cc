@@ -1,4 +1,4 @@
-// See cuda/launch.h beside this.
+// The fibers of the emulation's cuda/launch.h.
 #include <ucontext.h>
 
 #include <array>
@@ -24,7 +24,7 @@ struct Fiber {
   ucontext_t context{};
   std::vector<char> stack = std::vector<char>(kStack);
   State state = State::kReady;
-  unsigned mask = 0;  // of the lanes it waits for
+  unsigned mask = 0;  // the lanes it waits for
   uint32_t slot = 0;
 };
 
@@ -37,12 +37,12 @@ struct Blocks {
 };
 Blocks blocks;
 
-[[noreturn]] void give_up(const char* what) {
+[[noreturn]] void abort_with(const char* what) {
   std::fprintf(stderr, "emulated CUDA: %s\n", what);
   std::abort();
 }
 
-void leave(State state) {
+void suspend(State state) {
   Fiber& fiber = blocks.fibers[blocks.current];
   fiber.state = state;
   swapcontext(&fiber.context, &blocks.home);
@@ -50,19 +50,19 @@ void leave(State state) {
 
 void enter() {
   (*blocks.body)();
-  leave(State::kDone);
+  suspend(State::kDone);
 }
 
 void wait_for_lanes(unsigned mask) {
   blocks.fibers[blocks.current].mask = mask;
-  leave(State::kInWarp);
+  suspend(State::kInWarp);
 }
 
 void begin_block(unsigned index, size_t shared_bytes) {
-  constexpr float kNothing = std::numeric_limits<float>::quiet_NaN();
+  constexpr float kUnset = std::numeric_limits<float>::quiet_NaN();
   block = {index};
   blocks.memory.assign(shared_bytes / sizeof(float4) + 1,
-                       float4{kNothing, kNothing, kNothing, kNothing});
+                       float4{kUnset, kUnset, kUnset, kUnset});
   for (Fiber& fiber : blocks.fibers) {
     getcontext(&fiber.context);
     fiber.context.uc_stack.ss_sp = fiber.stack.data();
@@ -84,7 +84,7 @@ void run_ready() {
   }
 }
 
-// Lets go on the lanes that have all come; whether there were any.
+// Resumes the groups of lanes that have all arrived; returns whether there were any.
 bool free_warps() {
   bool freed = false;
   const auto count = static_cast<unsigned>(blocks.fibers.size());
@@ -106,7 +106,7 @@ bool free_warps() {
   return freed;
 }
 
-// The same at the block's barrier, which threads that are done need not reach.
+// The same for the block's barrier, which threads that have returned need not reach.
 bool free_block() {
   for (const Fiber& fiber : blocks.fibers) {
     if (fiber.state == State::kInWarp) return false;
@@ -139,24 +139,24 @@ void run(unsigned count, unsigned threads, size_t shared_bytes, const std::funct
     while (true) {
       run_ready();
       if (finished()) break;
-      if (!free_warps() && !free_block()) give_up("threads wait for lanes that do not come");
+      if (!free_warps() && !free_block()) abort_with("threads wait for lanes that never arrive");
     }
   }
 }
 
 float* shared_memory() { return reinterpret_cast<float*>(blocks.memory.data()); }
 
-void wait_for_block() { leave(State::kAtBarrier); }
+void wait_for_block() { suspend(State::kAtBarrier); }
 
 uint32_t exchange(unsigned mask, uint32_t own, int offset) {
   const unsigned here = blocks.current, there = here ^ static_cast<unsigned>(offset);
   if ((mask >> here % kWarp & 1U) == 0 || (mask >> there % kWarp & 1U) == 0) {
-    give_up("a shuffle beyond its mask");
+    abort_with("a shuffle with a lane outside its mask");
   }
   blocks.fibers[here].slot = own;
   wait_for_lanes(mask);
   const uint32_t other = blocks.fibers[there].slot;
-  wait_for_lanes(mask);  // before anybody writes again
+  wait_for_lanes(mask);  // before a lane writes again
   return other;
 }
 

@@ -1,7 +1,7 @@
-// Stands in for src/cuda/launch.h: the threads of a block are fibers of this thread, switched at
-// barriers and shuffles, and blocks follow one another. Every second block runs its threads
-// backwards and shared memory begins as NaN, so that a missing barrier or a number that nobody
-// wrote shows in the results. Included by the .cu files when tests compile them as C++.
+// Stands in for src/cuda/launch.h when tests compile the .cu files as C++. The threads of a block are
+// fibers of this thread, switched at barriers and shuffles; blocks run one after the other. Every
+// second block runs its threads in reverse order and shared memory starts as NaN, so that a missing
+// barrier or an element that no thread wrote shows in the results.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -12,7 +12,7 @@
 #include <cstring>
 #include <functional>
 
-// Their meaning here. What they meant was an attribute for nvcc.
+// On the host these are no attributes.
 #undef __global__
 #undef __device__
 #undef __host__
@@ -21,7 +21,7 @@
 #define __global__
 #define __device__
 #define __host__
-#define __shared__ static  // blocks follow one another
+#define __shared__ static  // blocks run one after the other
 #define __launch_bounds__(...)
 
 namespace lf::emulation {
@@ -31,11 +31,11 @@ struct Index {
 };
 extern Index thread, block, block_size, grid_size;
 
-// Runs `body` for every thread of every block. Aborts if threads wait for each other in vain.
+// Runs `body` for every thread of every block. Aborts if threads wait for each other forever.
 void run(unsigned blocks, unsigned threads, size_t shared_bytes, const std::function<void()>& body);
 float* shared_memory();
 void wait_for_block();
-// What the lane `offset` away holds, once all lanes of `mask` are here.
+// Returns the value of lane `own lane ^ offset`, once all lanes of `mask` have called it.
 uint32_t exchange(unsigned mask, uint32_t own, int offset);
 
 }  // namespace lf::emulation
@@ -67,7 +67,7 @@ inline float __uint_as_float(uint32_t bits) {
   return value;
 }
 inline float __fdividef(float a, float b) { return a / b; }
-#define __expf expf  // the C library has another of this name
+#define __expf expf  // a macro: the C library has a function of this name
 inline float rsqrtf(float x) { return 1.0F / std::sqrt(x); }
 
 namespace lf {
