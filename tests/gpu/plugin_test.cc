@@ -1,4 +1,5 @@
-// The CUDA plugin on a device: recorded steps, page-locked memory, NCCL in a world of one. Without a GPU every test here is skipped.
+// The CUDA plugin on a device: recorded steps, page-locked memory, NCCL in a world of one. Without
+// a GPU every test here is skipped.
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/add.h>
 #include <ATen/ops/arange.h>

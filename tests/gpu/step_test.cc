@@ -1,6 +1,6 @@
-// Training steps on a device, bit for bit: random numbers keyed by clips against the CPU's, recorded
-// and replayed steps against steps launched operation by operation, across micro-batches, dropout, a
-// skipped step and a resume. Without a GPU every test here is skipped.
+// Training steps on a device, bit for bit: random numbers keyed by clips against the CPU's,
+// recorded and replayed steps against steps launched operation by operation, across micro-batches,
+// dropout, a skipped step and a resume. Without a GPU every test here is skipped.
 #include "train/step.h"
 
 #include <ATen/core/grad_mode.h>

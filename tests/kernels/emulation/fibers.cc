@@ -61,8 +61,7 @@ void wait_for_lanes(unsigned mask) {
 void begin_block(unsigned index, size_t shared_bytes) {
   constexpr float kUnset = std::numeric_limits<float>::quiet_NaN();
   block = {index};
-  blocks.memory.assign(shared_bytes / sizeof(float4) + 1,
-                       float4{kUnset, kUnset, kUnset, kUnset});
+  blocks.memory.assign(shared_bytes / sizeof(float4) + 1, float4{kUnset, kUnset, kUnset, kUnset});
   for (Fiber& fiber : blocks.fibers) {
     getcontext(&fiber.context);
     fiber.context.uc_stack.ss_sp = fiber.stack.data();

@@ -1,7 +1,7 @@
-// Stands in for src/cuda/launch.h when tests compile the .cu files as C++. The threads of a block are
-// fibers of this thread, switched at barriers and shuffles; blocks run one after the other. Every
-// second block runs its threads in reverse order and shared memory starts as NaN, so that a missing
-// barrier or an element that no thread wrote shows in the results.
+// Stands in for src/cuda/launch.h when tests compile the .cu files as C++. The threads of a block
+// are fibers of this thread, switched at barriers and shuffles; blocks run one after the other.
+// Every second block runs its threads in reverse order and shared memory starts as NaN, so that a
+// missing barrier or an element that no thread wrote shows in the results.
 #pragma once
 
 #include <cuda_bf16.h>
