@@ -32,14 +32,15 @@ void expect_relative(double value, double expected, double tolerance, const char
   EXPECT_NEAR(value, expected, tolerance * std::abs(expected)) << what;
 }
 
-// Row 43: the closed form in two dimensions.
+// The closed form in two dimensions.
 TEST(Frechet, TwoDimensionsMatchTheClosedForm) {
   const double distance =
       frechet_distance(gaussian({0, 0}, {2, .5, .5, 1}), gaussian({1, -1}, {1, -.3, -.3, 1.5}));
   EXPECT_NEAR(distance, 2.4634711896, 1e-10);
 }
 
-// Row 43: eigen = nuclear form; also with fewer samples than dimensions, and nearly singular.
+// By eigenvalues and by the nuclear norm, also with fewer samples than dimensions, and nearly
+// singular.
 TEST(Frechet, EigenvaluesAndNuclearFormAgree) {
   const at::Tensor scales = at::logspace(0, -6, 24, 10.0, at::kDouble);
   struct Case {
@@ -68,7 +69,7 @@ TEST(Frechet, IdenticalSetsAreAtZero) {
   }
 }
 
-// Row 43: two samples of one Gaussian are c d^2 / n apart, c from 0.54 to 0.8 (22.4, 5.5, 1.4).
+// Two samples of one Gaussian are c d^2 / n apart, c from 0.54 to 0.8 (22.4, 5.5, 1.4).
 TEST(Frechet, ShrinksAsSamplesGrow) {
   double before = 1e9;
   for (const int64_t n : {100, 400, 1600}) {

@@ -38,7 +38,7 @@ Moments of_all_ranks(const Chunks& chunks, double offset) {
   return tree.gather(world);
 }
 
-// Row 44: 1, 2, 3 (and 4) processes give the same numbers, uneven shards, an empty rank.
+// Any number of processes gives the same values, with uneven shards and an empty rank.
 TEST(Moments, AnyNumberOfRanksGivesTheSameBits) {
   World& world = World::join();
   // The last chunk is short; 3 chunks leave a rank of 4 empty, 1 chunk all but rank 0.

@@ -77,7 +77,7 @@ TEST(Metrics, FidIsInceptionsLastFeaturesAndNothingElse) {
                        "twice"));
 }
 
-// Row 39: FVD refuses T < 9 with a clear message; a proxy by another extractor has its own name.
+// FVD refuses fewer than 9 frames; a proxy by another extractor has its own name.
 TEST(Metrics, FvdRefusesClipsShorterThan9Frames) {
   const NamedExtractor i3d("i3d", {{"logits", 400}}, 9);
   const std::string message = refusal("fvd", &i3d, 8);

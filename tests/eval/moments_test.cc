@@ -22,7 +22,7 @@ at::Tensor covariance_of(const at::Tensor& rows) {
   return at::matmul(centred.t(), centred) / static_cast<double>(rows.size(0) - 1);
 }
 
-// Row 43: 3-way merged moments = single pass.
+// Moments merged of three parts are those of a single pass.
 TEST(Moments, MergedThreeWaysEqualASinglePass) {
   const at::Tensor rows = mixed_rows(700, 20, 3);
   Moments merged = of(rows.slice(0, 0, 1));

@@ -21,7 +21,7 @@ at::Tensor clips(int64_t n, int64_t frames, int64_t side, uint64_t seed) {
       .reshape({n, frames, side, side, 3});
 }
 
-// Row 39: zeros against ones are 0 dB and 9.9990e-5.
+// Zeros against ones are 0 dB and 9.9990e-5.
 TEST(Pairs, ZerosAgainstOnesMatchTheFixtures) {
   const at::Tensor zeros = at::zeros({2, 3, 16, 16, 3}, at::kDouble), ones = zeros + 1;
   const MetricValue psnr = summarise_frames(psnr_of_frames(zeros, ones));
@@ -38,7 +38,7 @@ TEST(Pairs, EqualImagesAreAt100DecibelsAndSimilarityOne) {
   EXPECT_NEAR(ssim_of_frames(x, x).min().item<double>(), 1, 1e-12);
 }
 
-// Row 39: averaged over frames, in decibels, and per frame beside it.
+// Averaged over frames, in decibels, and per frame beside it.
 TEST(Pairs, PsnrIsPerFrameAndThenAveraged) {
   const at::Tensor x = at::zeros({1, 2, 4, 4, 1}, at::kDouble);
   at::Tensor y = x.clone();

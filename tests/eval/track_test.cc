@@ -1,4 +1,4 @@
-// Row 31: metrics of where something is, on balls whose places are known.
+// Metrics of where something is, on balls whose places are known.
 #include "eval/track.h"
 
 #include <ATen/TensorOperators.h>
@@ -36,7 +36,7 @@ at::Tensor tracked(const at::Tensor& clips) {
   return make_track_extractor(clips.size(1))->features(clips, {"track"})[0];
 }
 
-TEST(Row31Track, IsTheCentreAndTheWeightOfWhatIsBright) {
+TEST(Track, IsTheCentreAndTheWeightOfWhatIsBright) {
   at::Tensor clips = at::zeros({1, 3, 24, 24, 1}, at::kByte);
   clips[0][0].slice(0, 4, 7).slice(1, 10, 13).fill_(255);  // 3x3 around (11, 5)
   clips[0][1].fill_(60);                                   // ground
@@ -46,14 +46,14 @@ TEST(Row31Track, IsTheCentreAndTheWeightOfWhatIsBright) {
   EXPECT_TRUE(at::allclose(tracked(clips), expected, 0, 1e-4));
 }
 
-TEST(Row31Track, BothMetricsOfASetWithItselfAreZero) {
+TEST(Track, BothMetricsOfASetWithItselfAreZero) {
   const at::Tensor set = tracked(bouncing(9, 20, 5, 1));
   EXPECT_EQ(track_distance(set, set), 0);
   EXPECT_EQ(track_outliers(set, set), 0);
 }
 
 // A shift along one axis moves everything as far: half of it is the mean over both axes.
-TEST(Row31Track, DistanceOfAShiftIsTheShift) {
+TEST(Track, DistanceOfAShiftIsTheShift) {
   const at::Tensor set = tracked(bouncing(9, 20, 5, 1));
   at::Tensor shifted = set.clone().reshape({9, 20, 3});
   shifted.select(2, 0).add_(1.5);
@@ -62,7 +62,7 @@ TEST(Row31Track, DistanceOfAShiftIsTheShift) {
   EXPECT_NEAR(track_distance(set, at::cat({set, set})), 0, 1e-9);
 }
 
-TEST(Row31Track, OutliersAreLostBrokenOrElsewhere) {
+TEST(Track, OutliersAreLostBrokenOrElsewhere) {
   const at::Tensor real = bouncing(9, 20, 5, 1);
   at::Tensor made = real.clone();
   made[0][0].zero_();                                     // lost
@@ -73,7 +73,7 @@ TEST(Row31Track, OutliersAreLostBrokenOrElsewhere) {
   EXPECT_GT(track_outliers(tracked(real), tracked(half)), 30);
 }
 
-TEST(Row31Track, MetricsHaveTheirRows) {
+TEST(Track, MetricsAreInTheTable) {
   const auto extractor = make_track_extractor(20);
   const auto chosen = choose_metrics({"track_wasserstein", "track_outliers"}, extractor.get(), 20);
   EXPECT_EQ(chosen[0].layer, "track");

@@ -28,7 +28,7 @@ struct Case {
   std::string shape;
   Tensors inputs;  // that take gradients
   std::function<at::Tensor()> run;
-  std::function<at::Tensor()> on_device = nullptr;  // the GPU's form itself (device_forms_test.cc)
+  std::function<at::Tensor()> on_device = nullptr;  // the GPU's form itself (gpu/forms_test.cc)
 };
 using MakeCase = std::function<Case(std::mt19937&)>;
 

@@ -55,7 +55,7 @@ double distance(const Point& a, const Point& b) {
   return std::sqrt(sum);
 }
 
-TEST(PostHoc, Row45AnyWidthIsMadeOfTwoTrackedOnesWithinOnePercent) {
+TEST(PostHoc, AnyWidthIsMadeOfTwoTrackedOnesWithinOnePercent) {
   const std::vector<Point> points = logged_trajectory();
   std::vector<TrackedAverage> tracked;
   std::vector<Point> kept;

@@ -288,7 +288,7 @@ SampleRequest request_of(const at::Tensor& given, std::vector<int64_t> numbers, 
   return request;
 }
 
-// Rows 30 and 35: whichever frames are given, they come back bit for bit, and all others are made.
+// Whichever frames are given, they come back bit for bit, and all others are made.
 TEST(Completion, GivenFramesComeBackUntouchedForAnyLength) {
   const std::vector<std::vector<int64_t>> given = {{0}, {0, 1, 6}, {3, 5}, {1, 2}};
   for (const char* scheme : {"NEXT", "LONG_RANGE", "HIERARCHY"}) {

@@ -1,5 +1,5 @@
 // Residual video diffusion: what its recurrent networks may depend on, that the parts of a frame
-// add up, and that states belong to one sequence each. What it learns is tested in frames_training.
+// add up, and that states belong to one sequence each. What it learns is tested in tests/slow.
 #include "model/denoisers/rvd.h"
 
 #include <ATen/ops/allclose.h>

@@ -1,4 +1,4 @@
-// Priors over codes: rows 15 to 17 of the capability table, on clips of which there are only four.
+// Priors over codes, on clips of which there are only four.
 #include "model/tokens/code_prior.h"
 
 #include <ATen/core/grad_mode.h>

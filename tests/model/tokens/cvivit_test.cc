@@ -1,4 +1,4 @@
-// The video autoencoder: rows 13 and 14 of the capability table.
+// The video autoencoder.
 #include "model/tokens/cvivit.h"
 
 #include <ATen/ops/allclose.h>

@@ -1,4 +1,4 @@
-// The adversarial losses: row 11 of the capability table.
+// The adversarial losses.
 #include "model/tokens/discriminator.h"
 
 #include <ATen/ops/allclose.h>

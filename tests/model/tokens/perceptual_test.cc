@@ -1,4 +1,4 @@
-// The perceptual loss of the token models: row 11 of the capability table.
+// The perceptual loss of the token models.
 #include "model/tokens/perceptual.h"
 
 #include <ATen/core/grad_mode.h>

@@ -1,4 +1,4 @@
-// Quantisers: rows 10 and 12 of the capability table, and straight-through gradients.
+// Quantisers and their straight-through gradients.
 #include "model/tokens/quantiser.h"
 
 #include <ATen/ops/allclose.h>

@@ -1,4 +1,4 @@
-// The image autoencoder: row 9 of the capability table, and the parameter counts of the literature.
+// The image autoencoder, and the parameter counts of the literature.
 #include "model/tokens/vqvae.h"
 
 #include <ATen/ops/allclose.h>
