@@ -1,6 +1,5 @@
-// What comm asks of the plugin that knows CUDA: an NCCL backend for tensors on a device. The plugin
-// (src/cuda) implements it, launch opens the plugin and passes the object to make_process_group();
-// nothing here includes or links CUDA. Not a general plugin interface.
+// The interface to NCCL, the process group of tensors on a device. The CUDA plugin (src/cuda)
+// implements it, so that nothing here includes or links CUDA.
 #pragma once
 
 #include <c10/util/intrusive_ptr.h>

@@ -1,6 +1,6 @@
-// See attention_kernels.h: the way back of attention, which computes the scores again. A block sums
-// the gradients of bias and scales over its part of the sequences; the caller adds these partial
-// sums in their order.
+// See attention_kernels.h: the backward pass, which computes the scores again. A block sums the
+// gradients of bias and scales over its part of the sequences; the caller adds these partial sums
+// in their order.
 #include "cuda/attention_blocks.h"
 
 namespace lf::attention_blocks {

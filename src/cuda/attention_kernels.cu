@@ -1,6 +1,6 @@
-// See attention_kernels.h; the way back is attention_back_kernels.cu. Queries, keys and values are
-// read once, where they lie among the rows (time is not made contiguous first); scores and their
-// softmax never leave the chip. A block has one head and a part of the sequences.
+// See attention_kernels.h: the forward pass. Queries, keys and values are read once, where they lie
+// among the rows (time is not made contiguous first); scores and their softmax never leave the
+// chip. A block has one head and a part of the sequences.
 #include "cuda/attention_blocks.h"
 
 namespace lf::attention_blocks {

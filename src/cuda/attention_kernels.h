@@ -7,7 +7,7 @@
 
 namespace lf {
 
-// Whether the matrices of both ways fit the shared memory of the current device.
+// Whether the matrices of both passes fit the shared memory of the current device.
 bool cuda_takes_attention(const DeviceAttention& task);
 cudaError_t cuda_attention(const DeviceAttention& task, cudaStream_t stream);
 cudaError_t cuda_attention_back(const DeviceAttention& task, cudaStream_t stream);

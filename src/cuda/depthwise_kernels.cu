@@ -1,8 +1,8 @@
 // See depthwise_kernels.h. A thread has one channel or two neighbouring ones and walks along rows
 // of images with the 27 elements around each place in registers, nine new ones a step; its
-// neighbours have the channels beside it. The way back to x is the same walk over the gradient of
-// y, with time and space reversed. Each thread sums the gradients of the taps over its part of the
-// rows; the caller adds these partial sums in order.
+// neighbours have the channels beside it. The gradient of x is the same walk over that of y, with
+// time and space reversed. Each thread sums the gradients of the taps over its part of the rows;
+// the caller adds these partial sums in order.
 #include "cuda/depthwise_kernels.h"
 #include "cuda/vectors.h"
 

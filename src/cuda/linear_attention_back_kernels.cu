@@ -1,5 +1,5 @@
-// See linear_attention_kernels.h: the way back of linear attention. First the gradients of the
-// contexts, then those of the maps, in which keys' softmax over places takes
+// See linear_attention_kernels.h: the backward pass. First the gradients of the contexts, then
+// those of the maps, in which keys' softmax over places takes
 //   d key = key (d key' - sum over places (key d key')),
 // where that sum is the one over e of context[d][e] d context[d][e].
 #include "cuda/linear_attention_tiles.h"

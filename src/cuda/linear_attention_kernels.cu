@@ -1,7 +1,7 @@
-// See linear_attention_kernels.h; the way back is linear_attention_back_kernels.cu. Keys and values
-// are read once for the contexts: each slice of the places has a running softmax of its keys, and
-// the slices are joined in their order. Queries are read once for the result and pass through their
-// softmax on the way into shared memory.
+// See linear_attention_kernels.h: the forward pass. Keys and values are read once for the contexts:
+// each slice of the places has a running softmax of its keys, and the slices are joined in their
+// order. Queries are read once for the result and pass through their softmax on the way into shared
+// memory.
 #include "cuda/linear_attention_tiles.h"
 
 namespace lf::linear_attention_tiles {

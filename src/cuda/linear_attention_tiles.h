@@ -219,7 +219,7 @@ Shape shape_of(const DeviceLinearAttention& task) {
 
 inline int64_t bytes_of(int64_t floats) { return floats * static_cast<int64_t>(sizeof(float)); }
 
-// Floats of shared memory that the way back needs, which needs most.
+// Floats of shared memory of the backward pass, which needs more than forward.
 inline int64_t back_floats(const Shape& shape) {
   return 4 * kPlaces * shape.row + 3 * shape.padded() * shape.row + shape.padded();
 }

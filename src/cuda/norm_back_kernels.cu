@@ -1,4 +1,4 @@
-// See norm_kernels.h: the way back of norms. It normalises x again rather than reading the result.
+// See norm_kernels.h: the backward pass, which normalises x again rather than reading the result.
 // RMS and layer norm take one pass, group norm, whose means are those of an image, takes two. A
 // lane sees the same channels of every row, so it sums their gradients by itself; a block then adds
 // up its lanes in a fixed order and leaves partial sums, a slice of an image each, to the caller.
@@ -19,7 +19,7 @@ struct WeightGradients {
   Row<kEach> gain{}, shift{};
 };
 
-// What a row's way back needs of all its channels.
+// Sums over a row's channels that its gradient needs.
 struct RowSums {
   float gradient = 0, product = 0;  // of the normalised row's gradient; of it times that row
 };

@@ -1,6 +1,6 @@
-// See norm_kernels.h; the way back is norm_back_kernels.cu. Bound by memory: a row is read once and
-// stays in the registers of the lanes that share it. RMS and layer norm take one pass, group norm,
-// whose statistics are those of an image, takes two.
+// See norm_kernels.h: the forward pass. Bound by memory: a row is read once and stays in the
+// registers of the lanes that share it. RMS and layer norm take one pass, group norm, whose
+// statistics are those of an image, takes two.
 #include "cuda/norm_rows.h"
 
 namespace lf::norm_rows {

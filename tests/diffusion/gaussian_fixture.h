@@ -1,6 +1,5 @@
 // Data that are N(0.3, 0.5^2), whose best denoiser is known: what a sampler makes of noise is then
-// a linear function of every normal number it draws, found exactly by drawing unit vectors. For
-// sampler_test.cc.
+// a linear function of every normal number it draws, found exactly by drawing unit vectors.
 #pragma once
 
 #include <ATen/TensorOperators.h>
@@ -32,7 +31,7 @@ struct ToySamples {
 inline ToySamples toy_samples(const DiffusionConfig& config, double variance = -1) {
   const NoiseSchedule schedule(config, 64);
   const auto levels = static_cast<int64_t>(sampling_levels(config.sampler(), schedule).size());
-  const int64_t numbers = (4 + config.sampler().corrector_steps()) * levels + 4;
+  const int64_t draws = (4 + config.sampler().corrector_steps()) * levels + 4;
   int64_t drawn = 0;
   SamplerParts parts;
   parts.estimate = [&](const at::Tensor& z, const NoiseLevel& level) {
@@ -41,13 +40,13 @@ inline ToySamples toy_samples(const DiffusionConfig& config, double variance = -
     return estimate;
   };
   parts.noise = [&] {
-    at::Tensor unit = at::zeros({numbers}, at::kDouble);
+    at::Tensor unit = at::zeros({draws}, at::kDouble);
     unit[drawn++] = 1;
     return unit;
   };
   const at::Tensor made = sample_from_noise(config.sampler(), schedule, parts);
-  const double mean = made[numbers - 1].item<double>();  // the number that was never drawn
-  EXPECT_LT(drawn, numbers);
+  const double mean = made[draws - 1].item<double>();  // the one never drawn
+  EXPECT_LT(drawn, draws);
   return {mean, std::sqrt((made - mean).square().sum().item<double>())};
 }
 
