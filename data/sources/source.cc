@@ -5,6 +5,7 @@
 #include <array>
 
 #include "base/error.h"
+#include "base/hash.h"
 #include "base/random.h"
 #include "data/sources/kinds.h"
 
@@ -20,15 +21,9 @@ constexpr std::array<SourceKind, 6> kKinds = {{
     {"generated", "drawn scenes (shapes) or bouncing digits (moving-digits)", open_generated},
 }};
 
-uint64_t hash_of(const std::string& text) {  // FNV-1a; Philox mixes it further
-  uint64_t hash = 0xcbf29ce484222325;
-  for (const char c : text) hash = (hash ^ static_cast<uint8_t>(c)) * 0x100000001b3;
-  return hash;
-}
-
 SplitConfig::Part part_of(const SplitConfig& split, const std::string& group) {
   float u = 0;
-  uniform({.seed = split.seed(), .purpose = Purpose::kSplit, .a = hash_of(group)}, 0, 1, &u);
+  uniform({.seed = split.seed(), .purpose = Purpose::kSplit, .a = fnv1a(group)}, 0, 1, &u);
   if (u < split.validation()) return SplitConfig::VALIDATION;
   return u < split.validation() + split.test() ? SplitConfig::TEST : SplitConfig::TRAIN;
 }

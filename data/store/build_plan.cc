@@ -3,22 +3,15 @@
 #include <cstdio>
 
 #include "base/error.h"
+#include "base/hash.h"
 #include "config/config.h"
 #include "data/store/build.h"
-#include "data/store/shard.h"
+#include "data/store/layout.h"
 
 namespace lf {
 namespace {
 
 constexpr uint64_t kMostClipsInShard = uint64_t{1} << 24;
-
-std::string fnv1a(std::string_view bytes) {
-  uint64_t hash = 0xcbf29ce484222325;
-  for (const char c : bytes) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3;
-  char text[17];
-  std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(hash));
-  return text;
-}
 
 StoreColumn::Kind kind_of(SideColumn::Kind kind) {
   switch (kind) {
@@ -66,7 +59,10 @@ uint64_t items_per_shard(const StoreConfig& config, const StoreIndex& plan, uint
 std::string store_id_of(const StoreIndex& plan) {
   StoreIndex nameless = plan;
   nameless.clear_store_id();
-  return fnv1a(nameless.SerializeAsString());
+  const uint64_t hash = fnv1a(nameless.SerializeAsString());
+  char text[17];
+  std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(hash));
+  return text;
 }
 
 StoreIndex plan_store(const Config& config, const Source& source) {

@@ -6,6 +6,7 @@
 
 #include "base/crc32c.h"
 #include "base/error.h"
+#include "data/store/little_endian.h"
 
 namespace lf {
 namespace {
@@ -15,18 +16,6 @@ constexpr uint64_t kLargestIndex = uint64_t{1} << 30;
 constexpr uint64_t kMostShards = 10'000'000;
 constexpr uint64_t kMostClips = uint64_t{1} << 24;    // in a shard
 constexpr uint64_t kLargestClip = uint64_t{1} << 32;  // bytes of a clip on disk, all draws
-
-void put_u32(std::string& out, uint32_t value) {
-  for (int i = 0; i < 4; ++i) out.push_back(static_cast<char>(value >> (8 * i)));
-}
-
-uint32_t get_u32(std::string_view bytes, size_t at) {
-  uint32_t value = 0;
-  for (size_t i = 0; i < 4; ++i) {
-    value |= static_cast<uint32_t>(static_cast<unsigned char>(bytes[at + i])) << (8 * i);
-  }
-  return value;
-}
 
 }  // namespace
 
@@ -226,7 +215,7 @@ StoreIndex decode_index(std::string_view bytes, const std::string& path) {
     fail(Code::kData, what, " is not the index of a store, or its beginning is damaged", advice);
   }
   const size_t body = bytes.size() - 4;
-  if (crc32c(bytes.data(), body) != get_u32(bytes, body)) {
+  if (crc32c(bytes.data(), body) != get_u32(bytes.data() + body)) {
     fail(Code::kData, what, ": its checksum does not fit its ", bytes.size(),
          " bytes; flipped bits or truncated", advice);
   }

@@ -1,8 +1,6 @@
 // A shard: an ordinary HDF5 file of clips, followed by a trailer that suffices to read it without
-// HDF5. Only this file uses the HDF5 library, and only to write, in memory. Readers use the
-// addresses in the trailer or the index, checked against the size of the file, so the library never
-// parses a hostile file and no link in one is followed. Bytes are reproducible: no times, a fixed
-// format version, no uninitialised memory.
+// HDF5. Readers use the addresses in the trailer or the index, checked against the size of the
+// file, so the HDF5 library never parses a hostile file and no link in one is followed.
 #pragma once
 
 #include <cstdint>

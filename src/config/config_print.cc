@@ -8,6 +8,7 @@
 #include <sstream>
 
 #include "base/error.h"
+#include "base/hash.h"
 #include "base/json.h"
 #include "config/config.h"
 #include "config/reflect.h"
@@ -207,11 +208,9 @@ std::vector<std::string> config_differences(const Config& before, const Config& 
 }
 
 uint64_t config_fingerprint(const Config& run) {
-  uint64_t hash = 0xcbf29ce484222325;  // FNV-1a over "path=value\n", which is sorted
+  uint64_t hash = kFnvBasis;  // over the lines "path=value\n", which are sorted
   for (const auto& [path, value] : leaves_of(run, true)) {
-    for (const char c : path + "=" + value + "\n") {
-      hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3;
-    }
+    hash = fnv1a(path + "=" + value + "\n", hash);
   }
   return hash;
 }

@@ -7,15 +7,10 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "base/hash.h"
 #include "base/random.h"
 
 namespace lf {
-
-static uint64_t hash_of(const std::string& name) {
-  uint64_t hash = 0xcbf29ce484222325;
-  for (const char c : name) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3;
-  return hash;
-}
 
 static at::Tensor initial_value(uint64_t seed, const std::string& name, at::IntArrayRef shape,
                                 Init init, int64_t fan_in) {
@@ -24,7 +19,7 @@ static at::Tensor initial_value(uint64_t seed, const std::string& name, at::IntA
   at::Tensor value = at::empty(shape, at::kFloat);
   const auto count = static_cast<size_t>(value.numel());
   auto* data = value.mutable_data_ptr<float>();
-  const Stream stream{seed, Purpose::kInitialWeights, hash_of(name), 0};
+  const Stream stream{seed, Purpose::kInitialWeights, fnv1a(name), 0};
   if (init == Init::kNormal) {
     normal(stream, 0, count, data);
     for (size_t i = 0; i < count; ++i) data[i] *= 0.02F;
