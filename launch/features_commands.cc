@@ -127,7 +127,7 @@ int run_features(const Arguments& arguments) {
   const Precision precision = arguments.precision();
   const std::unique_ptr<Source> source = open_images(arguments);
   const std::unique_ptr<Extractor> extractor =
-      open_extractor(arguments.required("--extractor"), id, at::kCPU, precision);
+      open_extractor(arguments.required("--extractor"), id, at::kCPU, KernelChoice{}, precision);
   const ExtractorLayer layer = find_layer(*extractor, arguments);
   const auto begin = std::chrono::steady_clock::now();
   extract(*extractor, layer, *source, batch, out);

@@ -62,7 +62,7 @@ std::vector<Row> kernel_rows() {
   std::vector<Row> rows;
   for (const OperationRow& row : operation_table()) {
     rows.push_back({row.name,
-                    {{"fused on", row.cuda  ? "CPU, and GPU with LASTFRAME_GPU_KERNELS=1"
+                    {{"fused on", row.cuda  ? "CPU, and GPU with train.gpu_kernels"
                                   : row.cpu ? "CPU"
                                             : "nothing"}},
                     row.help});

@@ -7,8 +7,6 @@
 
 #include <array>
 #include <climits>
-#include <cstdlib>
-#include <string_view>
 
 #include "base/text.h"
 #include "comm/device_backend.h"
@@ -119,12 +117,6 @@ Plugin open_where_needed() {
   }
   plugin.backend = backend();
   plugin.device = device();
-  // Asked for: as they stand they have run on the host only, thread by thread (tests/kernels).
-  const char* asked = std::getenv("LASTFRAME_GPU_KERNELS");
-  const DeviceKernels* kernels = plugin.device->kernels();
-  if (asked != nullptr && std::string_view(asked) == "1" && kernels != nullptr) {
-    install_device_operations(&kernels->operations);
-  }
   return plugin;
 }
 

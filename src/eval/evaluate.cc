@@ -101,7 +101,7 @@ class Evaluation {
     if (!subject.weights_text.empty()) cache_ = subject.run_folder + "/evaluations/cache";
     const ClipShape shape = subject.store->clip_shape();
     if (wants_features(config)) {
-      extractor_ = extractor_for(config, subject.device, shape);
+      extractor_ = extractor_for(config, subject.device, shape, subject.model->parameters().kernels());
     }
     chosen_ = choose_metrics(names_of(config), extractor_.get(), shape.frames);
     tokenizer_ = dynamic_cast<Tokenizer*>(subject.model);
@@ -395,7 +395,7 @@ class Evaluation {
 }  // namespace
 
 std::unique_ptr<Extractor> extractor_for(const EvaluationConfig& config, at::Device device,
-                                         const ClipShape& shape) {
+                                         const ClipShape& shape, const KernelChoice& kernels) {
   const Preprocessing id = parse_preprocessing(config.preprocessing());
   if (config.extractor() == "pixels") return make_pixel_extractor(shape.channels);
   if (config.extractor() == "track") {
@@ -408,13 +408,13 @@ std::unique_ptr<Extractor> extractor_for(const EvaluationConfig& config, at::Dev
          "FILE (or evaluation.extractor), or --extractor pixels for fd_pixels, or track for "
          "track_outliers, which need none");
   }
-  return open_extractor(config.extractor(), id, device);
+  return open_extractor(config.extractor(), id, device, kernels);
 }
 
 void check_evaluation(const EvaluationConfig& config, const Store& store, const Model& model) {
   std::unique_ptr<Extractor> extractor;
   const ClipShape shape = store.clip_shape();
-  if (wants_features(config)) extractor = extractor_for(config, at::kCPU, shape);
+  if (wants_features(config)) extractor = extractor_for(config, at::kCPU, shape, model.parameters().kernels());
   require_codes(choose_metrics(names_of(config), extractor.get(), shape.frames),
                 dynamic_cast<const Tokenizer*>(&model));
 }
@@ -431,7 +431,7 @@ std::vector<Result> evaluate_files(World& world, const EvaluationConfig& config,
   const at::NoGradGuard no_grad;
   const std::unique_ptr<ImageSet> fakes = open_images(fake);
   const ClipShape shape = fakes->shape();
-  const std::unique_ptr<Extractor> extractor = extractor_for(config, device, shape);
+  const std::unique_ptr<Extractor> extractor = extractor_for(config, device, shape, KernelChoice{});
   const std::vector<ChosenMetric> chosen =
       choose_metrics(names_of(config), extractor.get(), shape.frames);
   refuse_pairs_and_codes(chosen);

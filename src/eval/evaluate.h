@@ -42,7 +42,7 @@ void check_evaluation(const EvaluationConfig& config, const Store& store, const 
 
 // "pixels" or "track" for clips of this shape, or a file of weights.
 std::unique_ptr<Extractor> extractor_for(const EvaluationConfig& config, at::Device device,
-                                         const ClipShape& shape);
+                                         const ClipShape& shape, const KernelChoice& kernels);
 
 // Collective. Two folders, arrays or stores, or statistics (.npz) in place of `real`. With
 // `save_as`, the made set's statistics go to that .npz file; without `real` that is all.

@@ -63,7 +63,8 @@ constexpr const char* kUnknown =
 }  // namespace
 
 std::unique_ptr<Extractor> open_extractor(const std::string& path, Preprocessing id,
-                                          at::Device device, Precision precision) {
+                                          at::Device device, const KernelChoice& kernels,
+                                          Precision precision) {
   FileSystem& files = real_file_system();
   require_file(files, path);
   if (is_zip(files, path)) {
@@ -74,7 +75,7 @@ std::unique_ptr<Extractor> open_extractor(const std::string& path, Preprocessing
   if (is_inception(weights)) return make_inception(weights, id, precision);
   require_own_arithmetic(path, id, precision);
   if (is_i3d(weights)) return make_i3d(weights);
-  if (is_classifier(weights)) return make_own_extractor(weights);
+  if (is_classifier(weights)) return make_own_extractor(weights, kernels);
   refuse(path, is_lpips(weights)
                    ? " is LPIPS, which compares pairs of images and gives no features; "
                      "give it to the metric lpips"

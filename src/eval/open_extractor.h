@@ -8,6 +8,7 @@
 #include <memory>
 #include <string>
 
+#include "kernels/dispatch.h"
 #include "model/extractors/extractor.h"
 #include "model/extractors/lpips.h"
 #include "run.pb.h"
@@ -16,7 +17,8 @@ namespace lf {
 
 // Code::kUsage if there is no such file, Code::kCheckpoint if it is damaged or of another network.
 std::unique_ptr<Extractor> open_extractor(const std::string& file, Preprocessing id,
-                                          at::Device device, Precision precision = FP32);
+                                          at::Device device, const KernelChoice& kernels,
+                                          Precision precision = FP32);
 
 // LPIPS, which compares pairs of images; the same errors.
 std::unique_ptr<PairDistance> open_pair_distance(const std::string& file, at::Device device);

@@ -309,11 +309,11 @@ Tensor attend_fused(const Tensor& q, const Tensor& k, const Tensor& v, const Ten
 
 }  // namespace
 
-Tensor attend(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& bias,
+Tensor attend(const KernelChoice& kernels, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& bias,
               std::optional<double> scale) {
   const int64_t tokens = q.size(-2);
   const double factor = scale.value_or(1 / std::sqrt(static_cast<double>(q.size(-1))));
-  if (!bias.defined() && takes_long_attention(q, k, v)) return long_attention(q, k, v, factor);
+  if (!bias.defined() && takes_long_attention(kernels, q, k, v)) return long_attention(q, k, v, factor);
   if (q.is_cuda() || tokens >= kHalfTokens || (tokens >= kFewTokens && !wants_bfloat16(v))) {
     return attend_fused(q, k, v, bias, scale);
   }
@@ -327,7 +327,7 @@ Tensor attend(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& b
   return at::matmul(at::softmax(logits, -1).to(v.scalar_type()), v);
 }
 
-Tensor attention_reference(const Tensor& x, const Sequences& sequences,
+Tensor attention_reference(const KernelChoice& kernels, const Tensor& x, const Sequences& sequences,
                            const AttentionWeights& weights, const Tensor& residual) {
   const Tensor rows = x.reshape({sequences.outer, sequences.tokens, sequences.inner, x.size(-1)})
                           .transpose(1, 2)
@@ -356,7 +356,7 @@ Tensor attention_reference(const Tensor& x, const Sequences& sequences,
     const Tensor mask = weights.mask.repeat_interleave(sequences.inner, 0).unsqueeze(1);
     added = added.defined() ? added + mask : mask;
   }
-  const Tensor mixed = attend(q.to(v.scalar_type()), k.to(v.scalar_type()), v, added, weights.scale)
+  const Tensor mixed = attend(kernels, q.to(v.scalar_type()), k.to(v.scalar_type()), v, added, weights.scale)
                            .transpose(1, 2)
                            .flatten(2);
   const Tensor y = linear(mixed, weights.out, weights.out_bias)
@@ -366,17 +366,18 @@ Tensor attention_reference(const Tensor& x, const Sequences& sequences,
   return (residual.defined() ? residual : x) + y;
 }
 
-Tensor attention(const Tensor& x, const Sequences& sequences, const AttentionWeights& weights,
+Tensor attention(const KernelChoice& kernels, const Tensor& x, const Sequences& sequences, const AttentionWeights& weights,
                  const Tensor& residual) {
   LF_CHECK(sequences.outer * sequences.tokens * sequences.inner * x.size(-1) == x.numel(),
            "sequences that do not add up to the rows of x");
-  if (!fused(Operation::kAttention, x) || x.numel() == 0 || sequences.tokens > kMostTokens) {
-    return attention_reference(x, sequences, weights, residual);
+  const Target target = target_of(kernels, Operation::kAttention, x);
+  if (target == Target::kPlain || x.numel() == 0 || sequences.tokens > kMostTokens) {
+    return attention_reference(kernels, x, sequences, weights, residual);
   }
-  if (x.is_cuda()) {
+  if (target == Target::kGpu) {
     return device_takes_attention(x, sequences, weights)
                ? device_attention(x.contiguous(), sequences, weights, residual)
-               : attention_reference(x, sequences, weights, residual);
+               : attention_reference(kernels, x, sequences, weights, residual);
   }
   const Tensor rows = x.contiguous();
   const AttentionWeights w = with_plain_values(weights);

@@ -9,11 +9,13 @@
 
 #include <optional>
 
+#include "kernels/dispatch.h"
+
 namespace lf {
 
 // softmax(scale q k^T + bias) v over [..., heads, tokens, width], by LibTorch's operations; `bias`
 // broadcasts to the logits, undefined for none. Scale 1 / sqrt(width) where none is given.
-at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+at::Tensor attend(const KernelChoice& kernels, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                   const at::Tensor& bias, std::optional<double> scale = {});
 
 // x seen as [outer, tokens, inner, width]: a sequence for every outer and inner index. Attention
@@ -43,9 +45,9 @@ struct AttentionWeights {
 constexpr int64_t kMostTokens = 64;  // of a sequence, for the fused form
 
 // `residual` is what the result is added to, if not x itself.
-at::Tensor attention(const at::Tensor& x, const Sequences& sequences,
+at::Tensor attention(const KernelChoice& kernels, const at::Tensor& x, const Sequences& sequences,
                      const AttentionWeights& weights, const at::Tensor& residual = {});
-at::Tensor attention_reference(const at::Tensor& x, const Sequences& sequences,
+at::Tensor attention_reference(const KernelChoice& kernels, const at::Tensor& x, const Sequences& sequences,
                                const AttentionWeights& weights, const at::Tensor& residual = {});
 
 }  // namespace lf

@@ -93,12 +93,13 @@ Tensor causal_depthwise_reference(const Tensor& x_BTHWC, const Tensor& weight, c
   return x_BTHWC + sum;
 }
 
-Tensor causal_depthwise(const Tensor& x_BTHWC, const Tensor& weight, const Tensor& bias) {
-  if (!fused(Operation::kDepthwise, x_BTHWC) || x_BTHWC.numel() == 0) {
+Tensor causal_depthwise(const KernelChoice& kernels, const Tensor& x_BTHWC, const Tensor& weight, const Tensor& bias) {
+  const Target target = target_of(kernels, Operation::kDepthwise, x_BTHWC);
+  if (target == Target::kPlain || x_BTHWC.numel() == 0) {
     return causal_depthwise_reference(x_BTHWC, weight, bias);
   }
   const Tensor x = x_BTHWC.contiguous();
-  if (x.is_cuda()) return device_causal_depthwise(x, weight, bias);
+  if (target == Target::kGpu) return device_causal_depthwise(x, weight, bias);
   if (wants_gradient({x, weight, bias})) return CausalDepthwise::apply(x, weight, bias);
   return forward_of(x, weight, bias);
 }

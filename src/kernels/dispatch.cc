@@ -4,26 +4,12 @@
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
-#include <atomic>
 
 #include "base/error.h"
-#include "kernels/gpu/device_operations.h"
+#include "kernels/gpu/device.h"
+#include "run.pb.h"
 
 namespace lf {
-namespace {
-
-std::atomic<Form>& current() {
-  static std::atomic<Form> form = Form::kFused;
-  return form;
-}
-
-std::atomic<const DeviceOperations*>& installed() {
-  static std::atomic<const DeviceOperations*> operations = nullptr;
-  return operations;
-}
-
-}  // namespace
-
 const std::vector<OperationRow>& operation_table() {
   // In the order of Operation.
   static const std::vector<OperationRow> table = {
@@ -36,7 +22,7 @@ const std::vector<OperationRow>& operation_table() {
        true},
       {"norm_silu", "RMS or group norm, scale and shift, SiLU and residual", true, true},
       {"linear_attention", "norm, linear attention within each frame and residual", true, true},
-      {"few_rows",
+      {"skinny_matmul",
        "linear map of 4 to 64 rows: sampled tokens, noise levels, patches of small images", true,
        false},
       {"convolution", "3x3 convolution with a quarter of the multiplications", true, false},
@@ -48,17 +34,17 @@ const std::vector<OperationRow>& operation_table() {
   return table;
 }
 
-void choose_form(Form form) { current() = form; }
-Form chosen_form() { return current().load(std::memory_order_relaxed); }
+KernelChoice kernel_choice(const TrainConfig& config) {
+  return {config.kernels() == REFERENCE ? Form::kReference : Form::kFused, config.gpu_kernels()};
+}
 
-void install_device_operations(const DeviceOperations* operations) { installed() = operations; }
-const DeviceOperations* device_operations() { return installed().load(std::memory_order_acquire); }
-
-bool fused(Operation operation, const at::Tensor& x) {
+Target target_of(const KernelChoice& kernels, Operation operation, const at::Tensor& x) {
   const OperationRow& row = operation_table()[static_cast<size_t>(operation)];
   const bool takes = x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16;
-  return chosen_form() == Form::kFused && takes &&
-         ((x.is_cpu() && row.cpu) || (x.is_cuda() && row.cuda && device_operations() != nullptr));
+  if (kernels.form == Form::kReference || !takes) return Target::kPlain;
+  const DeviceOperations* gpu = kernels.gpu && row.cuda ? device_operations() : nullptr;
+  if (gpu != nullptr && (x.is_cuda() || gpu->on_host)) return Target::kGpu;
+  return x.is_cpu() && row.cpu ? Target::kCpu : Target::kPlain;
 }
 
 bool wants_gradient(at::TensorList tensors) {
@@ -78,10 +64,6 @@ bool wants_bfloat16(const at::Tensor& x) {
   return x.scalar_type() == at::kBFloat16 ||
          (at::autocast::is_autocast_enabled(device) &&
           at::autocast::get_autocast_dtype(device) == at::kBFloat16);
-}
-
-Operands operands_for(const at::Tensor& x) {
-  return operands_here(wants_bfloat16(x) ? Operands::kBfloat16 : Operands::kSingle);
 }
 
 }  // namespace lf

@@ -1,7 +1,6 @@
 // Which form of an operation runs: the plain one over ATen, which is the truth, or the fused one
 // for the device its input lies on. One row an operation; a fused form that does not exist, or that
-// does not take an input's shape, leaves it to the plain one. `train.kernels` makes the choice for
-// the process. Called by the operations, make_model() and `lastframe list kernels`.
+// does not take an input's shape, leaves it to the plain one.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -9,11 +8,20 @@
 #include <cstdint>
 #include <vector>
 
-#include "kernels/cpu/products.h"
-
 namespace lf {
 
+class TrainConfig;
+
 enum class Form { kReference, kFused };
+
+// Which forms the operations of a model take. A value that a model is made with and hands to every
+// operation; nothing else decides.
+struct KernelChoice {
+  Form form = Form::kFused;
+  bool gpu = false;  // fused on a GPU too, by the plugin's kernels
+};
+
+KernelChoice kernel_choice(const TrainConfig& config);
 
 enum class Operation {
   kAttention,
@@ -22,7 +30,7 @@ enum class Operation {
   kNearestCode,
   kNormSilu,
   kLinearAttention,
-  kFewRows,
+  kSkinnyMatmul,
   kConvolution,
   kLongAttention,
   kTokenLayer,
@@ -36,24 +44,9 @@ struct OperationRow {
 
 const std::vector<OperationRow>& operation_table();
 
-// For the whole process.
-void choose_form(Form form);
-Form chosen_form();
-
-// While it lives, operations take this form. For tests and for timing one against the other.
-class ForcedForm {
- public:
-  explicit ForcedForm(Form form) : before_(chosen_form()) { choose_form(form); }
-  ~ForcedForm() { choose_form(before_); }
-  ForcedForm(const ForcedForm&) = delete;
-  ForcedForm& operator=(const ForcedForm&) = delete;
-
- private:
-  Form before_;
-};
-
-// Whether the fused form for the device of `x` is to be taken, as far as the table can say.
-bool fused(Operation operation, const at::Tensor& x);
+// Which form is to run over `x`, as far as the table can say.
+enum class Target { kPlain, kCpu, kGpu };
+Target target_of(const KernelChoice& kernels, Operation operation, const at::Tensor& x);
 
 // Whether backward will come by: then a fused form keeps what it needs.
 bool wants_gradient(at::TensorList tensors);
@@ -63,8 +56,5 @@ void refuse_gradients_of_gradients();
 
 // Whether products over x are to be in bfloat16: under autocast, and for inputs in it.
 bool wants_bfloat16(const at::Tensor& x);
-
-// The same for a CPU, where this one can.
-Operands operands_for(const at::Tensor& x);
 
 }  // namespace lf

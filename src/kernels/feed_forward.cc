@@ -142,13 +142,14 @@ at::Tensor feed_forward_reference(const at::Tensor& x, const FeedForwardWeights&
   return x + linear(halves[0] * at::gelu(halves[1]), weights.out, weights.out_bias);
 }
 
-at::Tensor feed_forward(const at::Tensor& x, const FeedForwardWeights& weights) {
-  if (!fused(Operation::kFeedForward, x) || x.numel() == 0 ||
-      (x.is_cuda() && !device_takes_rows(x))) {
+at::Tensor feed_forward(const KernelChoice& kernels, const at::Tensor& x, const FeedForwardWeights& weights) {
+  const Target target = target_of(kernels, Operation::kFeedForward, x);
+  if (target == Target::kPlain || x.numel() == 0 ||
+      (target == Target::kGpu && !device_takes_rows(x))) {
     return feed_forward_reference(x, weights);
   }
   const at::Tensor rows = x.contiguous();
-  if (x.is_cuda()) return device_feed_forward(rows, weights);
+  if (target == Target::kGpu) return device_feed_forward(rows, weights);
   if (wants_gradient({x, weights.norm_weight, weights.norm_bias, weights.in, weights.in_bias,
                       weights.out, weights.out_bias})) {
     return FeedForward::apply(rows, weights.norm_weight, Maybe(weights.norm_bias), weights.in,

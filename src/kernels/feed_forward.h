@@ -5,6 +5,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "kernels/dispatch.h"
+
 namespace lf {
 
 struct FeedForwardWeights {
@@ -16,7 +18,7 @@ struct FeedForwardWeights {
 };
 
 // Over rows [..., width].
-at::Tensor feed_forward(const at::Tensor& x, const FeedForwardWeights& weights);
+at::Tensor feed_forward(const KernelChoice& kernels, const at::Tensor& x, const FeedForwardWeights& weights);
 at::Tensor feed_forward_reference(const at::Tensor& x, const FeedForwardWeights& weights);
 
 }  // namespace lf

@@ -168,14 +168,15 @@ Tensor linear_attention_reference(const Tensor& x_NPC, const LinearAttentionWeig
                                              : at::linear(mixed, weights.out));
 }
 
-Tensor linear_attention(const Tensor& x_NPC, const LinearAttentionWeights& weights) {
+Tensor linear_attention(const KernelChoice& kernels, const Tensor& x_NPC, const LinearAttentionWeights& weights) {
   LF_CHECK(x_NPC.dim() == 3 && weights.out.size(1) % weights.heads == 0 &&
                weights.query_key_value.size(0) == 3 * weights.out.size(1),
            "weights of linear attention that do not fit each other");
-  if (!fused(Operation::kLinearAttention, x_NPC) || x_NPC.numel() == 0) {
+  const Target target = target_of(kernels, Operation::kLinearAttention, x_NPC);
+  if (target == Target::kPlain || x_NPC.numel() == 0) {
     return linear_attention_reference(x_NPC, weights);
   }
-  if (x_NPC.is_cuda()) {
+  if (target == Target::kGpu) {
     return device_takes_linear_attention(x_NPC, weights)
                ? device_linear_attention(x_NPC.contiguous(), weights)
                : linear_attention_reference(x_NPC, weights);

@@ -5,6 +5,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "kernels/dispatch.h"
+
 namespace lf {
 
 struct LinearAttentionWeights {
@@ -17,7 +19,7 @@ struct LinearAttentionWeights {
 };
 
 // Over x_NPC: frames, places, channels, which is what channels-last images are in memory.
-at::Tensor linear_attention(const at::Tensor& x_NPC, const LinearAttentionWeights& weights);
+at::Tensor linear_attention(const KernelChoice& kernels, const at::Tensor& x_NPC, const LinearAttentionWeights& weights);
 at::Tensor linear_attention_reference(const at::Tensor& x_NPC,
                                       const LinearAttentionWeights& weights);
 

@@ -82,12 +82,13 @@ at::Tensor nearest_code_reference(const at::Tensor& rows, const at::Tensor& code
   return at::cat(ids);
 }
 
-at::Tensor nearest_code(const at::Tensor& rows, const at::Tensor& codebook) {
-  if (!fused(Operation::kNearestCode, rows) || rows.numel() == 0 ||
+at::Tensor nearest_code(const KernelChoice& kernels, const at::Tensor& rows, const at::Tensor& codebook) {
+  const Target target = target_of(kernels, Operation::kNearestCode, rows);
+  if (target == Target::kPlain || rows.numel() == 0 ||
       rows.scalar_type() != at::kFloat || codebook.scalar_type() != at::kFloat) {
     return nearest_code_reference(rows, codebook);
   }
-  if (rows.is_cuda()) {
+  if (target == Target::kGpu) {
     return device_takes_search(rows) ? device_nearest_code(rows, codebook)
                                      : nearest_code_reference(rows, codebook);
   }

@@ -124,19 +124,20 @@ Tensor norm_silu_reference(const Tensor& x_NPC, const NormKind& kind, const Tens
   return (residual.defined() ? y + residual : y).to(x_NPC.scalar_type());
 }
 
-Tensor norm_silu(const Tensor& x_NPC, const NormKind& kind, const Tensor& gain, const Tensor& shift,
+Tensor norm_silu(const KernelChoice& kernels, const Tensor& x_NPC, const NormKind& kind, const Tensor& gain, const Tensor& shift,
                  const Tensor& residual) {
   LF_CHECK(x_NPC.dim() == 3 && gain.size(0) > 0 && x_NPC.size(0) % gain.size(0) == 0 &&
                gain.sizes() == shift.sizes() && gain.size(1) == x_NPC.size(2) &&
                (kind.groups == 0 || x_NPC.size(2) % kind.groups == 0),
            "a norm whose gain, shift or groups do not fit its images");
-  if (!fused(Operation::kNormSilu, x_NPC) || x_NPC.numel() == 0 ||
-      (x_NPC.is_cuda() && !device_takes_rows(x_NPC))) {
+  const Target target = target_of(kernels, Operation::kNormSilu, x_NPC);
+  if (target == Target::kPlain || x_NPC.numel() == 0 ||
+      (target == Target::kGpu && !device_takes_rows(x_NPC))) {
     return norm_silu_reference(x_NPC, kind, gain, shift, residual);
   }
   const Tensor x = x_NPC.contiguous();
   const Tensor added = residual.defined() ? residual.to(x.scalar_type()).contiguous() : residual;
-  if (x.is_cuda()) return device_norm_silu(x, kind, gain, shift, added);
+  if (target == Target::kGpu) return device_norm_silu(x, kind, gain, shift, added);
   if (wants_gradient({x, gain, shift, added})) {
     return NormSilu::apply(x, kind.groups, kind.epsilon, kind.silu, gain, shift, Maybe(added));
   }

@@ -48,12 +48,12 @@ struct Discriminator {
 
 class Autoencoder : public Model {
  public:
-  Autoencoder(const AutoencoderConfig& config, const ClipShape& shape, uint64_t seed,
-              at::Device device, bool recompute)
-      : table_(seed, device),
+  Autoencoder(const AutoencoderConfig& config, const ClipShape& shape,
+              const TrainConfig& train, at::Device device)
+      : table_(train.seed(), device, kernel_choice(train)),
         dropout_(config.dropout()),
         gan_weight_(config.gan_weight()),
-        recompute_(recompute) {
+        recompute_(train.recompute()) {
     std::vector<int> multipliers(config.multipliers().begin(), config.multipliers().end());
     if (multipliers.empty()) multipliers = {1, 2};
     const int factor = 1 << (multipliers.size() - 1);
@@ -172,8 +172,8 @@ class Autoencoder : public Model {
 }  // namespace
 
 std::unique_ptr<Model> make_autoencoder(const AutoencoderConfig& config, const ClipShape& shape,
-                                        uint64_t seed, at::Device device, bool recompute) {
-  return std::make_unique<Autoencoder>(config, shape, seed, device, recompute);
+                                        const TrainConfig& train, at::Device device) {
+  return std::make_unique<Autoencoder>(config, shape, train, device);
 }
 
 }  // namespace lf

@@ -8,6 +8,6 @@
 namespace lf {
 
 std::unique_ptr<Model> make_autoencoder(const AutoencoderConfig& config, const ClipShape& shape,
-                                        uint64_t seed, at::Device device, bool recompute);
+                                        const TrainConfig& train, at::Device device);
 
 }  // namespace lf

@@ -87,9 +87,9 @@ struct Network {
 class Classifier : public Model {
  public:
   Classifier(const ClassifierConfig& config, const ClipShape& shape, uint64_t seed,
-             at::Device device)
+             at::Device device, const KernelChoice& kernels)
       : config_(config),
-        table_(seed, device),
+        table_(seed, device, kernels),
         network_(Scope(table_, kRoot), {shape.channels, config.width(), config.stages(),
                                         config.classes(), shape.frames > 1}) {
     const int smallest = 1 << (config.stages() - 1);
@@ -176,8 +176,9 @@ struct Exported {
   ParameterTable table;
   Network network;
 
-  explicit Exported(Weights& weights)
-      : shape(shape_of(weights)), table(0, weights.device()), network(Scope(table, kRoot), shape) {
+  Exported(Weights& weights, const KernelChoice& kernels)
+      : shape(shape_of(weights)),
+        table(0, weights.device(), kernels), network(Scope(table, kRoot), shape) {
     for (const NamedTensor& weight : table.weights()) {
       weight.tensor.detach().copy_(weights.take(weight.name, weight.tensor.sizes()));
       weight.tensor.set_requires_grad(false);
@@ -201,9 +202,9 @@ struct Exported {
 
 class OwnExtractor : public CheckedExtractor {
  public:
-  explicit OwnExtractor(Weights& weights)
+  OwnExtractor(Weights& weights, const KernelChoice& kernels)
       : CheckedExtractor(weights.hash(), kFramesAtOnce),
-        exported_(weights),
+        exported_(weights, kernels),
         shape_(exported_.shape),
         network_(exported_.network) {}
 
@@ -242,18 +243,19 @@ class OwnExtractor : public CheckedExtractor {
 }  // namespace
 
 std::unique_ptr<Model> make_classifier(const ClassifierConfig& config, const ClipShape& shape,
-                                       uint64_t seed, at::Device device) {
-  return std::make_unique<Classifier>(config, shape, seed, device);
+                                       uint64_t seed, at::Device device,
+                                       const KernelChoice& kernels) {
+  return std::make_unique<Classifier>(config, shape, seed, device, kernels);
 }
 
 bool is_classifier(const Weights& weights) { return weights.has_any(str(kRoot, ".stem.")); }
 
-std::unique_ptr<Extractor> make_own_extractor(Weights& weights) {
-  return std::make_unique<OwnExtractor>(weights);
+std::unique_ptr<Extractor> make_own_extractor(Weights& weights, const KernelChoice& kernels) {
+  return std::make_unique<OwnExtractor>(weights, kernels);
 }
 
-FeatureMaps classifier_maps(Weights& weights) {
-  const auto exported = std::make_shared<Exported>(weights);
+FeatureMaps classifier_maps(Weights& weights, const KernelChoice& kernels) {
+  const auto exported = std::make_shared<Exported>(weights, kernels);
   if (exported->shape.clips) {
     fail(Code::kUsage, printable(weights.file()),
          " is a classifier of clips, and frames are to be compared one by one; give one that was "

@@ -12,12 +12,13 @@
 namespace lf {
 
 std::unique_ptr<Model> make_classifier(const ClassifierConfig& config, const ClipShape& shape,
-                                       uint64_t seed, at::Device device);
+                                       uint64_t seed, at::Device device,
+                                       const KernelChoice& kernels);
 
 bool is_classifier(const Weights& weights);
 // Layers: features (what the last, linear layer sees) and logits.
-std::unique_ptr<Extractor> make_own_extractor(Weights& weights);
+std::unique_ptr<Extractor> make_own_extractor(Weights& weights, const KernelChoice& kernels);
 // The features after every stage, each channel counting alike. Code::kUsage for one of clips.
-FeatureMaps classifier_maps(Weights& weights);
+FeatureMaps classifier_maps(Weights& weights, const KernelChoice& kernels);
 
 }  // namespace lf

@@ -9,32 +9,33 @@
 #include <optional>
 
 #include "kernels/convolution.h"
-#include "kernels/few_rows.h"
+#include "kernels/skinny_matmul.h"
 #include "kernels/norm_silu.h"
 
 namespace lf {
 
 Conv2d::Conv2d(const Scope& scope, int64_t in, int64_t out, int64_t kernel, int64_t stride_,
                Init init)
-    : weight(scope.weight("weight", {out, in, kernel, kernel}, init)),
+    : kernels(scope.kernels()),
+      weight(scope.weight("weight", {out, in, kernel, kernel}, init)),
       bias(scope.weight("bias", {out}, init == Init::kZeros ? Init::kZeros : Init::kFanIn,
                         in * kernel * kernel)),
       stride(stride_),
       padding(kernel / 2) {}
 
 at::Tensor Conv2d::operator()(const at::Tensor& x) const {
-  if (stride == 1 && weight.size(2) == 3) return convolution(x, weight, bias);
+  if (stride == 1 && weight.size(2) == 3) return convolution(kernels, x, weight, bias);
   return at::conv2d(x, weight, bias, stride, padding);
 }
 
 Linear::Linear(const Scope& scope, int64_t in, int64_t out, bool with_bias, Init init)
-    : weight(scope.weight("weight", {out, in}, init)) {
+    : kernels(scope.kernels()), weight(scope.weight("weight", {out, in}, init)) {
   if (with_bias) {
     bias = scope.weight("bias", {out}, init == Init::kFanIn ? Init::kFanIn : Init::kZeros, in);
   }
 }
 
-at::Tensor Linear::operator()(const at::Tensor& x) const { return linear_map(x, weight, bias); }
+at::Tensor Linear::operator()(const at::Tensor& x) const { return linear_map(kernels, x, weight, bias); }
 
 at::Tensor FrameLinear::operator()(const at::Tensor& x) const {
   std::optional<c10::impl::ExcludeDispatchKeyGuard> single;
@@ -68,7 +69,8 @@ at::Tensor TemporalConv::operator()(const at::Tensor& images, int64_t frames) co
 }
 
 GroupNorm::GroupNorm(const Scope& scope, int64_t channels, int64_t groups_, double epsilon_)
-    : weight(scope.weight("weight", {channels}, Init::kOnes)),
+    : kernels(scope.kernels()),
+      weight(scope.weight("weight", {channels}, Init::kOnes)),
       bias(scope.weight("bias", {channels}, Init::kZeros)),
       groups(groups_),
       epsilon(epsilon_) {
@@ -79,7 +81,7 @@ GroupNorm::GroupNorm(const Scope& scope, int64_t channels, int64_t groups_, doub
 }
 
 static at::Tensor normed(const GroupNorm& norm, const at::Tensor& images, bool silu) {
-  const at::Tensor rows = norm_silu(as_rows(images), {norm.groups, norm.epsilon, silu},
+  const at::Tensor rows = norm_silu(norm.kernels, as_rows(images), {norm.groups, norm.epsilon, silu},
                                     norm.weight.unsqueeze(0), norm.bias.unsqueeze(0));
   return as_images(rows, images.size(2));
 }

@@ -14,6 +14,7 @@ struct Conv2d {
   Conv2d(const Scope& scope, int64_t in, int64_t out, int64_t kernel, int64_t stride = 1,
          Init init = Init::kFanIn);
   at::Tensor operator()(const at::Tensor& x) const;  // zero padding of kernel / 2
+  KernelChoice kernels;
   at::Tensor weight, bias;
   int64_t stride, padding;
 };
@@ -23,6 +24,7 @@ struct Linear {
   Linear(const Scope& scope, int64_t in, int64_t out, bool with_bias = true,
          Init init = Init::kFanIn);
   at::Tensor operator()(const at::Tensor& x) const;
+  KernelChoice kernels;
   at::Tensor weight, bias;  // undefined without
 };
 
@@ -53,6 +55,7 @@ struct GroupNorm {
   GroupNorm(const Scope& scope, int64_t channels, int64_t groups = 0, double epsilon = 1e-5);
   at::Tensor operator()(const at::Tensor& images) const;
   at::Tensor with_silu(const at::Tensor& images) const;
+  KernelChoice kernels;
   at::Tensor weight, bias;
   int64_t groups;  // default: min(32, channels / 4)
   double epsilon;

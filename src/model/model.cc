@@ -4,7 +4,6 @@
 #include <c10/core/impl/VirtualGuardImpl.h>
 
 #include "base/error.h"
-#include "kernels/dispatch.h"
 #include "kernels/gpu/device.h"
 #include "model/autoencoder.h"
 #include "model/classifier.h"
@@ -120,8 +119,6 @@ Config without_judge(Config config) {
 
 std::unique_ptr<Model> make_model(const Config& config, const ClipShape& shape, at::Device device,
                                   const SumOverRanks& sum, const OpenExport& open) {
-  const uint64_t seed = config.train().seed();
-  choose_form(config.train().kernels() == REFERENCE ? Form::kReference : Form::kFused);
   const auto kind = config.model().kind_case();
   if (config.model().has_diffusion() && kind != ModelConfig::kUnet &&
       kind != ModelConfig::kUnet3D && kind != ModelConfig::kDit && kind != ModelConfig::kRvd &&
@@ -133,8 +130,7 @@ std::unique_ptr<Model> make_model(const Config& config, const ClipShape& shape, 
   }
   switch (kind) {
     case ModelConfig::kAutoencoder:
-      return make_autoencoder(config.model().autoencoder(), shape, seed, device,
-                              config.train().recompute());
+      return make_autoencoder(config.model().autoencoder(), shape, config.train(), device);
     case ModelConfig::kVqvae:
     case ModelConfig::kCvivit:
       return make_tokenizer(config, shape, device, sum, open);
@@ -147,7 +143,8 @@ std::unique_ptr<Model> make_model(const Config& config, const ClipShape& shape, 
     case ModelConfig::kRvd:
       return std::make_unique<Rvd>(config, shape, device, sum);
     case ModelConfig::kClassifier:
-      return make_classifier(config.model().classifier(), shape, seed, device);
+      return make_classifier(config.model().classifier(), shape, config.train().seed(), device,
+                             kernel_choice(config.train()));
     case ModelConfig::KIND_NOT_SET:
       break;
   }

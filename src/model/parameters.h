@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/named_tensor.h"
+#include "kernels/dispatch.h"
 
 namespace lf {
 
@@ -23,7 +24,11 @@ enum class Init {
 
 class ParameterTable {
  public:
-  ParameterTable(uint64_t seed, at::Device device) : seed_(seed), device_(device) {}
+  // `kernels`: what the network's operations run as.
+  ParameterTable(uint64_t seed, at::Device device, const KernelChoice& kernels)
+      : seed_(seed), device_(device), kernels_(kernels) {}
+
+  const KernelChoice& kernels() const { return kernels_; }
 
   // A trainable tensor; `fan_in` for kFanIn, 0 takes it from the shape ([out, in, ...]).
   at::Tensor weight(const std::string& name, at::IntArrayRef shape, Init init, int64_t fan_in = 0);
@@ -40,6 +45,7 @@ class ParameterTable {
  private:
   uint64_t seed_;
   at::Device device_;
+  KernelChoice kernels_;
   std::vector<NamedTensor> weights_, buffers_;
   int64_t constants_ = 0;
 };
@@ -66,6 +72,7 @@ class Scope {
     return table_->constant((*this / name).prefix_, value);
   }
   const std::string& prefix() const { return prefix_; }
+  const KernelChoice& kernels() const { return table_->kernels(); }
   // The weights made below this place so far, for recompute().
   std::vector<at::Tensor> weights() const;
 

@@ -8,8 +8,7 @@
 #include <algorithm>
 
 #include "data/store/store.h"
-#include "kernels/dispatch.h"
-#include "kernels/gpu/device_operations.h"
+#include "kernels/gpu/device.h"
 
 namespace lf {
 namespace {
@@ -84,8 +83,9 @@ const uint32_t* words(const at::Tensor& ints) {
 }  // namespace
 
 std::unique_ptr<DeviceFrames> DeviceFrames::of(std::shared_ptr<const Store> store,
-                                               at::Device device) {
-  if (device_operations() == nullptr || chosen_form() != Form::kFused ||
+                                               at::Device device,
+                                               const KernelChoice& kernels) {
+  if (device_operations() == nullptr || !kernels.gpu || kernels.form != Form::kFused ||
       store->index().mode() != RECOMPUTED) {
     return nullptr;
   }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "data/loader/loader.h"
+#include "kernels/dispatch.h"
 #include "model/model.h"
 
 namespace lf {
@@ -16,7 +17,8 @@ class DeviceFrames {
  public:
   // nullptr where the frames of this store are made on the host: what is named above, or no
   // fused operations for the device.
-  static std::unique_ptr<DeviceFrames> of(std::shared_ptr<const Store> store, at::Device device);
+  static std::unique_ptr<DeviceFrames> of(std::shared_ptr<const Store> store, at::Device device,
+                                          const KernelChoice& kernels);
 
   // [-1, 1] of a batch of a loader that reads last frames only.
   at::Tensor clips(const Batch& batch) const;

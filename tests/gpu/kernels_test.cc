@@ -17,7 +17,7 @@ class GpuKernels : public OnGpu {
     if (IsSkipped() || HasFatalFailure()) return;
     if (device().kernels() == nullptr) GTEST_SKIP() << "the plugin was built without nvcc";
     device_of_cases() = at::Device(at::kCUDA, 0);
-    ASSERT_TRUE(fused(Operation::kNormSilu, normal({1})));
+    ASSERT_EQ(target_of(kFused, Operation::kNormSilu, normal({1})), Target::kGpu);
     at::manual_seed(1);
   }
   void TearDown() override { device_of_cases() = at::kCPU; }
@@ -34,7 +34,7 @@ Case wide_norm(std::mt19937& luck) {
   const NormKind kind{groups, 1e-5, coin(luck)};
   return {lf::str("norm ", x.sizes(), ", groups ", groups, kind.silu ? ", silu" : ""),
           {x, gain, shift},
-          [=] { return norm_silu(x, kind, gain, shift); }};
+          [=](const KernelChoice& kernels) { return norm_silu(kernels, x, kind, gain, shift); }};
 }
 
 // As networks have them: 64 tokens at most, heads of 32 or 64. One token alone has slopes of
@@ -53,7 +53,7 @@ Case long_attention(std::mt19937& luck) {
   const at::Tensor x = weight({s.outer, s.tokens, s.inner, width});
   return {lf::str("attention ", x.sizes(), ", heads of ", head),
           {x, w.norm_weight, w.query, w.key_value, w.out, w.bias},
-          [=] { return attention(x, s, w); }};
+          [=](const KernelChoice& kernels) { return attention(kernels, x, s, w); }};
 }
 
 Case wide_linear_attention(std::mt19937& luck) {
@@ -67,7 +67,7 @@ Case wide_linear_attention(std::mt19937& luck) {
   const at::Tensor x = weight({between(luck, 1, 3), between(luck, 1, 1500), width});
   return {lf::str("linear attention ", x.sizes(), ", heads of ", head),
           {x, w.norm_weight, w.query_key_value, w.out},
-          [=] { return linear_attention(x, w); }};
+          [=](const KernelChoice& kernels) { return linear_attention(kernels, x, w); }};
 }
 
 struct Cases {
@@ -100,12 +100,12 @@ TEST_F(GpuKernels, HaveTheSameBitsASecondTime) {
     std::mt19937 luck(6);
     for (int i = 0; i < 10; ++i) {
       const Case one = cases.make(luck);
-      const Tensors first = results(one, Form::kFused), second = results(one, Form::kFused);
+      const Tensors first = results(one, kFused), second = results(one, kFused);
       for (size_t k = 0; k < first.size(); ++k) {
         EXPECT_TRUE(at::equal(first[k], second[k])) << one.shape << " result " << k;
       }
       const at::NoGradGuard no_grad;
-      EXPECT_TRUE(at::equal(first[0], one.run())) << one.shape << " without gradients";
+      EXPECT_TRUE(at::equal(first[0], one.run(kFused))) << one.shape << " without gradients";
     }
   }
 }
@@ -125,11 +125,11 @@ TEST_F(GpuKernels, TakeRowsInBfloat16) {
     std::mt19937 luck(2);
     for (int i = 0; i < 10; ++i) {
       const Case whole = cases.make(luck);
-      const Tensors truth = results(whole, Form::kReference);
+      const Tensors truth = results(whole, kPlain);
       at::Tensor& x = const_cast<at::Tensor&>(whole.inputs[0]);
       const at::Tensor rounded = x.detach().to(at::kBFloat16);
       x.set_data(rounded);
-      const Tensors found = results(whole, Form::kFused);
+      const Tensors found = results(whole, kFused);
       EXPECT_EQ(found[0].scalar_type(), at::kBFloat16);
       for (size_t k = 0; k < truth.size(); ++k) {
         EXPECT_LT(gap(found[k], truth[k]), 0.05) << whole.shape << " result " << k;
@@ -152,11 +152,11 @@ TEST_F(GpuKernels, LeaveTooLargeShapesToTheReference) {
   w.out = weight({16, 16}, 0.3);
   const at::Tensor x = weight({2, kMostTokens + 1, 3, 16});
   const at::NoGradGuard no_grad;
-  EXPECT_TRUE(at::equal(attention(x, {2, kMostTokens + 1, 3}, w),
-                        attention_reference(x, {2, kMostTokens + 1, 3}, w)));
+  EXPECT_TRUE(at::equal(attention(kFused, x, {2, kMostTokens + 1, 3}, w),
+                        attention_reference(kFused, x, {2, kMostTokens + 1, 3}, w)));
   const at::Tensor wide = normal({2, 3, 1500}), gain = normal({1, 1500});
   EXPECT_TRUE(
-      at::equal(norm_silu(wide, {}, gain, gain), norm_silu_reference(wide, {}, gain, gain)));
+      at::equal(norm_silu(kFused, wide, {}, gain, gain), norm_silu_reference(wide, {}, gain, gain)));
 }
 
 TEST_F(GpuKernels, FindTheNearestCode) {
@@ -164,17 +164,17 @@ TEST_F(GpuKernels, FindTheNearestCode) {
   for (int i = 0; i < 30; ++i) {
     const int64_t count = between(luck, 1, 600), dim = between(luck, 1, 150);
     const at::Tensor rows = normal({count, dim}), codes = normal({between(luck, 1, 2000), dim});
-    const at::Tensor ids = nearest_code(rows, codes);
+    const at::Tensor ids = nearest_code(kFused, rows, codes);
     const at::Tensor squares = (rows.unsqueeze(1) - codes).square().sum(2);
     const at::Tensor least = std::get<0>(squares.min(1));
     const at::Tensor mine = squares.gather(1, ids.unsqueeze(1)).squeeze(1);
     EXPECT_LT((mine - least).max().item<double>(), 1e-4 * static_cast<double>(dim))
         << count << " " << dim;
-    EXPECT_TRUE(at::equal(ids, nearest_code(rows, codes)));
+    EXPECT_TRUE(at::equal(ids, nearest_code(kFused, rows, codes)));
   }
   const at::Tensor codes = normal({700, 8});
   EXPECT_TRUE(
-      at::equal(nearest_code(codes, at::cat({codes, codes, codes})).cpu(), at::arange(700)));
+      at::equal(nearest_code(kFused, codes, at::cat({codes, codes, codes})).cpu(), at::arange(700)));
 }
 
 TEST_F(GpuKernels, CanBeRecorded) {
@@ -182,10 +182,10 @@ TEST_F(GpuKernels, CanBeRecorded) {
   for (const Cases& cases : all_cases()) {
     const Case one = cases.make(luck);
     const at::NoGradGuard no_grad;
-    const at::Tensor truth = one.run();
+    const at::Tensor truth = one.run(kFused);
     at::Tensor found = at::empty_like(truth);
     const std::unique_ptr<RecordedStep> recorded =
-        device().record([&] { found.copy_(one.run()); }, 1);
+        device().record([&] { found.copy_(one.run(kFused)); }, 1);
     found.zero_();
     recorded->replay();
     EXPECT_TRUE(at::equal(found, truth)) << one.shape;

@@ -6,7 +6,7 @@
 #include "base/error.h"
 #include "kernels/convolution.h"
 #include "kernels/cpu/products.h"
-#include "kernels/few_rows.h"
+#include "kernels/skinny_matmul.h"
 #include "kernels/nearest_code.h"
 #include "tests/kernels/operation_cases.h"
 
@@ -25,11 +25,11 @@ TEST(NormSiluKernel, TakesBfloat16) {
     const at::Tensor same = x.detach().to(at::kFloat).requires_grad_();
     const at::Tensor gain = weight({2, channels}), shift = weight({2, channels});
     const auto of = [&](const at::Tensor& rows) {
-      return Case{"norm", {rows, gain, shift}, [&, rows] {
-                    return norm_silu(rows, {groups}, gain, shift);
+      return Case{"norm", {rows, gain, shift}, [&, rows](const KernelChoice& kernels) {
+                    return norm_silu(kernels, rows, {groups}, gain, shift);
                   }};
     };
-    const Tensors found = results(of(x), Form::kFused), truth = results(of(same), Form::kReference);
+    const Tensors found = results(of(x), kFused), truth = results(of(same), kPlain);
     EXPECT_EQ(found[0].scalar_type(), at::kBFloat16);
     for (size_t k = 0; k < truth.size(); ++k) EXPECT_LT(gap(found[k], truth[k]), 0.02) << k;
   }
@@ -61,7 +61,7 @@ Case convolution_case(std::mt19937& luck) {
            {}};
   at::Tensor bias;
   if (coin(luck)) one.inputs.push_back(bias = weight({out}));
-  one.run = [=] { return convolution(x.permute({0, 3, 1, 2}), filters, bias, frames); };
+  one.run = [=](const KernelChoice& kernels) { return convolution(kernels, x.permute({0, 3, 1, 2}), filters, bias, frames); };
   return one;
 }
 
@@ -77,16 +77,16 @@ TEST(ConvolutionKernel, TakesBfloat16) {
     const at::Tensor x = at::randn({5, side, side, in}).to(at::kBFloat16).requires_grad_();
     const at::Tensor same = x.detach().to(at::kFloat).requires_grad_();
     const auto of = [&](const at::Tensor& images) {
-      return Case{"convolution", {images, filters, bias}, [&, images] {
-                    return convolution(images.permute({0, 3, 1, 2}), filters, bias);
+      return Case{"convolution", {images, filters, bias}, [&, images](const KernelChoice& kernels) {
+                    return convolution(kernels, images.permute({0, 3, 1, 2}), filters, bias);
                   }};
     };
     const Bfloat16Autocast autocast;
-    const Tensors found = results(of(x), Form::kFused);
+    const Tensors found = results(of(x), kFused);
     EXPECT_EQ(found[0].scalar_type(), at::kBFloat16);
     EXPECT_EQ(found[1].scalar_type(), at::kBFloat16);
     at::autocast::set_autocast_enabled(at::kCPU, false);
-    const Tensors truth = results(of(same), Form::kReference);
+    const Tensors truth = results(of(same), kPlain);
     for (size_t k = 0; k < truth.size(); ++k) EXPECT_LT(gap(found[k], truth[k]), 0.02) << k;
   }
 }
@@ -97,14 +97,14 @@ TEST(ConvolutionKernel, TakesManyImagesAndConstantOnes) {
                    bias = weight({40});
   for (const bool constant : {false, true}) {
     const at::Tensor images = (constant ? x.detach() : x).permute({0, 3, 1, 2});
-    Case one{"many", {filters, bias}, [=] { return convolution(images, filters, bias); }};
+    Case one{"many", {filters, bias}, [=](const KernelChoice& kernels) { return convolution(kernels, images, filters, bias); }};
     if (!constant) one.inputs.push_back(x);
-    const Tensors truth = results(one, Form::kReference), found = results(one, Form::kFused);
+    const Tensors truth = results(one, kPlain), found = results(one, kFused);
     for (size_t k = 0; k < truth.size(); ++k) EXPECT_LT(gap(found[k], truth[k]), 1e-5) << k;
   }
 }
 
-TEST(FewRowsKernel, EqualsItsReferenceWithTheSameBitsOnAnyNumberOfThreads) {
+TEST(SkinnyMatmulKernel, EqualsItsReferenceWithTheSameBitsOnAnyNumberOfThreads) {
   std::mt19937 luck = luck_of(12);
   const at::NoGradGuard no_grad;
   const int before = at::get_num_threads();
@@ -116,9 +116,9 @@ TEST(FewRowsKernel, EqualsItsReferenceWithTheSameBitsOnAnyNumberOfThreads) {
       const at::Tensor map = at::randn({features, depth});
       const at::Tensor bias = coin(luck) ? at::randn({features}) : at::Tensor();
       at::set_num_threads(1);
-      const at::Tensor alone = linear_map(x, map, bias);
+      const at::Tensor alone = linear_map(kFused, x, map, bias);
       at::set_num_threads(2);
-      EXPECT_TRUE(at::equal(alone, linear_map(x, map, bias))) << x.sizes() << " " << features;
+      EXPECT_TRUE(at::equal(alone, linear_map(kFused, x, map, bias))) << x.sizes() << " " << features;
       EXPECT_LT(gap(alone, linear_map_reference(x, map, bias)), 1e-5)
           << x.sizes() << " " << features;
     }
@@ -138,7 +138,7 @@ at::Tensor slopes_of_slopes(const at::Tensor& y, const at::Tensor& x, const at::
   return at::cat(all);
 }
 
-TEST(FewRowsKernel, HasTheSlopesOfItsReferenceAndTheirSlopes) {
+TEST(SkinnyMatmulKernel, HasTheSlopesOfItsReferenceAndTheirSlopes) {
   std::mt19937 luck = luck_of(13);
   const int before = at::get_num_threads();
   for (const Isa width : isas_here()) {
@@ -150,9 +150,9 @@ TEST(FewRowsKernel, HasTheSlopesOfItsReferenceAndTheirSlopes) {
       const at::Tensor bias = at::randn({features}).requires_grad_();
       const at::Tensor truth = slopes_of_slopes(linear_map_reference(x, map, bias), x, map, bias);
       at::set_num_threads(1);
-      const at::Tensor alone = slopes_of_slopes(linear_map(x, map, bias), x, map, bias);
+      const at::Tensor alone = slopes_of_slopes(linear_map(kFused, x, map, bias), x, map, bias);
       at::set_num_threads(2);
-      EXPECT_TRUE(at::equal(alone, slopes_of_slopes(linear_map(x, map, bias), x, map, bias)))
+      EXPECT_TRUE(at::equal(alone, slopes_of_slopes(linear_map(kFused, x, map, bias), x, map, bias)))
           << x.sizes() << " " << features;
       EXPECT_LT(gap(alone, truth), 1e-4) << x.sizes() << " " << features;
     }
@@ -168,7 +168,7 @@ TEST(NearestCodeKernel, FindsTheNearest) {
       const int64_t count = between(luck, 1, 300), dim = between(luck, 1, 40);
       const at::Tensor rows = at::randn({count, dim}),
                        codes = at::randn({between(luck, 1, 700), dim});
-      const at::Tensor ids = nearest_code(rows, codes);
+      const at::Tensor ids = nearest_code(kFused, rows, codes);
       const at::Tensor squares = (rows.unsqueeze(1) - codes).square().sum(2);
       const at::Tensor least = std::get<0>(squares.min(1));
       const at::Tensor mine = squares.gather(1, ids.unsqueeze(1)).squeeze(1);
@@ -180,16 +180,16 @@ TEST(NearestCodeKernel, FindsTheNearest) {
 TEST(NearestCodeKernel, TakesTheFirstOfEquals) {
   const at::Tensor codes = at::randn({40, 8});
   const at::Tensor twice = at::cat({codes, codes});
-  EXPECT_TRUE(at::equal(nearest_code(codes, twice), at::arange(40)));
+  EXPECT_TRUE(at::equal(nearest_code(kFused, codes, twice), at::arange(40)));
 }
 
 TEST(NearestCodeKernel, HasTheSameBitsOnAnyNumberOfThreads) {
   const at::Tensor rows = at::randn({1000, 16}), codes = at::randn({513, 16});
   const int before = at::get_num_threads();
   at::set_num_threads(1);
-  const at::Tensor alone = nearest_code(rows, codes);
+  const at::Tensor alone = nearest_code(kFused, rows, codes);
   at::set_num_threads(2);
-  EXPECT_TRUE(at::equal(alone, nearest_code(rows, codes)));
+  EXPECT_TRUE(at::equal(alone, nearest_code(kFused, rows, codes)));
   at::set_num_threads(before);
 }
 
@@ -248,7 +248,7 @@ TEST(Dispatch, GradientsOfGradientsAreRefusedWhereThereAreNone) {
   for (const MakeCase& make : {MakeCase(any_norm), MakeCase(any_linear_attention),
                                MakeCase(any_attention), MakeCase(any_feed_forward)}) {
     const Case one = make(luck);
-    const at::Tensor y = one.run();
+    const at::Tensor y = one.run(kFused);
     EXPECT_THROW(torch::autograd::grad({y}, one.inputs, {at::ones_like(y)}, true, true), Error)
         << one.shape;
     EXPECT_EQ(torch::autograd::grad({y}, one.inputs, {at::ones_like(y)}).size(), one.inputs.size());
@@ -259,10 +259,9 @@ TEST(Dispatch, ReferenceTurnsEveryKernelOff) {
   const at::Tensor x = at::randn({2, 3});
   for (size_t i = 0; i < operation_table().size(); ++i) {
     const auto operation = static_cast<Operation>(i);
-    EXPECT_TRUE(fused(operation, x)) << operation_table()[i].name;
-    EXPECT_FALSE(fused(operation, x.to(at::kDouble))) << operation_table()[i].name;
-    const ForcedForm plain(Form::kReference);
-    EXPECT_FALSE(fused(operation, x)) << operation_table()[i].name;
+    EXPECT_NE(target_of(kFused, operation, x), Target::kPlain) << operation_table()[i].name;
+    EXPECT_EQ(target_of(kFused, operation, x.to(at::kDouble)), Target::kPlain) << operation_table()[i].name;
+    EXPECT_EQ(target_of(kPlain, operation, x), Target::kPlain) << operation_table()[i].name;
   }
 }
 

@@ -27,8 +27,7 @@ using Tensors = std::vector<at::Tensor>;
 struct Case {
   std::string shape;
   Tensors inputs;  // that take gradients
-  std::function<at::Tensor()> run;
-  std::function<at::Tensor()> on_device = nullptr;  // the GPU's form itself (gpu/forms_test.cc)
+  std::function<at::Tensor(const KernelChoice&)> run;
 };
 using MakeCase = std::function<Case(std::mt19937&)>;
 
@@ -43,6 +42,8 @@ inline int64_t between(std::mt19937& luck, int64_t low, int64_t high) {
 }
 inline bool coin(std::mt19937& luck) { return between(luck, 0, 1) == 1; }
 
+constexpr KernelChoice kPlain{Form::kReference, false}, kFused{Form::kFused, true};
+
 // Where cases lie.
 inline at::Device& device_of_cases() {
   static at::Device device(at::kCPU);
@@ -54,9 +55,8 @@ inline at::Tensor weight(at::IntArrayRef shape, double size = 1) {
 }
 
 // The output and the gradients of all inputs.
-inline Tensors results(const Case& one, Form form) {
-  const ForcedForm forced(form);
-  const at::Tensor y = one.run();
+inline Tensors results(const Case& one, const KernelChoice& kernels) {
+  const at::Tensor y = one.run(kernels);
   // Not around zero, where sums over rows would be nothing but rounding.
   const at::Tensor slope =
       ((at::arange(y.numel(), y.options().dtype(at::kFloat)) * 0.7).sin() + 0.5).view(y.sizes());
@@ -77,7 +77,7 @@ inline void expect_equals_reference_here(const MakeCase& make, std::mt19937& luc
                                          const std::string& where) {
   for (int i = 0; i < cases; ++i) {
     const Case one = make(luck);
-    const Tensors truth = results(one, Form::kReference), found = results(one, Form::kFused);
+    const Tensors truth = results(one, kPlain), found = results(one, kFused);
     ASSERT_EQ(truth.size(), found.size());
     EXPECT_LT(gap(found[0], truth[0]), 1e-5) << one.shape << " " << where;
     EXPECT_LT((found[0] - truth[0]).abs().max().item<double>(),
@@ -105,17 +105,17 @@ inline void expect_equal_bits(const MakeCase& make, int cases = 100) {
   for (int i = 0; i < cases; ++i) {
     const Case one = make(luck);
     at::set_num_threads(1);
-    const Tensors alone = results(one, Form::kFused);
+    const Tensors alone = results(one, kFused);
     at::set_num_threads(2);
-    const Tensors shared = results(one, Form::kFused);
+    const Tensors shared = results(one, kFused);
     at::set_num_threads(3);
-    const Tensors thirds = results(one, Form::kFused);
+    const Tensors thirds = results(one, kFused);
     for (size_t k = 0; k < alone.size(); ++k) {
       EXPECT_TRUE(at::equal(alone[k], shared[k])) << one.shape << " result " << k;
       EXPECT_TRUE(at::equal(alone[k], thirds[k])) << one.shape << " result " << k;
     }
     const at::NoGradGuard no_grad;
-    EXPECT_TRUE(at::equal(alone[0], one.run())) << one.shape << " without gradients";
+    EXPECT_TRUE(at::equal(alone[0], one.run(kFused))) << one.shape << " without gradients";
   }
   at::set_num_threads(before);
 }
@@ -139,9 +139,9 @@ inline void expect_no_worse_than_autocast(const MakeCase& make, int cases) {
   std::vector<double> plain, fused;
   for (int i = 0; i < cases; ++i) {
     const Case one = make(luck);
-    const Tensors truth = results(one, Form::kReference);
+    const Tensors truth = results(one, kPlain);
     const Bfloat16Autocast autocast;
-    const Tensors theirs = results(one, Form::kReference), ours = results(one, Form::kFused);
+    const Tensors theirs = results(one, kPlain), ours = results(one, kFused);
     plain.resize(truth.size());
     fused.resize(truth.size());
     for (size_t k = 0; k < truth.size(); ++k) {
@@ -161,7 +161,7 @@ inline void expect_keeps_what_is_not_finite(const MakeCase& make) {
   const Case one = make(luck);
   const at::NoGradGuard no_grad;
   one.inputs[0].detach().view({-1})[0].fill_(std::numeric_limits<float>::quiet_NaN());
-  EXPECT_FALSE(one.run().isfinite().all().item<bool>()) << one.shape;
+  EXPECT_FALSE(one.run(kFused).isfinite().all().item<bool>()) << one.shape;
 }
 
 }  // namespace lf

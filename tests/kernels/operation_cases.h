@@ -12,7 +12,6 @@
 #include "kernels/attention.h"
 #include "kernels/depthwise.h"
 #include "kernels/feed_forward.h"
-#include "kernels/gpu/forms.h"
 #include "kernels/linear_attention.h"
 #include "kernels/norm_silu.h"
 #include "tests/kernels/kernel_fixture.h"
@@ -70,8 +69,7 @@ inline Case attention_case(std::mt19937& luck, bool fixed) {
                       " heads of ", head, cosine ? ", cosine" : "", biases ? ", biases" : "",
                       w.mask.defined() ? ", mask" : "", w.rotary.defined() ? ", rotary" : "",
                       norm ? "" : ", no norm", residual.defined() ? ", residual" : "");
-  one.run = [=] { return attention(x, s, w, residual); };
-  one.on_device = [=] { return device_attention(x, s, w, residual); };
+  one.run = [=](const KernelChoice& kernels) { return attention(kernels, x, s, w, residual); };
   return one;
 }
 inline Case any_attention(std::mt19937& luck) { return attention_case(luck, false); }
@@ -86,9 +84,9 @@ inline Case any_long_attention(std::mt19937& luck) {
   const double scale = coin(luck) ? 1 : 0.2;
   return {lf::str("long attention ", clips, "x", tokens, ", ", heads, " heads of ", width),
           {rows},
-          [=] {
+          [=](const KernelChoice& kernels) {
             const at::Tensor parts = rows.permute({2, 0, 3, 1, 4});
-            return attend(parts[0], parts[1], parts[2], {}, scale);
+            return attend(kernels, parts[0], parts[1], parts[2], {}, scale);
           }};
 }
 
@@ -111,8 +109,7 @@ inline Case feed_forward_case(std::mt19937& luck, bool fixed) {
     w.out_bias = weight({width});
     for (const at::Tensor& bias : {w.norm_bias, w.in_bias, w.out_bias}) one.inputs.push_back(bias);
   }
-  one.run = [=] { return feed_forward(x, w); };
-  one.on_device = [=] { return device_feed_forward(x, w); };
+  one.run = [=](const KernelChoice& kernels) { return feed_forward(kernels, x, w); };
   return one;
 }
 inline Case any_feed_forward(std::mt19937& luck) { return feed_forward_case(luck, false); }
@@ -125,8 +122,7 @@ inline Case depthwise_case(std::mt19937& luck) {
   const at::Tensor taps = weight({channels, 1, 3, 3, 3}), bias = weight({channels});
   return {lf::str("depthwise ", x.sizes()),
           {x, taps, bias},
-          [=] { return causal_depthwise(x, taps, bias); },
-          [=] { return device_causal_depthwise(x, taps, bias); }};
+          [=](const KernelChoice& kernels) { return causal_depthwise(kernels, x, taps, bias); }};
 }
 
 inline Case norm_case(std::mt19937& luck, bool fixed) {
@@ -147,8 +143,7 @@ inline Case norm_case(std::mt19937& luck, bool fixed) {
     residual = weight(x.sizes());
     one.inputs.push_back(residual);
   }
-  one.run = [=] { return norm_silu(x, kind, gain, shift, residual); };
-  one.on_device = [=] { return device_norm_silu(x, kind, gain, shift, residual); };
+  one.run = [=](const KernelChoice& kernels) { return norm_silu(kernels, x, kind, gain, shift, residual); };
   return one;
 }
 inline Case any_norm(std::mt19937& luck) { return norm_case(luck, false); }
@@ -174,8 +169,7 @@ inline Case linear_attention_case(std::mt19937& luck, bool fixed) {
     one.inputs.push_back(w.norm_bias);
     one.inputs.push_back(w.out_bias);
   }
-  one.run = [=] { return linear_attention(x, w); };
-  one.on_device = [=] { return device_linear_attention(x, w); };
+  one.run = [=](const KernelChoice& kernels) { return linear_attention(kernels, x, w); };
   return one;
 }
 inline Case any_linear_attention(std::mt19937& luck) { return linear_attention_case(luck, false); }

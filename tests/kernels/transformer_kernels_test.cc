@@ -30,10 +30,10 @@ TEST(AttentionKernel, TakesLongSequences) {
     w.key_value = weight({32, 16}, 0.3);
     w.out = weight({16, 16}, 0.3);
     const at::Tensor x = weight({2, tokens, 3, 16});
-    const Case one{"long", {x, w.query, w.key_value, w.out}, [&] {
-                     return attention(x, {2, tokens, 3}, w);
+    const Case one{"long", {x, w.query, w.key_value, w.out}, [&](const KernelChoice& kernels) {
+                     return attention(kernels, x, {2, tokens, 3}, w);
                    }};
-    const Tensors truth = results(one, Form::kReference), found = results(one, Form::kFused);
+    const Tensors truth = results(one, kPlain), found = results(one, kFused);
     for (size_t k = 0; k < truth.size(); ++k)
       EXPECT_LT(gap(found[k], truth[k]), k == 0 ? 1e-5 : 1e-4);
   }
@@ -58,7 +58,7 @@ TEST(LongAttentionKernel, TakesScoresOfAnySize) {
                    v = normal(q.sizes());
   const at::Tensor scores = at::matmul(q.to(at::kDouble), k.to(at::kDouble).mT());
   const at::Tensor truth = at::matmul(at::softmax(scores, -1), v.to(at::kDouble));
-  EXPECT_LT(gap(attend(q, k, v, {}, 1.0), truth), 1e-3);
+  EXPECT_LT(gap(attend(kFused, q, k, v, {}, 1.0), truth), 1e-3);
 }
 
 TEST(AttentionKernel, MaskedTokensLeaveNoTrace) {
@@ -80,8 +80,8 @@ TEST(AttentionKernel, MaskedTokensLeaveNoTrace) {
   at::Tensor other = x.clone();
   other.slice(1, 4).normal_();
   const at::NoGradGuard no_grad;
-  EXPECT_TRUE(at::equal(attention(x, {3, tokens, 5}, w).slice(1, 0, 4),
-                        attention(other, {3, tokens, 5}, w).slice(1, 0, 4)));
+  EXPECT_TRUE(at::equal(attention(kFused, x, {3, tokens, 5}, w).slice(1, 0, 4),
+                        attention(kFused, other, {3, tokens, 5}, w).slice(1, 0, 4)));
 }
 
 // Rows in bfloat16, as a network's activations may be: in and out, summed in single precision.
@@ -91,10 +91,10 @@ TEST(TransformerKernels, TakeRowsInBfloat16) {
   const at::Tensor x = one.inputs[0].detach().to(at::kBFloat16).requires_grad_();
   FeedForwardWeights w{one.inputs[1], one.inputs[4], one.inputs[2], one.inputs[5],
                        one.inputs[3], one.inputs[6], true};
-  const Case half{"half", {x, w.in, w.out}, [&] { return feed_forward(x, w); }};
+  const Case half{"half", {x, w.in, w.out}, [&](const KernelChoice& kernels) { return feed_forward(kernels, x, w); }};
   const at::Tensor same = x.detach().to(at::kFloat).requires_grad_();
-  const Case whole{"whole", {same, w.in, w.out}, [&] { return feed_forward(same, w); }};
-  const Tensors found = results(half, Form::kFused), truth = results(whole, Form::kReference);
+  const Case whole{"whole", {same, w.in, w.out}, [&](const KernelChoice& kernels) { return feed_forward(kernels, same, w); }};
+  const Tensors found = results(half, kFused), truth = results(whole, kPlain);
   EXPECT_EQ(found[0].scalar_type(), at::kBFloat16);
   EXPECT_EQ(found[1].scalar_type(), at::kBFloat16);
   for (size_t k = 0; k < truth.size(); ++k) EXPECT_LT(gap(found[k], truth[k]), 0.02) << k;
@@ -142,15 +142,14 @@ TEST(TokenLayerKernel, EqualsItsReferenceWithTheSameBitsOnAnyNumberOfThreads) {
       const at::Tensor x = at::randn({rows, 1, wide}),
                        keys = at::randn({rows, heads, places, wide / heads}),
                        values = at::randn({rows, heads, places, wide / heads});
-      const auto run = [&](Form form, int threads) {
-        const ForcedForm chosen(form);
+      const auto run = [&](const KernelChoice& kernels, int threads) {
         at::set_num_threads(threads);
         const TokenCache cache{keys.clone(), values.clone(), length};
-        const at::Tensor y = token_layer(x, weights, {}, &cache);
+        const at::Tensor y = token_layer(kernels, x, weights, {}, &cache);
         return Tensors{y, cache.keys, cache.values};
       };
-      const Tensors truth = run(Form::kReference, 1), found = run(Form::kFused, 1),
-                    again = run(Form::kFused, 2);
+      const Tensors truth = run(kPlain, 1), found = run(kFused, 1),
+                    again = run(kFused, 2);
       for (size_t k = 0; k < truth.size(); ++k) {
         EXPECT_LT(gap(found[k], truth[k]), 1e-5) << k << " " << x.sizes() << " " << length;
         EXPECT_TRUE(at::equal(found[k], again[k])) << k << " " << x.sizes();
@@ -171,7 +170,7 @@ TEST(TokenLayerKernel, KeepsWhatIsNoNumber) {
                                   2,   1e-5};
   const TokenCache cache{at::ones({4, 2, 8, 8}), at::ones({4, 2, 8, 8}), 3};
   cache.keys[1][0][2][5] = std::numeric_limits<float>::quiet_NaN();
-  const at::Tensor bad = token_layer(at::ones({4, 1, 16}), weights, {}, &cache).isnan().any(-1);
+  const at::Tensor bad = token_layer(kFused, at::ones({4, 1, 16}), weights, {}, &cache).isnan().any(-1);
   EXPECT_TRUE(at::equal(bad.flatten(), at::tensor(std::vector<int64_t>{0, 1, 0, 0}).to(at::kBool)));
 }
 

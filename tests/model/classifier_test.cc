@@ -44,7 +44,7 @@ std::unique_ptr<Extractor> extractor_of(const Model& model) {
   }
   Weights weights = weights_of(std::move(tensors));
   EXPECT_TRUE(is_classifier(weights));
-  return make_own_extractor(weights);
+  return make_own_extractor(weights, {});
 }
 
 void train(Model& model, const Clips& clips, int steps) {
@@ -137,7 +137,7 @@ TEST(Classifier, LabelsClipsAndWeightsThatDoNotFitAreNamed) {
                         }),
                "at least 2"));
   Weights broken = weights_of({{"classifier.stem.weight", at::zeros({8, 3, 3, 3})}});
-  EXPECT_TRUE(contains(error_of(Code::kCheckpoint, [&] { make_own_extractor(broken); }),
+  EXPECT_TRUE(contains(error_of(Code::kCheckpoint, [&] { make_own_extractor(broken, {}); }),
                        "not a whole classifier"));
 }
 

@@ -15,10 +15,12 @@
 namespace lf {
 namespace {
 
+constexpr KernelChoice kOnGpu{Form::kFused, true};
+
 class DeviceFramesTest : public StoreTest {
  protected:
-  void SetUp() override { install_device_operations(&emulated_operations()); }
-  void TearDown() override { install_device_operations(nullptr); }
+  void SetUp() override { use_device(&emulated_device()); }
+  void TearDown() override { use_device(nullptr); }
 
   std::shared_ptr<const Store> store_of(const std::string& name, std::vector<std::string> sets) {
     sets.insert(sets.begin(), {"source.generated.kind=shapes", "source.generated.count=7",
@@ -52,7 +54,7 @@ const RecipeCase kCases[] = {
 TEST_F(DeviceFramesTest, AreTheHostsToTheBit) {
   for (const RecipeCase& one : kCases) {
     const auto store = store_of(one.name, one.sets);
-    const auto frames = DeviceFrames::of(store, at::kCPU);
+    const auto frames = DeviceFrames::of(store, at::kCPU, kOnGpu);
     ASSERT_NE(frames, nullptr) << one.name;
     const LoaderConfig mirrored = load_config("", {"loader.flip=0.5"}).loader();
     LoaderShare share;
@@ -75,16 +77,17 @@ TEST_F(DeviceFramesTest, AreTheHostsToTheBit) {
 }
 
 TEST_F(DeviceFramesTest, AreLeftToTheHostWhereTheyAreMoreThanSumsBlurAndNoise) {
-  const auto left = [&](const std::string& name, std::vector<std::string> sets) {
+  const auto left = [&](const std::string& name, std::vector<std::string> sets,
+                        const KernelChoice& kernels = kOnGpu) {
     sets.push_back("source.size=16");
-    return DeviceFrames::of(store_of(name, std::move(sets)), at::kCPU) == nullptr;
+    return DeviceFrames::of(store_of(name, std::move(sets)), at::kCPU, kernels) == nullptr;
   };
   EXPECT_TRUE(left("heat", {"recipe.heat={}"}));
   EXPECT_TRUE(left("mask", {"recipe.mask={}"}));
   EXPECT_TRUE(left("direction", {"recipe.blur.random_direction=true", "recipe.topology=STAR"}));
   EXPECT_TRUE(left("stored", {"store.mode=STORED"}));
-  const ForcedForm plain(Form::kReference);
-  EXPECT_TRUE(left("plain", {}));
+  EXPECT_TRUE(left("plain", {}, {Form::kReference, true}));
+  EXPECT_TRUE(left("unasked", {}, {Form::kFused, false}));
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "kernels/cpu/tile.h"
+#include "kernels/dispatch.h"
 
 namespace lf {
 namespace {
@@ -120,6 +121,10 @@ Left left_of(const at::Tensor& weight, Operands operands, std::vector<at::Tensor
 Left turned_left_of(const at::Tensor& weight, Operands operands, std::vector<at::Tensor>& kept) {
   return with_half({weight.const_data_ptr<float>(), 1, weight.size(1)}, weight.size(1),
                    weight.size(0), operands, kept);
+}
+
+Operands operands_for(const at::Tensor& x) {
+  return operands_here(wants_bfloat16(x) ? Operands::kBfloat16 : Operands::kSingle);
 }
 
 at::Tensor plain_weight(const at::Tensor& weight) {

@@ -37,6 +37,10 @@ void over_threads(int64_t count, Operands operands, const std::function<void(int
 Left left_of(const at::Tensor& weight, Operands operands, std::vector<at::Tensor>& kept);
 Left turned_left_of(const at::Tensor& weight, Operands operands, std::vector<at::Tensor>& kept);
 
+// What products over x are computed in: bfloat16 under autocast and for rows in it, where this CPU
+// can.
+Operands operands_for(const at::Tensor& x);
+
 // Single precision and contiguous, as kernels read weights; undefined stays so.
 at::Tensor plain_weight(const at::Tensor& weight);
 const float* data_or_null(const at::Tensor& weight);

@@ -9,6 +9,7 @@
 
 #include "kernels/cpu/chunk_sums.h"
 #include "kernels/dispatch.h"
+#include "kernels/gpu/device.h"
 #include "kernels/gpu/forms.h"
 #include "kernels/gpu/rows.h"
 #include "kernels/work.h"

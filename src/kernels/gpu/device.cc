@@ -17,4 +17,9 @@ const DeviceKernels* device_kernels() {
   return device == nullptr ? nullptr : device->kernels();
 }
 
+const DeviceOperations* device_operations() {
+  const DeviceKernels* kernels = device_kernels();
+  return kernels == nullptr ? nullptr : &kernels->operations;
+}
+
 }  // namespace lf

@@ -60,11 +60,13 @@ class Device {
   virtual const DeviceKernels* kernels() const = 0;
 };
 
-// What the process computes with, chosen by run/accelerator; nullptr on the CPU. Its kernels;
-// nullptr too where the plugin has none.
-Device* used_device();
-const DeviceKernels* device_kernels();
+// What the process can compute with beside the CPU: the opened plugin, nullptr for none. A
+// capability, not a choice: KernelChoice says whether a model's operations use its kernels.
 void use_device(Device* device);
+Device* used_device();
+// Of used_device(); nullptr where there is none or it has no kernels.
+const DeviceKernels* device_kernels();
+const DeviceOperations* device_operations();
 
 // The plugin exports `extern "C" lf::Device* lf_device()`: one object that lives as long as the
 // plugin stays open, never null.

@@ -180,6 +180,8 @@ struct DeviceShow {
 };
 
 struct DeviceOperations {
+  // They read and write host memory, as the tests' emulation does, and take CPU tensors.
+  bool on_host = false;
   void (*norm)(const DeviceNorm&);
   void (*norm_back)(const DeviceNorm&);
   void (*attention)(const DeviceAttention&);
@@ -197,9 +199,5 @@ struct DeviceOperations {
   void (*frame)(const DeviceFrame&);
   void (*show)(const DeviceShow&);
 };
-
-// For the whole process; nullptr where no plugin with kernels is open. Opening it is launch's.
-void install_device_operations(const DeviceOperations* operations);
-const DeviceOperations* device_operations();
 
 }  // namespace lf

@@ -6,6 +6,7 @@
 
 #include "kernels/cpu/chunk_sums.h"
 #include "kernels/dispatch.h"
+#include "kernels/gpu/device.h"
 
 namespace lf {
 

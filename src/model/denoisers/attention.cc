@@ -131,13 +131,13 @@ at::Tensor run_block(const NetworkBlock& block, const Tensors& weights, const at
   return recompute(whole, inputs, weights)[0];
 }
 
-at::Tensor attend_in_images(const at::Tensor& qkv, int64_t heads) {
+at::Tensor attend_in_images(const KernelChoice& kernels, const at::Tensor& qkv, int64_t heads) {
   const std::vector<at::Tensor> split =
       qkv.reshape({qkv.size(0), qkv.size(1), 3, heads, -1}).permute({2, 0, 3, 1, 4}).unbind();
-  return attend(split[0], split[1], split[2], {}).transpose(1, 2).flatten(2);
+  return attend(kernels, split[0], split[1], split[2], {}).transpose(1, 2).flatten(2);
 }
 
-at::Tensor attend_over_frames(const at::Tensor& qkv, int64_t heads, const FrameContext& context) {
+at::Tensor attend_over_frames(const KernelChoice& kernels, const at::Tensor& qkv, int64_t heads, const FrameContext& context) {
   const int64_t frames = context.frames, pixels = qkv.size(1);
   const std::vector<at::Tensor> split =
       qkv.reshape({qkv.size(0) / frames, frames, pixels, 3, heads, -1})
@@ -148,7 +148,7 @@ at::Tensor attend_over_frames(const at::Tensor& qkv, int64_t heads, const FrameC
     q = rotated(q, context.angles);
     k = rotated(k, context.angles);
   }
-  return attend(q, k, split[2], context.logit_bias())
+  return attend(kernels, q, k, split[2], context.logit_bias())
       .permute({0, 3, 1, 2, 4})
       .reshape({qkv.size(0), pixels, qkv.size(2) / 3});
 }
@@ -165,7 +165,7 @@ at::Tensor LinearAttention::operator()(const at::Tensor& images) const {
   const double scale = 1 / std::sqrt(static_cast<double>(width));
   const LinearAttentionWeights weights{norm.weight, norm.bias, qkv.weight, out.weight,
                                        out.bias,    heads,     scale};
-  return as_images(linear_attention(as_rows(images), weights), images.size(2));
+  return as_images(linear_attention(qkv.kernels, as_rows(images), weights), images.size(2));
 }
 
 FullAttention::FullAttention(const Scope& scope, int64_t channels, int64_t heads_, int64_t width_)
@@ -190,20 +190,20 @@ AttentionWeights FullAttention::kernel_weights() const {
 
 at::Tensor FullAttention::in_images(const at::Tensor& images) const {
   const at::Tensor rows = as_rows(images);
-  return as_images(attention(rows, {rows.size(0), rows.size(1), 1}, kernel_weights()),
+  return as_images(attention(qkv.kernels, rows, {rows.size(0), rows.size(1), 1}, kernel_weights()),
                    images.size(2));
 }
 
 at::Tensor FullAttention::over_frames(const at::Tensor& images, const FrameContext& context) const {
   const at::Tensor rows = as_rows(images);
   if (!context.same_for_all_clips()) {
-    const at::Tensor mixed = attend_over_frames(qkv(norm(rows)), heads, context);
+    const at::Tensor mixed = attend_over_frames(qkv.kernels, qkv(norm(rows)), heads, context);
     return images + as_images(out(mixed), images.size(2));
   }
   const Sequences sequences{rows.size(0) / context.frames, context.frames, rows.size(1)};
   AttentionWeights weights = kernel_weights();
   context.add_to(weights, sequences.outer);
-  return as_images(attention(rows, sequences, weights), images.size(2));
+  return as_images(attention(qkv.kernels, rows, sequences, weights), images.size(2));
 }
 
 ResidualAttention::ResidualAttention(const Scope& scope, int64_t channels, int64_t heads_)
@@ -229,7 +229,7 @@ at::Tensor ResidualAttention::attended(const at::Tensor& images, const Sequences
   weights.scale = 1 / std::sqrt(static_cast<double>(width));
   context.add_to(weights, sequences.outer);
   const at::Tensor rows = as_rows(images);
-  return as_images(attention(as_rows(norm(images)), sequences, weights, rows), images.size(2));
+  return as_images(attention(qkv.kernels, as_rows(norm(images)), sequences, weights, rows), images.size(2));
 }
 
 at::Tensor ResidualAttention::in_images(const at::Tensor& images) const {
@@ -243,7 +243,7 @@ at::Tensor ResidualAttention::over_frames(const at::Tensor& images,
         images, {images.size(0) / context.frames, context.frames, images.size(2) * images.size(3)},
         context);
   }
-  const at::Tensor mixed = attend_over_frames(qkv(as_rows(norm(images))), heads, context);
+  const at::Tensor mixed = attend_over_frames(qkv.kernels, qkv(as_rows(norm(images))), heads, context);
   return images + as_images(out(mixed), images.size(2));
 }
 

@@ -32,7 +32,7 @@ struct Conv {
        Init init = Init::kFanIn)
       : conv(scope, volume_ ? 3 * in : in, out, 3, stride, init), volume(volume_) {}
   at::Tensor operator()(const at::Tensor& x, int64_t frames) const {
-    if (conv.stride == 1) return convolution(x, conv.weight, conv.bias, frames);
+    if (conv.stride == 1) return convolution(conv.kernels, x, conv.weight, conv.bias, frames);
     return conv(volume ? with_neighbours(x, frames) : x);
   }
   Conv2d conv;
@@ -50,16 +50,16 @@ struct Norm {
         volume ? as_rows(x).unflatten(0, {-1, frames}).flatten(1, 2) : as_rows(x);
     at::Tensor gain = norm.weight.unsqueeze(0), shift = norm.bias.unsqueeze(0);
     const NormKind kind{norm.groups, norm.epsilon, /*silu=*/!(volume && scale_shift.defined())};
-    if (!scale_shift.defined()) return as_frames(norm_silu(rows, kind, gain, shift), x);
+    if (!scale_shift.defined()) return as_frames(norm_silu(norm.kernels, rows, kind, gain, shift), x);
     const std::vector<at::Tensor> by_level = scale_shift.to(at::kFloat).chunk(2, 1);
     const at::Tensor scale = 1 + by_level[0];
     if (!volume) {
       shift = at::addcmul(by_level[1], shift, scale);
-      return as_frames(norm_silu(rows, kind, gain * scale, shift), x);
+      return as_frames(norm_silu(norm.kernels, rows, kind, gain * scale, shift), x);
     }
     // Frames of a clip may have different noise levels.
     const auto over_pixels = [](const at::Tensor& one) { return one.unsqueeze(-1).unsqueeze(-1); };
-    const at::Tensor h = as_frames(norm_silu(rows, kind, gain, shift), x);
+    const at::Tensor h = as_frames(norm_silu(norm.kernels, rows, kind, gain, shift), x);
     return at::silu(h * over_pixels(scale) + over_pixels(by_level[1])).to(x.scalar_type());
   }
 

@@ -31,7 +31,7 @@ struct Block {
       scale = gain * (by_level[0] + 1);
       shift = by_level[1];
     }
-    const at::Tensor rows = norm_silu(as_rows(conv(images)), {}, scale, shift,
+    const at::Tensor rows = norm_silu(conv.kernels, as_rows(conv(images)), {}, scale, shift,
                                       added.defined() ? as_rows(added) : added);
     return as_images(rows, images.size(2));
   }

@@ -23,9 +23,10 @@ namespace {
 
 // A tokenizer that has codes.
 std::unique_ptr<Tokenizer> open_coder(const std::string& file, const ClipShape& shape,
-                                      at::Device device, const OpenExport& open) {
+                                      at::Device device, const KernelChoice& kernels,
+                                      const OpenExport& open) {
   std::unique_ptr<Tokenizer> tokenizer =
-      open_tokenizer(file, "model.code_prior.tokenizer", shape, device, open);
+      open_tokenizer(file, "model.code_prior.tokenizer", shape, device, kernels, open);
   if (tokenizer->codes() == 0) {
     fail(Code::kUsage, printable(file),
          " makes vectors and no codes (quantiser.variational); a prior needs a tokenizer with "
@@ -39,8 +40,8 @@ class CodePrior : public Model {
   CodePrior(const Config& config, const ClipShape& shape, at::Device device, const OpenExport& open)
       : config_(config.model().code_prior()),
         frames_(shape.frames),
-        table_(config.train().seed(), device),
-        tokenizer_(open_coder(config_.tokenizer(), shape, device, open)),
+        table_(config.train().seed(), device, kernel_choice(config.train())),
+        tokenizer_(open_coder(config_.tokenizer(), shape, device, table_.kernels(), open)),
         network_(Scope(table_), config_, tokenizer_->grid(frames_), tokenizer_->codes()) {
     const ParameterTable& fixed = tokenizer_->parameters();
     for (const auto* list : {&fixed.weights(), &fixed.buffers()}) {

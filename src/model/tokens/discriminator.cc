@@ -13,11 +13,12 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "kernels/few_rows.h"
+#include "kernels/skinny_matmul.h"
 
 namespace lf {
 
-Discriminator::Discriminator(const Scope& scope, const GanConfig& config, const ClipShape& shape) {
+Discriminator::Discriminator(const Scope& scope, const GanConfig& config, const ClipShape& shape)
+    : kernels_(scope.kernels()) {
   const int64_t smallest = std::min(shape.height, shape.width) >> config.layers();
   if (smallest < 3) {
     fail(Code::kUsage, "gan.layers=", config.layers(), " needs images of ", 3 << config.layers(),
@@ -46,7 +47,7 @@ Discriminator::Discriminator(const Scope& scope, const GanConfig& config, const 
 // convolution: at 3x3 the adversarial step takes a quarter less; 16 places gain nothing, 49 lose.
 constexpr int64_t kFewPlaces = 9;
 
-at::Tensor conv_padded_by_one(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+at::Tensor conv_padded_by_one(const KernelChoice& kernels, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                               int64_t stride) {
   const auto extent = [&](int64_t axis) {
     return (x.size(axis) + 2 - weight.size(axis)) / stride + 1;
@@ -59,7 +60,7 @@ at::Tensor conv_padded_by_one(const at::Tensor& x, const at::Tensor& weight, con
                                  .unfold(2, weight.size(3), stride)
                                  .permute({0, 1, 2, 4, 5, 3})
                                  .reshape({x.size(0) * height * width, -1});
-  return linear_map(patches, weight.permute({0, 2, 3, 1}).flatten(1), bias)
+  return linear_map(kernels, patches, weight.permute({0, 2, 3, 1}).flatten(1), bias)
       .view({x.size(0), height, width, weight.size(0)})
       .permute({0, 3, 1, 2});
 }
@@ -68,7 +69,7 @@ at::Tensor Discriminator::operator()(const at::Tensor& images) const {
   at::Tensor h = images;
   for (size_t i = 0; i + 1 < layers_.size(); ++i) {
     const Layer& layer = layers_[i];
-    h = conv_padded_by_one(h, layer.weight, layer.bias, layer.stride);
+    h = conv_padded_by_one(kernels_, h, layer.weight, layer.bias, layer.stride);
     for (const GroupNorm& norm : layer.norm) {  // LibTorch's, for the gradients of its gradients
       h = at::group_norm(h, norm.groups, norm.weight, norm.bias, norm.epsilon);
     }
@@ -78,7 +79,7 @@ at::Tensor Discriminator::operator()(const at::Tensor& images) const {
   // and made images, which need not have come here in one precision.
   const c10::impl::ExcludeDispatchKeyGuard single(c10::autocast_dispatch_keyset);
   const Layer& last = layers_.back();
-  return conv_padded_by_one(h.to(at::kFloat), last.weight, last.bias, last.stride);
+  return conv_padded_by_one(kernels_, h.to(at::kFloat), last.weight, last.bias, last.stride);
 }
 
 at::Tensor hinge_loss(const at::Tensor& real_logits, const at::Tensor& fake_logits) {

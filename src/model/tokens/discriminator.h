@@ -27,11 +27,12 @@ class Discriminator {
     int64_t stride;
     std::vector<GroupNorm> norm;  // none, or one
   };
+  KernelChoice kernels_;
   std::vector<Layer> layers_;
 };
 
 // conv2d, on CPUs by one product of all patches where the outputs are few.
-at::Tensor conv_padded_by_one(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+at::Tensor conv_padded_by_one(const KernelChoice& kernels, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                               int64_t stride);
 
 // Mean over images of max(0, 1 - D(real)) and max(0, 1 + D(fake)), halved.

@@ -23,7 +23,7 @@ static void load(Tokenizer& tokenizer, const ExportedModel& exported, const std:
 
 std::unique_ptr<Tokenizer> open_tokenizer(const std::string& file, const char* option,
                                           const ClipShape& shape, at::Device device,
-                                          const OpenExport& open) {
+                                          const KernelChoice& kernels, const OpenExport& open) {
   if (file.empty()) {
     fail(Code::kUsage, option,
          " is not set; give the file that `lastframe export RUN --out FILE` made of a trained "
@@ -36,6 +36,8 @@ std::unique_ptr<Tokenizer> open_tokenizer(const std::string& file, const char* o
          " carries no config; give a file that `lastframe export RUN --out FILE` wrote");
   }
   exported.config = without_judge(exported.config);
+  exported.config.mutable_train()->set_kernels(kernels.form == Form::kFused ? FUSED : REFERENCE);
+  exported.config.mutable_train()->set_gpu_kernels(kernels.gpu);
   ModelConfig& model = *exported.config.mutable_model();
   if (model.has_vqvae()) model.mutable_vqvae()->mutable_gan()->set_weight(0);
   if (model.has_cvivit()) model.mutable_cvivit()->mutable_gan()->set_weight(0);

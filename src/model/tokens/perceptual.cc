@@ -21,11 +21,12 @@ at::Tensor direction(const at::Tensor& features) {
   return x / (at::linalg_vector_norm(x, 2, at::IntArrayRef{1}, /*keepdim=*/true) + 1e-10);
 }
 
-FeatureMaps open_network(const std::string& file, at::Device device, const OpenExport& open) {
+FeatureMaps open_network(const std::string& file, at::Device device, const KernelChoice& kernels,
+                         const OpenExport& open) {
   LF_CHECK(open != nullptr, "a perceptual loss is made where files can be opened");
   Weights weights(file, "", {}, by_name(open(file).tensors), device);
   if (is_lpips(weights)) return lpips_maps(weights);
-  if (is_classifier(weights)) return classifier_maps(weights);
+  if (is_classifier(weights)) return classifier_maps(weights, kernels);
   fail(Code::kUsage, "perceptual.network: ", printable(file),
        " holds neither LPIPS nor a classifier of ours; make one with tools/convert_weights lpips, "
        "or by `lastframe export` of a model.classifier");
@@ -45,8 +46,8 @@ at::Tensor feature_distance(const FeatureMaps& network, const std::vector<at::Te
 }
 
 PerceptualLoss::PerceptualLoss(const std::string& file, const ClipShape& shape, at::Device device,
-                               const OpenExport& open)
-    : network_(open_network(file, device, open)) {
+                               const KernelChoice& kernels, const OpenExport& open)
+    : network_(open_network(file, device, kernels, open)) {
   if (std::min(shape.height, shape.width) < network_.smallest) {
     fail(Code::kUsage, "perceptual.network: ", network_.name, " needs images of ",
          network_.smallest, " pixels or more, clips are ", shape.height, "x", shape.width,

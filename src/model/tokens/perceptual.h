@@ -34,7 +34,7 @@ class PerceptualLoss {
  public:
   // Code::kUsage if the file holds no such network, or one that cannot see images of this shape.
   PerceptualLoss(const std::string& file, const ClipShape& shape, at::Device device,
-                 const OpenExport& open);
+                 const KernelChoice& kernels, const OpenExport& open);
   // Images [N, C, H, W] in [-1, 1] -> the mean distance; differentiable in `made`.
   at::Tensor operator()(const at::Tensor& given, const at::Tensor& made) const;
 

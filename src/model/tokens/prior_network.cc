@@ -27,7 +27,8 @@ TokenLayerWeights PriorNetwork::Layer::weights(int64_t heads) const {
 
 PriorNetwork::PriorNetwork(const Scope& scope, const CodePriorConfig& config,
                            const std::array<int64_t, 3>& grid, int64_t codes)
-    : grid_(grid),
+    : kernels_(scope.kernels()),
+      grid_(grid),
       codes_(codes),
       heads_(config.heads()),
       width_(config.width()),
@@ -79,7 +80,7 @@ at::Tensor PriorNetwork::logits(at::Tensor tokens, const at::Tensor& mask, Cache
   for (size_t i = 0; i < layers_.size(); ++i) {
     std::optional<TokenCache> settled;
     if (cache != nullptr) settled = {cache->keys[i], cache->values[i], cache->length};
-    h = token_layer(h, layers_[i].weights(heads_), mask, settled ? &*settled : nullptr);
+    h = token_layer(kernels_, h, layers_[i].weights(heads_), mask, settled ? &*settled : nullptr);
   }
   if (cache != nullptr && settle) cache->length += count;
   return head_[0](norm_[0](h)).to(at::kFloat);

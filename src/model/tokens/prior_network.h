@@ -53,6 +53,7 @@ class PriorNetwork {
     Linear qkv, out, wide, narrow;
   };
 
+  KernelChoice kernels_;
   std::array<int64_t, 3> grid_;
   int64_t codes_, heads_, width_, classes_;
   at::Tensor class_table_, code_table_, time_table_, row_table_, column_table_;

@@ -73,14 +73,14 @@ at::Tensor draw_vectors(const at::Tensor& z, int64_t codes, const Clips& clips,
 
 // Drawn vectors, moved to the means of what is nearest to them; [K, D + 1] with how many that are.
 // Collective.
-at::Tensor k_means(const at::Tensor& z, const at::Tensor& fallback, const Clips& clips,
+at::Tensor k_means(const KernelChoice& kernels, const at::Tensor& z, const at::Tensor& fallback, const Clips& clips,
                    const BatchPlan& plan, int rounds, bool cosine) {
   at::Tensor drawn = draw_vectors(z, fallback.size(0), clips, plan, 0);
   plan.add_up(drawn);
   at::Tensor centres = at::where(numbers_of(drawn) > 0, vectors_of(drawn), fallback);
   at::Tensor numbers = at::zeros_like(numbers_of(drawn));
   for (int round = 0; round < rounds; ++round) {
-    at::Tensor sums = tally(z, nearest_code(z, centres), centres.size(0));
+    at::Tensor sums = tally(z, nearest_code(kernels, z, centres), centres.size(0));
     plan.add_up(sums);
     numbers = numbers_of(sums);
     centres = at::where(numbers > 0, vectors_of(sums) / numbers.clamp_min(1), centres);
@@ -100,7 +100,7 @@ bool all_finite(const at::Tensor& tensor) { return at::isfinite(tensor).all().it
 class EmaQuantiser : public Quantiser {
  public:
   EmaQuantiser(const EmaQuantiserConfig& config, const Scope& scope, BatchPlan plan)
-      : config_(config), plan_(std::move(plan)) {
+      : kernels_(scope.kernels()), config_(config), plan_(std::move(plan)) {
     codebook_ = scope.buffer("codebook", {config.codes(), config.dim()}, Init::kFanIn);
     if (config.cosine()) codebook_.copy_(directions(codebook_));
     sums_ = scope.buffer("sums", at::zeros({config.codes(), config.dim() + 1}));
@@ -115,7 +115,7 @@ class EmaQuantiser : public Quantiser {
     const at::Tensor given = config_.cosine() ? directions(z) : z;
     const at::Tensor rows = given.detach().reshape({-1, dim()});
     if (learn && !has_started(started_, known_)) start(rows, clips);
-    const at::Tensor ids = nearest_code(rows, codebook_);
+    const at::Tensor ids = nearest_code(kernels_, rows, codebook_);
     if (learn) remember(rows, ids, clips);
     const at::Tensor found = at::embedding(codebook_, ids).view(z.sizes());
     return {straight_through(given, found), ids.view(z.sizes().slice(0, z.dim() - 1)),
@@ -153,7 +153,7 @@ class EmaQuantiser : public Quantiser {
   void start(const at::Tensor& rows, const Clips& clips) {
     const at::NoGradGuard no_grad;
     const at::Tensor found =
-        k_means(rows, codebook_, clips, plan_, config_.kmeans(), config_.cosine());
+        k_means(kernels_, rows, codebook_, clips, plan_, config_.kmeans(), config_.cosine());
     if (!all_finite(found)) return;  // the step will be skipped: the next one starts
     codebook_.copy_(vectors_of(found));
     at::Tensor numbers = numbers_of(found) * static_cast<double>(plan_.parts);
@@ -177,6 +177,7 @@ class EmaQuantiser : public Quantiser {
     drawn_ = draw_vectors(rows, codes(), clips, plan_, 1);
   }
 
+  KernelChoice kernels_;
   EmaQuantiserConfig config_;
   BatchPlan plan_;
   at::Tensor codebook_;      // [K, D]
@@ -190,7 +191,7 @@ class EmaQuantiser : public Quantiser {
 class LearntQuantiser : public Quantiser {
  public:
   LearntQuantiser(const LearntQuantiserConfig& config, const Scope& scope, BatchPlan plan)
-      : config_(config), plan_(std::move(plan)) {
+      : kernels_(scope.kernels()), config_(config), plan_(std::move(plan)) {
     codebook_ = scope.weight("codebook", {config.codes(), config.dim()}, Init::kFanIn);
     started_ = scope.buffer("started", at::zeros({1}));
   }
@@ -204,13 +205,13 @@ class LearntQuantiser : public Quantiser {
     if (learn && !has_started(started_, known_)) {
       const at::NoGradGuard no_grad;
       const at::Tensor found =
-          k_means(rows, codebook_.detach(), clips, plan_, config_.kmeans(), false);
+          k_means(kernels_, rows, codebook_.detach(), clips, plan_, config_.kmeans(), false);
       if (all_finite(found)) {
         codebook_.detach().copy_(vectors_of(found));
         started_.fill_(1);
       }
     }
-    const at::Tensor ids = nearest_code(rows, codebook_.detach());
+    const at::Tensor ids = nearest_code(kernels_, rows, codebook_.detach());
     const at::Tensor found = at::embedding(codebook_, ids).view(z.sizes());
     return {
         straight_through(z, found), ids.view(z.sizes().slice(0, z.dim() - 1)),
@@ -220,6 +221,7 @@ class LearntQuantiser : public Quantiser {
   at::Tensor lookup(const at::Tensor& ids) const override { return at::embedding(codebook_, ids); }
 
  private:
+  KernelChoice kernels_;
   LearntQuantiserConfig config_;
   BatchPlan plan_;
   at::Tensor codebook_, started_;

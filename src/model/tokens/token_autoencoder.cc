@@ -33,7 +33,7 @@ class TokenAutoencoder : public Tokenizer {
  public:
   TokenAutoencoder(const TokenParts& parts, const Config& config, const ClipShape& shape,
                    at::Device device, const SumOverRanks& sum, const OpenExport& open)
-      : table_(config.train().seed(), device),
+      : table_(config.train().seed(), device, kernel_choice(config.train())),
         plan_{config.train().batch(), config.train().accumulation(), sum},
         groups_(parts.quantiser.groups()),
         reconstruction_(parts.reconstruction),
@@ -49,7 +49,7 @@ class TokenAutoencoder : public Tokenizer {
       project_out_.emplace(root / "quantiser.out", inner, width);
     }
     if (!seen_.network().empty()) {
-      perceptual_.emplace(seen_.network(), shape, device, open);
+      perceptual_.emplace(seen_.network(), shape, device, table_.kernels(), open);
     }
     generator_count_ = table_.weights().size();
     if (gan_.weight() > 0) discriminator_.emplace(root / "discriminator", gan_, shape);

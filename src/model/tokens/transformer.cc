@@ -41,7 +41,7 @@ at::Tensor CosineAttention::operator()(const at::Tensor& x, const Sequences& seq
   weights.bias = bias;
   weights.heads = heads;
   weights.scale = 8;
-  return lf::attention(x, sequences, weights);
+  return lf::attention(query.kernels, x, sequences, weights);
 }
 
 GatedFeedForward::GatedFeedForward(const Scope& scope, int64_t width)
@@ -50,15 +50,16 @@ GatedFeedForward::GatedFeedForward(const Scope& scope, int64_t width)
       out(scope / "out", 8 * width / 3, width, false) {}
 
 at::Tensor GatedFeedForward::operator()(const at::Tensor& x) const {
-  return feed_forward(x, {norm.weight, norm.bias, in.weight, {}, out.weight, {}, /*gated=*/true});
+  return feed_forward(in.kernels, x, {norm.weight, norm.bias, in.weight, {}, out.weight, {}, /*gated=*/true});
 }
 
 CausalDepthwiseConv::CausalDepthwiseConv(const Scope& scope, int64_t width)
-    : weight(scope.weight("weight", {width, 1, 3, 3, 3}, Init::kFanIn)),
+    : kernels(scope.kernels()),
+      weight(scope.weight("weight", {width, 1, 3, 3, 3}, Init::kFanIn)),
       bias(scope.weight("bias", {width}, Init::kFanIn, 27)) {}
 
 at::Tensor CausalDepthwiseConv::operator()(const at::Tensor& x_BTHWD) const {
-  return causal_depthwise(x_BTHWD, weight, bias);
+  return causal_depthwise(kernels, x_BTHWD, weight, bias);
 }
 
 OffsetBias::OffsetBias(const Scope& scope, int64_t width, int64_t heads)

@@ -41,6 +41,7 @@ struct GatedFeedForward {
 struct CausalDepthwiseConv {
   CausalDepthwiseConv(const Scope& scope, int64_t width);
   at::Tensor operator()(const at::Tensor& x_BTHWD) const;
+  KernelChoice kernels;
   at::Tensor weight, bias;
 };
 

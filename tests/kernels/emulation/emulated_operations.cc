@@ -19,8 +19,11 @@ void run(const Task& task) {
 
 }  // namespace
 
+namespace {
+
 const DeviceOperations& emulated_operations() {
   static const DeviceOperations table = {
+      .on_host = true,
       .norm = &run<cuda_norm, DeviceNorm>,
       .norm_back = &run<cuda_norm_back, DeviceNorm>,
       .attention = &run<cuda_attention, DeviceAttention>,
@@ -38,6 +41,27 @@ const DeviceOperations& emulated_operations() {
       .frame = &run<cuda_frame, DeviceFrame>,
       .show = &run<cuda_show, DeviceShow>};
   return table;
+}
+
+class EmulatedDevice : public Device {
+ public:
+  std::string description() const override { return "the host, as a GPU"; }
+  std::shared_ptr<void> pinned(size_t /*bytes*/) override { return nullptr; }
+  std::unique_ptr<RecordedStep> record(const std::function<void()>& /*step*/,
+                                       int /*warm_up*/) override {
+    return nullptr;
+  }
+  const DeviceKernels* kernels() const override {
+    static const DeviceKernels kernels = {nullptr, nullptr, emulated_operations()};
+    return &kernels;
+  }
+};
+
+}  // namespace
+
+Device& emulated_device() {
+  static EmulatedDevice device;
+  return device;
 }
 
 }  // namespace lf

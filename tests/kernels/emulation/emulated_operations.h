@@ -1,11 +1,11 @@
-// The plugin's kernels run on the host, thread by thread, as the operations of a GPU that is not
-// there. Tensors are the CPU's.
+// The plugin's kernels on the host, thread by thread: what tests use_device() where there is no
+// GPU. Tensors are the CPU's.
 #pragma once
 
-#include "kernels/gpu/device_operations.h"
+#include "kernels/gpu/device.h"
 
 namespace lf {
 
-const DeviceOperations& emulated_operations();
+Device& emulated_device();
 
 }  // namespace lf

@@ -6,6 +6,8 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 
+#include "kernels/gpu/forms.h"
+#include "kernels/nearest_code.h"
 #include "tests/kernels/emulation/emulated_operations.h"
 #include "tests/kernels/operation_cases.h"
 
@@ -14,23 +16,13 @@ namespace {
 
 class DeviceForms : public testing::Test {
  protected:
-  void SetUp() override { install_device_operations(&emulated_operations()); }
-  void TearDown() override { install_device_operations(nullptr); }
+  void SetUp() override { use_device(&emulated_device()); }
+  void TearDown() override { use_device(nullptr); }
 
-  // A case whose fused form is the GPU's.
-  static MakeCase on_device(Case (*make)(std::mt19937&)) {
-    return [make](std::mt19937& luck) {
-      Case one = make(luck);
-      one.run = [plain = one.run, device = one.on_device] {
-        return chosen_form() == Form::kFused ? device() : plain();
-      };
-      return one;
-    };
-  }
   static void expect_equals(Case (*make)(std::mt19937&), const char* name) {
     std::mt19937 luck = luck_of(5);
-    expect_equals_reference_here(on_device(make), luck, 12, name);
-    expect_keeps_what_is_not_finite(on_device(make));
+    expect_equals_reference_here(make, luck, 12, name);
+    expect_keeps_what_is_not_finite(make);
   }
 };
 
@@ -45,9 +37,9 @@ TEST_F(DeviceForms, OfFeedForwardEqualsItsReference) {
 TEST_F(DeviceForms, OfDepthwiseEqualsItsReference) { expect_equals(depthwise_case, "depthwise"); }
 
 TEST_F(DeviceForms, AreNoWorseThanAutocast) {
-  expect_no_worse_than_autocast(on_device(full_attention), 10);
-  expect_no_worse_than_autocast(on_device(full_linear_attention), 10);
-  expect_no_worse_than_autocast(on_device(full_feed_forward), 10);
+  expect_no_worse_than_autocast(full_attention, 10);
+  expect_no_worse_than_autocast(full_linear_attention, 10);
+  expect_no_worse_than_autocast(full_feed_forward, 10);
 }
 
 // Rows that no lane has to itself, images of many slices, sequences of 64 tokens.
@@ -58,12 +50,10 @@ TEST_F(DeviceForms, TakeWhatIsLarge) {
       if (groups > 0 && channels % groups != 0) continue;
       const at::Tensor x = weight({2, 70, channels}), gain = weight({2, channels}),
                        shift = weight({2, channels});
-      const Tensors truth =
-          results({"", {x, gain, shift}, [&] { return norm_silu(x, {groups}, gain, shift); }},
-                  Form::kReference);
-      const Tensors found = results(
-          {"", {x, gain, shift}, [&] { return device_norm_silu(x, {groups}, gain, shift, {}); }},
-          Form::kFused);
+      const Case one{"", {x, gain, shift}, [&](const KernelChoice& kernels) {
+                       return norm_silu(kernels, x, {groups}, gain, shift);
+                     }};
+      const Tensors truth = results(one, kPlain), found = results(one, kFused);
       for (size_t k = 0; k < truth.size(); ++k) EXPECT_LT(gap(found[k], truth[k]), 1e-5) << k;
     }
   }
@@ -76,10 +66,10 @@ TEST_F(DeviceForms, TakeWhatIsLarge) {
   const at::Tensor x = weight({1, kMostTokens, 3, 16});
   const Sequences s{1, kMostTokens, 3};
   ASSERT_TRUE(device_takes_attention(x, s, w));
-  const Tensors inputs = {x, w.query, w.key_value, w.out};
-  const Tensors truth = results({"", inputs, [&] { return attention(x, s, w); }}, Form::kReference);
-  const Tensors found =
-      results({"", inputs, [&] { return device_attention(x, s, w, {}); }}, Form::kFused);
+  const Case one{"", {x, w.query, w.key_value, w.out}, [&](const KernelChoice& kernels) {
+                   return attention(kernels, x, s, w);
+                 }};
+  const Tensors truth = results(one, kPlain), found = results(one, kFused);
   for (size_t k = 0; k < truth.size(); ++k) EXPECT_LT(gap(found[k], truth[k]), 1e-4) << k;
   EXPECT_FALSE(device_takes_attention(x, {1, kMostTokens + 1, 3}, w));
 }
@@ -90,14 +80,14 @@ TEST_F(DeviceForms, FindTheNearestCode) {
     const int64_t count = between(luck, 1, 300), dim = between(luck, 1, 40);
     const at::Tensor rows = at::randn({count, dim}),
                      codes = at::randn({between(luck, 1, 500), dim});
-    const at::Tensor ids = device_nearest_code(rows, codes);
+    const at::Tensor ids = nearest_code(kFused, rows, codes);
     const at::Tensor squares = (rows.unsqueeze(1) - codes).square().sum(2);
     const at::Tensor least = std::get<0>(squares.min(1));
     const at::Tensor mine = squares.gather(1, ids.unsqueeze(1)).squeeze(1);
     EXPECT_LT((mine - least).max().item<double>(), 1e-4 * static_cast<double>(dim));
   }
   const at::Tensor codes = at::randn({150, 8});
-  EXPECT_TRUE(at::equal(device_nearest_code(codes, at::cat({codes, codes})), at::arange(150)));
+  EXPECT_TRUE(at::equal(nearest_code(kFused, codes, at::cat({codes, codes})), at::arange(150)));
 }
 
 }  // namespace

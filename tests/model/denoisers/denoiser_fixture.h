@@ -22,7 +22,8 @@ namespace lf {
 
 // A network with the table of its weights.
 struct SmallNetwork {
-  ParameterTable table{7, at::kCPU};
+  explicit SmallNetwork(const KernelChoice& kernels = {}) : table(7, at::kCPU, kernels) {}
+  ParameterTable table;
   std::unique_ptr<Denoiser> denoiser;
   at::Tensor operator()(const NoisyClips& clips) const {
     const at::NoGradGuard no_grad;
@@ -31,8 +32,9 @@ struct SmallNetwork {
 };
 
 inline std::unique_ptr<SmallNetwork> small_network(const std::string& kind, int frames,
-                                                   bool position = true, int64_t classes = 0) {
-  auto network = std::make_unique<SmallNetwork>();
+                                                   bool position = true, int64_t classes = 0,
+                                                   const KernelChoice& kernels = {}) {
+  auto network = std::make_unique<SmallNetwork>(kernels);
   const DenoiserShape shape{{frames, 8, 8, 3}, 3, classes, 0, false};
   const Scope scope(network->table);
   if (kind == "unet") {

@@ -18,7 +18,7 @@ namespace lf {
 namespace {
 
 int64_t count_of(const UnetConfig& config, const DenoiserShape& shape) {
-  ParameterTable table(0, at::kCPU);
+  ParameterTable table(0, at::kCPU, {});
   make_unet(config, shape, Scope(table));
   return table.count();
 }
@@ -41,7 +41,7 @@ TEST(Unet3d, ParameterCountsAreThePublicPorts) {
     Unet3dConfig config;
     config.set_dim(dim);
     for (const int multiplier : multipliers) config.add_multipliers(multiplier);
-    ParameterTable table(0, at::kCPU);
+    ParameterTable table(0, at::kCPU, {});
     make_unet3d(config, {{8, 32, 32, 3}, 3}, Scope(table));
     int64_t trained = 0;
     for (const NamedTensor& weight : table.weights()) trained += weight.tensor.numel();
@@ -56,7 +56,7 @@ TEST(Unet3d, ParameterCountsAreThePublicPorts) {
 TEST(Dit, ParameterCountIsThePublishedSmallOnes) {
   DitConfig config;
   config.set_layers(12);
-  ParameterTable table(0, at::kCPU);
+  ParameterTable table(0, at::kCPU, {});
   make_dit(config, {{1, 32, 32, 4}, 8, 1000}, Scope(table));
   EXPECT_EQ(table.count(), 32'963'360);
 }
@@ -168,14 +168,14 @@ TEST(Attention, OfAnIndependentImageIsOfItselfAlone) {
   clips.z_BTHWC = at::zeros({2, 4, 2, 3, 1});
   clips.index_BT = at::arange(4).unsqueeze(0);
   clips.role_BT = at::tensor({1, 1, 1, 3}, at::kByte).unsqueeze(0);
-  const at::Tensor mixed = attend_over_frames(qkv, 2, frame_context(clips, {}, {}));
+  const at::Tensor mixed = attend_over_frames({}, qkv, 2, frame_context(clips, {}, {}));
   for (const int64_t image : {3, 7}) {
     EXPECT_TRUE(at::equal(mixed[image], qkv[image].slice(1, 16)));  // its own values
   }
   clips.z_BTHWC = at::zeros({2, 3, 2, 3, 1});
   clips.role_BT.reset();
   const at::Tensor video = at::cat({qkv.slice(0, 0, 3), qkv.slice(0, 4, 7)});
-  const at::Tensor alone = attend_over_frames(video, 2, frame_context(clips, {}, {}));
+  const at::Tensor alone = attend_over_frames({}, video, 2, frame_context(clips, {}, {}));
   EXPECT_TRUE(at::allclose(mixed.slice(0, 0, 3), alone.slice(0, 0, 3), 1e-5, 1e-6));
 }
 
@@ -226,12 +226,12 @@ TEST(Attention, OfManyTokensEqualsTheFormula) {
     at::Tensor logits = at::matmul(q, k.transpose(-1, -2)) / std::sqrt(8.0);
     if (added.defined()) logits = logits + added;
     const at::Tensor expected = at::matmul(at::softmax(logits, -1), v);
-    EXPECT_TRUE(at::allclose(attend(q, k, v, added), expected, 1e-4, 1e-5));
+    EXPECT_TRUE(at::allclose(attend({}, q, k, v, added), expected, 1e-4, 1e-5));
   }
 }
 
 TEST(DistanceBias, HasTheRangesOfT5) {
-  ParameterTable table(0, at::kCPU);
+  ParameterTable table(0, at::kCPU, {});
   const DistanceBias bias(Scope(table), 1);
   const at::NoGradGuard no_grad;
   bias.weight.copy_(at::arange(32).unsqueeze(1));
@@ -246,7 +246,7 @@ TEST(DistanceBias, HasTheRangesOfT5) {
 }
 
 TEST(Rotary, ProductsDependOnTheDistanceAlone) {
-  ParameterTable table(0, at::kCPU);
+  ParameterTable table(0, at::kCPU, {});
   const Rotary rotary(Scope(table), 4);
   const at::Tensor q = some_numbers({1, 1, 1, 2, 6}, 1), k = some_numbers({1, 1, 1, 2, 6}, 2);
   const auto product = [&](int64_t from, int64_t to) {

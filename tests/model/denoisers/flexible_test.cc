@@ -38,7 +38,7 @@ UnetConfig published(const std::vector<int>& multipliers, int blocks,
 }
 
 int64_t count_of(const UnetConfig& config, int side) {
-  ParameterTable table(0, at::kMeta);
+  ParameterTable table(0, at::kMeta, {});
   make_unet(config, {{16, side, side, 3}, 3}, Scope(table));
   return table.count();
 }
@@ -98,7 +98,7 @@ TEST(RelativePositions, SpacingAndOrderMatter) {
 // The sums of the definition, one pair of frames after the other.
 TEST(RelativePositions, AttentionIsTheDefinition) {
   constexpr int64_t kChannels = 8, kHeads = 2, kWidth = 4, kFrames = 3, kSide = 2;
-  ParameterTable table(5, at::kCPU);
+  ParameterTable table(5, at::kCPU, {});
   const RelativeAttention attention(Scope(table), kChannels, 6, kHeads);
   wake_up(table);
   const at::NoGradGuard no_grad;

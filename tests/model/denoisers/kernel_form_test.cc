@@ -5,6 +5,7 @@
 #include <torch/csrc/autograd/autograd.h>
 
 #include <cmath>
+#include <functional>
 
 #include "kernels/dispatch.h"
 #include "model/autocast.h"
@@ -16,8 +17,7 @@ namespace {
 
 // What a network gives and the gradients of its weights and noisy clips, weighted so that sums are
 // not around zero.
-Tensors results(const SmallNetwork& network, NoisyClips clips, Form form) {
-  const ForcedForm forced(form);
+Tensors results(const SmallNetwork& network, NoisyClips clips) {
   clips.z_BTHWC = clips.z_BTHWC.detach().requires_grad_();
   Tensors inputs = {clips.z_BTHWC};
   for (const NamedTensor& weight : network.table.weights()) {
@@ -33,13 +33,28 @@ Tensors results(const SmallNetwork& network, NoisyClips clips, Form form) {
   return all;
 }
 
+// The same network twice.
+struct BothForms {
+  explicit BothForms(const std::function<std::unique_ptr<SmallNetwork>(const KernelChoice&)>& make)
+      : plain(make({Form::kReference})), fused(make({Form::kFused})) {
+    wake_up(plain->table);
+    wake_up(fused->table);
+  }
+  std::unique_ptr<SmallNetwork> plain, fused;
+};
+
+BothForms both_forms(const std::string& kind, int frames, bool position = true) {
+  return BothForms([&](const KernelChoice& kernels) {
+    return small_network(kind, frames, position, 0, kernels);
+  });
+}
+
 double gap(const at::Tensor& a, const at::Tensor& b) {
   return ((a - b).norm() / (b.norm() + 1e-12)).item<double>();
 }
 
-void expect_agreement(const SmallNetwork& network, const NoisyClips& clips) {
-  const Tensors plain = results(network, clips, Form::kReference);
-  const Tensors fused = results(network, clips, Form::kFused);
+void expect_agreement(const BothForms& forms, const NoisyClips& clips) {
+  const Tensors plain = results(*forms.plain, clips), fused = results(*forms.fused, clips);
   ASSERT_EQ(plain.size(), fused.size());
   EXPECT_LT(gap(fused[0], plain[0]), 1e-5);
   double largest = 0;
@@ -60,23 +75,20 @@ INSTANTIATE_TEST_SUITE_P(All, KernelForms, testing::Values("unet", "unet3d"),
 
 TEST_P(KernelForms, AgreeOnAVideo) {
   for (const bool position : {false, true}) {
-    const auto network = small_network(GetParam(), 4, position);
-    wake_up(network->table);
-    expect_agreement(*network, noisy_clips(2, 4));
+    expect_agreement(both_forms(GetParam(), 4, position), noisy_clips(2, 4));
   }
 }
 
 // In bfloat16 both are as near to single precision.
 TEST_P(KernelForms, AreAsExactAsEachOtherUnderAutocast) {
-  const auto network = small_network(GetParam(), 4);
-  wake_up(network->table);
+  const BothForms forms = both_forms(GetParam(), 4);
   const NoisyClips clips = noisy_clips(2, 4);
-  const Tensors truth = results(*network, clips, Form::kReference);
+  const Tensors truth = results(*forms.plain, clips);
   Tensors plain, fused;
   {
     const Autocast autocast(BF16, at::kCPU);
-    plain = results(*network, clips, Form::kReference);
-    fused = results(*network, clips, Form::kFused);
+    plain = results(*forms.plain, clips);
+    fused = results(*forms.fused, clips);
   }
   double of_plain = 0, of_fused = 0, all = 0;
   for (size_t i = 1; i < truth.size(); ++i) {
@@ -92,14 +104,11 @@ TEST_P(KernelForms, AreAsExactAsEachOtherUnderAutocast) {
 }
 
 TEST_P(KernelForms, AgreeOnAnImage) {
-  const auto network = small_network(GetParam(), 1);
-  wake_up(network->table);
-  expect_agreement(*network, noisy_clips(3, 1));
+  expect_agreement(both_forms(GetParam(), 1), noisy_clips(3, 1));
 }
 
 TEST_P(KernelForms, AgreeOnFramesOfRolesAndNoiseLevelsOfTheirOwn) {
-  const auto network = small_network(GetParam(), 4);
-  wake_up(network->table);
+  const BothForms forms = both_forms(GetParam(), 4);
   NoisyClips clips = noisy_clips(2, 5);
   clips.signal_BT = at::arange(10).view({2, 5}).to(at::kFloat) * 90;
   const auto video = static_cast<uint8_t>(FrameRole::kLatent),
@@ -109,16 +118,15 @@ TEST_P(KernelForms, AgreeOnFramesOfRolesAndNoiseLevelsOfTheirOwn) {
         at::tensor({video, image, image, image, image, image, video, video, video, video},
                    at::kByte)}) {
     clips.role_BT = roles.view({-1, 5});
-    expect_agreement(*network, clips);
+    expect_agreement(forms, clips);
   }
 }
 
 TEST_P(KernelForms, AgreeOnClipsWhoseFramesStandElsewhere) {
-  const auto network = small_network(GetParam(), 4);
-  wake_up(network->table);
+  const BothForms forms = both_forms(GetParam(), 4);
   NoisyClips clips = noisy_clips(2, 4);
   clips.index_BT = at::tensor({0, 1, 5, 9, 2, 3, 4, 30}, at::kLong).view({2, 4});
-  expect_agreement(*network, clips);
+  expect_agreement(forms, clips);
 }
 
 // Every way the image network attends over frames, and both conditionings on noise levels.
@@ -134,13 +142,16 @@ TEST(KernelFormsOfTheUnet, Agree) {
       config.set_heads(2);
       config.set_temporal(temporal);
       config.set_scale_shift(scale_shift);
-      SmallNetwork network;
-      network.denoiser = make_unet(config, {{3, 8, 8, 3}, 3, 0, 0, false}, Scope(network.table));
-      wake_up(network.table);
+      const BothForms forms([&](const KernelChoice& kernels) {
+        auto network = std::make_unique<SmallNetwork>(kernels);
+        network->denoiser =
+            make_unet(config, {{3, 8, 8, 3}, 3, 0, 0, false}, Scope(network->table));
+        return network;
+      });
       NoisyClips clips = noisy_clips(2, 3);
       clips.signal_BT = at::arange(6).view({2, 3}).to(at::kFloat) * 150;
       SCOPED_TRACE(UnetConfig::Temporal_Name(temporal) + (scale_shift ? ", scale and shift" : ""));
-      expect_agreement(network, clips);
+      expect_agreement(forms, clips);
     }
   }
 }

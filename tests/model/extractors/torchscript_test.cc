@@ -34,7 +34,7 @@ class TorchScriptFile : public testing::Test {
 
   std::unique_ptr<Extractor> open(const std::string& path,
                                   Preprocessing id = Preprocessing::kTorch) {
-    return open_extractor(path, id, at::kCPU);
+    return open_extractor(path, id, at::kCPU, {});
   }
 
   std::string folder_;

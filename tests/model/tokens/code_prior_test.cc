@@ -202,7 +202,7 @@ INSTANTIATE_TEST_SUITE_P(Kinds, EveryPrior,
                          [](const auto& info) { return std::string(info.param); });
 
 struct Network {
-  explicit Network(CodePriorConfig::Kind kind) : table(6, at::kCPU) {
+  explicit Network(CodePriorConfig::Kind kind) : table(6, at::kCPU, {}) {
     config.set_kind(kind);
     config.set_layers(3);
     config.set_width(32);

@@ -107,7 +107,7 @@ TEST(Cvivit, EveryLegalTemporalPatchWorksAndIllegalOnesNameThem) {
 }
 
 TEST(PositionGenerator, SeesItsNeighboursAndThePastOnTheRightAxes) {
-  ParameterTable table(2, at::kCPU);
+  ParameterTable table(2, at::kCPU, {});
   const CausalDepthwiseConv conv(Scope(table), 2);
   conv.bias.detach().zero_();
   at::Tensor x = at::zeros({1, 5, 4, 6, 2});
@@ -130,7 +130,7 @@ TEST(PositionGenerator, SeesItsNeighboursAndThePastOnTheRightAxes) {
 }
 
 TEST(OffsetBias, DependsOnTheOffsetAlone) {
-  ParameterTable table(2, at::kCPU);
+  ParameterTable table(2, at::kCPU, {});
   const OffsetBias bias(Scope(table), 16, 3);
   const at::Tensor b = bias(3, 4).detach();
   EXPECT_EQ(b.sizes(), (std::vector<int64_t>{3, 12, 12}));

@@ -18,7 +18,7 @@ namespace {
 
 struct Owned {
   Owned(int layers, int side)
-      : table(4, at::kCPU), discriminator(Scope(table), config_of(layers), {1, side, side, 3}) {}
+      : table(4, at::kCPU, {}), discriminator(Scope(table), config_of(layers), {1, side, side, 3}) {}
   static GanConfig config_of(int layers) {
     GanConfig config;
     config.set_layers(layers);
@@ -53,7 +53,7 @@ TEST(Discriminator, AProductOfFewPatchesIsTheirConvolution) {
       const std::vector<at::Tensor> given = {x.clone().requires_grad_(),
                                              weight.clone().requires_grad_(),
                                              bias.clone().requires_grad_()};
-      const at::Tensor out = product ? conv_padded_by_one(given[0], given[1], given[2], stride)
+      const at::Tensor out = product ? conv_padded_by_one({}, given[0], given[1], given[2], stride)
                                      : at::conv2d(given[0], given[1], given[2], stride, 1);
       ASSERT_LE(out.size(2) * out.size(3), 9);
       const at::Tensor slope =
@@ -114,10 +114,10 @@ TEST(Discriminator, R1IsTheSquaredSlope) {
 // With a smooth activation: the kinks of a leaky ReLU make the penalty jump, which no gradient
 // shows.
 TEST(Discriminator, GradientOfR1AgreesWithFiniteDifferences) {
-  ParameterTable table(4, at::kCPU);
+  // The fused norm has no gradients of gradients.
+  ParameterTable table(4, at::kCPU, {Form::kReference});
   const Conv2d first(Scope(table, "first"), 3, 8, 3, 2), second(Scope(table, "second"), 8, 1, 3);
   const GroupNorm norm(Scope(table, "norm"), 8);
-  const ForcedForm plain(Form::kReference);  // the fused norm has no slopes of slopes
   const auto smooth = [&](const at::Tensor& x) { return second(norm(first(x)).tanh()); };
   const at::Tensor real = images(2, 8, 2);
   penalty_of(smooth, real).backward();

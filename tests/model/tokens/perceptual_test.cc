@@ -39,7 +39,7 @@ TensorsByName classifier(int64_t frames = 1) {
 }
 
 PerceptualLoss loss_by(TensorsByName tensors, int side) {
-  return {"judge.safetensors", {1, side, side, 3}, at::kCPU, holding(std::move(tensors))};
+  return {"judge.safetensors", {1, side, side, 3}, at::kCPU, {}, holding(std::move(tensors))};
 }
 
 at::Tensor images(int64_t count, int64_t side, uint64_t seed) {

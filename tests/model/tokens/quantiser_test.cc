@@ -29,7 +29,7 @@ Clips key_of(int64_t clips, int64_t first = 0) { return {at::zeros({clips, 0}), 
 // A quantiser with the table its state is in.
 struct Owned {
   explicit Owned(const QuantiserConfig& config, const BatchPlan& plan)
-      : table(1, at::kCPU), quantiser(make_quantiser(config, Scope(table), plan)) {}
+      : table(1, at::kCPU, {}), quantiser(make_quantiser(config, Scope(table), plan)) {}
   at::Tensor codebook() const {
     const auto& buffers = table.buffers();
     return buffers.front().name == "codebook" ? buffers.front().tensor

@@ -1,4 +1,4 @@
-#include "kernels/few_rows.h"
+#include "kernels/skinny_matmul.h"
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
@@ -25,7 +25,7 @@ constexpr int64_t kRows = 64, kColumns = 512, kDepth = 1024;
 
 int64_t parts(int64_t whole, int64_t part) { return (whole + part - 1) / part; }
 
-struct FewRows {
+struct SkinnyMatmul {
   int64_t rows, depth, features;
   const float *x, *weight, *bias;
   float *turned, *made, *y;  // [depth][row], [features][row], [rows, features]
@@ -35,13 +35,13 @@ struct FewRows {
 };
 
 struct In {
-  static LF_INLINE void run(const FewRows* task) {
+  static LF_INLINE void run(const SkinnyMatmul* task) {
     gather(task->x, task->depth, task->map(), task->turned, task->row());
   }
 };
 
 struct Out {
-  static LF_INLINE void run(const FewRows* task) {
+  static LF_INLINE void run(const SkinnyMatmul* task) {
     scatter<float>(task->made, task->row(), task->features, task->map(), nullptr, task->bias,
                    task->y);
   }
@@ -50,7 +50,7 @@ struct Out {
 // x [rows, depth] times the turned weight [features, depth], plus the bias.
 Tensor products(const Tensor& x, const Tensor& weight, const Tensor& bias) {
   Tensor y = at::empty({x.size(0), weight.size(0)}, x.options());
-  FewRows task{x.size(0),
+  SkinnyMatmul task{x.size(0),
                x.size(1),
                weight.size(0),
                x.const_data_ptr<float>(),
@@ -59,7 +59,7 @@ Tensor products(const Tensor& x, const Tensor& weight, const Tensor& bias) {
                nullptr,
                nullptr,
                y.mutable_data_ptr<float>()};
-  LF_RECORD_WORK("few_rows", 2 * task.rows * task.depth * task.features);
+  LF_RECORD_WORK("skinny_matmul", 2 * task.rows * task.depth * task.features);
   Scratch scratch;
   task.turned = scratch.take<float>(task.depth * task.row());
   task.made = scratch.take<float>(task.features * task.row());
@@ -83,7 +83,7 @@ Tensor row_slopes(const Tensor& slopes, const Tensor& weight) {
   Tensor out = at::empty({rows, depth}, slopes.options());
   const auto *from = slopes.const_data_ptr<float>(), *map = weight.const_data_ptr<float>();
   auto* to = out.mutable_data_ptr<float>();
-  LF_RECORD_WORK("few_rows_row_slopes", 2 * rows * depth * features);
+  LF_RECORD_WORK("skinny_matmul_row_slopes", 2 * rows * depth * features);
   over_threads(parts(depth, kColumns), Operands::kSingle, [&](int64_t part) {
     const int64_t first = part * kColumns, count = std::min(kColumns, depth - first);
     for (int64_t f = 0; f < features; f += kRows) {
@@ -100,7 +100,7 @@ Tensor weight_slopes(const Tensor& slopes, const Tensor& x) {
   Tensor out = at::empty({features, depth}, x.options());
   const auto *left = slopes.const_data_ptr<float>(), *right = x.const_data_ptr<float>();
   auto* to = out.mutable_data_ptr<float>();
-  LF_RECORD_WORK("few_rows_weight_slopes", 2 * rows * depth * features);
+  LF_RECORD_WORK("skinny_matmul_weight_slopes", 2 * rows * depth * features);
   over_threads(parts(features, kFeatures), Operands::kSingle, [&](int64_t part) {
     const int64_t first = part * kFeatures, count = std::min(kFeatures, features - first);
     for (int64_t c = 0; c < depth; c += kColumns) {
@@ -170,10 +170,10 @@ Tensor linear_map_reference(const Tensor& x, const Tensor& weight, const Tensor&
   return bias.defined() ? at::linear(x, weight, bias) : at::linear(x, weight);
 }
 
-Tensor linear_map(const Tensor& x, const Tensor& weight, const Tensor& bias) {
+Tensor linear_map(const KernelChoice& kernels, const Tensor& x, const Tensor& weight, const Tensor& bias) {
   const int64_t depth = weight.size(1), rows = depth > 0 ? x.numel() / depth : 0;
   const bool slopes = wants_gradient({x, weight, bias});
-  if (rows < kFewest || rows > kMost || !fused(Operation::kFewRows, x) ||
+  if (rows < kFewest || rows > kMost || target_of(kernels, Operation::kSkinnyMatmul, x) == Target::kPlain ||
       x.scalar_type() != at::kFloat || weight.scalar_type() != at::kFloat ||
       operands_for(x) != Operands::kSingle || (slopes && depth % kLanes != 0)) {
     return linear_map_reference(x, weight, bias);
