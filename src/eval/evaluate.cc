@@ -101,7 +101,8 @@ class Evaluation {
     if (!subject.weights_text.empty()) cache_ = subject.run_folder + "/evaluations/cache";
     const ClipShape shape = subject.store->clip_shape();
     if (wants_features(config)) {
-      extractor_ = extractor_for(config, subject.device, shape, subject.model->parameters().kernels());
+      extractor_ =
+          extractor_for(config, subject.device, shape, subject.model->parameters().kernels());
     }
     chosen_ = choose_metrics(names_of(config), extractor_.get(), shape.frames);
     tokenizer_ = dynamic_cast<Tokenizer*>(subject.model);
@@ -414,7 +415,8 @@ std::unique_ptr<Extractor> extractor_for(const EvaluationConfig& config, at::Dev
 void check_evaluation(const EvaluationConfig& config, const Store& store, const Model& model) {
   std::unique_ptr<Extractor> extractor;
   const ClipShape shape = store.clip_shape();
-  if (wants_features(config)) extractor = extractor_for(config, at::kCPU, shape, model.parameters().kernels());
+  if (wants_features(config))
+    extractor = extractor_for(config, at::kCPU, shape, model.parameters().kernels());
   require_codes(choose_metrics(names_of(config), extractor.get(), shape.frames),
                 dynamic_cast<const Tokenizer*>(&model));
 }

@@ -309,11 +309,12 @@ Tensor attend_fused(const Tensor& q, const Tensor& k, const Tensor& v, const Ten
 
 }  // namespace
 
-Tensor attend(const KernelChoice& kernels, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& bias,
-              std::optional<double> scale) {
+Tensor attend(const KernelChoice& kernels, const Tensor& q, const Tensor& k, const Tensor& v,
+              const Tensor& bias, std::optional<double> scale) {
   const int64_t tokens = q.size(-2);
   const double factor = scale.value_or(1 / std::sqrt(static_cast<double>(q.size(-1))));
-  if (!bias.defined() && takes_long_attention(kernels, q, k, v)) return long_attention(q, k, v, factor);
+  if (!bias.defined() && takes_long_attention(kernels, q, k, v))
+    return long_attention(q, k, v, factor);
   if (q.is_cuda() || tokens >= kHalfTokens || (tokens >= kFewTokens && !wants_bfloat16(v))) {
     return attend_fused(q, k, v, bias, scale);
   }
@@ -356,9 +357,10 @@ Tensor attention_reference(const KernelChoice& kernels, const Tensor& x, const S
     const Tensor mask = weights.mask.repeat_interleave(sequences.inner, 0).unsqueeze(1);
     added = added.defined() ? added + mask : mask;
   }
-  const Tensor mixed = attend(kernels, q.to(v.scalar_type()), k.to(v.scalar_type()), v, added, weights.scale)
-                           .transpose(1, 2)
-                           .flatten(2);
+  const Tensor mixed =
+      attend(kernels, q.to(v.scalar_type()), k.to(v.scalar_type()), v, added, weights.scale)
+          .transpose(1, 2)
+          .flatten(2);
   const Tensor y = linear(mixed, weights.out, weights.out_bias)
                        .view({sequences.outer, sequences.inner, sequences.tokens, -1})
                        .transpose(1, 2)
@@ -366,8 +368,8 @@ Tensor attention_reference(const KernelChoice& kernels, const Tensor& x, const S
   return (residual.defined() ? residual : x) + y;
 }
 
-Tensor attention(const KernelChoice& kernels, const Tensor& x, const Sequences& sequences, const AttentionWeights& weights,
-                 const Tensor& residual) {
+Tensor attention(const KernelChoice& kernels, const Tensor& x, const Sequences& sequences,
+                 const AttentionWeights& weights, const Tensor& residual) {
   LF_CHECK(sequences.outer * sequences.tokens * sequences.inner * x.size(-1) == x.numel(),
            "sequences that do not add up to the rows of x");
   const Target target = target_of(kernels, Operation::kAttention, x);

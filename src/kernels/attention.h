@@ -15,8 +15,8 @@ namespace lf {
 
 // softmax(scale q k^T + bias) v over [..., heads, tokens, width], by LibTorch's operations; `bias`
 // broadcasts to the logits, undefined for none. Scale 1 / sqrt(width) where none is given.
-at::Tensor attend(const KernelChoice& kernels, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                  const at::Tensor& bias, std::optional<double> scale = {});
+at::Tensor attend(const KernelChoice& kernels, const at::Tensor& q, const at::Tensor& k,
+                  const at::Tensor& v, const at::Tensor& bias, std::optional<double> scale = {});
 
 // x seen as [outer, tokens, inner, width]: a sequence for every outer and inner index. Attention
 // within images has inner 1; along time of [B, T, H*W, C], tokens are T and inner is H*W.
@@ -47,7 +47,8 @@ constexpr int64_t kMostTokens = 64;  // of a sequence, for the fused form
 // `residual` is what the result is added to, if not x itself.
 at::Tensor attention(const KernelChoice& kernels, const at::Tensor& x, const Sequences& sequences,
                      const AttentionWeights& weights, const at::Tensor& residual = {});
-at::Tensor attention_reference(const KernelChoice& kernels, const at::Tensor& x, const Sequences& sequences,
-                               const AttentionWeights& weights, const at::Tensor& residual = {});
+at::Tensor attention_reference(const KernelChoice& kernels, const at::Tensor& x,
+                               const Sequences& sequences, const AttentionWeights& weights,
+                               const at::Tensor& residual = {});
 
 }  // namespace lf

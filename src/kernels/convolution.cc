@@ -137,12 +137,14 @@ Tensor convolution_reference(const Tensor& images, const Tensor& weight, const T
   return at::conv2d(x, weight, bias.defined() ? Maybe(bias) : Maybe(), 1, 1);
 }
 
-Tensor convolution(const KernelChoice& kernels, const Tensor& images, const Tensor& weight, const Tensor& bias, int64_t frames) {
+Tensor convolution(const KernelChoice& kernels, const Tensor& images, const Tensor& weight,
+                   const Tensor& bias, int64_t frames) {
   LF_CHECK(images.dim() == 4 && weight.dim() == 4 && weight.size(2) == 3 && weight.size(3) == 3 &&
                (weight.size(1) == images.size(1) ||
                 (weight.size(1) == 3 * images.size(1) && images.size(0) % frames == 0)),
            "a convolution whose filters do not fit its images");
-  if (target_of(kernels, Operation::kConvolution, images) == Target::kPlain || images.numel() == 0 || !faster(images) ||
+  if (target_of(kernels, Operation::kConvolution, images) == Target::kPlain ||
+      images.numel() == 0 || !faster(images) ||
       std::min(weight.size(0), images.size(1)) < kFewestChannels) {
     return convolution_reference(images, weight, bias, frames);
   }

@@ -14,8 +14,8 @@ namespace lf {
 // `frames`, each seen with_neighbours(). The fused form is for 8 channels or more on both sides; it
 // multiplies in single precision, and takes images in bfloat16 where this CPU has no faster way for
 // them. Anything else is LibTorch's. It gives no gradients of gradients.
-at::Tensor convolution(const KernelChoice& kernels, const at::Tensor& images, const at::Tensor& weight, const at::Tensor& bias,
-                       int64_t frames = 1);
+at::Tensor convolution(const KernelChoice& kernels, const at::Tensor& images,
+                       const at::Tensor& weight, const at::Tensor& bias, int64_t frames = 1);
 at::Tensor convolution_reference(const at::Tensor& images, const at::Tensor& weight,
                                  const at::Tensor& bias, int64_t frames = 1);
 

@@ -93,7 +93,8 @@ Tensor causal_depthwise_reference(const Tensor& x_BTHWC, const Tensor& weight, c
   return x_BTHWC + sum;
 }
 
-Tensor causal_depthwise(const KernelChoice& kernels, const Tensor& x_BTHWC, const Tensor& weight, const Tensor& bias) {
+Tensor causal_depthwise(const KernelChoice& kernels, const Tensor& x_BTHWC, const Tensor& weight,
+                        const Tensor& bias) {
   const Target target = target_of(kernels, Operation::kDepthwise, x_BTHWC);
   if (target == Target::kPlain || x_BTHWC.numel() == 0) {
     return causal_depthwise_reference(x_BTHWC, weight, bias);

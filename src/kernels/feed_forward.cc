@@ -142,7 +142,8 @@ at::Tensor feed_forward_reference(const at::Tensor& x, const FeedForwardWeights&
   return x + linear(halves[0] * at::gelu(halves[1]), weights.out, weights.out_bias);
 }
 
-at::Tensor feed_forward(const KernelChoice& kernels, const at::Tensor& x, const FeedForwardWeights& weights) {
+at::Tensor feed_forward(const KernelChoice& kernels, const at::Tensor& x,
+                        const FeedForwardWeights& weights) {
   const Target target = target_of(kernels, Operation::kFeedForward, x);
   if (target == Target::kPlain || x.numel() == 0 ||
       (target == Target::kGpu && !device_takes_rows(x))) {

@@ -18,7 +18,8 @@ struct FeedForwardWeights {
 };
 
 // Over rows [..., width].
-at::Tensor feed_forward(const KernelChoice& kernels, const at::Tensor& x, const FeedForwardWeights& weights);
+at::Tensor feed_forward(const KernelChoice& kernels, const at::Tensor& x,
+                        const FeedForwardWeights& weights);
 at::Tensor feed_forward_reference(const at::Tensor& x, const FeedForwardWeights& weights);
 
 }  // namespace lf

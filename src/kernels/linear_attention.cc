@@ -168,7 +168,8 @@ Tensor linear_attention_reference(const Tensor& x_NPC, const LinearAttentionWeig
                                              : at::linear(mixed, weights.out));
 }
 
-Tensor linear_attention(const KernelChoice& kernels, const Tensor& x_NPC, const LinearAttentionWeights& weights) {
+Tensor linear_attention(const KernelChoice& kernels, const Tensor& x_NPC,
+                        const LinearAttentionWeights& weights) {
   LF_CHECK(x_NPC.dim() == 3 && weights.out.size(1) % weights.heads == 0 &&
                weights.query_key_value.size(0) == 3 * weights.out.size(1),
            "weights of linear attention that do not fit each other");

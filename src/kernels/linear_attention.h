@@ -19,7 +19,8 @@ struct LinearAttentionWeights {
 };
 
 // Over x_NPC: frames, places, channels, which is what channels-last images are in memory.
-at::Tensor linear_attention(const KernelChoice& kernels, const at::Tensor& x_NPC, const LinearAttentionWeights& weights);
+at::Tensor linear_attention(const KernelChoice& kernels, const at::Tensor& x_NPC,
+                            const LinearAttentionWeights& weights);
 at::Tensor linear_attention_reference(const at::Tensor& x_NPC,
                                       const LinearAttentionWeights& weights);
 

@@ -74,7 +74,8 @@ class LongAttention : public torch::autograd::Function<LongAttention> {
 
 }  // namespace
 
-bool takes_long_attention(const KernelChoice& kernels, const Tensor& q, const Tensor& k, const Tensor& v) {
+bool takes_long_attention(const KernelChoice& kernels, const Tensor& q, const Tensor& k,
+                          const Tensor& v) {
   return q.is_cpu() && target_of(kernels, Operation::kLongAttention, v) != Target::kPlain &&
          q.size(-2) >= std::max(kFewestTokens, kTokensPerWidth * q.size(-1)) &&
          q.size(-1) <= kWidest && q.numel() > 0 && q.sizes() == k.sizes() && q.sizes() == v.sizes();

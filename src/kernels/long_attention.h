@@ -10,7 +10,8 @@
 namespace lf {
 
 // Whether queries, keys and values [..., tokens, width] are of the kind this is faster for.
-bool takes_long_attention(const KernelChoice& kernels, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v);
+bool takes_long_attention(const KernelChoice& kernels, const at::Tensor& q, const at::Tensor& k,
+                          const at::Tensor& v);
 at::Tensor long_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                           double scale);
 

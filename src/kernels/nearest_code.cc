@@ -82,10 +82,11 @@ at::Tensor nearest_code_reference(const at::Tensor& rows, const at::Tensor& code
   return at::cat(ids);
 }
 
-at::Tensor nearest_code(const KernelChoice& kernels, const at::Tensor& rows, const at::Tensor& codebook) {
+at::Tensor nearest_code(const KernelChoice& kernels, const at::Tensor& rows,
+                        const at::Tensor& codebook) {
   const Target target = target_of(kernels, Operation::kNearestCode, rows);
-  if (target == Target::kPlain || rows.numel() == 0 ||
-      rows.scalar_type() != at::kFloat || codebook.scalar_type() != at::kFloat) {
+  if (target == Target::kPlain || rows.numel() == 0 || rows.scalar_type() != at::kFloat ||
+      codebook.scalar_type() != at::kFloat) {
     return nearest_code_reference(rows, codebook);
   }
   if (target == Target::kGpu) {

@@ -10,7 +10,8 @@ namespace lf {
 
 // For rows [N, D] the indices [N] (int64) into codebook [K, D], by Euclidean distance; of equals
 // the first. In single precision whatever autocast says.
-at::Tensor nearest_code(const KernelChoice& kernels, const at::Tensor& rows, const at::Tensor& codebook);
+at::Tensor nearest_code(const KernelChoice& kernels, const at::Tensor& rows,
+                        const at::Tensor& codebook);
 at::Tensor nearest_code_reference(const at::Tensor& rows, const at::Tensor& codebook);
 
 }  // namespace lf

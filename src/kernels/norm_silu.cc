@@ -124,8 +124,8 @@ Tensor norm_silu_reference(const Tensor& x_NPC, const NormKind& kind, const Tens
   return (residual.defined() ? y + residual : y).to(x_NPC.scalar_type());
 }
 
-Tensor norm_silu(const KernelChoice& kernels, const Tensor& x_NPC, const NormKind& kind, const Tensor& gain, const Tensor& shift,
-                 const Tensor& residual) {
+Tensor norm_silu(const KernelChoice& kernels, const Tensor& x_NPC, const NormKind& kind,
+                 const Tensor& gain, const Tensor& shift, const Tensor& residual) {
   LF_CHECK(x_NPC.dim() == 3 && gain.size(0) > 0 && x_NPC.size(0) % gain.size(0) == 0 &&
                gain.sizes() == shift.sizes() && gain.size(1) == x_NPC.size(2) &&
                (kind.groups == 0 || x_NPC.size(2) % kind.groups == 0),

@@ -19,8 +19,9 @@ struct NormKind {
 // silu(norm(x) * gain + shift) + residual over x_NPC: images, places, channels, which is what
 // channels-last images are in memory. Rows of gain and shift [M, C] are shared by N / M images in a
 // row: 1 for all, clips for a clip's frames. `residual` may be undefined.
-at::Tensor norm_silu(const KernelChoice& kernels, const at::Tensor& x_NPC, const NormKind& kind, const at::Tensor& gain,
-                     const at::Tensor& shift, const at::Tensor& residual = {});
+at::Tensor norm_silu(const KernelChoice& kernels, const at::Tensor& x_NPC, const NormKind& kind,
+                     const at::Tensor& gain, const at::Tensor& shift,
+                     const at::Tensor& residual = {});
 at::Tensor norm_silu_reference(const at::Tensor& x_NPC, const NormKind& kind,
                                const at::Tensor& gain, const at::Tensor& shift,
                                const at::Tensor& residual = {});

@@ -51,14 +51,14 @@ struct Out {
 Tensor products(const Tensor& x, const Tensor& weight, const Tensor& bias) {
   Tensor y = at::empty({x.size(0), weight.size(0)}, x.options());
   SkinnyMatmul task{x.size(0),
-               x.size(1),
-               weight.size(0),
-               x.const_data_ptr<float>(),
-               weight.const_data_ptr<float>(),
-               data_or_null(bias),
-               nullptr,
-               nullptr,
-               y.mutable_data_ptr<float>()};
+                    x.size(1),
+                    weight.size(0),
+                    x.const_data_ptr<float>(),
+                    weight.const_data_ptr<float>(),
+                    data_or_null(bias),
+                    nullptr,
+                    nullptr,
+                    y.mutable_data_ptr<float>()};
   LF_RECORD_WORK("skinny_matmul", 2 * task.rows * task.depth * task.features);
   Scratch scratch;
   task.turned = scratch.take<float>(task.depth * task.row());
@@ -170,10 +170,12 @@ Tensor linear_map_reference(const Tensor& x, const Tensor& weight, const Tensor&
   return bias.defined() ? at::linear(x, weight, bias) : at::linear(x, weight);
 }
 
-Tensor linear_map(const KernelChoice& kernels, const Tensor& x, const Tensor& weight, const Tensor& bias) {
+Tensor linear_map(const KernelChoice& kernels, const Tensor& x, const Tensor& weight,
+                  const Tensor& bias) {
   const int64_t depth = weight.size(1), rows = depth > 0 ? x.numel() / depth : 0;
   const bool slopes = wants_gradient({x, weight, bias});
-  if (rows < kFewest || rows > kMost || target_of(kernels, Operation::kSkinnyMatmul, x) == Target::kPlain ||
+  if (rows < kFewest || rows > kMost ||
+      target_of(kernels, Operation::kSkinnyMatmul, x) == Target::kPlain ||
       x.scalar_type() != at::kFloat || weight.scalar_type() != at::kFloat ||
       operands_for(x) != Operands::kSingle || (slopes && depth % kLanes != 0)) {
     return linear_map_reference(x, weight, bias);

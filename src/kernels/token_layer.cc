@@ -21,7 +21,8 @@ namespace {
 
 constexpr int64_t kFewest = 4, kMost = 64;
 
-at::Tensor attend(const KernelChoice& kernels, const at::Tensor& x, const TokenLayerWeights& weights, const at::Tensor& mask,
+at::Tensor attend(const KernelChoice& kernels, const at::Tensor& x,
+                  const TokenLayerWeights& weights, const at::Tensor& mask,
                   const TokenCache* cache) {
   const at::Tensor normal =
       at::layer_norm(x, {x.size(-1)}, weights.norm1_weight, weights.norm1_bias, weights.epsilon);
@@ -39,23 +40,26 @@ at::Tensor attend(const KernelChoice& kernels, const at::Tensor& x, const TokenL
   }
   const at::Tensor mixed = at::scaled_dot_product_attention(
       qkv[0], qkv[1], qkv[2], mask.defined() ? std::optional<at::Tensor>(mask) : std::nullopt);
-  return linear_map(kernels, mixed.transpose(1, 2).flatten(2), weights.out_weight, weights.out_bias);
+  return linear_map(kernels, mixed.transpose(1, 2).flatten(2), weights.out_weight,
+                    weights.out_bias);
 }
 
-bool takes(const KernelChoice& kernels, const at::Tensor& x, const TokenLayerWeights& weights, const at::Tensor& mask,
-           const TokenCache* cache) {
+bool takes(const KernelChoice& kernels, const at::Tensor& x, const TokenLayerWeights& weights,
+           const at::Tensor& mask, const TokenCache* cache) {
   return cache != nullptr && !mask.defined() && x.size(1) == 1 && x.size(0) >= kFewest &&
-         x.size(0) <= kMost && target_of(kernels, Operation::kTokenLayer, x) != Target::kPlain && x.scalar_type() == at::kFloat &&
-         operands_for(x) == Operands::kSingle && cache->keys.is_contiguous() &&
-         cache->values.is_contiguous() && cache->keys.scalar_type() == at::kFloat &&
+         x.size(0) <= kMost && target_of(kernels, Operation::kTokenLayer, x) != Target::kPlain &&
+         x.scalar_type() == at::kFloat && operands_for(x) == Operands::kSingle &&
+         cache->keys.is_contiguous() && cache->values.is_contiguous() &&
+         cache->keys.scalar_type() == at::kFloat &&
          weights.qkv_weight.scalar_type() == at::kFloat && weights.qkv_bias.defined() &&
          !wants_gradient({x, weights.qkv_weight, weights.narrow_weight});
 }
 
 }  // namespace
 
-at::Tensor token_layer_reference(const KernelChoice& kernels, const at::Tensor& x, const TokenLayerWeights& weights,
-                                 const at::Tensor& mask, const TokenCache* cache) {
+at::Tensor token_layer_reference(const KernelChoice& kernels, const at::Tensor& x,
+                                 const TokenLayerWeights& weights, const at::Tensor& mask,
+                                 const TokenCache* cache) {
   const at::Tensor h = x + attend(kernels, x, weights, mask, cache);
   const at::Tensor normal =
       at::layer_norm(h, {h.size(-1)}, weights.norm2_weight, weights.norm2_bias, weights.epsilon);
@@ -63,9 +67,11 @@ at::Tensor token_layer_reference(const KernelChoice& kernels, const at::Tensor& 
   return h + linear_map(kernels, at::gelu(wide), weights.narrow_weight, weights.narrow_bias);
 }
 
-at::Tensor token_layer(const KernelChoice& kernels, const at::Tensor& x, const TokenLayerWeights& weights,
-                       const at::Tensor& mask, const TokenCache* cache) {
-  if (!takes(kernels, x, weights, mask, cache)) return token_layer_reference(kernels, x, weights, mask, cache);
+at::Tensor token_layer(const KernelChoice& kernels, const at::Tensor& x,
+                       const TokenLayerWeights& weights, const at::Tensor& mask,
+                       const TokenCache* cache) {
+  if (!takes(kernels, x, weights, mask, cache))
+    return token_layer_reference(kernels, x, weights, mask, cache);
   const at::Tensor input = x.contiguous();
   const std::array<at::Tensor, 12> plain = {
       plain_weight(weights.norm1_weight),  plain_weight(weights.norm1_bias),

@@ -28,9 +28,11 @@ struct TokenCache {
 // x [sequences, tokens, width]. `mask` [tokens, settled + tokens] says who sees whom, undefined:
 // everybody. Without a cache there are no settled tokens. The fused form is for one token of each
 // of 4 to 64 sequences with a cache, in single precision without gradients, on a CPU.
-at::Tensor token_layer(const KernelChoice& kernels, const at::Tensor& x, const TokenLayerWeights& weights,
-                       const at::Tensor& mask, const TokenCache* cache);
-at::Tensor token_layer_reference(const KernelChoice& kernels, const at::Tensor& x, const TokenLayerWeights& weights,
-                                 const at::Tensor& mask, const TokenCache* cache);
+at::Tensor token_layer(const KernelChoice& kernels, const at::Tensor& x,
+                       const TokenLayerWeights& weights, const at::Tensor& mask,
+                       const TokenCache* cache);
+at::Tensor token_layer_reference(const KernelChoice& kernels, const at::Tensor& x,
+                                 const TokenLayerWeights& weights, const at::Tensor& mask,
+                                 const TokenCache* cache);
 
 }  // namespace lf

@@ -48,8 +48,8 @@ struct Discriminator {
 
 class Autoencoder : public Model {
  public:
-  Autoencoder(const AutoencoderConfig& config, const ClipShape& shape,
-              const TrainConfig& train, at::Device device)
+  Autoencoder(const AutoencoderConfig& config, const ClipShape& shape, const TrainConfig& train,
+              at::Device device)
       : table_(train.seed(), device, kernel_choice(train)),
         dropout_(config.dropout()),
         gan_weight_(config.gan_weight()),

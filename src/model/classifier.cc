@@ -178,7 +178,8 @@ struct Exported {
 
   Exported(Weights& weights, const KernelChoice& kernels)
       : shape(shape_of(weights)),
-        table(0, weights.device(), kernels), network(Scope(table, kRoot), shape) {
+        table(0, weights.device(), kernels),
+        network(Scope(table, kRoot), shape) {
     for (const NamedTensor& weight : table.weights()) {
       weight.tensor.detach().copy_(weights.take(weight.name, weight.tensor.sizes()));
       weight.tensor.set_requires_grad(false);

@@ -9,8 +9,8 @@
 #include <optional>
 
 #include "kernels/convolution.h"
-#include "kernels/skinny_matmul.h"
 #include "kernels/norm_silu.h"
+#include "kernels/skinny_matmul.h"
 
 namespace lf {
 
@@ -35,7 +35,9 @@ Linear::Linear(const Scope& scope, int64_t in, int64_t out, bool with_bias, Init
   }
 }
 
-at::Tensor Linear::operator()(const at::Tensor& x) const { return linear_map(kernels, x, weight, bias); }
+at::Tensor Linear::operator()(const at::Tensor& x) const {
+  return linear_map(kernels, x, weight, bias);
+}
 
 at::Tensor FrameLinear::operator()(const at::Tensor& x) const {
   std::optional<c10::impl::ExcludeDispatchKeyGuard> single;
@@ -81,8 +83,9 @@ GroupNorm::GroupNorm(const Scope& scope, int64_t channels, int64_t groups_, doub
 }
 
 static at::Tensor normed(const GroupNorm& norm, const at::Tensor& images, bool silu) {
-  const at::Tensor rows = norm_silu(norm.kernels, as_rows(images), {norm.groups, norm.epsilon, silu},
-                                    norm.weight.unsqueeze(0), norm.bias.unsqueeze(0));
+  const at::Tensor rows =
+      norm_silu(norm.kernels, as_rows(images), {norm.groups, norm.epsilon, silu},
+                norm.weight.unsqueeze(0), norm.bias.unsqueeze(0));
   return as_images(rows, images.size(2));
 }
 

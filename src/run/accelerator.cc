@@ -53,7 +53,8 @@ at::Device choose_device(World& world, const TrainConfig& config, const Accelera
   }
   use_device(accelerator.device);
   if (config.gpu_kernels() && device_kernels() == nullptr) {
-    fail(Code::kUsage, "train.gpu_kernels is true, but the CUDA plugin was built without nvcc and has ",
+    fail(Code::kUsage,
+         "train.gpu_kernels is true, but the CUDA plugin was built without nvcc and has ",
          "no kernels; build it with nvcc 13, or leave the option out");
   }
   if (config.deterministic()) choose_repeatable_algorithms();

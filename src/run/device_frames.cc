@@ -83,8 +83,7 @@ const uint32_t* words(const at::Tensor& ints) {
 }  // namespace
 
 std::unique_ptr<DeviceFrames> DeviceFrames::of(std::shared_ptr<const Store> store,
-                                               at::Device device,
-                                               const KernelChoice& kernels) {
+                                               at::Device device, const KernelChoice& kernels) {
   if (device_operations() == nullptr || !kernels.gpu || kernels.form != Form::kFused ||
       store->index().mode() != RECOMPUTED) {
     return nullptr;

@@ -95,7 +95,8 @@ void Trainer::open_stores() {
   validation_store_ = config_.train().validation_store().empty()
                           ? store_
                           : Store::open(config_.train().validation_store());
-  if (device_.is_cuda()) device_frames_ = DeviceFrames::of(store_, device_, kernel_choice(config_.train()));
+  if (device_.is_cuda())
+    device_frames_ = DeviceFrames::of(store_, device_, kernel_choice(config_.train()));
   if (device_frames_ && world_.is_root()) LF_INFO("the frames of clips are made on ", device_);
   loader_ = std::make_unique<Loader>(
       store_, config_.loader(),

@@ -155,8 +155,8 @@ TEST_F(GpuKernels, LeaveTooLargeShapesToTheReference) {
   EXPECT_TRUE(at::equal(attention(kFused, x, {2, kMostTokens + 1, 3}, w),
                         attention_reference(kFused, x, {2, kMostTokens + 1, 3}, w)));
   const at::Tensor wide = normal({2, 3, 1500}), gain = normal({1, 1500});
-  EXPECT_TRUE(
-      at::equal(norm_silu(kFused, wide, {}, gain, gain), norm_silu_reference(wide, {}, gain, gain)));
+  EXPECT_TRUE(at::equal(norm_silu(kFused, wide, {}, gain, gain),
+                        norm_silu_reference(wide, {}, gain, gain)));
 }
 
 TEST_F(GpuKernels, FindTheNearestCode) {
@@ -173,8 +173,8 @@ TEST_F(GpuKernels, FindTheNearestCode) {
     EXPECT_TRUE(at::equal(ids, nearest_code(kFused, rows, codes)));
   }
   const at::Tensor codes = normal({700, 8});
-  EXPECT_TRUE(
-      at::equal(nearest_code(kFused, codes, at::cat({codes, codes, codes})).cpu(), at::arange(700)));
+  EXPECT_TRUE(at::equal(nearest_code(kFused, codes, at::cat({codes, codes, codes})).cpu(),
+                        at::arange(700)));
 }
 
 TEST_F(GpuKernels, CanBeRecorded) {

@@ -6,8 +6,8 @@
 #include "base/error.h"
 #include "kernels/convolution.h"
 #include "kernels/cpu/products.h"
-#include "kernels/skinny_matmul.h"
 #include "kernels/nearest_code.h"
+#include "kernels/skinny_matmul.h"
 #include "tests/kernels/operation_cases.h"
 
 namespace lf {
@@ -61,7 +61,9 @@ Case convolution_case(std::mt19937& luck) {
            {}};
   at::Tensor bias;
   if (coin(luck)) one.inputs.push_back(bias = weight({out}));
-  one.run = [=](const KernelChoice& kernels) { return convolution(kernels, x.permute({0, 3, 1, 2}), filters, bias, frames); };
+  one.run = [=](const KernelChoice& kernels) {
+    return convolution(kernels, x.permute({0, 3, 1, 2}), filters, bias, frames);
+  };
   return one;
 }
 
@@ -97,7 +99,9 @@ TEST(ConvolutionKernel, TakesManyImagesAndConstantOnes) {
                    bias = weight({40});
   for (const bool constant : {false, true}) {
     const at::Tensor images = (constant ? x.detach() : x).permute({0, 3, 1, 2});
-    Case one{"many", {filters, bias}, [=](const KernelChoice& kernels) { return convolution(kernels, images, filters, bias); }};
+    Case one{"many", {filters, bias}, [=](const KernelChoice& kernels) {
+               return convolution(kernels, images, filters, bias);
+             }};
     if (!constant) one.inputs.push_back(x);
     const Tensors truth = results(one, kPlain), found = results(one, kFused);
     for (size_t k = 0; k < truth.size(); ++k) EXPECT_LT(gap(found[k], truth[k]), 1e-5) << k;
@@ -118,7 +122,8 @@ TEST(SkinnyMatmulKernel, EqualsItsReferenceWithTheSameBitsOnAnyNumberOfThreads) 
       at::set_num_threads(1);
       const at::Tensor alone = linear_map(kFused, x, map, bias);
       at::set_num_threads(2);
-      EXPECT_TRUE(at::equal(alone, linear_map(kFused, x, map, bias))) << x.sizes() << " " << features;
+      EXPECT_TRUE(at::equal(alone, linear_map(kFused, x, map, bias)))
+          << x.sizes() << " " << features;
       EXPECT_LT(gap(alone, linear_map_reference(x, map, bias)), 1e-5)
           << x.sizes() << " " << features;
     }
@@ -152,7 +157,8 @@ TEST(SkinnyMatmulKernel, HasTheSlopesOfItsReferenceAndTheirSlopes) {
       at::set_num_threads(1);
       const at::Tensor alone = slopes_of_slopes(linear_map(kFused, x, map, bias), x, map, bias);
       at::set_num_threads(2);
-      EXPECT_TRUE(at::equal(alone, slopes_of_slopes(linear_map(kFused, x, map, bias), x, map, bias)))
+      EXPECT_TRUE(
+          at::equal(alone, slopes_of_slopes(linear_map(kFused, x, map, bias), x, map, bias)))
           << x.sizes() << " " << features;
       EXPECT_LT(gap(alone, truth), 1e-4) << x.sizes() << " " << features;
     }
@@ -260,7 +266,8 @@ TEST(Dispatch, ReferenceTurnsEveryKernelOff) {
   for (size_t i = 0; i < operation_table().size(); ++i) {
     const auto operation = static_cast<Operation>(i);
     EXPECT_NE(target_of(kFused, operation, x), Target::kPlain) << operation_table()[i].name;
-    EXPECT_EQ(target_of(kFused, operation, x.to(at::kDouble)), Target::kPlain) << operation_table()[i].name;
+    EXPECT_EQ(target_of(kFused, operation, x.to(at::kDouble)), Target::kPlain)
+        << operation_table()[i].name;
     EXPECT_EQ(target_of(kPlain, operation, x), Target::kPlain) << operation_table()[i].name;
   }
 }

@@ -120,9 +120,9 @@ inline Case depthwise_case(std::mt19937& luck) {
   const at::Tensor x = weight({between(luck, 1, 3), between(luck, 1, 6), between(luck, 1, 6),
                                between(luck, 1, 6), channels});
   const at::Tensor taps = weight({channels, 1, 3, 3, 3}), bias = weight({channels});
-  return {lf::str("depthwise ", x.sizes()),
-          {x, taps, bias},
-          [=](const KernelChoice& kernels) { return causal_depthwise(kernels, x, taps, bias); }};
+  return {lf::str("depthwise ", x.sizes()), {x, taps, bias}, [=](const KernelChoice& kernels) {
+            return causal_depthwise(kernels, x, taps, bias);
+          }};
 }
 
 inline Case norm_case(std::mt19937& luck, bool fixed) {
@@ -143,7 +143,9 @@ inline Case norm_case(std::mt19937& luck, bool fixed) {
     residual = weight(x.sizes());
     one.inputs.push_back(residual);
   }
-  one.run = [=](const KernelChoice& kernels) { return norm_silu(kernels, x, kind, gain, shift, residual); };
+  one.run = [=](const KernelChoice& kernels) {
+    return norm_silu(kernels, x, kind, gain, shift, residual);
+  };
   return one;
 }
 inline Case any_norm(std::mt19937& luck) { return norm_case(luck, false); }

@@ -91,9 +91,13 @@ TEST(TransformerKernels, TakeRowsInBfloat16) {
   const at::Tensor x = one.inputs[0].detach().to(at::kBFloat16).requires_grad_();
   FeedForwardWeights w{one.inputs[1], one.inputs[4], one.inputs[2], one.inputs[5],
                        one.inputs[3], one.inputs[6], true};
-  const Case half{"half", {x, w.in, w.out}, [&](const KernelChoice& kernels) { return feed_forward(kernels, x, w); }};
+  const Case half{"half", {x, w.in, w.out}, [&](const KernelChoice& kernels) {
+                    return feed_forward(kernels, x, w);
+                  }};
   const at::Tensor same = x.detach().to(at::kFloat).requires_grad_();
-  const Case whole{"whole", {same, w.in, w.out}, [&](const KernelChoice& kernels) { return feed_forward(kernels, same, w); }};
+  const Case whole{"whole", {same, w.in, w.out}, [&](const KernelChoice& kernels) {
+                     return feed_forward(kernels, same, w);
+                   }};
   const Tensors found = results(half, kFused), truth = results(whole, kPlain);
   EXPECT_EQ(found[0].scalar_type(), at::kBFloat16);
   EXPECT_EQ(found[1].scalar_type(), at::kBFloat16);
@@ -148,8 +152,7 @@ TEST(TokenLayerKernel, EqualsItsReferenceWithTheSameBitsOnAnyNumberOfThreads) {
         const at::Tensor y = token_layer(kernels, x, weights, {}, &cache);
         return Tensors{y, cache.keys, cache.values};
       };
-      const Tensors truth = run(kPlain, 1), found = run(kFused, 1),
-                    again = run(kFused, 2);
+      const Tensors truth = run(kPlain, 1), found = run(kFused, 1), again = run(kFused, 2);
       for (size_t k = 0; k < truth.size(); ++k) {
         EXPECT_LT(gap(found[k], truth[k]), 1e-5) << k << " " << x.sizes() << " " << length;
         EXPECT_TRUE(at::equal(found[k], again[k])) << k << " " << x.sizes();
@@ -170,7 +173,8 @@ TEST(TokenLayerKernel, KeepsWhatIsNoNumber) {
                                   2,   1e-5};
   const TokenCache cache{at::ones({4, 2, 8, 8}), at::ones({4, 2, 8, 8}), 3};
   cache.keys[1][0][2][5] = std::numeric_limits<float>::quiet_NaN();
-  const at::Tensor bad = token_layer(kFused, at::ones({4, 1, 16}), weights, {}, &cache).isnan().any(-1);
+  const at::Tensor bad =
+      token_layer(kFused, at::ones({4, 1, 16}), weights, {}, &cache).isnan().any(-1);
   EXPECT_TRUE(at::equal(bad.flatten(), at::tensor(std::vector<int64_t>{0, 1, 0, 0}).to(at::kBool)));
 }
 

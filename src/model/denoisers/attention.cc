@@ -137,7 +137,8 @@ at::Tensor attend_in_images(const KernelChoice& kernels, const at::Tensor& qkv, 
   return attend(kernels, split[0], split[1], split[2], {}).transpose(1, 2).flatten(2);
 }
 
-at::Tensor attend_over_frames(const KernelChoice& kernels, const at::Tensor& qkv, int64_t heads, const FrameContext& context) {
+at::Tensor attend_over_frames(const KernelChoice& kernels, const at::Tensor& qkv, int64_t heads,
+                              const FrameContext& context) {
   const int64_t frames = context.frames, pixels = qkv.size(1);
   const std::vector<at::Tensor> split =
       qkv.reshape({qkv.size(0) / frames, frames, pixels, 3, heads, -1})
@@ -229,7 +230,8 @@ at::Tensor ResidualAttention::attended(const at::Tensor& images, const Sequences
   weights.scale = 1 / std::sqrt(static_cast<double>(width));
   context.add_to(weights, sequences.outer);
   const at::Tensor rows = as_rows(images);
-  return as_images(attention(qkv.kernels, as_rows(norm(images)), sequences, weights, rows), images.size(2));
+  return as_images(attention(qkv.kernels, as_rows(norm(images)), sequences, weights, rows),
+                   images.size(2));
 }
 
 at::Tensor ResidualAttention::in_images(const at::Tensor& images) const {
@@ -243,7 +245,8 @@ at::Tensor ResidualAttention::over_frames(const at::Tensor& images,
         images, {images.size(0) / context.frames, context.frames, images.size(2) * images.size(3)},
         context);
   }
-  const at::Tensor mixed = attend_over_frames(qkv.kernels, qkv(as_rows(norm(images))), heads, context);
+  const at::Tensor mixed =
+      attend_over_frames(qkv.kernels, qkv(as_rows(norm(images))), heads, context);
   return images + as_images(out(mixed), images.size(2));
 }
 

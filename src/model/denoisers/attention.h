@@ -61,7 +61,8 @@ at::Tensor run_block(const NetworkBlock& block, const Tensors& weights, const at
 // Attention of rows [N, H*W, 3 heads width] (queries, keys, values) within each image, or over all
 // frames of the clip at the same pixel. Returns [N, H*W, heads width].
 at::Tensor attend_in_images(const KernelChoice& kernels, const at::Tensor& qkv, int64_t heads);
-at::Tensor attend_over_frames(const KernelChoice& kernels, const at::Tensor& qkv, int64_t heads, const FrameContext& context);
+at::Tensor attend_over_frames(const KernelChoice& kernels, const at::Tensor& qkv, int64_t heads,
+                              const FrameContext& context);
 
 // x + projection(attention(layer norm(x))); the heads' width is independent of the channels.
 struct FullAttention {

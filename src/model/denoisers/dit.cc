@@ -41,8 +41,9 @@ struct TransformerBlock {
     // Shift, scale and gate of the attention, then of the feed-forward.
     const std::vector<at::Tensor> m = modulation(call.embedding).to(at::kFloat).chunk(6, 1);
     const at::Tensor projected = qkv(modulated(rows, m[0], m[1]));
-    const at::Tensor mixed = over_frames ? attend_over_frames(qkv.kernels, projected, heads, call.frames)
-                                         : attend_in_images(qkv.kernels, projected, heads);
+    const at::Tensor mixed = over_frames
+                                 ? attend_over_frames(qkv.kernels, projected, heads, call.frames)
+                                 : attend_in_images(qkv.kernels, projected, heads);
     const at::Tensor h = rows + m[2].unsqueeze(1) * out(mixed);
     const at::Tensor hidden = at::gelu(wide(modulated(h, m[3], m[4])), "tanh");
     return h + m[5].unsqueeze(1) * narrow(hidden);

@@ -11,8 +11,8 @@ namespace lf {
 
 LatentSpace::LatentSpace(const std::string& file, const ClipShape& clip, at::Device device,
                          const OpenExport& open, SumOverRanks sum, ParameterTable& table)
-    : tokenizer_(open_tokenizer(file, "model.diffusion.tokenizer", clip, device, table.kernels(),
-                                open)),
+    : tokenizer_(
+          open_tokenizer(file, "model.diffusion.tokenizer", clip, device, table.kernels(), open)),
       sum_(std::move(sum)) {
   const auto grid = tokenizer_->grid(clip.frames);
   shape_ = {static_cast<int>(grid[0]), static_cast<int>(grid[1]), static_cast<int>(grid[2]),

@@ -83,11 +83,11 @@ at::Tensor ConvGru::operator()(const at::Tensor& images, int64_t frames, int64_t
   for (int64_t t = 0; t < frames; ++t) {
     if (back_frames > 0 && t > 0 && t % back_frames == 0) state = state.detach();
     const at::Tensor now = from_input.slice(0, t * rows, (t + 1) * rows);
-    const at::Tensor gates =
-        at::sigmoid(now.slice(1, 0, 2 * channels) + convolution(input.kernels, state, state_gates, {}));
+    const at::Tensor gates = at::sigmoid(now.slice(1, 0, 2 * channels) +
+                                         convolution(input.kernels, state, state_gates, {}));
     const at::Tensor reset = gates.slice(1, 0, channels), update = gates.slice(1, channels);
-    const at::Tensor content =
-        at::tanh(now.slice(1, 2 * channels) + convolution(input.kernels, reset * state, state_content, {}));
+    const at::Tensor content = at::tanh(
+        now.slice(1, 2 * channels) + convolution(input.kernels, reset * state, state_content, {}));
     state = state + update * (content - state);
     states.push_back(state);
   }

@@ -50,7 +50,8 @@ struct Norm {
         volume ? as_rows(x).unflatten(0, {-1, frames}).flatten(1, 2) : as_rows(x);
     at::Tensor gain = norm.weight.unsqueeze(0), shift = norm.bias.unsqueeze(0);
     const NormKind kind{norm.groups, norm.epsilon, /*silu=*/!(volume && scale_shift.defined())};
-    if (!scale_shift.defined()) return as_frames(norm_silu(norm.kernels, rows, kind, gain, shift), x);
+    if (!scale_shift.defined())
+      return as_frames(norm_silu(norm.kernels, rows, kind, gain, shift), x);
     const std::vector<at::Tensor> by_level = scale_shift.to(at::kFloat).chunk(2, 1);
     const at::Tensor scale = 1 + by_level[0];
     if (!volume) {

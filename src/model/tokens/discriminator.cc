@@ -47,8 +47,8 @@ Discriminator::Discriminator(const Scope& scope, const GanConfig& config, const 
 // convolution: at 3x3 the adversarial step takes a quarter less; 16 places gain nothing, 49 lose.
 constexpr int64_t kFewPlaces = 9;
 
-at::Tensor conv_padded_by_one(const KernelChoice& kernels, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
-                              int64_t stride) {
+at::Tensor conv_padded_by_one(const KernelChoice& kernels, const at::Tensor& x,
+                              const at::Tensor& weight, const at::Tensor& bias, int64_t stride) {
   const auto extent = [&](int64_t axis) {
     return (x.size(axis) + 2 - weight.size(axis)) / stride + 1;
   };

@@ -32,8 +32,8 @@ class Discriminator {
 };
 
 // conv2d, on CPUs by one product of all patches where the outputs are few.
-at::Tensor conv_padded_by_one(const KernelChoice& kernels, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
-                              int64_t stride);
+at::Tensor conv_padded_by_one(const KernelChoice& kernels, const at::Tensor& x,
+                              const at::Tensor& weight, const at::Tensor& bias, int64_t stride);
 
 // Mean over images of max(0, 1 - D(real)) and max(0, 1 + D(fake)), halved.
 at::Tensor hinge_loss(const at::Tensor& real_logits, const at::Tensor& fake_logits);

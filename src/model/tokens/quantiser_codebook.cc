@@ -73,8 +73,8 @@ at::Tensor draw_vectors(const at::Tensor& z, int64_t codes, const Clips& clips,
 
 // Drawn vectors, moved to the means of what is nearest to them; [K, D + 1] with how many that are.
 // Collective.
-at::Tensor k_means(const KernelChoice& kernels, const at::Tensor& z, const at::Tensor& fallback, const Clips& clips,
-                   const BatchPlan& plan, int rounds, bool cosine) {
+at::Tensor k_means(const KernelChoice& kernels, const at::Tensor& z, const at::Tensor& fallback,
+                   const Clips& clips, const BatchPlan& plan, int rounds, bool cosine) {
   at::Tensor drawn = draw_vectors(z, fallback.size(0), clips, plan, 0);
   plan.add_up(drawn);
   at::Tensor centres = at::where(numbers_of(drawn) > 0, vectors_of(drawn), fallback);

@@ -30,7 +30,8 @@ std::unique_ptr<Tokenizer> make_tokenizer(const Config& config, const ClipShape&
                                           const OpenExport& open = {});
 
 // The one that `file` holds, as `lastframe export` wrote it, without its discriminator; its weights
-// take no gradient, and it runs by `kernels`. `option` is what named the file. Code::kUsage if it does not fit the clips.
+// take no gradient, and it runs by `kernels`. `option` is what named the file. Code::kUsage if it
+// does not fit the clips.
 std::unique_ptr<Tokenizer> open_tokenizer(const std::string& file, const char* option,
                                           const ClipShape& shape, at::Device device,
                                           const KernelChoice& kernels, const OpenExport& open);

@@ -50,7 +50,8 @@ GatedFeedForward::GatedFeedForward(const Scope& scope, int64_t width)
       out(scope / "out", 8 * width / 3, width, false) {}
 
 at::Tensor GatedFeedForward::operator()(const at::Tensor& x) const {
-  return feed_forward(in.kernels, x, {norm.weight, norm.bias, in.weight, {}, out.weight, {}, /*gated=*/true});
+  return feed_forward(in.kernels, x,
+                      {norm.weight, norm.bias, in.weight, {}, out.weight, {}, /*gated=*/true});
 }
 
 CausalDepthwiseConv::CausalDepthwiseConv(const Scope& scope, int64_t width)

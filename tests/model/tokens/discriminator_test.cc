@@ -18,7 +18,8 @@ namespace {
 
 struct Owned {
   Owned(int layers, int side)
-      : table(4, at::kCPU, {}), discriminator(Scope(table), config_of(layers), {1, side, side, 3}) {}
+      : table(4, at::kCPU, {}),
+        discriminator(Scope(table), config_of(layers), {1, side, side, 3}) {}
   static GanConfig config_of(int layers) {
     GanConfig config;
     config.set_layers(layers);
