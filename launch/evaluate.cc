@@ -15,7 +15,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/log.h"
-#include "base/stop.h"
+#include "base/stop_signals.h"
 #include "comm/world.h"
 #include "config/config.h"
 #include "eval/arrays.h"

@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "base/progress.h"
 #include "base/stop.h"
+#include "base/stop_signals.h"
 #include "config/config.h"
 #include "data/formats/npy.h"
 #include "data/sources/source.h"

@@ -17,7 +17,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/file.h"
-#include "base/stop.h"
+#include "base/stop_signals.h"
 #include "comm/process_group.h"
 #include "launch/plugin.h"
 

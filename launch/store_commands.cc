@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "base/progress.h"
 #include "base/stop.h"
+#include "base/stop_signals.h"
 #include "comm/world.h"
 #include "config/config.h"
 #include "data/store/build.h"

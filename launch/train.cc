@@ -8,7 +8,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/log.h"
-#include "base/stop.h"
+#include "base/stop_signals.h"
 #include "comm/world.h"
 #include "config/config.h"
 #include "launch/commands.h"

@@ -1,31 +1,27 @@
 #include "base/stop.h"
 
-#include <signal.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cstdlib>
 #include <mutex>
 
 #include "base/clock.h"
+#include "base/stop_signals.h"
+#include "base/text.h"
 
 namespace lf {
 namespace {
 
-std::atomic<int> g_signal{0};
-std::atomic<int> g_terminations{0};
-std::atomic<bool> g_told{false};
+std::atomic<bool> g_requested{false};
 std::atomic<double> g_deadline{0};
-std::mutex g_mutex;
+
+std::mutex g_mutex;  // of what follows
 std::string g_stop_file;
 Clock::time_point g_looked;
 bool g_stop_file_seen = false;
-
-extern "C" void on_stop_signal(int signal) {
-  g_signal.store(signal);
-  if (signal != SIGUSR1 && g_terminations.fetch_add(1) > 0) ::_exit(75);
-}
 
 bool stop_file_seen() {
   const std::lock_guard<std::mutex> lock(g_mutex);
@@ -40,35 +36,12 @@ bool stop_file_seen() {
 
 }  // namespace
 
-void catch_stop_signals() {
-  struct sigaction action {};
-  action.sa_handler = on_stop_signal;
-  action.sa_flags = SA_RESTART;
-  sigemptyset(&action.sa_mask);
-  for (const int signal : {SIGUSR1, SIGTERM, SIGINT}) ::sigaction(signal, &action, nullptr);
-}
-
-void set_stop_deadline(double unix_seconds) { g_deadline.store(unix_seconds); }
-
-void set_stop_file(const std::string& path) {
-  const std::lock_guard<std::mutex> lock(g_mutex);
-  g_stop_file = path;
-  g_looked = {};
-  g_stop_file_seen = false;
-}
-
-void request_stop() { g_told.store(true); }
-
 StopReason stop_requested() {
-  if (g_signal.load() != 0 || g_told.load()) return StopReason::kSignal;
+  if (last_stop_signal() != 0 || g_requested.load()) return StopReason::kSignal;
   const double deadline = g_deadline.load();
-  if (deadline > 0) {
-    if (unix_now() >= deadline) return StopReason::kDeadline;
-  }
+  if (deadline > 0 && unix_now() >= deadline) return StopReason::kDeadline;
   return stop_file_seen() ? StopReason::kStopFile : StopReason::kNone;
 }
-
-int last_stop_signal() { return g_signal.load(); }
 
 const char* name_of(StopReason reason) {
   switch (reason) {
@@ -82,6 +55,34 @@ const char* name_of(StopReason reason) {
       return "a signal";
   }
   return "?";
+}
+
+void request_stop() { g_requested.store(true); }
+
+void set_stop_deadline(double unix_seconds) { g_deadline.store(unix_seconds); }
+
+void set_stop_file(const std::string& path) {
+  const std::lock_guard<std::mutex> lock(g_mutex);
+  g_stop_file = path;
+  g_looked = {};
+  g_stop_file_seen = false;
+}
+
+void watch_for_stop(const std::string& run_folder, double margin_seconds) {
+  set_stop_file(run_folder + "/STOP");
+  if (const double deadline = scheduler_deadline(); deadline > 0) {
+    set_stop_deadline(std::max(1.0, deadline - margin_seconds));  // 0 would mean never
+  }
+}
+
+double scheduler_deadline() {
+  // Job scripts set the first; newer SLURM sets the second itself.
+  for (const char* name : {"LASTFRAME_DEADLINE", "SLURM_JOB_END_TIME"}) {
+    const char* text = std::getenv(name);
+    double seconds = 0;
+    if (text != nullptr && parse(text, &seconds) && seconds > 0) return seconds;
+  }
+  return 0;
 }
 
 }  // namespace lf

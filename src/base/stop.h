@@ -1,34 +1,33 @@
-// Why a process should end soon: SIGUSR1 or SIGTERM, a deadline, or a STOP file in the run folder.
-// Handlers only set a flag; the training loop reads it once a step and the ranks agree on it. Not
-// a scheduler of anything. Called by train, eval, data/store/build and launch.
+// Whether this process should stop soon, and why: a signal (stop_signals.h), the deadline of its
+// job, or a STOP file in the run folder. Loops ask stop_requested(), which costs next to nothing,
+// and stop by themselves; nothing is interrupted.
 #pragma once
 
-#include <cstdint>
 #include <string>
 
 namespace lf {
 
 enum class StopReason { kNone = 0, kStopFile = 1, kDeadline = 2, kSignal = 3 };
 
-// Installs the handlers of SIGUSR1, SIGTERM and SIGINT. The second SIGTERM or SIGINT ends the
-// process at once with status 75.
-void catch_stop_signals();
+// The strongest reason seen so far by this process.
+StopReason stop_requested();
+const char* name_of(StopReason reason);
 
-// Unix time (seconds) after which stop_requested() says kDeadline; 0: never.
+// As if this process had received a signal: for one that another process of the job received.
+void request_stop();
+
+// Unix time (seconds) from which stop_requested() returns kDeadline; 0: never.
 void set_stop_deadline(double unix_seconds);
 
 // The file whose existence means "stop cleanly"; looked for at most once a second.
 void set_stop_file(const std::string& path);
 
-// As if this process had got a signal: another one of the job did, and told it.
-void request_stop();
+// Sets RUN/STOP as the stop file and, in a job with a time limit, a deadline `margin_seconds`
+// before its end.
+void watch_for_stop(const std::string& run_folder, double margin_seconds);
 
-// The strongest reason seen so far by this process.
-StopReason stop_requested();
-
-// The number of the last signal caught, 0 if none; for messages and for `doctor --smoke`.
-int last_stop_signal();
-
-const char* name_of(StopReason reason);
+// Unix time at which this job's allocation ends, from LASTFRAME_DEADLINE or SLURM_JOB_END_TIME; 0:
+// never.
+double scheduler_deadline();
 
 }  // namespace lf

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <cstdlib>
 
 #include "base/clock.h"
 #include "base/error.h"
@@ -30,24 +29,6 @@ int64_t newest_life(const std::string& run_folder) {
 
 }  // namespace
 
-double scheduler_deadline() {
-  // Set by the job script (and by newer SLURM itself) to the end of the allocation.
-  for (const char* name : {"LASTFRAME_DEADLINE", "SLURM_JOB_END_TIME"}) {
-    const char* text = std::getenv(name);
-    double seconds = 0;
-    if (text != nullptr && parse(text, &seconds) && seconds > 0) return seconds;
-  }
-  return 0;
-}
-
-void watch_for_stop(const Config& config, const std::string& run_folder) {
-  set_stop_file(run_folder + "/STOP");
-  if (const double deadline = scheduler_deadline(); deadline > 0) {
-    // Never 0, which would mean none.
-    set_stop_deadline(std::max(1.0, deadline - config.train().deadline_margin_seconds()));
-  }
-}
-
 Coordinator::Coordinator(World& world, const Config& config, const std::string& run_folder,
                          int64_t images, int64_t end)
     : world_(world),
@@ -57,7 +38,7 @@ Coordinator::Coordinator(World& world, const Config& config, const std::string& 
       reported_(Clock::now()),
       saved_(Clock::now()),
       reported_images_(images) {
-  watch_for_stop(config, run_folder);
+  watch_for_stop(run_folder, config.train().deadline_margin_seconds());
   if (!world.is_root()) return;
   life_ = newest_life(run_folder);
   log_ = std::make_unique<RunLog>(run_folder, images, end);

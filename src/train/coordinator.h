@@ -72,11 +72,4 @@ class Coordinator {
   std::string checkpoint_, straggler_;
 };
 
-// What beside a signal asks a run to end: RUN/STOP, and the end of this job's allocation.
-void watch_for_stop(const Config& config, const std::string& run_folder);
-
-// Seconds since 1970 at which this job's allocation ends, from the scheduler's environment; 0:
-// never.
-double scheduler_deadline();
-
 }  // namespace lf

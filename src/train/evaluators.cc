@@ -132,7 +132,7 @@ int evaluate_apart(World& everyone, World& part, const Config& config, const Tra
   at::set_num_threads(threads_of_rank(part, config.train().threads()));
   real_file_system().make_folders(job.run_folder);
   open_log_file(job.run_folder + "/logs");
-  watch_for_stop(config, job.run_folder);
+  watch_for_stop(job.run_folder, config.train().deadline_margin_seconds());
   note_part(1);
   return Evaluating(everyone, part, config, job).run();
 }

@@ -5,7 +5,7 @@
 #include <set>
 
 #include "tests/checkpoint/checkpoint_fixture.h"
-#include "tests/checkpoint/cut_off.h"
+#include "tests/base/cut_off.h"
 
 namespace lf {
 namespace {

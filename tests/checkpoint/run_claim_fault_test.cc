@@ -3,7 +3,7 @@
 #include <optional>
 
 #include "tests/checkpoint/checkpoint_fixture.h"
-#include "tests/checkpoint/cut_off.h"
+#include "tests/base/cut_off.h"
 #include "tests/checkpoint/lock_holder.h"
 
 namespace lf {

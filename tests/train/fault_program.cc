@@ -22,7 +22,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
-#include "base/stop.h"
+#include "base/stop_signals.h"
 #include "comm/activity.h"
 #include "train/trainer.h"
 
