@@ -4,8 +4,8 @@
 
 #include <set>
 
-#include "tests/checkpoint/checkpoint_fixture.h"
 #include "tests/base/cut_off.h"
+#include "tests/checkpoint/checkpoint_fixture.h"
 
 namespace lf {
 namespace {

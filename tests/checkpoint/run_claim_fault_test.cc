@@ -2,8 +2,8 @@
 // system.
 #include <optional>
 
-#include "tests/checkpoint/checkpoint_fixture.h"
 #include "tests/base/cut_off.h"
+#include "tests/checkpoint/checkpoint_fixture.h"
 #include "tests/checkpoint/lock_holder.h"
 
 namespace lf {
