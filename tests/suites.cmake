@@ -61,10 +61,11 @@ if(TARGET lastframe)
     "LASTFRAME=$<TARGET_FILE:lastframe>" "MPIEXEC=${MPIEXEC_EXECUTABLE}")
 endif()
 
-# check_test_files([file...])
-# Every NAME_test.cc is in a program, but for the files named here: otherwise it would never run.
+# check_test_files([glob...])
+# Every NAME_test.cc is in a program, but for the files that match: otherwise it would never run.
 function(check_test_files)
-  list(TRANSFORM ARGN PREPEND "${CMAKE_SOURCE_DIR}/tests/" OUTPUT_VARIABLE excepted)
+  list(TRANSFORM ARGN PREPEND "${CMAKE_SOURCE_DIR}/tests/")
+  file(GLOB excepted CONFIGURE_DEPENDS ${ARGN})
   file(GLOB_RECURSE files CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/tests/*_test.cc")
   get_property(taken GLOBAL PROPERTY LASTFRAME_TEST_FILES)
   list(REMOVE_ITEM files ${taken} ${excepted})
