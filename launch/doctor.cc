@@ -1,26 +1,26 @@
-// `lastframe doctor`: what this program runs on, one entry a rank, and whether it works together
-// (--smoke, see smoke.h). Each rank writes its part; rank 0 prints. It repairs nothing.
+// `lastframe doctor`: what this program runs on, an entry for each rank, and with --smoke whether
+// it works together (smoke.h). Rank 0 prints. Repairs nothing.
 #include <ATen/Parallel.h>
 #include <sched.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cmath>
-#include <cstdio>
 #include <fstream>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "base/error.h"
+#include "base/host.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "comm/world.h"
 #include "kernels/gpu/device.h"
-#include "launch/command.h"
 #include "launch/commands.h"
 #include "launch/libraries.h"
+#include "launch/options/arguments.h"
+#include "launch/output.h"
 #include "launch/plugin.h"
 #include "launch/smoke.h"
 #include "launch/version.h"
@@ -30,7 +30,7 @@ namespace {
 
 struct Cpu {
   std::string model;
-  std::vector<std::string> features;  // those our kernels and LibTorch's choose by
+  std::vector<std::string> features;  // by which kernels are chosen
   int64_t cores = 0;                  // logical, of the machine
   std::vector<int> allowed;           // those this rank may run on
 };
@@ -55,7 +55,7 @@ struct Smoke {
 Cpu look_at_cpu() {
   Cpu cpu;
   cpu.cores = ::sysconf(_SC_NPROCESSORS_ONLN);
-  // Large enough for any machine, unlike cpu_set_t's 1024.
+  // cpu_set_t holds 1024, fewer than some machines have.
   constexpr int kMostCpus = 65536;
   cpu_set_t* set = CPU_ALLOC(kMostCpus);
   if (set != nullptr && ::sched_getaffinity(0, CPU_ALLOC_SIZE(kMostCpus), set) == 0) {
@@ -100,9 +100,7 @@ std::string as_ranges(const std::vector<int>& numbers) {
 Body look_at_body(const World& world) {
   const Plugin& plugin = open_plugin();  // before anything asks LibTorch about CUDA
   Body body;
-  std::array<char, 256> host{};
-  ::gethostname(host.data(), host.size() - 1);
-  body.host = host.data();
+  body.host = host_name();
   body.pid = ::getpid();
   body.cpu = look_at_cpu();
   body.threads = at::get_num_threads();
@@ -169,7 +167,7 @@ std::string rank_as_line(const World& world, const Body& body) {
              gpus.empty() ? "no GPU" : join(gpus, ", "));
 }
 
-// What must be alike on every rank, one line each.
+// What must be the same on every rank, one line each.
 std::string identity_of(const Body& body) {
   std::string text = str("lastframe ", version(), "\n");
   for (const LoadedLibrary& library : body.libraries) {
@@ -178,7 +176,8 @@ std::string identity_of(const Body& body) {
   return text;
 }
 
-// All ranks' warnings, each once with the first rank that has it. On rank 0; else empty.
+// The warnings of all ranks, each once, with the first rank that has it. On rank 0; elsewhere
+// empty.
 std::vector<std::string> gather_warnings(World& world, const Body& body) {
   const std::vector<std::string> identities = world.gather(identity_of(body));
   const std::vector<std::string> lists = world.gather(join(body.warnings, "\n"));
@@ -204,8 +203,8 @@ std::vector<std::string> gather_warnings(World& world, const Body& body) {
 
 Smoke try_everything(World& world, const Arguments& arguments) {
   Smoke smoke;
-  smoke.all_reduce = try_all_reduce(world, arguments.number("--mib", 16, 1, 1024) << 20);
-  smoke.folder = try_folder(world, arguments.get("--folder", "."));
+  smoke.all_reduce = try_all_reduce(world, arguments.integer("--mib") << 20);
+  smoke.folder = try_folder(world, arguments.get("--folder"));
   const SignalTrial signal = try_signal(world);
   smoke.signals_ok = world.min(int64_t{signal.ok}) == 1;
   if (!smoke.all_reduce.ok) {
@@ -300,11 +299,7 @@ std::string report_as_text(const World& world, const Body& body,
   return text;
 }
 
-}  // namespace
-
 int run_doctor(const Arguments& arguments) {
-  // Checked before the world is joined, and whether or not --smoke will use it.
-  (void)arguments.number("--mib", 16, 1, 1024);
   World& world = World::join();
   start_log("lastframe", world.rank());
   const Body body = look_at_body(world);
@@ -315,14 +310,46 @@ int run_doctor(const Arguments& arguments) {
   std::optional<Smoke> smoke;
   if (arguments.has("--smoke")) smoke = try_everything(world, arguments);
   if (world.is_root()) {
-    const std::string report = as_json ? report_as_json(world, ranks, warnings, smoke)
-                                       : report_as_text(world, body, ranks, warnings, smoke);
-    if (std::fputs(report.c_str(), stdout) < 0 || std::fflush(stdout) != 0) {
-      fail(Code::kStorage, "the report cannot be written to stdout");
-    }
+    print(as_json ? report_as_json(world, ranks, warnings, smoke)
+                  : report_as_text(world, body, ranks, warnings, smoke));
   }
-  world.barrier();  // a bad status ends all ranks at once; rank 0 has spoken by then
+  world.barrier();  // a status other than 0 stops all ranks: rank 0 has printed by then
   return smoke ? status_of(*smoke) : 0;
 }
+
+constexpr Option kOptions[] = {
+    {"--smoke", kNoValue, "also test an all-reduce with known sums, a folder and SIGUSR1"},
+    {"--folder",
+     text("DIR"),
+     "folder in which rename, fsync and locks are tested",
+     {.fallback = ".", .only_with = "--smoke"}},
+    {"--mib",
+     integer(1, 1024),
+     "size of the timed all-reduce in MiB",
+     {.fallback = "16", .only_with = "--smoke"}},
+    kJsonOption,
+};
+
+}  // namespace
+
+const Command kDoctorCommand = {
+    .name = "doctor",
+    .summary = "shows what this program runs on, and tests it",
+    .details =
+        "Prints the version and path of every shared library that matters, the CPU's features, the "
+        "GPUs, and one line for each rank. Two copies of one library in the process are a warning. "
+        "With --smoke every rank also takes part in an all-reduce whose sums are known exactly, in "
+        "a "
+        "test of the folder and in a delivery of SIGUSR1; if one fails, the exit status says "
+        "so.\n\n"
+        "As root, Open MPI's mpirun needs OMPI_ALLOW_RUN_AS_ROOT=1 and "
+        "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 in the environment.",
+    .example =
+        "lastframe doctor\n"
+        "mpirun -n 4 --oversubscribe --bind-to none lastframe doctor --smoke --json\n"
+        "srun -n 8 lastframe doctor --smoke --folder /scratch/me",
+    .options = kOptions,
+    .run = run_doctor,
+};
 
 }  // namespace lf

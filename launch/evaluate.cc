@@ -1,7 +1,5 @@
-// `lastframe evaluate`: a run's newest checkpoint, two sets of images, two files of features, pairs
-// of images, or the codes of a tokenizer, by the metrics asked for. The second file of --features A
-// B and --pairs A B stands as an argument of its own. What metrics are and how they are computed is
-// src/eval's.
+// `lastframe evaluate`: a run, two sets of images, two files of features, pairs of images, or the
+// codes of a tokenizer, by the metrics asked for. Metrics are src/eval's.
 #include "eval/evaluate.h"
 
 #include <ATen/Parallel.h>
@@ -9,8 +7,7 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/isfinite.h>
 
-#include <algorithm>
-#include <cstdio>
+#include <memory>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -23,21 +20,24 @@
 #include "eval/open_extractor.h"
 #include "launch/commands.h"
 #include "launch/evaluate_run.h"
+#include "launch/options/arguments.h"
+#include "launch/output.h"
 #include "launch/plugin.h"
 #include "run/accelerator.h"
 
 namespace lf {
 namespace {
 
-std::vector<std::string> metrics_of(const Arguments& arguments) {
-  return split(arguments.required("--metrics"), ',');
+// Beside a run the options of the command alone say how to evaluate.
+MetricOptions options_of(const Arguments& arguments, const EvaluationConfig& config) {
+  MetricOptions options;
+  options.seed = config.seed();
+  options.neighbours = arguments.integer("--neighbours", 0);
+  return options;
 }
 
-MetricOptions options_of(const Arguments& arguments) {
-  MetricOptions options;
-  options.seed = static_cast<uint64_t>(arguments.number("--seed", 0, 0, INT64_MAX));
-  options.neighbours = arguments.number("--neighbours", 0, 1, 1000);
-  return options;
+std::vector<std::string> metrics_of(const EvaluationConfig& config) {
+  return {config.metrics().begin(), config.metrics().end()};
 }
 
 void require_kind(const ChosenMetric& metric, bool right, const char* input) {
@@ -63,12 +63,12 @@ FeatureSet feature_file(const std::string& path) {
   return set;
 }
 
-std::vector<Result> evaluate_features(const Arguments& arguments) {
-  const FeatureSet real = feature_file(arguments.get("--features"));
-  const FeatureSet fake = feature_file(arguments.positional()[0]);
-  const MetricOptions options = options_of(arguments);
+std::vector<Result> evaluate_features(const Arguments& arguments, const EvaluationConfig& config) {
+  const auto [real_path, fake_path] = arguments.both("--features");
+  const FeatureSet real = feature_file(real_path), fake = feature_file(fake_path);
+  const MetricOptions options = options_of(arguments, config);
   std::vector<Result> results;
-  for (const ChosenMetric& metric : choose_metrics(metrics_of(arguments), nullptr, 1)) {
+  for (const ChosenMetric& metric : choose_metrics(metrics_of(config), nullptr, 1)) {
     const bool free = metric.row->of_sets != nullptr && *metric.row->extractor == '\0';
     require_kind(metric, free && !metric.row->clips, "bare features");
     Result& result = results.emplace_back();
@@ -109,8 +109,8 @@ at::Tensor pixels_of(const std::string& path) {
   return floats;
 }
 
-std::vector<Result> evaluate_pairs(const Arguments& arguments) {
-  const std::string a_path = arguments.get("--pairs"), b_path = arguments.positional()[0];
+std::vector<Result> evaluate_pairs(const Arguments& arguments, const EvaluationConfig& config) {
+  const auto [a_path, b_path] = arguments.both("--pairs");
   const at::Tensor a = pixels_of(a_path), b = pixels_of(b_path);
   const bool ensemble = b.dim() == 6;
   if (a.dim() != 5 || a.sizes() != b.sizes().slice(ensemble ? 1 : 0)) {
@@ -118,9 +118,9 @@ std::vector<Result> evaluate_pairs(const Arguments& arguments) {
          " is ", lf::str(b.sizes()), "; pairs need as many images, of the same resolution");
   }
   std::unique_ptr<PairDistance> looks;
-  if (arguments.has("--lpips")) looks = open_pair_distance(arguments.get("--lpips"), at::kCPU);
+  if (!config.lpips().empty()) looks = open_pair_distance(config.lpips(), at::kCPU);
   std::vector<Result> results;
-  for (const ChosenMetric& metric : choose_metrics(metrics_of(arguments), nullptr, a.size(1))) {
+  for (const ChosenMetric& metric : choose_metrics(metrics_of(config), nullptr, a.size(1))) {
     require_kind(metric, is_of_pairs(metric), "pairs");
     if (ensemble && metric.name != "crps") {
       fail(Code::kUsage, "metric ", metric.name, " compares one image with one; ",
@@ -144,15 +144,11 @@ std::vector<Result> evaluate_pairs(const Arguments& arguments) {
   return results;
 }
 
-std::vector<Result> evaluate_codes(const Arguments& arguments) {
+std::vector<Result> evaluate_codes(const Arguments& arguments, const EvaluationConfig& config) {
   const std::string path = arguments.get("--codes");
-  const int64_t codebook = arguments.number("--codebook", 0, 1, int64_t{1} << 40);
-  if (codebook == 0) {
-    fail(Code::kUsage, "lastframe evaluate: --codes needs --codebook N, the size of the codebook");
-  }
-  const CodeCounts codes = count_codes(load_npy(path), codebook);
+  const CodeCounts codes = count_codes(load_npy(path), arguments.integer("--codebook"));
   std::vector<Result> results;
-  for (const ChosenMetric& metric : choose_metrics(metrics_of(arguments), nullptr, 1)) {
+  for (const ChosenMetric& metric : choose_metrics(metrics_of(config), nullptr, 1)) {
     require_kind(metric, metric.row->of_codes != nullptr, "codes");
     Result& result = results.emplace_back();
     result.metric = metric.name;
@@ -161,103 +157,37 @@ std::vector<Result> evaluate_codes(const Arguments& arguments) {
   return results;
 }
 
-int threads_of(const Arguments& arguments) {
-  return static_cast<int>(arguments.number("--threads", 1, 1, 4096));
-}
-
-// The options that say the same as evaluation.NAME of a config.
-std::vector<std::string> sets_of(const Arguments& arguments) {
-  std::vector<std::string> sets = arguments.all("--set");
-  sets.push_back("evaluation.metrics=" + arguments.required("--metrics"));
-  for (const char* option : {"--samples", "--extractor", "--preprocessing", "--seed", "--subject",
-                             "--reference", "--lpips", "--precision"}) {
-    if (arguments.has(option)) {
-      sets.push_back(str("evaluation.", option + 2, "=", arguments.get(option)));
-    }
-  }
-  return sets;
-}
-
-std::vector<Result> evaluate_two_sets(World& world, const Arguments& arguments) {
-  Config config;
-  for (const std::string& set : sets_of(arguments)) set_option(config, set);
-  check_ranges(config);
-  at::set_num_threads(threads_of(arguments));
+std::vector<Result> evaluate_two_sets(World& world, const Arguments& arguments,
+                                      const Config& config) {
+  at::set_num_threads(static_cast<int>(arguments.integer("--threads")));
   const at::Device device = choose_device(world, config.train(), accelerator_of_machine());
-  const std::string save_as = arguments.get("--save-statistics");
-  const std::string real = save_as.empty() ? arguments.required("--real") : arguments.get("--real");
-  return evaluate_files(world, config.evaluation(), options_of(arguments), device, real,
-                        arguments.required("--fake"), save_as);
+  return evaluate_files(world, config.evaluation(), options_of(arguments, config.evaluation()),
+                        device, arguments.get("--real"), arguments.get("--fake"),
+                        arguments.get("--save-statistics"));
 }
 
-// What is evaluated, and the options that have a meaning for it beside --metrics and --json.
-struct Mode {
-  const char* option;
-  std::vector<const char*> takes;
-  bool two_files;
-};
-
-void check_modes(const Arguments& arguments) {
-  const Mode modes[] = {
-      {"--run",
-       {"--checkpoint", "--set", "--samples", "--subject", "--reference", "--extractor",
-        "--preprocessing", "--lpips", "--precision", "--seed", "--threads"},
-       false},
-      {"--fake",
-       {"--real", "--extractor", "--preprocessing", "--save-statistics", "--neighbours", "--seed",
-        "--threads"},
-       false},
-      {"--features", {"--neighbours", "--seed"}, true},
-      {"--pairs", {"--lpips"}, true},
-      {"--codes", {"--codebook"}, false}};
-  const Mode* chosen = nullptr;
-  int given = 0;
-  for (const Mode& mode : modes) {
-    if (!arguments.has(mode.option)) continue;
-    chosen = &mode;
-    ++given;
+// On rank 0; elsewhere empty but for runs.
+std::vector<Result> evaluate(World& world, const Arguments& arguments) {
+  if (arguments.mode() == "--run") {
+    return evaluate_run(world,
+                        {arguments.get("--run"), arguments.get("--checkpoint"), arguments.sets(),
+                         static_cast<int>(arguments.integer("--threads"))});
   }
-  if (given != 1) {
-    fail(Code::kUsage,
-         "lastframe evaluate: give one of --run DIR, --real A --fake B, --features A B,",
-         " --pairs A B and --codes FILE; see lastframe evaluate --help");
-  }
-  for (const Option& option : arguments.command().options) {
-    const std::string name = option.name;
-    const bool fits =
-        name == chosen->option || name == "--metrics" || name == "--json" ||
-        std::find(chosen->takes.begin(), chosen->takes.end(), name) != chosen->takes.end();
-    if (arguments.has(name) && !fits) {
-      fail(Code::kUsage, "lastframe evaluate: ", name, " has no meaning with ", chosen->option,
-           "; see lastframe evaluate --help");
-    }
-  }
-  if (arguments.positional().size() != (chosen->two_files ? 1 : 0)) {
-    fail(Code::kUsage, "lastframe evaluate: ", chosen->option,
-         chosen->two_files ? " takes two, A and B" : " takes one",
-         "; see lastframe evaluate --help");
-  }
+  const Config config = load_config("", arguments.sets());
+  if (arguments.mode() == "--fake") return evaluate_two_sets(world, arguments, config);
+  if (!world.is_root()) return {};  // the others are small enough for one
+  if (arguments.mode() == "--features") return evaluate_features(arguments, config.evaluation());
+  if (arguments.mode() == "--pairs") return evaluate_pairs(arguments, config.evaluation());
+  return evaluate_codes(arguments, config.evaluation());
 }
-
-}  // namespace
 
 int run_evaluate(const Arguments& arguments) {
-  check_modes(arguments);
   catch_stop_signals();
   World& world = World::join();
   start_log("lastframe", world.rank());
   std::vector<Result> results;
   try {
-    if (arguments.has("--run")) {
-      results = evaluate_run(world, {arguments.get("--run"), arguments.get("--checkpoint"),
-                                     sets_of(arguments), threads_of(arguments)});
-    } else if (arguments.has("--fake")) {
-      results = evaluate_two_sets(world, arguments);
-    } else if (world.is_root()) {  // small enough for one
-      results = arguments.has("--features") ? evaluate_features(arguments)
-                : arguments.has("--pairs")  ? evaluate_pairs(arguments)
-                                            : evaluate_codes(arguments);
-    }
+    results = evaluate(world, arguments);
   } catch (const Error& error) {
     if (error.code() != Code::kInterrupted) throw;
     if (world.is_root()) LF_INFO(error.what());  // every rank threw it
@@ -266,10 +196,114 @@ int run_evaluate(const Arguments& arguments) {
   }
   world.barrier();
   if (!world.is_root()) return 0;
-  std::fputs(
-      (arguments.has("--json") ? results_json(results) + "\n" : results_text(results)).c_str(),
-      stdout);
-  return std::fflush(stdout) == 0 ? 0 : static_cast<int>(Code::kStorage);
+  print(arguments.has("--json") ? results_json(results) + "\n" : results_text(results));
+  return 0;
 }
+
+constexpr Option kOptions[] = {
+    {"--metrics",
+     of_config("evaluation.metrics", "LIST"),
+     "names separated by commas (see `lastframe list metrics`)",
+     {.required = ""}},
+    {"--run", text("DIR"),
+     "evaluate the newest whole checkpoint of a run, its averaged weights if any"},
+    {"--fake", text("PATH"), "evaluate images: a folder, a .npy array of bytes or a store"},
+    {"--features", text("A B"),
+     "compare features A (real) and B, .npy arrays [n, d] or .npz statistics"},
+    {"--pairs", text("A B"),
+     "compare images A and B one by one: folders, or .npy arrays of bytes or of floats from 0 to "
+     "1; "
+     "for crps B may have one more dimension in front, the predictions"},
+    {"--codes", text("FILE"), "evaluate a .npy array of codes [images, ...]"},
+    kJsonOption,
+    {"--checkpoint",
+     text("DIR"),
+     "the folder of this checkpoint instead of the newest",
+     {.only_with = "--run"}},
+    only_with("--run", kSetOption),
+    {"--samples",
+     of_config("evaluation.samples", "N"),
+     "clips to make or to reconstruct",
+     {.only_with = "--run"}},
+    {"--subject",
+     of_config("evaluation.subject", "WHAT"),
+     "what distances are of",
+     {.only_with = "--run"}},
+    {"--reference",
+     of_config("evaluation.reference", "PATH"),
+     "what samples are compared with: a store, a folder of images, a .npy array or .npz statistics",
+     {.computed = "the training store", .only_with = "--run"}},
+    {"--precision",
+     of_config("evaluation.precision", "NAME"),
+     "arithmetic of the model; BF16 is faster and makes slightly different clips",
+     {.only_with = "--run"}},
+    {"--real",
+     text("PATH"),
+     "the real images: a folder, a .npy array of bytes, a store, or .npz statistics in "
+     "pytorch-fid's "
+     "layout",
+     {.only_with = "--fake", .required = "--save-statistics"}},
+    {"--save-statistics",
+     text("FILE"),
+     "write mean and covariance of the --fake images as .npz; without --real nothing is compared",
+     {.only_with = "--fake"}},
+    {"--extractor",
+     of_config("evaluation.extractor", "FILE"),
+     "weights of the extractor; or pixels (for fd_pixels) or track (for track_outliers and track_wasserstein), "
+     "which need none",
+     {.only_with = "--run|--fake"}},
+    {"--preprocessing",
+     of_config("evaluation.preprocessing", "ID"),
+     "torch, tf1 or clean",
+     {.only_with = "--run|--fake"}},
+    {"--threads",
+     integer(1, 4096),
+     "CPU threads of each rank; another number may round differently",
+     {.fallback = "1", .only_with = "--run|--fake"}},
+    {"--lpips",
+     of_config("evaluation.lpips", "FILE"),
+     "weights of LPIPS (tools/convert_weights), for the metric lpips",
+     {.only_with = "--run|--pairs"}},
+    {"--seed",
+     of_config("evaluation.seed", "N"),
+     "seed of the samples and of what is drawn",
+     {.only_with = "--run|--fake|--features"}},
+    {"--neighbours",
+     integer(1, 1000),
+     "neighbours that metrics look at",
+     {.computed = "3 for precision and recall, 5 for the others",
+      .only_with = "--fake|--features"}},
+    {"--codebook",
+     integer(1, int64_t{1} << 40),
+     "the number of codes there are",
+     {.only_with = "--codes", .required = ""}},
+};
+
+}  // namespace
+
+const Command kEvaluateCommand = {
+    .name = "evaluate",
+    .summary = "measures a run, images, features or pairs: FID, KID, PSNR, SSIM, ...",
+    .details =
+        "Of a run, all ranks make clips 0 to N-1 of the seed (or reconstruct the first N of the "
+        "validation store); rank 0 prints the results and writes RUN/evaluations/*.json. They do "
+        "not "
+        "depend on the number of ranks. Clips are kept by the checkpoint's hash: an interrupted "
+        "evaluation (status 75) resumes, and one with other metrics samples nothing again. Options "
+        "that "
+        "set one of the config's default to the run's own. A result is named for what it is: fid "
+        "only "
+        "by Inception's 2048 features.",
+    .example =
+        "mpirun -n 4 --bind-to none lastframe evaluate --run runs/first \\\n"
+        "    --extractor inception.safetensors --metrics fid768,psnr --json\n"
+        "lastframe evaluate --real photos --fake made --extractor inception.safetensors --metrics "
+        "fid\n"
+        "lastframe evaluate --features real.npy made.npy --metrics frechet,kid --json\n"
+        "lastframe evaluate --pairs real made --metrics psnr,ssim",
+    .options = kOptions,
+    .run = run_evaluate,
+    .one_of = "--run|--fake|--features|--pairs|--codes",
+};
 
 }  // namespace lf

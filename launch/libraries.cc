@@ -1,5 +1,5 @@
-// See libraries.h. Versions are asked of the loaded file itself, by symbol, not of the headers we
-// were compiled with: the two differ exactly when it matters.
+// Versions come from the loaded files, by symbol, not from the headers we were compiled with: the
+// two differ exactly when it matters.
 #include "launch/libraries.h"
 
 #include <dlfcn.h>
@@ -36,7 +36,7 @@ std::string version_of_mpi(void* library) {
   int length = 0;
   if (ask(text.data(), &length) != 0) return "";
   const std::string whole(text.data());
-  return whole.substr(0, whole.find(','));  // "Open MPI v4.1.4"; the rest is who built it
+  return whole.substr(0, whole.find(','));  // "Open MPI v4.1.4"; then follows who built it
 }
 
 std::string version_of_hdf5(void* library) {
@@ -76,8 +76,7 @@ std::string version_of_zlib(void* library) {
   return ask == nullptr ? "" : ask();
 }
 
-// Protobuf ends a process whose headers and library differ, so the headers' version is the
-// library's.
+// The headers' version is the library's: protobuf aborts where they differ.
 std::string version_of_protobuf(void* /*library*/) {
   return google::protobuf::internal::VersionString(GOOGLE_PROTOBUF_VERSION);
 }
@@ -170,7 +169,7 @@ std::vector<LoadedLibrary> loaded_libraries() {
       if (!is_called(base_name(path), known.name)) continue;
       LoadedLibrary library{.name = known.name, .version = "", .path = resolved(path)};
       if (known.version != nullptr) {
-        // Not loaded anew: this only gives the handle of what is there.
+        // RTLD_NOLOAD: only a handle of what is loaded.
         void* handle = ::dlopen(path.c_str(), RTLD_NOW | RTLD_NOLOAD);
         if (handle != nullptr) {
           library.version = known.version(handle);

@@ -1,5 +1,5 @@
-// The shared libraries of this process that a bug report needs: which files they are, which
-// versions they say they have, and whether one of them is here twice. Called by doctor.
+// The shared libraries of this process that a bug report needs: their files, their versions, and
+// whether one of them is loaded twice.
 #pragma once
 
 #include <string>
@@ -9,7 +9,7 @@ namespace lf {
 
 struct LoadedLibrary {
   std::string name;     // "libtorch_cpu"
-  std::string version;  // as the library says, or else as its file is named; "" if neither tells
+  std::string version;  // the library's own, else that of the file's name, else ""
   std::string path;     // links resolved
 };
 

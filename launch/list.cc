@@ -1,6 +1,4 @@
-// `lastframe list`: prints every table of the house, one row of kTables each. It only formats; the
-// rows come from the part that owns them.
-#include <cstdio>
+// `lastframe list`: prints the tables that other parts own, one row of kTables each.
 #include <string>
 #include <utility>
 #include <vector>
@@ -15,8 +13,10 @@
 #include "diffusion/sampler.h"
 #include "eval/metrics.h"
 #include "kernels/dispatch.h"
-#include "launch/command.h"
 #include "launch/commands.h"
+#include "launch/options/arguments.h"
+#include "launch/options/describe.h"
+#include "launch/output.h"
 #include "launch/sample_task.h"
 
 namespace lf {
@@ -26,6 +26,7 @@ struct Row {
   std::string name;
   std::vector<std::pair<std::string, std::string>> facts;  // printed beside the name
   std::string help;
+  const Command* command = nullptr;  // of commands: in JSON its options too
 };
 
 std::vector<Row> option_rows() {
@@ -40,8 +41,9 @@ std::vector<Row> option_rows() {
 
 std::vector<Row> command_rows() {
   std::vector<Row> rows;
-  for (const Command& command : command_table()) {
-    rows.push_back({command.name, {{"arguments", command.positional}}, command.summary});
+  for (const Command* command : command_table()) {
+    rows.push_back(
+        {command->name, {{"arguments", command->positional}}, command->summary, command});
   }
   return rows;
 }
@@ -100,7 +102,7 @@ std::vector<Row> rows_with_prefix(const Listing& table, const std::string& prefi
   }
   if (kept.empty()) {
     fail(Code::kUsage, "no name in the table of ", table.name, " begins with '", printable(prefix),
-         "'", did_you_mean(prefix, names), " See lastframe list ", table.name);
+         "'", did_you_mean(prefix, names), "; see lastframe list ", table.name);
   }
   return kept;
 }
@@ -127,6 +129,7 @@ void write_rows(Json& json, const std::string& table, const std::vector<Row>& ro
         json.field("name", row.name);
         for (const auto& [key, value] : row.facts) json.field(key, value);
         json.field("help", row.help);
+        if (row.command != nullptr) describe(*row.command, json);
       });
     }
   });
@@ -139,8 +142,6 @@ std::vector<Row> table_rows() {
   }
   return rows;
 }
-
-}  // namespace
 
 int run_list(const Arguments& arguments) {
   const std::vector<std::string>& words = arguments.positional();
@@ -157,23 +158,36 @@ int run_list(const Arguments& arguments) {
     }
     if (chosen == nullptr) {
       fail(Code::kUsage, "there is no table '", printable(words[0]), "'",
-           did_you_mean(words[0], names), " The tables: ", join(names, ", "));
+           did_you_mean(words[0], names), "; the tables are ", join(names, ", "));
     }
     name = chosen->name;
     rows = rows_with_prefix(*chosen, words.size() > 1 ? words[1] : "");
   }
-  std::string text;
-  if (arguments.has("--json")) {
-    Json json;
-    json.object([&] { write_rows(json, name, rows); });
-    text = json.text() + "\n";
-  } else {
-    text = text_of(rows);
+  if (!arguments.has("--json")) {
+    print(text_of(rows));
+    return 0;
   }
-  if (std::fputs(text.c_str(), stdout) < 0 || std::fflush(stdout) != 0) {
-    fail(Code::kStorage, "the list cannot be written to stdout");
-  }
+  Json json;
+  json.object([&] { write_rows(json, name, rows); });
+  print(json.text() + "\n");
   return 0;
 }
+
+constexpr Option kOptions[] = {kJsonOption};
+
+}  // namespace
+
+const Command kListCommand = {
+    .name = "list",
+    .positional = "[TABLE] [PREFIX]",
+    .summary = "prints what there is to choose from: options, sources, metrics, ...",
+    .details =
+        "Without an argument: the tables. With one: its rows, of those only the names that begin "
+        "with "
+        "PREFIX.",
+    .example = "lastframe list\nlastframe list options train.\nlastframe list options --json",
+    .options = kOptions,
+    .run = run_list,
+};
 
 }  // namespace lf

@@ -1,5 +1,5 @@
-// The program's entry: finds the subcommand, answers --help, and turns what it throws into one line
-// on stderr and the documented exit status. What the commands do is in the files of their families.
+// The program's entry: finds the command, answers --help, and turns what a command throws into one
+// line on stderr and the documented exit status.
 #include <c10/util/Exception.h>
 
 #include <cstdio>
@@ -12,26 +12,24 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "comm/world.h"
-#include "launch/command.h"
+#include "launch/commands.h"
+#include "launch/options/arguments.h"
+#include "launch/options/help.h"
+#include "launch/output.h"
 #include "launch/version.h"
 
 namespace lf {
 namespace {
 
-void print(const std::string& text) {
-  std::fputs(text.c_str(), stdout);
-  std::fflush(stdout);
-}
-
-// "bench comm" is two words; a lone group name lists its members.
+// "bench comm" is two words.
 const Command* find_command(const std::vector<std::string>& words, size_t* used) {
   for (const size_t count : {size_t{2}, size_t{1}}) {
     if (words.size() < count) continue;
     const std::string name = count == 2 ? words[0] + " " + words[1] : words[0];
-    for (const Command& command : command_table()) {
-      if (name == command.name) {
+    for (const Command* command : command_table()) {
+      if (name == command->name) {
         *used = count;
-        return &command;
+        return command;
       }
     }
   }
@@ -40,9 +38,9 @@ const Command* find_command(const std::vector<std::string>& words, size_t* used)
 
 std::string members_of_group(const std::string& group) {
   std::string text;
-  for (const Command& command : command_table()) {
-    if (std::string(command.name).starts_with(group + " ")) {
-      text += str("  lastframe ", command.name, "   ", command.summary, "\n");
+  for (const Command* command : command_table()) {
+    if (std::string(command->name).starts_with(group + " ")) {
+      text += str("  lastframe ", command->name, "   ", command->summary, "\n");
     }
   }
   return text;
@@ -50,7 +48,7 @@ std::string members_of_group(const std::string& group) {
 
 int run(const std::vector<std::string>& words) {
   if (words.empty() || words[0] == "--help" || words[0] == "-h" || words[0] == "help") {
-    print(help_of_program());
+    print(help_of_program(command_table()));
     return 0;
   }
   if (words[0] == "--version") {
@@ -68,7 +66,7 @@ int run(const std::vector<std::string>& words) {
       return asked ? 0 : static_cast<int>(Code::kUsage);
     }
     std::vector<std::string> names;
-    for (const Command& known : command_table()) names.emplace_back(known.name);
+    for (const Command* known : command_table()) names.emplace_back(known->name);
     fail(Code::kUsage, "there is no command '", printable(words[0]), "'",
          did_you_mean(words[0], names), "; see lastframe --help");
   }
@@ -83,12 +81,12 @@ int run(const std::vector<std::string>& words) {
   return command->run(Arguments(*command, rest));
 }
 
-// Of LibTorch's long message only what was asked for: "Tried to allocate 5.25 GiB".
+// Keeps of LibTorch's long message "Tried to allocate 5.25 GiB".
 std::string gpu_is_full(const std::string& what) {
   const size_t begin = what.find("Tried"), end = what.find(". ", begin);
-  const std::string wish =
+  const std::string request =
       begin == std::string::npos ? "" : " (" + printable(what.substr(begin, end - begin), 80) + ")";
-  return str("the GPU's memory is full", wish,
+  return str("the GPU's memory is full", request,
              "; use a smaller batch, or the same one in parts (train.accumulation), or "
              "train.recompute=true");
 }
@@ -110,7 +108,7 @@ int main(int argc, char** argv) {
   } catch (const c10::OutOfMemoryError& error) {
     lf::log_fatal_line(lf::gpu_is_full(error.what()));
   } catch (const std::exception& error) {
-    // LibTorch's messages carry a C++ stack after the first line; nobody wants it here.
+    // LibTorch's messages carry a C++ stack after the first line; which is left out.
     const std::string what = error.what();
     lf::log_fatal_line(
         lf::str("unexpected: ", lf::printable(what.substr(0, what.find('\n')), 500)));

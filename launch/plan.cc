@@ -1,4 +1,4 @@
-// `lastframe plan`: what a store and a training run on it will ask for, before anything is built.
+// `lastframe plan`: what a store and a training run on it will cost, before anything is built.
 #include <cstdio>
 #include <string>
 #include <vector>
@@ -9,6 +9,8 @@
 #include "config/config.h"
 #include "data/store/cost.h"
 #include "launch/commands.h"
+#include "launch/options/arguments.h"
+#include "launch/output.h"
 
 namespace lf {
 namespace {
@@ -77,9 +79,9 @@ std::string as_text(const CostEstimate& estimate, double images_per_second) {
   std::string text =
       str(human_count(estimate.stored.clips), " clips of ", clip.frames, " frames, ", clip.height,
           "x", clip.width, "x", clip.channels, estimate.element_bytes == 1 ? " uint8" : " float16",
-          "\none core here loads ", decimal(1 / rates.load_seconds, 0), " items/s and makes ",
-          decimal(1 / rates.recipe_seconds, 0), " clips/s; of ", rates.sampled, " items tried ",
-          rates.bad, " cannot be used\n\n");
+          "\none core of this machine loads ", decimal(1 / rates.load_seconds, 0),
+          " items/s and makes ", decimal(1 / rates.recipe_seconds, 0), " clips/s; of ",
+          rates.sampled, " items tried ", rates.bad, " are unusable\n\n");
   text += row("", cells([](const StoreCost& cost) { return StoreMode_Name(cost.mode); }));
   text += row("store", cells([](const StoreCost& cost) { return human_bytes(cost.bytes); }));
   text += row("shards", cells([](const StoreCost& cost) { return human_count(cost.shards); }));
@@ -90,29 +92,47 @@ std::string as_text(const CostEstimate& estimate, double images_per_second) {
                 const double bytes = static_cast<double>(cost.read_bytes) * images_per_second;
                 return human_bytes(static_cast<uint64_t>(bytes)) + "/s";
               }));
-  text += row("cores busy with making frames", cells([&](const StoreCost& cost) {
+  text += row("cores that making frames takes", cells([&](const StoreCost& cost) {
                 return decimal(cost.read_core_seconds * images_per_second, 2);
               }));
   return text;
 }
 
-}  // namespace
-
 int run_plan(const Arguments& arguments) {
-  const Config config = load_config(arguments.get("--config"), arguments.all("--set"));
-  double images_per_second = 1000;
-  if (arguments.has("--images-per-second") &&
-      (!parse(arguments.get("--images-per-second"), &images_per_second) ||
-       !(images_per_second > 0) || !(images_per_second <= 1e12))) {
-    fail(Code::kUsage, "lastframe plan: --images-per-second is '",
-         printable(arguments.get("--images-per-second")), "', expected a number in (0, 1e12]");
-  }
+  const Config config = config_of(arguments);
+  const double images_per_second = arguments.number("--images-per-second");
   const std::unique_ptr<Source> source = open_source(config.source());
   const CostEstimate estimate = estimate_cost(config, *source, 2);
-  const std::string report = arguments.has("--json") ? as_json(estimate, images_per_second)
-                                                     : as_text(estimate, images_per_second);
-  std::fputs(report.c_str(), stdout);
+  print(arguments.has("--json") ? as_json(estimate, images_per_second)
+                                : as_text(estimate, images_per_second));
   return 0;
 }
+
+constexpr Option kOptions[] = {
+    kConfigOption,
+    kSetOption,
+    {"--images-per-second",
+     number(0, 1e12),
+     "expected speed of training, over all ranks",
+     {.fallback = "1000"}},
+    kJsonOption,
+};
+
+}  // namespace
+
+const Command kPlanCommand = {
+    .name = "plan",
+    .summary = "estimates what a store costs, before it is built",
+    .details =
+        "Loads some items of the source and times the recipe for two seconds, then estimates for "
+        "STORED and for RECOMPUTED: bytes on disk, hours to build on one core of this machine, "
+        "bytes a "
+        "second that training reads, and cores that making the frames takes.",
+    .example =
+        "lastframe plan --config configs/quickstart.pbtxt --images-per-second 5000\n"
+        "lastframe plan --set source.folder.path=photos --set source.size=64 --json",
+    .options = kOptions,
+    .run = run_plan,
+};
 
 }  // namespace lf

@@ -1,5 +1,5 @@
-// See plugin.h. The driver's functions are looked up by name, so that this file and the program
-// compile, link and start on machines that never heard of CUDA.
+// The driver's functions are looked up by name, so that the program compiles, links and starts on
+// machines without CUDA.
 #include "launch/plugin.h"
 
 #include <dlfcn.h>
@@ -18,7 +18,7 @@ namespace {
 
 constexpr char kPluginFile[] = "liblastframe_cuda.so";
 
-// The driver API's numbers for what we ask.
+// Constants of the driver API.
 constexpr int kSuccess = 0, kNoDevice = 100;
 constexpr int kComputeCapabilityMajor = 75, kComputeCapabilityMinor = 76;
 
@@ -30,7 +30,7 @@ bool look_up(void* library, const char* name, Function** function) {
 
 GpuSurvey survey() {
   GpuSurvey found;
-  // Never closed: a driver does not survive that.
+  // Never closed: drivers do not support that.
   void* driver = ::dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
   if (driver == nullptr) return found;
   int (*init)(unsigned) = nullptr;

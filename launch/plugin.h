@@ -1,7 +1,6 @@
-// Finds the GPUs of this machine through the driver alone, and opens the CUDA plugin where there is
-// one. Opening must come before anything asks LibTorch whether it has CUDA, for it remembers the
-// answer: commands that compute call open_plugin() first. Called by doctor, train, sample,
-// evaluate.
+// Finds the GPUs of this machine through the driver alone, and opens the CUDA plugin if there is
+// one. LibTorch remembers whether it has CUDA, so commands that compute call open_plugin() before
+// anything else asks it.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +14,7 @@ class DeviceBackend;
 struct Accelerator;
 
 struct Gpu {
-  int index = 0;  // among those CUDA_VISIBLE_DEVICES leaves
+  int index = 0;  // among those in CUDA_VISIBLE_DEVICES
   std::string name;
   uint64_t bytes = 0;
   int major = 0, minor = 0;  // compute capability
@@ -24,14 +23,14 @@ struct Gpu {
 struct GpuSurvey {
   std::vector<Gpu> gpus;
   std::string driver;   // "13.2", the newest CUDA the driver knows; "" without a driver
-  std::string problem;  // why a driver that is there shows no GPU; "" if all is well
+  std::string problem;  // why an installed driver shows no GPU; "" if all is well
 };
 
-// Asks libcuda.so.1 if there is one; makes no context and needs neither torch nor the plugin.
+// Through libcuda.so.1, if there is one. Creates no context; needs neither torch nor the plugin.
 const GpuSurvey& survey_gpus();
 
 struct Plugin {
-  DeviceBackend* backend = nullptr;  // both are there, or neither
+  DeviceBackend* backend = nullptr;  // null if and only if `device` is
   Device* device = nullptr;
   std::string path;     // of the open plugin
   std::string problem;  // why there are GPUs but no plugin; "" if all is well
@@ -40,7 +39,7 @@ struct Plugin {
 // Opens the plugin once if there is a GPU; later calls return the same.
 const Plugin& open_plugin();
 
-// The same for those who choose a device by it (run/accelerator.h). Opens the plugin.
+// The survey and the plugin in the form of run/accelerator.h. Opens the plugin.
 Accelerator accelerator_of_machine();
 
 }  // namespace lf

@@ -28,6 +28,7 @@
 #include "eval/open_extractor.h"
 #include "launch/commands.h"
 #include "launch/made_clips.h"
+#include "launch/options/arguments.h"
 #include "launch/plugin.h"
 #include "launch/sample_task.h"
 #include "model/autocast.h"
@@ -134,11 +135,11 @@ std::vector<int64_t> observed_frames(const std::string& list) {
 
 Wish wish_of(const Arguments& arguments) {
   Wish wish;
-  wish.count = arguments.number("--count", 16, 1, 100'000'000);
-  wish.given = arguments.number("--given", 0, 1, 4096);
-  wish.frames = arguments.number("--frames", 0, 1, 1'000'000);
-  wish.label = arguments.number("--class", -1, 0, 1'000'000);
-  wish.seed = static_cast<uint64_t>(arguments.number("--seed", 0, 0, INT64_MAX));
+  wish.count = arguments.integer("--count");
+  wish.given = arguments.integer("--given", 0);
+  wish.frames = arguments.integer("--frames", 0);
+  wish.label = arguments.integer("--class", -1);
+  wish.seed = static_cast<uint64_t>(arguments.integer("--seed"));
   wish.precision = arguments.precision();
   wish.store = arguments.get("--store");
   wish.from = arguments.get("--from");
@@ -147,23 +148,6 @@ Wish wish_of(const Arguments& arguments) {
   wish.scheme = arguments.get("--scheme");
   wish.lpips = arguments.get("--lpips");
   wish.observed = observed_frames(arguments.get("--observe"));
-  if (!wish.store.empty() && !wish.from.empty()) {
-    fail(Code::kUsage, "--store and --from both bring clips; give one of them");
-  }
-  if (wish.given > 0 && !wish.observed.empty()) {
-    fail(Code::kUsage, "--given and --observe both say which frames are kept; give one of them");
-  }
-  if ((wish.given > 0 || !wish.observed.empty()) && wish.store.empty() && wish.from.empty()) {
-    fail(Code::kUsage,
-         "--given and --observe take frames of a store's or an array's clips; give "
-         "--store DIR or --from NPY too");
-  }
-  if (!wish.store.empty() && !wish.keeps_some() && wish.task.empty() &&
-      (wish.frames > 0 || wish.label >= 0 || !wish.text.empty())) {
-    fail(Code::kUsage,
-         "--store without --given or --observe reconstructs its clips, which --frames, --class and "
-         "--text do not change; leave them out, or give --given N");
-  }
   return wish;
 }
 
@@ -377,20 +361,18 @@ void print_report(const Wish& wish, const RunModel& run, const std::string& chec
   std::puts(json.text().c_str());
 }
 
-}  // namespace
-
 int run_sample(const Arguments& arguments) {
   Wish wish = wish_of(arguments);
   const bool dry = arguments.has("--dry-run");
-  const std::string folder = arguments.required("--run");
-  const std::string out = dry ? "" : arguments.required("--out");
+  const std::string folder = arguments.get("--run");
+  const std::string out = dry ? "" : arguments.get("--out");
   World& world = World::join();
   start_log("lastframe", world.rank());
-  at::set_num_threads(static_cast<int>(arguments.number("--threads", 1, 1, 4096)));
+  at::set_num_threads(static_cast<int>(arguments.integer("--threads")));
   // Rank 0 chooses: the run may be training, and save another meanwhile.
   const std::string checkpoint =
       world.broadcast(world.is_root() ? newest_checkpoint(folder) : std::string());
-  std::vector<std::string> sets = arguments.all("--set");
+  std::vector<std::string> sets = arguments.sets();
   const Config config = run_config(read_manifest(real_file_system(), checkpoint), checkpoint, sets);
   const at::Device device =
       dry ? at::kCPU : choose_device(world, config.train(), accelerator_of_machine());
@@ -430,5 +412,96 @@ int run_sample(const Arguments& arguments) {
   world.barrier();
   return 0;
 }
+
+constexpr char kMakes[] = "to make clips",
+               kReconstructs[] = "with --store but none of --given, --observe and --task";
+
+const char* sample_mode(const Arguments& arguments) {
+  const bool keeps_some = arguments.has("--given") || arguments.has("--observe");
+  const bool reconstructs = arguments.has("--store") && !keeps_some && !arguments.has("--task");
+  return reconstructs ? kReconstructs : kMakes;
+}
+
+constexpr Option kOptions[] = {
+    {"--run", text("DIR"), "the folder of a run, or of one of its checkpoints", {.required = ""}},
+    {"--out",
+     text("FILE|DIR"),
+     ".png: every frame, a clip a row, observed frames in green; .apng: animated; .npy: bytes "
+     "[n, T, H, W, C]; anything else: a folder with the array and pictures of the first 64 clips",
+     {.required = "--dry-run"}},
+    {"--count", integer(1, 100'000'000), "clips to make", {.fallback = "16"}},
+    {"--seed", integer(0, kNoLimit), "clip i is a function of the seed and i", {.fallback = "0"}},
+    kSetOption,
+    {"--store",
+     text("DIR"),
+     "reconstruct the first clips of this store, or make them from the part that the model is "
+     "given; "
+     "with --given or --observe continue from these frames of them",
+     {.without = "--from"}},
+    {"--from", text("NPY"),
+     "clips in an array of bytes [n, T, H, W, C] instead of a store: small ones for a model that "
+     "enlarges clips, else frames to continue from"},
+    {"--task", text("NAME"),
+     "generate, predict, extend, infill, upsample or complete (see `lastframe list tasks`); "
+     "chooses "
+     "the frames of the given clips to keep, unless --given or --observe does"},
+    {"--scheme", text("NAME"),
+     "the order in which models with frames=FLEXIBLE make a video: autoregressive, long-range or "
+     "hierarchy-2 (or more levels); adaptive- before it chooses frames by their content"},
+    kPrecisionOption,
+    kThreadsOption,
+    {"--dry-run", kNoValue, "print the stages in which a clip would be made; make none"},
+    kJsonOption,
+    {"--given",
+     integer(1, 4096),
+     "keep the first N frames of each given clip",
+     {.only_with = "--store|--from", .without = "--observe"}},
+    {"--observe",
+     text("LIST"),
+     "keep these frames of each given clip, such as 0,4,8",
+     {.only_with = "--store|--from"}},
+    {"--class",
+     integer(0, 1'000'000),
+     "the class of all clips",
+     {.computed = "random for each clip, if the model has classes", .only_with = kMakes}},
+    {"--frames",
+     integer(1, 1'000'000),
+     "frames of a clip",
+     {.computed = "as trained", .only_with = kMakes}},
+    {"--text",
+     text("NPY"),
+     "text embeddings, floats [n, width]: a row for each clip, or one for all",
+     {.only_with = kMakes}},
+    {"--lpips",
+     text("FILE"),
+     "weights of LPIPS, by which adaptive schemes compare frames instead of by pixels",
+     {.only_with = kMakes}},
+};
+
+}  // namespace
+
+const Command kSampleCommand = {
+    .name = "sample",
+    .summary = "makes images and videos with the model of a run",
+    .details =
+        "The averaged weights of the newest whole checkpoint are used. Priors and diffusion models "
+        "make "
+        "clips unconditionally or continue given frames; autoencoders reconstruct. Under mpirun "
+        "each "
+        "rank makes its share, and a clip has the same bits for any number of ranks. A GPU is used "
+        "where each rank has one, unless --set train.device=CPU. Run it again after any "
+        "interruption: "
+        "finished clips are kept in OUT.parts until all are made.",
+    .example =
+        "lastframe sample --run runs/prior --count 64 --out samples.png\n"
+        "mpirun -n 2 --bind-to none lastframe sample --run runs/prior --count 10000 --out "
+        "fake.npy\n"
+        "lastframe sample --run runs/cvivit --store stores/cifar10 --count 8 --out seen.png\n"
+        "lastframe sample --run runs/fdm --task infill --store stores/moving --observe 0,1,15 \\\n"
+        "    --frames 40 --scheme hierarchy-2 --out between",
+    .options = kOptions,
+    .run = run_sample,
+    .mode = sample_mode,
+};
 
 }  // namespace lf

@@ -1,4 +1,4 @@
-// See smoke.h. Everything here is cheap enough to run before every job.
+// Everything here is cheap enough to run before every job.
 #include "launch/smoke.h"
 
 #include <ATen/core/Tensor.h>
@@ -17,6 +17,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "base/host.h"
 #include "base/stop_signals.h"
 #include "comm/process_group.h"
 #include "launch/plugin.h"
@@ -29,8 +30,8 @@ namespace {
 constexpr int kTimedRounds = 5;
 constexpr int64_t kFloatInteger = int64_t{1} << 24;  // floats hold all integers up to here
 
-// Rank r gives (r % 8 + 1) * (i % period): whole numbers whose sums, partial ones too, a float
-// holds exactly, so that any order of adding must give the same bits.
+// Rank r contributes (r % 8 + 1) * (i % period): integers whose sums and partial sums a float holds
+// exactly, so that every order of summation gives the same bits.
 int64_t factor_of(int64_t rank) { return rank % 8 + 1; }
 
 int64_t sum_of_factors(int64_t ranks) {
@@ -71,8 +72,7 @@ bool sums_are_right(c10d::ProcessGroup& group, const at::Device& device, World& 
     *seconds = seconds_since(begin);
     return holds<T>(tensor, factors, period);
   }
-  // On a device wait() only orders streams; the copy below waits, and the element it waits for is
-  // there only when the sum is.
+  // On a device wait() only orders streams; reading an element waits for the sum.
   (void)tensor[elements - 1].item();
   *seconds = seconds_since(begin);
   return holds<T>(tensor.cpu(), factors, period);
@@ -89,7 +89,7 @@ int lock(int descriptor, bool by_flock) {
     struct flock whole {};
     whole.l_type = F_WRLCK;
     whole.l_whence = SEEK_SET;
-    // Owned by the open file and not by the process, so that a lone process can test itself.
+    // Owned by the open file, not by the process, so that one process alone can test it.
     status = ::fcntl(descriptor, F_OFD_SETLK, &whole);
   }
   return status == 0 ? 0 : errno;
@@ -133,7 +133,7 @@ void try_publishing(const std::string& path, FolderTrial* trial) {
   }
 }
 
-// Rank 0 holds the lock; everybody, rank 0 through a second descriptor, must find it taken.
+// Rank 0 holds the lock; every rank, rank 0 through a second descriptor, must find it taken.
 bool lock_is_kept(World& world, const std::string& path, bool by_flock, FolderTrial* trial) {
   const char* kind = by_flock ? "flock" : "fcntl";
   Descriptor owner(world.is_root() ? path : "/dev/null",
@@ -164,12 +164,6 @@ bool lock_is_kept(World& world, const std::string& path, bool by_flock, FolderTr
 }
 
 // ---- signal -------------------------------------------------------------------------------------
-
-std::string host_name() {
-  char name[256] = {};
-  ::gethostname(name, sizeof(name) - 1);
-  return name;
-}
 
 // The pid of the next rank of this machine.
 int64_t neighbour_of(World& world) {
@@ -217,7 +211,7 @@ AllReduceTrial try_all_reduce(World& world, int64_t bytes) {
 FolderTrial try_folder(World& world, const std::string& folder) {
   FolderTrial mine;
   mine.shared = true;
-  // Rank 0's words, so that all name the same files.
+  // Rank 0's, so that all ranks name the same files.
   const std::string stem =
       world.broadcast(str(folder, "/.lastframe-doctor-", host_name(), "-", ::getpid()));
   try_publishing(str(stem, "-rank-", world.rank()), &mine);
@@ -238,7 +232,7 @@ FolderTrial try_folder(World& world, const std::string& folder) {
 SignalTrial try_signal(World& world) {
   catch_stop_signals();
   const int64_t neighbour = neighbour_of(world);
-  world.barrier();  // everybody's handler is in place
+  world.barrier();  // all handlers are in place
   SignalTrial trial;
   if (::kill(static_cast<pid_t>(neighbour), SIGUSR1) != 0) {
     trial.trouble = str("rank ", world.rank(), " cannot signal process ", neighbour, " on ",

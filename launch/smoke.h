@@ -1,5 +1,6 @@
-// What `doctor --smoke` tries, each a collective over the world: an all-reduce whose sums are known
-// exactly, a folder, and the delivery of SIGUSR1. They report; they throw only if MPI itself fails.
+// The tests of `doctor --smoke`, each collective over the world: an all-reduce whose sums are known
+// exactly, a folder, and the delivery of SIGUSR1. They report failures, and throw only if MPI
+// fails.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +14,7 @@ struct AllReduceTrial {
   std::string backend;  // "mpi", "nccl"
   bool ok = false;      // on every rank
   int64_t bytes = 0;
-  double seconds = 0;        // the best of the timed ones, of the slowest rank
+  double seconds = 0;        // best round, slowest rank
   double bus_bandwidth = 0;  // bytes/s: 2 (n-1)/n bytes / seconds; 0 in a world of one
 };
 
@@ -24,13 +25,14 @@ struct FolderTrial {
   bool shared = false;  // every rank sees what rank 0 writes
   bool rename = false, fsync = false, flock = false, fcntl = false;
   double fsync_seconds = 0;  // of a published file, the slowest rank
-  std::string trouble;       // of the lowest rank that met any; "" if none
+  std::string trouble;       // of the lowest rank with any; "" if none
   bool ok() const { return shared && rename && fsync && flock && fcntl; }
 };
 
 FolderTrial try_folder(World& world, const std::string& folder);
 
-// Every rank gets SIGUSR1 from the next rank on its machine (itself if alone). This rank's part.
+// Every rank gets SIGUSR1 from another rank on its machine (itself if alone). The result is this
+// rank's.
 struct SignalTrial {
   bool ok = false;  // on this rank
   std::string trouble;

@@ -12,6 +12,7 @@
 #include "comm/world.h"
 #include "config/config.h"
 #include "launch/commands.h"
+#include "launch/options/arguments.h"
 #include "launch/plugin.h"
 #include "launch/version.h"
 #include "model/tokens/tokenizer.h"
@@ -86,20 +87,17 @@ void print_text(const Config& config, const Outlook& outlook) {
       human_bytes(outlook.memory->weights).c_str(), human_bytes(outlook.memory->per_clip).c_str());
 }
 
-}  // namespace
-
 int run_train(const Arguments& arguments) {
-  const Config config = load_config(arguments.get("--config"), arguments.all("--set"));
+  const Config config = config_of(arguments);
   if (arguments.has("--dry-run")) {
-    const Outlook outlook =
-        outlook_of(config, static_cast<int>(arguments.number("--ranks", 1, 1, 1 << 20)),
-                   !arguments.has("--no-memory"));
+    const Outlook outlook = outlook_of(config, static_cast<int>(arguments.integer("--ranks")),
+                                       !arguments.has("--no-memory"));
     (arguments.has("--json") ? print_json : print_text)(config, outlook);
     return 0;
   }
   TrainJob job;
-  job.run_folder = arguments.required("--run");
-  job.until_images = arguments.number("--until-images", 0, 1, int64_t{1} << 60);
+  job.run_folder = arguments.get("--run");
+  job.until_images = arguments.integer("--until-images", 0);
   job.code_version = version();
   job.accelerator = accelerator_of_machine();
   catch_stop_signals();  // before the first thing that takes time
@@ -110,5 +108,50 @@ int run_train(const Arguments& arguments) {
   world.barrier();  // a status other than 0 ends all ranks; they are all to have closed their files
   return status;
 }
+
+constexpr Option kOptions[] = {
+    kConfigOption,
+    kSetOption,
+    {"--run",
+     text("DIR"),
+     "the run folder; the same command starts a run and resumes it",
+     {.required = "--dry-run"}},
+    {"--until-images", integer(1, kNoLimit),
+     "exit with a checkpoint and status 0 once N images are seen"},
+    {"--dry-run", kNoValue,
+     "print the resolved config, parameters, memory and steps; train nothing"},
+    {"--ranks",
+     integer(1, 1 << 20),
+     "ranks for which the memory is estimated",
+     {.fallback = "1", .only_with = "--dry-run"}},
+    {"--no-memory",
+     kNoValue,
+     "leave out the memory, whose estimate runs small steps",
+     {.only_with = "--dry-run"}},
+    only_with("--dry-run", kJsonOption),
+};
+
+}  // namespace
+
+const Command kTrainCommand = {
+    .name = "train",
+    .summary = "trains a model on a store, or resumes training",
+    .details =
+        "Progress, data order and schedules are counted in images, so they do not depend on batch "
+        "and "
+        "ranks. SIGUSR1, SIGTERM and the end of the allocation lead to a checkpoint and status 75 "
+        "(start the same command again); a file named STOP in the run folder to a checkpoint and "
+        "status "
+        "0. Without train.store, a generated source is first built under the run folder.\n\n"
+        "The run folder holds config.pbtxt, status.json, checkpoints/, metrics.jsonl, TensorBoard "
+        "events, samples/ and logs/.",
+    .example =
+        "lastframe train --config configs/quickstart.pbtxt --run runs/first\n"
+        "mpirun -n 2 --bind-to none lastframe train --config configs/quickstart.pbtxt \\\n"
+        "    --run runs/first\n"
+        "lastframe train --config configs/quickstart.pbtxt --set train.batch=32 --dry-run --json",
+    .options = kOptions,
+    .run = run_train,
+};
 
 }  // namespace lf

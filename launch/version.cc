@@ -1,4 +1,4 @@
-// The only file that is compiled again when the commit changes; see version.h.
+// The only file that is recompiled when the commit changes.
 #include "launch/version.h"
 
 #include "commit.h"

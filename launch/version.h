@@ -1,4 +1,4 @@
-// Which Last Frame this is. Called by main.cc, doctor and whatever writes provenance.
+// The version of this program.
 #pragma once
 
 #include <string>
@@ -6,7 +6,7 @@
 namespace lf {
 
 std::string version_number();  // "0.1.0"
-std::string commit();          // what `git describe` said when this was built
+std::string commit();          // `git describe` when this was built
 std::string version();         // "0.1.0 (1a2b3c4d5e)"
 
 }  // namespace lf

@@ -51,7 +51,7 @@ FEW = {
 TORCH = re.compile(r"(torch|ATen|c10)/")
 CUDA = re.compile(r"(cuda|nccl|cublas|cudnn|c10/cuda|ATen/cuda)[\w/]*\.h|.*ProcessGroupNCCL.*")
 NO_TORCH = ("src/base", "src/config", "data", "src/cuda/launch",
-            "src/cuda/tiles", "src/cuda/vectors", "src/kernels/gpu/device_operations")
+            "src/cuda/tiles", "src/cuda/vectors", "src/kernels/gpu/device_operations", "launch/options")
 # A header that needs torch's headers, in a room whose library stays free of torch.
 TORCH_HEADERS = {"src/base/named_tensor.h"}
 SUFFIXES = {".h", ".cc", ".cu"}

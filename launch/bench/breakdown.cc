@@ -23,7 +23,7 @@ int64_t numel(const c10::IValue& value, int64_t from = 0) {
   return n;
 }
 
-// A convolution multiplies, for every output number, one filter; backward does so twice.
+// One filter is multiplied for every output element; backward does so twice.
 int64_t convolution_flops(at::ArrayRef<const c10::IValue> inputs, bool backward) {
   const at::Tensor weight = inputs[backward ? 2 : 1].toTensor();
   const int64_t filter = numel(inputs[backward ? 2 : 1], 1);
@@ -42,7 +42,7 @@ int64_t convolution_flops(at::ArrayRef<const c10::IValue> inputs, bool backward)
 
 int64_t flops_of(const std::string& name, at::ArrayRef<const c10::IValue> inputs) {
   if (name.starts_with("lf::")) return inputs[0].toInt();
-  // Of a product the left matrix counts for every column of the right one.
+  // The elements of the left matrix times the columns of the right one.
   const auto product = [&](size_t left, size_t right) {
     return 2 * numel(inputs[left]) * inputs[right].toTensor().sizes().back();
   };
@@ -59,7 +59,7 @@ int64_t flops_of(const std::string& name, at::ArrayRef<const c10::IValue> inputs
 
 struct Open : at::ObserverContext {
   Clock::time_point begin = Clock::now();
-  double within = 0;  // of the operations it called
+  double within = 0;  // seconds of the operations inside it
   Open* outer = nullptr;
   int64_t flops = 0;
 };
@@ -69,8 +69,8 @@ struct Observation {
   Open* innermost = nullptr;
 };
 
-// Of the process: the threads that make backward for a GPU take the observer over, one at a time,
-// while the one that called them waits.
+// One for the process: the threads of a GPU's backward pass take it over, one at a time, while
+// their caller waits.
 Observation* observation = nullptr;
 
 std::unique_ptr<at::ObserverContext> begin_operation(const at::RecordFunction& function) {
@@ -93,8 +93,7 @@ void end_operation(const at::RecordFunction& function, at::ObserverContext* cont
   if (open.outer != nullptr) open.outer->within += took;
 }
 
-// Floating-point operations a second of `product` of n x n x n, called by each thread on its own
-// matrices; the best of some rounds.
+// Floating-point operations a second of `parts` products of n x n x n at a time; the best round.
 template <typename Multiply>
 double speed_of(int64_t n, int64_t parts, const Multiply& product) {
   constexpr int kRounds = 12, kCalls = 40;

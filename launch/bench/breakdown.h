@@ -1,7 +1,6 @@
-// Where the time of a piece of work goes: the operations of LibTorch and of src/kernels that this
-// thread runs, each with its own time (without that of the operations within it) and its
-// arithmetic, and the most arithmetic this machine does. Called by `lastframe bench step
-// --breakdown` and `bench sample --breakdown`.
+// Where the time of a piece of work goes: the operations of LibTorch and of src/kernels, each with
+// its own time (without the operations inside it) and its arithmetic; and the peak arithmetic of
+// this machine.
 #pragma once
 
 #include <cstdint>
@@ -19,16 +18,17 @@ struct OperationCost {
   double seconds = 0;
 };
 
-// Of all operations while `work` runs on this thread and on those that make backward for it, the
+// All operations while `work` runs on this thread and on the threads of its backward pass, the
 // longest first. Only products and convolutions count as arithmetic. Times are the host's.
 std::vector<OperationCost> observe_operations(const std::function<void()>& work);
 
-// A table of the longest of them and of what is left of `seconds`; all of them as `operations`.
+// The first prints a table of the longest operations and of what remains of `seconds`; the second
+// adds the array "operations".
 void print_operations(const std::vector<OperationCost>& operations, double seconds);
 void add_operations(const std::vector<OperationCost>& operations, Json& json);
 
-// Floating-point operations a second of the best of our and LibTorch's matrix products at sizes
-// that lie in the cache, on at::get_num_threads() threads of the CPU.
+// Floating-point operations a second of the faster of our and LibTorch's matrix products at sizes
+// that fit the cache, on at::get_num_threads() threads of the CPU.
 double product_peak(bool bfloat16);
 
 }  // namespace lf

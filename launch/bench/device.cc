@@ -8,27 +8,25 @@
 #include <torch/csrc/autograd/profiler_kineto.h>
 
 #include <algorithm>
-#include <chrono>
 #include <map>
 #include <string>
 #include <unordered_map>
 
+#include "base/clock.h"
 #include "base/memory.h"
 
 namespace lf {
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 double seconds_of(at::Device device, const std::function<void()>& work) {
   wait_for(device);
   const Clock::time_point begin = Clock::now();
   work();
   wait_for(device);
-  return std::chrono::duration<double>(Clock::now() - begin).count();
+  return seconds_since(begin);
 }
 
-// On numbers drawn at random: a device draws less power, and runs faster, on zeros.
+// Of random values: on zeros a device draws less power and runs faster.
 double product_speed(at::Device device, at::ScalarType type) {
   constexpr int64_t kSide = 8192;
   constexpr int kRounds = 3, kCalls = 10;
@@ -46,7 +44,7 @@ double product_speed(at::Device device, at::ScalarType type) {
   return best;
 }
 
-// What the profiler counts of its own and the driver's doings.
+// Events of the profiler itself and of the driver.
 bool is_overhead(const std::string& name) {
   return name == "Command Buffer Full" || name == "Lazy Function Loading" ||
          name == "Buffer Flush" || name == "Activity Buffer Request" || name == "Instrumentation" ||

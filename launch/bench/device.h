@@ -1,6 +1,5 @@
-// What the benchmarks ask of a GPU: to be waited for, the most memory it gave, where its time goes
-// kernel by kernel, and the most arithmetic it does. On the CPU, what there is to ask. Called by
-// `lastframe bench step | sample`.
+// A GPU under measurement: synchronisation, peak memory, time by kernel, peak arithmetic. The CPU
+// answers what applies to it.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -13,18 +12,18 @@
 
 namespace lf {
 
-// Until all that is queued on the device has run; nothing on the CPU.
+// Waits until all work queued on the device has run; returns at once on the CPU.
 void wait_for(at::Device device);
 
-// The most since this process began. On a GPU: bytes in tensors, and what LibTorch took from the
-// device for them. On the CPU both are the process's.
+// Peak since the process began. On a GPU: bytes in tensors, and bytes that LibTorch's allocator
+// took from the device. On the CPU both are the process's.
 struct PeakMemory {
   int64_t used = 0, taken = 0;
 };
 PeakMemory peak_memory(at::Device device);
 
-// The kernels that `work` runs on the GPU, added up by the LibTorch operation that launched them,
-// the longest first: their own time on the device, by its profiler.
+// The kernels that `work` runs on the GPU, summed by the LibTorch operation that launched them, the
+// longest first. Times are on the device, from its profiler.
 std::vector<OperationCost> observe_kernels(at::Device device, const std::function<void()>& work);
 
 // Floating-point operations a second of large products on the GPU.

@@ -1,19 +1,19 @@
-// `lastframe bench load`: how fast clips of a store come out of the loader, in the order of
-// training and with every checksum looked at. One process, no training; what the peers reach is
-// told by tools/peers/load_speed.py, which runs this.
+// `lastframe bench load`: how many clips a second the loader reads from a store, in the order of
+// training and with every checksum compared. One process, no training. tools/peers/load_speed.py
+// compares it with other loaders.
 #include <sys/resource.h>
 
 #include <algorithm>
-#include <cstdio>
 #include <vector>
 
 #include "base/clock.h"
-#include "base/error.h"
 #include "base/json.h"
 #include "base/text.h"
 #include "config/config.h"
 #include "data/loader/loader.h"
 #include "launch/commands.h"
+#include "launch/options/arguments.h"
+#include "launch/output.h"
 
 namespace lf {
 namespace {
@@ -43,14 +43,14 @@ struct LoadSpeed {
   double median() const { return windows[windows.size() / 2]; }
 };
 
-// Looks at the batch as a consumer would, at one byte a page.
+// Reads one byte of each page of the batch, as a consumer would.
 uint64_t touch(const Batch& batch) {
   uint64_t sum = 0;
   for (size_t i = 0; i < batch.layout.bytes; i += 4096) sum += batch.frames[i];
   return sum;
 }
 
-// Reads on until the store was read once or the time is over.
+// Reads the store once, or for `seconds` if that is shorter.
 void warm_up(Loader& loader, uint64_t clips, double seconds) {
   const auto begin = Clock::now();
   while (loader.counts().clips < clips && seconds_since(begin) < seconds) loader.next();
@@ -105,30 +105,22 @@ void print_report(const LoadSpeed& speed, const Loader& loader, const LoaderConf
       json.field("wait_share", speed.wait_share);
       json.field("cpu_s_per_10k_clips", cpu);
     });
-    std::fputs((json.text() + "\n").c_str(), stdout);
-    return;
+    return print(json.text() + "\n");
   }
-  std::fputs(str(human_count(static_cast<uint64_t>(speed.median())), " clips/s, ",
-                 human_bytes(static_cast<uint64_t>(bytes_per_s)), "/s (median of ", kWindows,
-                 " windows, ", human_count(static_cast<uint64_t>(speed.windows.front())), " to ",
-                 human_count(static_cast<uint64_t>(speed.windows.back())), "; clips of ",
-                 human_bytes(clip_bytes), ", batches of ", layout.clips, ", ", config.threads(),
-                 " threads, ", ReadMode_Name(config.read()),
-                 speed.warm ? ", warm" : ", from storage", ")\n")
-                 .c_str(),
-             stdout);
+  print(str(human_count(static_cast<uint64_t>(speed.median())), " clips/s, ",
+            human_bytes(static_cast<uint64_t>(bytes_per_s)), "/s (median of ", kWindows,
+            " windows, ", human_count(static_cast<uint64_t>(speed.windows.front())), " to ",
+            human_count(static_cast<uint64_t>(speed.windows.back())), "; clips of ",
+            human_bytes(clip_bytes), ", batches of ", layout.clips, ", ", config.threads(),
+            " threads, ", ReadMode_Name(config.read()), speed.warm ? ", warm" : ", from storage",
+            ")\n"));
 }
 
-}  // namespace
-
 int bench_load(const Arguments& arguments) {
-  Config config = load_config(arguments.get("--config"), arguments.all("--set"));
-  LoaderConfig& options = *config.mutable_loader();
-  if (arguments.has("--threads")) {
-    options.set_threads(static_cast<int32_t>(arguments.number("--threads", 0, 0, 256)));
-  }
-  const auto batch = static_cast<uint64_t>(arguments.number("--batch", 64, 1, 1 << 20));
-  const auto seconds = static_cast<double>(arguments.number("--seconds", 5, 1, 3600));
+  const Config config = config_of(arguments);
+  const LoaderConfig& options = config.loader();
+  const auto batch = static_cast<uint64_t>(arguments.integer("--batch"));
+  const auto seconds = static_cast<double>(arguments.integer("--seconds"));
   const auto store = Store::open(arguments.positional()[0], 0, options.read());
   Loader loader(store, options, {.seed = config.train().seed(), .batch = batch});
   warm_up(loader, store->clips(), 2 * seconds);
@@ -136,5 +128,33 @@ int bench_load(const Arguments& arguments) {
   print_report(speed, loader, options, arguments.has("--json"));
   return 0;
 }
+
+constexpr Option kOptions[] = {
+    {"--batch", integer(1, 1 << 20), "clips of a batch", {.fallback = "64"}},
+    {"--threads", of_config("loader.threads", "N"), "threads that read ahead"},
+    {"--seconds", integer(1, 3600), "how long to measure", {.fallback = "5"}},
+    kConfigOption,
+    kSetOption,
+    kJsonOption,
+};
+
+}  // namespace
+
+const Command kBenchLoadCommand = {
+    .name = "bench load",
+    .positional = "DIR",
+    .summary = "measures how many clips of a store one process loads a second",
+    .details =
+        "Reads the store DIR in the order of training and compares every checksum: first once (or "
+        "for "
+        "twice --seconds) to warm the page cache, then in seven windows, of which the median "
+        "counts. Of "
+        "the config, loader and train.seed count.",
+    .example =
+        "lastframe bench load STORE\n"
+        "lastframe bench load STORE --threads 1 --set loader.read=MMAP --json",
+    .options = kOptions,
+    .run = bench_load,
+};
 
 }  // namespace lf

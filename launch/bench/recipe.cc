@@ -1,25 +1,25 @@
-// `lastframe bench recipe`: how many pseudo videos one core makes from images in memory. Not a
-// measure of reading, decoding or storing. The row is in command_table.cc.
+// `lastframe bench recipe`: how many pseudo videos a second one core makes from images in memory.
+// Without reading, decoding or storing.
 #include "data/recipe/recipe.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <ctime>
 #include <vector>
 
-#include "base/error.h"
+#include "base/clock.h"
 #include "base/isa.h"
 #include "base/json.h"
 #include "base/random.h"
 #include "config/config.h"
-#include "launch/command.h"
 #include "launch/commands.h"
+#include "launch/options/arguments.h"
+#include "launch/output.h"
 
 namespace lf {
 namespace {
 
-constexpr uint64_t kImages = 64;  // more than the caches of a core keep at 256 x 256
+constexpr uint64_t kImages = 64;  // at 256 x 256 more than the caches of a core hold
 
 std::vector<uint8_t> random_images(const ClipShape& shape) {
   std::vector<uint32_t> bits(kImages * shape.bytes());
@@ -27,14 +27,11 @@ std::vector<uint8_t> random_images(const ClipShape& shape) {
   return {bits.begin(), bits.end()};
 }
 
-}  // namespace
-
 int bench_recipe(const Arguments& arguments) {
-  using Clock = std::chrono::steady_clock;
-  const Config config = load_config(arguments.get("--config"), arguments.all("--set"));
-  const int size = static_cast<int>(arguments.number("--size", 32, 1, 4096));
-  const int channels = static_cast<int>(arguments.number("--channels", 3, 1, 16));
-  const std::chrono::seconds limit(arguments.number("--seconds", 3, 1, 3600));
+  const Config config = config_of(arguments);
+  const int size = static_cast<int>(arguments.integer("--size"));
+  const int channels = static_cast<int>(arguments.integer("--channels"));
+  const auto limit = static_cast<double>(arguments.integer("--seconds"));
   const ClipShape shape{1, size, size, channels};
   const Recipe recipe(config.recipe(), shape);
   const std::vector<uint8_t> images = random_images(shape);
@@ -49,8 +46,8 @@ int bench_recipe(const Arguments& arguments) {
     for (int i = 0; i < 16; ++i, ++key.clip) {
       recipe.apply(images.data() + key.clip % kImages * shape.bytes(), key, frames.data());
     }
-    seconds = std::chrono::duration<double>(Clock::now() - begin).count();
-  } while (seconds < static_cast<double>(limit.count()));
+    seconds = seconds_since(begin);
+  } while (seconds < limit);
 
   const double cpu_seconds = static_cast<double>(std::clock() - cpu_begin) / CLOCKS_PER_SEC;
   const double clips_per_s = static_cast<double>(key.clip) / seconds;
@@ -70,12 +67,37 @@ int bench_recipe(const Arguments& arguments) {
       json.field("isa", name_of(isa()));
       json.field("recipe", recipe.canonical());
     });
-    std::printf("%s\n", json.text().c_str());
+    print(json.text() + "\n");
   } else {
     std::printf("%s\n%.0f clips/s, %s/s, one core, %s\n", recipe.canonical().c_str(), clips_per_s,
                 human_bytes(static_cast<uint64_t>(bytes_per_s)).c_str(), name_of(isa()));
   }
   return 0;
 }
+
+constexpr Option kOptions[] = {
+    kConfigOption,
+    kSetOption,
+    {"--size", integer(1, 4096), "height and width of the images", {.fallback = "32"}},
+    {"--channels", integer(1, 16), "channels of the images", {.fallback = "3"}},
+    {"--seconds", integer(1, 3600), "how long to measure", {.fallback = "3"}},
+    kJsonOption,
+};
+
+}  // namespace
+
+const Command kBenchRecipeCommand = {
+    .name = "bench recipe",
+    .summary = "measures how many pseudo videos one core makes a second",
+    .details =
+        "Applies the config's recipe (without one 8 frames of blur) to images in memory on one "
+        "thread: "
+        "no reading, decoding or storing.",
+    .example =
+        "lastframe bench recipe\n"
+        "lastframe bench recipe --size 256 --set recipe.topology=STAR --set recipe.noise={} --json",
+    .options = kOptions,
+    .run = bench_recipe,
+};
 
 }  // namespace lf

@@ -1,14 +1,14 @@
-// `lastframe bench sample`: how long a config's model takes to make clips, with the weights it
-// starts from: how good they are makes no difference to the time. No store or checkpoint.
+// `lastframe bench sample`: the time that a config's model takes to make clips, with its initial
+// weights, which take as long as trained ones. No store or checkpoint.
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "comm/threads.h"
@@ -18,6 +18,8 @@
 #include "launch/bench/device.h"
 #include "launch/bench/synthetic_clips.h"
 #include "launch/commands.h"
+#include "launch/options/arguments.h"
+#include "launch/output.h"
 #include "launch/plugin.h"
 #include "model/autocast.h"
 #include "run/accelerator.h"
@@ -27,9 +29,7 @@
 namespace lf {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
-// Noise levels that a diffusion model goes through; 0 for other models.
+// Noise levels that a diffusion model steps through; 0 for other models.
 int64_t levels_of(const Config& config, const ClipShape& shape) {
   const bool diffusion =
       config.model().has_unet() || config.model().has_unet3d() || config.model().has_dit();
@@ -39,20 +39,20 @@ int64_t levels_of(const Config& config, const ClipShape& shape) {
       sampling_levels(options.sampler(), NoiseSchedule(options, shape.height)).size());
 }
 
-// Makes clips again and again, each time others.
-class Making {
+// Makes batches of clips, each time others.
+class ClipMaker {
  public:
-  Making(Model& model, Clips clips, Precision precision, int ranks)
+  ClipMaker(Model& model, Clips clips, Precision precision, int ranks)
       : model_(model), clips_(std::move(clips)), precision_(precision), ranks_(ranks) {}
 
   double one() {  // its seconds
     const at::NoGradGuard no_grad;
     const Autocast autocast(precision_, clips_.x_BTHWC.device().type());
     const Clock::time_point begin = Clock::now();
-    // Read back, so that a device is waited for.
+    // Reading a value waits for the device.
     model_.preview(clips_).sum().item<float>();
     clips_.first_position += clips_.size() * ranks_;
-    return std::chrono::duration<double>(Clock::now() - begin).count();
+    return seconds_since(begin);
   }
 
  private:
@@ -62,43 +62,39 @@ class Making {
   int ranks_;
 };
 
-// Seconds of each making, ascending. All ranks make the same number.
-std::vector<double> measure(World& world, Making& making, double limit) {
-  const double first = making.one();
+// Seconds of each batch, ascending. All ranks make the same number.
+std::vector<double> measure(World& world, ClipMaker& maker, double limit) {
+  const double first = maker.one();
   const int64_t times = world.max(std::clamp<int64_t>(std::llround(limit / first), 3, 100000));
   std::vector<double> seconds;
-  for (int64_t i = 0; i < times; ++i) seconds.push_back(making.one());
+  for (int64_t i = 0; i < times; ++i) seconds.push_back(maker.one());
   std::sort(seconds.begin(), seconds.end());
   return seconds;
 }
 
-}  // namespace
-
 int bench_sample(const Arguments& arguments) {
-  const Config config = load_config(arguments.get("--config"), arguments.all("--set"));
-  const auto limit = static_cast<double>(arguments.number("--seconds", 10, 1, 3600));
-  const int64_t count = arguments.number("--count", 16, 1, 65536);
-  const auto threads =
-      static_cast<int32_t>(arguments.number("--threads", config.train().threads(), 0, 4096));
+  const Config config = config_of(arguments);
+  const auto limit = static_cast<double>(arguments.integer("--seconds"));
+  const int64_t count = arguments.integer("--count");
   const Precision precision = arguments.precision();
   const Accelerator accelerator = accelerator_of_machine();
   World& world = World::join();
   start_log("lastframe", world.rank());
   world.agree("config", print_config(config));
   const at::Device device = choose_device(world, config.train(), accelerator);
-  at::set_num_threads(threads_of_rank(world, threads));
+  at::set_num_threads(threads_of_rank(world, config.train().threads()));
   const ClipShape shape = shape_of_config(config);
   const std::unique_ptr<Model> model = make_model(config, shape, device, {}, open_export);
-  Making making(*model, synthetic_clips(config, shape, count * world.size(), 0, world, device),
-                precision, world.size());
-  const std::vector<double> seconds = measure(world, making, limit);
+  ClipMaker maker(*model, synthetic_clips(config, shape, count * world.size(), 0, world, device),
+                  precision, world.size());
+  const std::vector<double> seconds = measure(world, maker, limit);
   const double median = world.max(seconds[seconds.size() / 2]);
   const int64_t levels = levels_of(config, shape), made = count * world.size();
   const auto peak = static_cast<uint64_t>(world.max(peak_memory(device).used));
   std::vector<OperationCost> operations;
   double observed = 0;
   if (arguments.has("--breakdown")) {
-    const auto once = [&] { observed = making.one(); };
+    const auto once = [&] { observed = maker.one(); };
     operations = device.is_cpu() ? observe_operations(once) : observe_kernels(device, once);
   }
   if (!world.is_root()) return 0;
@@ -119,7 +115,7 @@ int bench_sample(const Arguments& arguments) {
         add_operations(operations, json);
       }
     });
-    std::puts(json.text().c_str());
+    print(json.text() + "\n");
     return 0;
   }
   std::printf("%.2f ms for %lld clips %dx%dx%dx%d, %.2f clips/s", 1e3 * median,
@@ -134,5 +130,34 @@ int bench_sample(const Arguments& arguments) {
   if (!operations.empty()) print_operations(operations, observed);
   return 0;
 }
+
+constexpr Option kOptions[] = {
+    kConfigOption,
+    kSetOption,
+    {"--count", integer(1, 65536), "clips that each rank makes at a time", {.fallback = "16"}},
+    kPrecisionOption,
+    {"--breakdown", kNoValue, "also show the time of one batch, operation by operation"},
+    kTrainThreadsOption,
+    {"--seconds", integer(1, 3600), "how long to measure; at least 3 batches", {.fallback = "10"}},
+    kJsonOption,
+};
+
+}  // namespace
+
+const Command kBenchSampleCommand = {
+    .name = "bench sample",
+    .summary = "measures how long making clips takes",
+    .details =
+        "Makes clips as `train` does for its previews, with the initial weights of the model, "
+        "which "
+        "take as long as trained ones; given frames and small clips are noise. Shows the median "
+        "after "
+        "one batch of warm-up. Under mpirun every rank makes as many.",
+    .example =
+        "lastframe bench sample --config configs/peers/unet3d.pbtxt --count 4 --threads 1 --json\n"
+        "mpirun -n 2 --bind-to none lastframe bench sample --config configs/quickstart.pbtxt",
+    .options = kOptions,
+    .run = bench_sample,
+};
 
 }  // namespace lf

@@ -1,7 +1,6 @@
-// `lastframe bench step`: how long a training step of a config takes, on synthetic clips in memory.
-// It is the trainer's own step (train/step.h): forward, backward, all-reduce, clipping, optimiser,
-// averages. No store, loader, log or checkpoint. What the same network takes in PyTorch is told by
-// tools/peers/engine, which runs this.
+// `lastframe bench step`: the time of a config's training step on synthetic clips in memory. It is
+// the trainer's own step (train/step.h): forward, backward, all-reduce, clipping, optimiser,
+// averages; no store, loader, log or checkpoint. tools/peers/engine compares it with PyTorch's.
 #include "train/step.h"
 
 #include <ATen/Context.h>
@@ -11,6 +10,7 @@
 #include <cmath>
 #include <cstdio>
 #include <ctime>
+#include <optional>
 #include <vector>
 
 #include "base/clock.h"
@@ -25,6 +25,8 @@
 #include "launch/bench/device.h"
 #include "launch/bench/synthetic_clips.h"
 #include "launch/commands.h"
+#include "launch/options/arguments.h"
+#include "launch/output.h"
 #include "launch/plugin.h"
 #include "run/accelerator.h"
 #include "run/clips.h"
@@ -32,16 +34,16 @@
 namespace lf {
 namespace {
 
-constexpr int kWarmUp = 3;  // memory, oneDNN's choices of kernels, the first gradients
+constexpr int kWarmUp = 3;  // allocations, oneDNN's choice of kernels, the first gradients
 constexpr int kFewest = 5, kMost = 100000;
 constexpr double kGiga = 1e9;
 
 struct StepSpeed {
   std::vector<double> seconds;  // of each step, ascending
   StepTally tally;
-  double cpu_seconds = 0;  // of this process in a step, threads that wait for work included
-  double wall = 0;         // of all of them, until the device had made the last
-  double faults = 0;       // pages a step asked the system for
+  double cpu_seconds = 0;  // of this process in a step, waiting threads included
+  double wall = 0;         // of all steps, until the device has finished the last
+  double faults = 0;       // pages that a step took from the system
   double at(double part) const {
     return seconds[static_cast<size_t>(part * static_cast<double>(seconds.size() - 1))];
   }
@@ -54,7 +56,7 @@ class Steps {
       : step_(step), batch_(config.train().batch()), clips_(std::move(clips)) {}
   int warm_up() const { return std::max(kWarmUp, step_.warm_up()); }
   at::Device device() const { return clips_.x_BTHWC.device(); }
-  // Until all of them are made.
+  // Waits until all of them are done.
   void settle(StepTally& tally) {
     step_.settle(tally);
     wait_for(device());
@@ -73,7 +75,7 @@ class Steps {
   Clips clips_;
 };
 
-// On a GPU a step's own seconds are the host's, which runs ahead of it; their sum is the device's.
+// On a GPU the seconds of a step are the host's, which runs ahead; only `wall` is the device's.
 StepSpeed measure(World& world, Steps& steps_of_run, double limit) {
   StepSpeed speed;
   StepTally unused;
@@ -98,8 +100,8 @@ StepSpeed measure(World& world, Steps& steps_of_run, double limit) {
   return speed;
 }
 
-// Where a step's time goes; its `median` is without an observer, the operations' own times are with
-// one, which makes small ones longer. Of a GPU the times are its kernels', on the device.
+// Where a step's time goes. Observing makes small operations longer, so these times sum to more
+// than the median step. On a GPU they are those of its kernels.
 struct Breakdown {
   std::vector<OperationCost> operations;  // of one step
   double observed = 0, flops = 0, peak = 0;
@@ -124,7 +126,7 @@ Breakdown break_down(Steps& steps, bool bfloat16) {
   if (on_gpu) {
     out.operations = observe_kernels(steps.device(), some);
     out.peaks = device_peaks(steps.device());
-    // cuDNN's convolutions take TF32 for single precision unless told otherwise.
+    // cuDNN's convolutions compute FP32 in TF32 by default.
     out.peak = bfloat16                               ? out.peaks.bfloat16
                : at::globalContext().allowTF32CuDNN() ? out.peaks.tf32
                                                       : out.peaks.single;
@@ -139,7 +141,7 @@ Breakdown break_down(Steps& steps, bool bfloat16) {
   return out;
 }
 
-void print(const Breakdown& breakdown, double median) {
+void print_breakdown(const Breakdown& breakdown, double median) {
   print_operations(breakdown.operations, breakdown.observed);
   std::printf(
       "%.2f GFLOP of products and convolutions a step, %.1f GFLOP/s; products alone reach %.1f "
@@ -159,7 +161,7 @@ struct Report {
   std::string graph;  // "recorded", or why it is not
 };
 
-// Collective: the slowest and largest rank counts.
+// Collective: the maximum over the ranks.
 Report over_ranks(World& world, const StepSpeed& speed, const Step& step, at::Device device) {
   const PeakMemory peak = peak_memory(device);
   const double each = speed.wall / static_cast<double>(speed.seconds.size());
@@ -186,7 +188,7 @@ void add(const Breakdown& breakdown, double median, Json& json) {
 
 std::string as_json(const Report& report, const StepSpeed& speed, const Config& config,
                     const ClipShape& shape, at::Device device, int64_t parameters, int ranks,
-                    const Breakdown* breakdown) {
+                    const std::optional<Breakdown>& breakdown) {
   Json json;
   json.object([&] {
     json.field("ms_per_step", 1e3 * report.median);
@@ -207,12 +209,12 @@ std::string as_json(const Report& report, const StepSpeed& speed, const Config& 
     json.field("precision", Precision_Name(config.train().precision()));
     json.field("device", device.str());
     json.field("ranks", ranks).field("threads", at::get_num_threads());
-    if (breakdown != nullptr) add(*breakdown, report.median, json);
+    if (breakdown) add(*breakdown, report.median, json);
   });
   return json.text();
 }
 
-// Of a step of the same config that is not recorded: a graph shows no operations.
+// Of a step that is not recorded: a graph shows no operations.
 Breakdown break_down_launched(World& world, Config config, const ClipShape& shape,
                               at::Device device, const Accelerator& accelerator) {
   config.mutable_train()->set_graph(OFF);
@@ -226,25 +228,37 @@ Breakdown break_down_launched(World& world, Config config, const ClipShape& shap
   return break_down(steps, config.train().precision() == BF16);
 }
 
-}  // namespace
+void print_text(const Report& report, const StepSpeed& speed, const Config& config,
+                const ClipShape& shape, at::Device device, int64_t parameters, int ranks) {
+  std::printf(
+      "%.2f ms a step of %d clips %dx%dx%dx%d (half of %zu steps within %.2f to %.2f), "
+      "%.1f clips/s\n%s parameters, %s, %d ranks of %d threads, %s at most, %.1f new pages "
+      "a step; model %.1f %%, communication not hidden %.1f %%\n",
+      1e3 * report.median, config.train().batch(), shape.frames, shape.height, shape.width,
+      shape.channels, speed.seconds.size(), 1e3 * speed.at(0.25), 1e3 * speed.at(0.75),
+      config.train().batch() / report.median,
+      human_count(static_cast<uint64_t>(parameters)).c_str(),
+      Precision_Name(config.train().precision()).c_str(), ranks, at::get_num_threads(),
+      human_bytes(static_cast<uint64_t>(report.peak.used)).c_str(), report.faults,
+      100 * (report.model - report.communication), 100 * report.communication);
+  if (device.is_cpu()) return;
+  std::printf("%s, %s taken for it; the step is %s\n", device.str().c_str(),
+              human_bytes(static_cast<uint64_t>(report.peak.taken)).c_str(), report.graph.c_str());
+}
 
 int bench_step(const Arguments& arguments) {
-  const Config config = load_config(arguments.get("--config"), arguments.all("--set"));
-  const auto seconds = static_cast<double>(arguments.number("--seconds", 10, 1, 3600));
-  const auto threads =
-      static_cast<int32_t>(arguments.number("--threads", config.train().threads(), 0, 4096));
+  const Config config = config_of(arguments);
+  const auto seconds = static_cast<double>(arguments.integer("--seconds"));
   const Accelerator accelerator = accelerator_of_machine();
   World& world = World::join();
   start_log("lastframe", world.rank());
   world.agree("config", print_config(config));
   const at::Device device = choose_device(world, config.train(), accelerator);
   check_batch(config, world.size());
-  at::set_num_threads(threads_of_rank(world, threads));
+  at::set_num_threads(threads_of_rank(world, config.train().threads()));
   const ClipShape shape = shape_of_config(config);
-  const bool breakdown_wanted = arguments.has("--breakdown");
   StepSpeed speed;
   Report report{};
-  Breakdown breakdown;
   int64_t parameters = 0;
   {
     Step step(world, config, shape, device, accelerator);
@@ -255,34 +269,52 @@ int bench_step(const Arguments& arguments) {
     speed = measure(world, steps, seconds);
     report = over_ranks(world, speed, step, device);
   }
-  // Operation by operation, also where the step itself is recorded.
-  if (breakdown_wanted) breakdown = break_down_launched(world, config, shape, device, accelerator);
+  std::optional<Breakdown> breakdown;
+  if (arguments.has("--breakdown")) {
+    breakdown = break_down_launched(world, config, shape, device, accelerator);
+  }
   if (!world.is_root()) return 0;
   if (arguments.has("--json")) {
-    std::puts(as_json(report, speed, config, shape, device, parameters, world.size(),
-                      breakdown_wanted ? &breakdown : nullptr)
-                  .c_str());
+    print(as_json(report, speed, config, shape, device, parameters, world.size(), breakdown) +
+          "\n");
     return 0;
   }
-  std::printf(
-      "%.2f ms a step of %d clips %dx%dx%dx%d (half of %zu steps within %.2f to %.2f), "
-      "%.1f clips/s\n%s parameters, %s, %d ranks of %d threads, %s at most, %.1f new pages "
-      "a step; model %.1f %%, "
-      "communication not hidden %.1f %%\n",
-      1e3 * report.median, config.train().batch(), shape.frames, shape.height, shape.width,
-      shape.channels, speed.seconds.size(), 1e3 * speed.at(0.25), 1e3 * speed.at(0.75),
-      config.train().batch() / report.median,
-      human_count(static_cast<uint64_t>(parameters)).c_str(),
-      Precision_Name(config.train().precision()).c_str(), world.size(), at::get_num_threads(),
-      human_bytes(static_cast<uint64_t>(report.peak.used)).c_str(), report.faults,
-      100 * (report.model - report.communication), 100 * report.communication);
-  if (!device.is_cpu()) {
-    std::printf("%s, %s taken for it; the step is %s\n", device.str().c_str(),
-                human_bytes(static_cast<uint64_t>(report.peak.taken)).c_str(),
-                report.graph.c_str());
-  }
-  if (breakdown_wanted) print(breakdown, report.median);
+  print_text(report, speed, config, shape, device, parameters, world.size());
+  if (breakdown) print_breakdown(*breakdown, report.median);
   return 0;
 }
+
+constexpr Option kOptions[] = {
+    kConfigOption,
+    kSetOption,
+    kTrainThreadsOption,
+    {"--seconds", integer(1, 3600), "how long to measure; at least 5 steps", {.fallback = "10"}},
+    {"--breakdown", kNoValue,
+     "also show which operations take the time, their arithmetic, and its share of the speed of "
+     "products alone; on a GPU its kernels, and the products of each precision"},
+    kJsonOption,
+};
+
+}  // namespace
+
+const Command kBenchStepCommand = {
+    .name = "bench step",
+    .summary = "measures how long a training step takes",
+    .details =
+        "Makes steps as `train` does, all-reduce, clipping, optimiser and averages included, on "
+        "noise "
+        "of the shape that the config's source and recipe give; no store is read. On a CPU it "
+        "shows the "
+        "median after three steps of warm-up, on a GPU the mean from idle to idle and the memory "
+        "(--set "
+        "train.graph=ON records the step as one graph). Under mpirun all ranks take part and share "
+        "train.batch. New pages are memory that a step took from the system: next to none where it "
+        "reuses what earlier steps freed.",
+    .example =
+        "lastframe bench step --config configs/quickstart.pbtxt --threads 1 --json\n"
+        "mpirun -n 2 --bind-to none lastframe bench step --config configs/quickstart.pbtxt",
+    .options = kOptions,
+    .run = bench_step,
+};
 
 }  // namespace lf

@@ -30,7 +30,7 @@ Clips synthetic_clips(const Config& config, const ClipShape& shape, int64_t coun
     clips.side.push_back(
         {diffusion.text(), noise({share, diffusion.text_width()}, clips.seed, world, 2, device)});
   }
-  // A class that every labelled set has.
+  // Class 0 exists in every labelled set.
   clips.labels_B = at::zeros({share}, at::TensorOptions().dtype(at::kLong).device(device));
   clips.label_range = {0, 0};
   return clips;

@@ -1,5 +1,4 @@
-// Clips of noise in the shape that a config gives, for measurements that read no store. Called by
-// bench step and bench sample.
+// Clips of noise in the shape that a config gives, for measurements without a store.
 #pragma once
 
 #include "comm/world.h"
@@ -8,8 +7,8 @@
 
 namespace lf {
 
-// What the loader would bring this rank of a batch of `count` clips, and, for a model that wants
-// them, the images and texts beside them.
+// This rank's share of a batch of `count` clips, with the images and text embeddings that the model
+// takes.
 Clips synthetic_clips(const Config& config, const ClipShape& shape, int64_t count,
                       int64_t images_per_clip, const World& world, at::Device device);
 

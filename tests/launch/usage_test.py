@@ -7,8 +7,8 @@ from harness import cpu_seconds, expect, finish, here, is_one_sentence, program,
 
 
 def commands():
-    """Every row of the command table, with the options its help shows."""
-    return [row["name"] for row in json.loads(run(program, "list", "commands", "--json").stdout)["commands"]]
+    """Every row of the command table."""
+    return json.loads(run(program, "list", "commands", "--json").stdout)["commands"]
 
 
 def usage_error(*words, saying=()):
@@ -28,7 +28,7 @@ def check_help():
     expect(whole.returncode == 0 and whole.stderr == "", "--help fails")
     for same in ([], ["-h"], ["help"]):
         expect(run(program, *same).stdout == whole.stdout, f"{same} differs from --help")
-    for name in commands():
+    for name in (row["name"] for row in commands()):
         words = name.split()
         expect(f"  {name}" in whole.stdout, f"--help does not list {name}")
         for flag in ("--help", "-h"):
@@ -65,10 +65,10 @@ def check_wrong_words():
 def config_commands():
     """Commands that take --config, as whole command lines that would do no work."""
     found = []
-    for name in commands():
-        text = run(program, *name.split(), "--help").stdout
-        if "--config" in text and "--dry-run" in text:
-            found.append([*name.split(), "--dry-run"])
+    for row in commands():
+        options = {option["name"] for option in row["options"]}
+        if {"--config", "--dry-run"} <= options:
+            found.append([*row["name"].split(), "--dry-run"])
     return found
 
 

@@ -30,14 +30,14 @@ for width in (0.05, 0.07, 0.1, 0.15):
     print(f"width {width}: error {100 * error:.4f} % (the last weights are {100 * against:.2f} % away)")
     check(error < 0.01 and error < against / 5, f"width {width}: off by {100 * error} %")
 
-# What cannot be made is said.
+# What cannot be made is refused.
 plain = here / "plain"
 train(plain, until=5 * BATCH)
 execute([program, "export", plain, "--ema-width", "0.1", "--out", here / "x"], 2, "track no averages")
 for words, status_words in ((["--ema-width", "0.5"], "(0, 0.28]"), (["--ema-width", "x"], "(0, 0.28]"),
-                            (["--ema-width", "0.1", "--kind", "ema"], "not both")):
+                            (["--ema-width", "0.1", "--kind", "ema"], "exclude each other")):
     execute([program, "export", run, *words, "--out", here / "x"], 2, status_words)
 execute([program, "export", latest(run), "--ema-width", "0.1", "--out", here / "x"], 2, "run's folder")
-execute([program, "export", store(), "--ema-width", "0.1"], 2, "--ema-width is for runs")
+execute([program, "export", store(), "--ema-width", "0.1"], 2, "--ema-width has no meaning for stores")
 check(not (here / "x").exists(), "something was written")
 train(run, 2, [*TRACKED[1:], "train.ema.tracked_widths=0.2"], status=2, contains="tracked_widths")

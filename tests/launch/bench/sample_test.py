@@ -32,4 +32,4 @@ check(calls["lf::norm_silu"] == names["lf::norm_silu"]["calls"], f"{calls} {name
 text = execute([program, "bench", "sample", "--config", config, "--seconds", "1", "--breakdown"])
 check("clips/s" in text and "outside of operations" in text, text)
 execute([program, "bench", "sample", "--config", config, "--precision", "HALF"], 2,
-        "--precision is HALF, expected FP32 or BF16")
+        "--precision is 'HALF', expected FP32 or BF16")

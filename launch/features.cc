@@ -1,14 +1,13 @@
-// `lastframe features`: the features that an extractor sees in images, as one NumPy array in the
-// images' order, for other programs and for `lastframe evaluate --features`. One process; evaluate
-// is what works on all ranks.
+// `lastframe features`: the features that an extractor computes of images, as one NumPy array in
+// the order of the images, for other programs and for `lastframe evaluate --features`. One process.
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
 
 #include <algorithm>
-#include <chrono>
-#include <cstdio>
 #include <cstring>
+#include <memory>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
@@ -21,14 +20,16 @@
 #include "data/sources/source.h"
 #include "eval/open_extractor.h"
 #include "launch/commands.h"
+#include "launch/options/arguments.h"
+#include "launch/output.h"
 
 namespace lf {
 namespace {
 
-// A folder of pictures or an array, with what --set says of the source.
+// A folder of pictures or an array, under the options of the source that --set gives.
 std::unique_ptr<Source> open_images(const Arguments& arguments) {
-  const std::string& path = arguments.required("--images");
-  SourceConfig config = load_config("", arguments.all("--set")).source();
+  const std::string path = arguments.get("--images");
+  SourceConfig config = load_config("", arguments.sets()).source();
   if (path.ends_with(".npy")) {
     config.mutable_npy()->set_path(path);
   } else {
@@ -58,12 +59,11 @@ ExtractorLayer find_layer(const Extractor& extractor, const Arguments& arguments
   for (const ExtractorLayer& layer : extractor.layers()) {
     if (layer.name == asked) return layer;
   }
-  fail(Code::kUsage, "lastframe features: --layer is '", printable(asked), "'",
-       did_you_mean(asked, known), "; ", printable(arguments.get("--extractor")),
-       " has the layers ", join(known, ", "));
+  arguments.refuse("--layer is '", printable(asked), "'", did_you_mean(asked, known), "; ",
+                   printable(arguments.get("--extractor")), " has the layers ", join(known, ", "));
 }
 
-// The array's rows as they are made; it appears under its name whole or not at all.
+// Writes the rows of an array one batch after the other; the file appears whole or not at all.
 class RowFile {
  public:
   RowFile(FileSystem& files, const std::string& path, uint64_t rows, int64_t dim)
@@ -114,42 +114,84 @@ void extract(Extractor& extractor, const ExtractorLayer& layer, const Source& so
   bar.finish(source.size());
 }
 
-}  // namespace
-
 int run_features(const Arguments& arguments) {
   start_log("lastframe", 0);
   catch_stop_signals();
-  const std::string& out = arguments.required("--out");
-  const Preprocessing id = parse_preprocessing(arguments.get("--preprocessing", "torch"));
-  const auto batch = static_cast<uint64_t>(arguments.number("--batch", 64, 1, 65536));
+  const std::string out = arguments.get("--out");
+  const Preprocessing id = parse_preprocessing(arguments.get("--preprocessing"));
+  const auto batch = static_cast<uint64_t>(arguments.integer("--batch"));
   if (arguments.has("--threads")) {
-    at::set_num_threads(static_cast<int>(arguments.number("--threads", 0, 1, 4096)));
+    at::set_num_threads(static_cast<int>(arguments.integer("--threads", 1)));
   }
   const Precision precision = arguments.precision();
   const std::unique_ptr<Source> source = open_images(arguments);
   const std::unique_ptr<Extractor> extractor =
-      open_extractor(arguments.required("--extractor"), id, at::kCPU, KernelChoice{}, precision);
+      open_extractor(arguments.get("--extractor"), id, at::kCPU, KernelChoice{}, precision);
   const ExtractorLayer layer = find_layer(*extractor, arguments);
-  const auto begin = std::chrono::steady_clock::now();
+  const Clock::time_point begin = Clock::now();
   extract(*extractor, layer, *source, batch, out);
-  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
+  const double seconds = seconds_since(begin);
   Json json;
   json.object([&] {
     json.field("n", source->size()).field("layer", layer.name).field("dim", layer.dim);
     json.field("extractor", extractor->name()).field("hash", extractor->hash());
-    // Only Inception leaves it to choose.
+    // Other extractors than Inception bring their own.
     const bool chosen = extractor->name().starts_with("inception");
     json.field("preprocessing", chosen ? name_of(id) : "own")
         .field("precision", Precision_Name(precision));
-    json.field("seconds", seconds.count()).field("out", out);
+    json.field("seconds", seconds).field("out", out);
   });
   if (arguments.has("--json")) {
-    std::printf("%s\n", json.text().c_str());
+    print(json.text() + "\n");
   } else {
-    LF_INFO("wrote ", human_count(source->size()), " rows of ", layer.dim, " numbers, ",
-            extractor->name(), " ", layer.name, ", to ", printable(out));
+    log_written(str(human_count(source->size()), " rows of ", layer.dim, " values, ",
+                    extractor->name(), " ", layer.name, ","),
+                out);
   }
-  return std::fflush(stdout) == 0 ? 0 : static_cast<int>(Code::kStorage);
+  return 0;
 }
+
+constexpr Option kOptions[] = {
+    {"--extractor",
+     text("FILE"),
+     "weights: safetensors as tools/convert_weights or `lastframe export` write them, or "
+     "TorchScript, "
+     "which runs the code in the file: only use files you trust",
+     {.required = ""}},
+    {"--layer",
+     text("NAME"),
+     "layer, such as 64, 192, 768, 2048, spatial or logits",
+     {.required = ""}},
+    {"--images",
+     text("DIR|NPY"),
+     "folder with JPEG and PNG files, or array of bytes",
+     {.required = ""}},
+    {"--out", text("NPY"), "array of float32 [n, dim] to write", {.required = ""}},
+    {"--preprocessing", text("ID"), "torch (pytorch-fid's), tf1 or clean", {.fallback = "torch"}},
+    kSourceSetOption,
+    kPrecisionOption,
+    {"--batch", integer(1, 65536), "images loaded at a time", {.fallback = "64"}},
+    {"--threads", integer(1, 4096), "CPU threads", {.computed = "one for each core"}},
+    kJsonOption,
+};
+
+}  // namespace
+
+const Command kFeaturesCommand = {
+    .name = "features",
+    .summary = "writes the features that an extractor computes of images, as a NumPy array",
+    .details =
+        "Rows are in the order of the files' paths, or of the array. --preprocessing is for "
+        "Inception; "
+        "other extractors bring their own. Weights are not downloaded; if you have none, train "
+        "model.classifier and export it.",
+    .example =
+        "lastframe features --extractor inception.safetensors --layer 2048 --images photos \\\n"
+        "    --out photos.npy\n"
+        "lastframe features --extractor own.safetensors --layer features --images clips.npy \\\n"
+        "    --out f.npy --json",
+    .options = kOptions,
+    .run = run_features,
+};
 
 }  // namespace lf

@@ -1,27 +1,20 @@
-// `lastframe inspect`: what a store holds, one clip of it as a picture or an animation, or one
-// shard alone, damaged or not. Changes nothing.
+// `lastframe inspect` of a store: its contents, one clip of it as a picture or an animation, or one
+// shard, damaged or not.
 #include <algorithm>
-#include <cstdio>
 #include <string>
 #include <vector>
 
 #include "base/error.h"
 #include "base/json.h"
-#include "base/log.h"
 #include "data/store/export.h"
 #include "data/store/shard.h"
 #include "data/store/store.h"
 #include "data/store/verify.h"
-#include "launch/command.h"
-#include "launch/commands.h"
+#include "launch/inspect.h"
+#include "launch/output.h"
 
 namespace lf {
 namespace {
-
-int print(const std::string& text) {
-  std::fputs(text.c_str(), stdout);
-  return std::fflush(stdout) == 0 ? 0 : static_cast<int>(Code::kStorage);
-}
 
 const char* element_of(const StoreIndex& index) {
   return index.element_bytes() == 1 ? "uint8" : "float16";
@@ -96,9 +89,10 @@ std::string store_text(const Store& store) {
   return text;
 }
 
-int inspect_shard(const std::string& folder, uint64_t shard, bool as_json) {
+void inspect_shard(const std::string& folder, uint64_t shard, bool as_json) {
   FileSystem& files = real_file_system();
-  if (!files.exists(index_path(folder))) Store::open(folder);  // says what is there instead
+  if (!files.exists(index_path(folder)))
+    Store::open(folder);  // throws and names what is there instead
   const StoreIndex index = read_index(files, index_path(folder));
   if (shard >= static_cast<uint64_t>(index.shards_size())) {
     fail(Code::kUsage, "there is no shard ", shard, " in ", printable(folder), "; it has ",
@@ -131,56 +125,49 @@ int inspect_shard(const std::string& folder, uint64_t shard, bool as_json) {
     });
     json.field("damage", problems);
   });
-  const int status = print(as_json ? json.text() + "\n" : text);
-  if (problems.empty()) return status;
+  print(as_json ? json.text() + "\n" : text);
+  if (problems.empty()) return;
   fail(Code::kData, "shard ", shard_name(shard), " of ", printable(folder),
        " is damaged: ", join(problems, "; "), "; run `lastframe verify ", printable(folder),
        " --repair`");
 }
 
 void draw_clip(const Store& store, const Arguments& arguments) {
-  const auto clip = static_cast<uint64_t>(
-      arguments.number("--clip", 0, 0, static_cast<int64_t>(store.clips()) - 1));
-  const auto draw = static_cast<uint32_t>(arguments.number("--draw", 0, 0, 1'000'000'000));
+  const auto clip = static_cast<uint64_t>(arguments.integer("--clip"));
+  if (clip >= store.clips()) {
+    arguments.refuse("--clip is ", clip, ", expected a whole number in [0, ", store.clips() - 1,
+                     "]");
+  }
+  const auto draw = static_cast<uint32_t>(arguments.integer("--draw"));
   const std::vector<Image> frames = clip_frames(store, clip, draw);
   FileSystem& files = real_file_system();
   const int zoom = std::max(1, 128 / std::max(1, frames.front().height));
   if (arguments.has("--strip")) {
-    constexpr size_t kMostInARow = 18;  // a long video wraps: viewers refuse very wide pictures
+    constexpr size_t kMostInARow = 18;  // a long video wraps: viewers reject very wide pictures
     const int columns = static_cast<int>(std::min(frames.size(), kMostInARow));
     const Image sheet = contact_sheet(frames, columns, zoom);
     publish_file(files, arguments.get("--strip"), encode_png(sheet));
+    log_written(str("clip ", clip), arguments.get("--strip"));
   }
   if (arguments.has("--animation")) {
     std::vector<Image> large;
     large.reserve(frames.size());
     for (const Image& frame : frames) large.push_back(contact_sheet({&frame, 1}, 1, zoom, 0));
     publish_file(files, arguments.get("--animation"), encode_animation(large, 150));
+    log_written(str("clip ", clip), arguments.get("--animation"));
   }
 }
 
 }  // namespace
 
-int run_inspect(const Arguments& arguments) {
-  start_log("lastframe", 0);
-  const std::string& folder = arguments.positional()[0];
-  const bool json = arguments.has("--json");
-  if (is_run_or_checkpoint(folder)) {
-    for (const char* option : {"--clip", "--draw", "--strip", "--animation", "--shard"}) {
-      if (arguments.has(option)) {
-        fail(Code::kUsage, printable(folder), " is a run or a checkpoint; ", option,
-             " is for stores");
-      }
-    }
-    return inspect_checkpoints(folder, json);
-  }
+void inspect_store(const std::string& folder, const Arguments& arguments) {
+  const bool as_json = arguments.has("--json");
   if (arguments.has("--shard")) {
-    return inspect_shard(
-        folder, static_cast<uint64_t>(arguments.number("--shard", 0, 0, 1'000'000'000)), json);
+    return inspect_shard(folder, static_cast<uint64_t>(arguments.integer("--shard")), as_json);
   }
   const std::shared_ptr<const Store> store = Store::open(folder);
   if (arguments.has("--strip") || arguments.has("--animation")) draw_clip(*store, arguments);
-  return print(json ? store_json(*store) : store_text(*store));
+  print(as_json ? store_json(*store) : store_text(*store));
 }
 
 }  // namespace lf

@@ -1,16 +1,12 @@
-// `lastframe inspect` and `lastframe export` on runs and checkpoints: which checkpoints there are
-// and whether they can be used, what is in one, and its weights as one safetensors file. What they
-// do with stores is in store_inspect.cc and store_commands.cc.
-#include <algorithm>
-#include <cstdio>
-
-#include "base/error.h"
+// `lastframe inspect` of a run or a checkpoint: which checkpoints there are and whether they can be
+// used, or what is in one.
 #include "base/json.h"
-#include "base/log.h"
+#include "base/text.h"
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/retention.h"
-#include "launch/commands.h"
-#include "train/post_hoc.h"
+#include "launch/folder_kind.h"
+#include "launch/inspect.h"
+#include "launch/output.h"
 
 namespace lf {
 namespace {
@@ -29,7 +25,7 @@ const char* name_of(Standing standing) {
   return "?";
 }
 
-// What the folder takes up, manifest and half files included.
+// Of all files in the folder, the manifest and unfinished ones too.
 uint64_t bytes_in(FileSystem& files, const std::string& folder) {
   uint64_t bytes = 0;
   FileInfo info;
@@ -39,7 +35,7 @@ uint64_t bytes_in(FileSystem& files, const std::string& folder) {
   return bytes;
 }
 
-// Of the manifest and those found later.
+// Those of the manifest and those measured later.
 std::vector<NamedNumber> numbers_of(FileSystem& files, const Candidate& candidate) {
   CheckpointManifest all = candidate.manifest;
   for (const NamedNumber& number : read_metrics(files, candidate.folder)) {
@@ -123,73 +119,17 @@ std::string checkpoint_text(const Checkpoint& checkpoint) {
   return text;
 }
 
-// Out of the averages in all checkpoints of a run.
-int export_post_hoc(FileSystem& files, const std::string& run, const Arguments& arguments) {
-  double width = 0;
-  const std::string text = arguments.get("--ema-width");
-  if (!parse(text, &width) || !(width > 0 && width <= 0.28)) {
-    fail(Code::kUsage, "--ema-width is '", printable(text), "'; give a number in (0, 0.28]");
-  }
-  if (arguments.has("--kind")) fail(Code::kUsage, "give --ema-width or --kind, not both");
-  if (!files.exists(checkpoints_folder(run))) {
-    fail(Code::kUsage, printable(run), " is one checkpoint; --ema-width needs the run's folder");
-  }
-  export_average(files, run, width, arguments.required("--out"));
-  LF_INFO("wrote it to ", printable(arguments.required("--out")));
-  return 0;
-}
-
-bool is_checkpoint_folder(const std::string& folder) {
-  return real_file_system().exists(folder + "/manifest.pbtxt");
-}
-
 }  // namespace
 
-bool is_run_or_checkpoint(const std::string& folder) {
+void inspect_run_or_checkpoint(const std::string& folder, bool as_json) {
   FileSystem& files = real_file_system();
-  return files.exists(folder + "/lives") || files.exists(checkpoints_folder(folder)) ||
-         is_checkpoint_folder(folder);
-}
-
-int inspect_checkpoints(const std::string& folder, bool as_json) {
-  FileSystem& files = real_file_system();
-  std::string text;
   if (is_checkpoint_folder(folder)) {
     verify_checkpoint(files, folder, Depth::kFull);
     const Checkpoint checkpoint = Checkpoint::open(files, folder);
-    text = as_json ? checkpoint_json(checkpoint) : checkpoint_text(checkpoint);
-  } else {
-    const std::vector<Candidate> candidates = list_checkpoints(files, folder, Depth::kFull);
-    text = as_json ? run_json(files, candidates) : run_text(files, candidates);
+    return print(as_json ? checkpoint_json(checkpoint) : checkpoint_text(checkpoint));
   }
-  std::fputs(text.c_str(), stdout);
-  return std::fflush(stdout) == 0 ? 0 : static_cast<int>(Code::kStorage);
-}
-
-int export_checkpoint(const std::string& folder, const Arguments& arguments) {
-  FileSystem& files = real_file_system();
-  for (const char* option : {"--npy", "--png", "--range", "--draw"}) {
-    if (arguments.has(option)) {
-      fail(Code::kUsage, printable(folder), " is a run or a checkpoint; ", option,
-           " is for stores, say --out FILE.safetensors");
-    }
-  }
-  if (arguments.has("--ema-width")) return export_post_hoc(files, folder, arguments);
-  std::string chosen = folder;
-  if (!is_checkpoint_folder(folder)) {
-    const auto candidate = choose_checkpoint(files, folder);
-    if (!candidate) {
-      fail(Code::kCheckpoint, "the run ", printable(folder),
-           " has no checkpoint yet; wait for its "
-           "first, or give a checkpoint's folder");
-    }
-    chosen = candidate->folder;
-  }
-  const Checkpoint checkpoint = Checkpoint::open(files, chosen);
-  const std::string& out = arguments.required("--out");
-  const std::string kind = export_tensors(files, checkpoint, arguments.get("--kind"), out);
-  LF_INFO("wrote the tensors of kind '", kind, "' of ", chosen, " to ", printable(out));
-  return 0;
+  const std::vector<Candidate> candidates = list_checkpoints(files, folder, Depth::kFull);
+  print(as_json ? run_json(files, candidates) : run_text(files, candidates));
 }
 
 }  // namespace lf

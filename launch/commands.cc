@@ -1,0 +1,16 @@
+#include "launch/commands.h"
+
+namespace lf {
+
+std::span<const Command* const> command_table() {
+  static constexpr const Command* kCommands[] = {
+      &kBuildCommand,       &kVerifyCommand,      &kInspectCommand,      &kMergeCommand,
+      &kExportCommand,      &kTrainCommand,       &kEvaluateCommand,     &kSampleCommand,
+      &kFeaturesCommand,    &kDoctorCommand,      &kListCommand,         &kPlanCommand,
+      &kBenchLoadCommand,   &kBenchRecipeCommand, &kBenchFrechetCommand, &kBenchStepCommand,
+      &kBenchSampleCommand, &kBenchCommCommand,
+  };
+  return kCommands;
+}
+
+}  // namespace lf

@@ -1,0 +1,145 @@
+// `lastframe export`: clips of a store as an array or pictures, or the weights of a run, for other
+// programs.
+#include "data/store/export.h"
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/stop_signals.h"
+#include "checkpoint/checkpoint.h"
+#include "checkpoint/retention.h"
+#include "data/store/store.h"
+#include "launch/commands.h"
+#include "launch/folder_kind.h"
+#include "launch/options/arguments.h"
+#include "launch/output.h"
+#include "train/post_hoc.h"
+
+namespace lf {
+namespace {
+
+void parse_range(const Arguments& arguments, uint64_t* first, uint64_t* last) {
+  if (!arguments.has("--range")) return;
+  const std::vector<std::string> words = split(arguments.get("--range"), ':');
+  if (words.size() != 2 || (!words[0].empty() && !parse(words[0], first)) ||
+      (!words[1].empty() && !parse(words[1], last))) {
+    arguments.refuse("--range is '", printable(arguments.get("--range")),
+                     "', expected FIRST:LAST, such as 0:100 (LAST is not included)");
+  }
+}
+
+void export_clips(const std::string& folder, const Arguments& arguments) {
+  FileSystem& files = real_file_system();
+  const std::shared_ptr<const Store> store = Store::open(folder);
+  uint64_t first = 0, last = store->clips();
+  parse_range(arguments, &first, &last);
+  const auto draw = static_cast<uint32_t>(arguments.integer("--draw"));
+  const std::string out = arguments.get(arguments.has("--npy") ? "--npy" : "--png");
+  if (arguments.has("--npy")) {
+    export_npy(files, *store, out, first, last, draw);
+  } else {
+    export_png(files, *store, out, first, last, draw);
+  }
+  log_written(str(human_count(last - first), " clips"), out);
+}
+
+// Of the averages that all checkpoints of a run track.
+void export_post_hoc(const std::string& run, const Arguments& arguments) {
+  FileSystem& files = real_file_system();
+  if (!files.exists(checkpoints_folder(run))) {
+    arguments.refuse(printable(run), " is one checkpoint; --ema-width needs the run's folder");
+  }
+  const std::string out = arguments.get("--out");
+  export_average(files, run, arguments.number("--ema-width"), out);
+  log_written(str("the average of relative width ", arguments.get("--ema-width")), out);
+}
+
+void export_weights(const std::string& folder, const Arguments& arguments) {
+  FileSystem& files = real_file_system();
+  std::string chosen = folder;
+  if (!is_checkpoint_folder(folder)) {
+    const auto candidate = choose_checkpoint(files, folder);
+    if (!candidate) {
+      fail(Code::kCheckpoint, "the run ", printable(folder),
+           " has no checkpoint yet; wait for its first, or give a checkpoint's folder");
+    }
+    chosen = candidate->folder;
+  }
+  const std::string out = arguments.get("--out");
+  const Checkpoint checkpoint = Checkpoint::open(files, chosen);
+  const std::string kind = export_tensors(files, checkpoint, arguments.get("--kind"), out);
+  log_written(str("the tensors of kind '", kind, "' of ", chosen), out);
+}
+
+int run_export(const Arguments& arguments) {
+  start_log("lastframe", 0);
+  catch_stop_signals();
+  const std::string& folder = arguments.positional()[0];
+  if (arguments.mode() == kForStores) {
+    export_clips(folder, arguments);
+  } else if (arguments.has("--ema-width")) {
+    export_post_hoc(folder, arguments);
+  } else {
+    export_weights(folder, arguments);
+  }
+  return 0;
+}
+
+constexpr Option kOptions[] = {
+    {"--npy",
+     text("FILE"),
+     "write one NumPy array [n, T, H, W, C]; fp16 frames stay fp16, and the last frame beside them "
+     "is "
+     "then value / 127.5 - 1",
+     {.only_with = kForStores}},
+    {"--png",
+     text("FOLDER"),
+     "write FOLDER/clip-000000000/frame-000.png and so on",
+     {.only_with = kForStores}},
+    {"--range",
+     text("FIRST:LAST"),
+     "clips FIRST to LAST - 1",
+     {.computed = "all", .only_with = kForStores}},
+    {"--draw",
+     integer(0, 1'000'000'000),
+     "draw of the corruptions",
+     {.fallback = "0", .only_with = kForStores}},
+    {"--out", text("FILE"), "write the weights as one safetensors file", {.only_with = kForRuns}},
+    {"--kind",
+     text("KIND"),
+     "ema, model or optimizer",
+     {.computed = "ema, the averaged weights; model where no average was kept",
+      .only_with = kForRuns,
+      .without = "--ema-width"}},
+    {"--ema-width",
+     number(0, 0.28),
+     "of a run: the average with a power function of this relative width, computed from those that "
+     "its checkpoints track (train.ema.tracked_widths)",
+     {.only_with = kForRuns}},
+};
+
+}  // namespace
+
+const Command kExportCommand = {
+    .name = "export",
+    .positional = "FOLDER",
+    .summary = "writes clips of a store, or the weights of a run, for other programs",
+    .details =
+        "Clips become a NumPy array or PNG files. Of a run the newest whole checkpoint is "
+        "exported; "
+        "FOLDER may also be a checkpoint.",
+    .example =
+        "lastframe export stores/cifar10 --npy clips.npy --range 0:100\n"
+        "lastframe export stores/cifar10 --png clips\n"
+        "lastframe export runs/first --out first.safetensors",
+    .options = kOptions,
+    .run = run_export,
+    .one_of = "--npy|--png|--out",
+    .mode = kind_of_folder,
+};
+
+}  // namespace lf

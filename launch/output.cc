@@ -1,0 +1,20 @@
+#include "launch/output.h"
+
+#include <cstdio>
+
+#include "base/error.h"
+#include "base/log.h"
+
+namespace lf {
+
+void print(const std::string& text) {
+  if (std::fputs(text.c_str(), stdout) < 0 || std::fflush(stdout) != 0) {
+    fail(Code::kStorage, "stdout cannot be written; is the disk full?");
+  }
+}
+
+void log_written(const std::string& what, const std::string& path) {
+  LF_INFO("wrote ", what, " to ", printable(path));
+}
+
+}  // namespace lf

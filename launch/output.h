@@ -1,0 +1,14 @@
+// What commands tell people: their answer on stdout, and files they wrote.
+#pragma once
+
+#include <string>
+
+namespace lf {
+
+// Writes `text` to stdout and flushes it. Throws Code::kStorage if it cannot be written.
+void print(const std::string& text);
+
+// Logs "wrote WHAT to PATH".
+void log_written(const std::string& what, const std::string& path);
+
+}  // namespace lf

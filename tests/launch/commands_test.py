@@ -1,0 +1,147 @@
+"""Every command's table of options, as `lastframe list commands --json` prints it: the help shows each
+option, a value out of its range is refused, and so is an option that has no meaning in the call.
+"""
+
+import json
+import re
+
+from harness import expect, finish, here, is_one_sentence, program, run
+
+commands = json.loads(run(program, "list", "commands", "--json").stdout)["commands"]
+config_options = {row["name"]: row for row in json.loads(run(program, "list", "options", "--json").stdout)["options"]}
+(here / "run" / "checkpoints").mkdir(parents=True)
+(here / "folder").mkdir()
+# Of each mode the first argument and the options of a call that is of it, and of one that is not.
+WITHIN = {
+    "for stores": (here / "folder", []),
+    "for runs and checkpoints": (here / "run", []),
+    "to make clips": (None, []),
+}
+ELSEWHERE = {
+    "for stores": (here / "run", []),
+    "for runs and checkpoints": (here / "folder", []),
+    "to make clips": (None, ["--store", "x"]),
+}
+calls = 0
+
+
+def refused(words, *parts):
+    global calls
+    calls += 1
+    result = run(program, *words)
+    what = " ".join(map(str, words))
+    expect(result.returncode == 2 and result.stdout == "" and is_one_sentence(result.stderr),
+           f"'{what}' ended with {result.returncode}: {result.stderr[:300]!r}")
+    for part in parts:
+        expect(part in result.stderr, f"'{what}' does not mention {part!r}: {result.stderr[:300]!r}")
+
+
+def valid(option):
+    """The option with a value of its kind."""
+    if option["kind"] == "switch":
+        return [option["name"]]
+    if option["words"]:
+        value = option["words"][0]
+    elif option["kind"] == "integer":
+        value = (re.findall(r"\d+", option["range"]) or ["1"])[0]
+    elif option["kind"] == "number":
+        value = "0.1"
+    elif option["kind"] == "set":
+        value = option["config"] + "size=8" if option["config"] else "train.batch=8"
+    else:
+        value = "x"
+    return [option["name"]] + [value] * option["arguments"]
+
+
+def first_words(command, folder=None):
+    """The command and as many arguments as it needs."""
+    needed = [word for word in command["arguments"].split() if not word.startswith("[")]
+    return [*command["name"].split(), *[folder or here / "folder" for _ in needed]]
+
+
+def meaningful(command, options, option):
+    """A call in which the option has a meaning, without the option."""
+    needed = (option["only_with"] or [""])[0]
+    folder, words = WITHIN.get(needed, (None, []))
+    if needed.startswith("--"):
+        words = valid(options[needed])
+    return [*first_words(command, folder), *words]
+
+
+def check_table(command, options):
+    name = command["name"]
+    expect(command["help"] and command["example"], f"{name} has no summary or no example")
+    for names in (command["one_of"], *(row[list_] for row in options.values()
+                                       for list_ in ("only_with", "without", "required_unless"))):
+        for other in names:
+            known = other in options if other.startswith("--") else other in command["modes"]
+            expect(known, f"{name}: a condition names {other!r}, which is neither option nor mode")
+    for option in options.values():
+        if option["config"] and option["kind"] != "set":
+            expect(option["config"] in config_options, f"{name} {option['name']}: no option {option['config']!r}")
+
+
+def check_help(command, options):
+    words = " ".join(run(program, *command["name"].split(), "--help").stdout.split())
+    for option in options.values():
+        head = " ".join((option["name"], option["value"])).strip()
+        expect(f" {head} {option['help']}" in words, f"{command['name']} --help does not show {head}")
+        for fact in ("range", "default"):
+            expect(option[fact] in words, f"{command['name']} --help does not show the {fact} of {head}")
+
+
+def check_values(command, options):
+    wrong = {"integer": "-1", "number": "0", "word": "nonsense"}
+    for option in options.values():
+        if option["kind"] in wrong:
+            value = wrong[option["kind"]]
+            refused([*first_words(command), f"{option['name']}={value}"], option["name"], value, "expected")
+    option = next(iter(options.values()))
+    if option["kind"] == "switch":
+        refused([*first_words(command), option["name"] + "=x"], option["name"], "takes no value")
+    else:
+        refused([*first_words(command), option["name"]], option["name"], option["value"])
+
+
+def check_meaning(command, options):
+    for option in options.values():
+        needed = option["only_with"]
+        if not needed:
+            continue
+        for mode in needed if not needed[0].startswith("--") else []:
+            expect(mode in ELSEWHERE, f"{command['name']}: this test knows no call that is not {mode!r}")
+            folder, words = ELSEWHERE[mode]
+            refused([*first_words(command, folder), *words, *valid(option)], option["name"], "no meaning")
+        if needed[0].startswith("--"):
+            for choice in [name for name in command["one_of"] if name not in needed] or [None]:
+                words = valid(options[choice]) if choice else []
+                refused([*first_words(command), *words, *valid(option)], option["name"], "no meaning",
+                        choice or needed[0])
+
+
+def check_contradictions(command, options):
+    for option in options.values():
+        for other in option["without"]:
+            refused([*meaningful(command, options, option), *valid(option), *valid(options[other])],
+                    option["name"], other)
+    for first, second in zip(command["one_of"], command["one_of"][1:]):
+        refused([*first_words(command), *valid(options[first]), *valid(options[second])])
+
+
+def check_required(command, options):
+    for choice in command["one_of"] or [None]:
+        needed = [row["name"] for row in options.values()
+                  if row["required"] and (not row["only_with"] or choice in row["only_with"])]
+        if needed:
+            words = valid(options[choice]) if choice else []
+            refused([*first_words(command), *words], needed[0], "is required")
+
+
+expect(len(commands) >= 18, f"only {len(commands)} commands")
+for command in commands:
+    options = {row["name"]: row for row in command["options"]}
+    expect(len(options) == len(command["options"]), f"{command['name']} has an option twice")
+    for check in (check_table, check_help, check_values, check_meaning, check_contradictions, check_required):
+        check(command, options)
+print(f"{len(commands)} commands, {sum(len(row['options']) for row in commands)} options, {calls} refused calls")
+finish()
