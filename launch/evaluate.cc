@@ -249,7 +249,8 @@ constexpr Option kOptions[] = {
      {.only_with = "--fake"}},
     {"--extractor",
      of_config("evaluation.extractor", "FILE"),
-     "weights of the extractor; or pixels (for fd_pixels) or track (for track_outliers and track_wasserstein), "
+     "weights of the extractor; or pixels (for fd_pixels) or track (for track_outliers and "
+     "track_wasserstein), "
      "which need none",
      {.only_with = "--run|--fake"}},
     {"--preprocessing",
