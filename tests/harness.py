@@ -268,7 +268,7 @@ def files_of(checkpoint):
 
 
 def tensors(path):
-    """name -> numbers of the fp32 tensors of a safetensors file."""
+    """name -> values of the fp32 tensors of a safetensors file."""
     data = path.read_bytes()
     length = struct.unpack("<Q", data[:8])[0]
     found = {}

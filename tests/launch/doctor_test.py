@@ -93,7 +93,7 @@ def check_strange_libraries(folder):
     gpus = report["ranks"][0]["gpus"]
     expect([gpu["name"] for gpu in gpus] == ["First", "Second"], f"the fake driver's GPUs: {gpus}")
     expect(gpus[0]["compute_capability"] == "9.0" and gpus[0]["bytes"] == 1 << 34, f"{gpus}")
-    # The plugin cannot work with this driver: it says so, and everything else goes on.
+    # The plugin cannot work with this driver: it says so, and everything else works.
     expect("plugin" in warnings, f"GPUs without a working plugin: {warnings!r}")
 
 

@@ -1,4 +1,4 @@
-"""Small diffusion models learn in minutes: the validation loss falls, what they make from nothing is much
+"""Small diffusion models learn in minutes: the validation loss falls, what they make unconditionally is much
 nearer to real images than noise and the mean image are, and predicted frames of moving digits beat copies
 of the last one that was given. Slow. Called with "shapes", "cifar" or "moving" (learning.py); pictures are
 left in LASTFRAME_PICTURES where that names a folder.

@@ -1,5 +1,5 @@
 """Small token models learn in minutes: reconstructions beat the means of 4x4 blocks, by PSNR and by the
-distance of sets of images, and what a prior makes from nothing is nearer to real images than noise and
+distance of sets of images, and what a prior makes unconditionally is nearer to real images than noise and
 than the mean image are. Slow. Called with "shapes" or "cifar" (learning.py).
 """
 

@@ -75,7 +75,7 @@ ends("138 is too early for a checkpoint", run(ranks_end=138), 75, REQUEUE)
 for status in (1, 2, 3, 4, 5, 7):
     ends(f"{status} is final", run(ranks_end=status), status, without=[REQUEUE, WAITS])
 for status, code in ((137, 6), (6, 6), (143, 143)):
-    ends(f"{status} with sound nodes", run(ranks_end=status), code, without=[REQUEUE, WAITS])
+    ends(f"{status} with live nodes", run(ranks_end=status), code, without=[REQUEUE, WAITS])
 ends("a dead node", run(ranks_end=6, nodes_answer=1), 6, "not every node answers", WAITS,
      without=[REQUEUE])
 ends("preempted without a word", run(ranks_end=143, preempted=1500), 143, WAITS, without=[REQUEUE])

@@ -125,11 +125,11 @@ def cancel_all():
 
 class Training(Job):
     """A job of train.sbatch on a run of its own, whose lives from `gate_from` on wait at the gate
-    (the first is 0). `heeded` is False for a site whose SLURM heeds no --signal at preemption.
+    (the first is 0). `warned` is False for a site whose SLURM ignores --signal at preemption.
     """
 
     def __init__(self, name, pool, warning, nodes=2, tasks=2, images=DAYS, gate_from=1, sets=(),
-                 heeded=True, directives=(), options=()):
+                 warned=True, directives=(), options=()):
         self.run, self.gate, self.ranks = here / name, here / f"{name}.gate", nodes * tasks
         self.config, self.sets = here / f"{name}.pbtxt", list(sets)
         self.aim(images)
@@ -138,7 +138,7 @@ class Training(Job):
                                 "time": 10, "signal": f"{warning}@60", **dict(directives)},
                       {"home": root, "lastframe": gated(name, self.gate, gate_from),
                        "run": self.run, "config": self.config, "options": f"({words})"})
-        if not heeded:  # a comment, to SLURM
+        if not warned:  # a comment, to SLURM
             text = text.replace("#SBATCH --signal=", "#SBATCH --comment=--signal=")
         super().__init__(name, text, "--partition", pool, *options)
 

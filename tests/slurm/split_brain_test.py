@@ -1,6 +1,6 @@
-"""SLURM takes a node for dead that lives, and starts its jobs elsewhere while their first lives go
-on. One first life trains on beside the second, and is turned away at its next checkpoint; the other
-sleeps through it all and wakes up when the run is finished. Neither leaves a trace in its run.
+"""SLURM takes a live node for dead and starts its jobs elsewhere while their first lives continue.
+One first life trains beside the second and is refused at its next checkpoint; the other sleeps
+through it all and wakes up when the run is finished. Neither leaves a trace in its run.
 """
 
 from jobs import *

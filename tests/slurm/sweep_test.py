@@ -1,4 +1,4 @@
-"""An array trains a run for each line of a file. Its elements are interrupted and go on one by one,
+"""An array trains a run for each line of a file. Its elements are interrupted and resume one by one,
 each under its own name; an element without a line says so."""
 
 from jobs import *

@@ -1,4 +1,4 @@
-"""A job that reaches its time limit leaves with a checkpoint before it and goes on in a new life:
+"""A job that reaches its time limit exits with a checkpoint before it and resumes in a new life:
 told by SLURM's signal, and by the end that SLURM names to lastframe."""
 
 from jobs import *

@@ -89,7 +89,7 @@ for name, spoil, words in HOSTILE:
 text = train(forge(calm, "pickle-again", HOSTILE[0][1])[0], status=4)
 check("safetensors.torch.save_file" in text, f"no word on how to convert a pickle\n{text}")
 
-# A newer program's checkpoint is not passed over: going on from an older one would lose its work.
+# A newer program's checkpoint is not passed over: resuming from an older one would lose its work.
 run = here / "newer"
 shutil.copytree(calm, run)
 manifest = latest(run) / "manifest.pbtxt"

@@ -8,9 +8,9 @@ from crc32c import crc32c
 from harness import *
 
 SHARDS = ["store.clips_per_shard=24"]
-sound = here / "sound"
-execute([program, "build", "--config", config, *with_sets(["store.threads=1", *SHARDS]), "--out", sound])
-shards = sorted(path.name for path in (sound / "shards").iterdir())
+valid = here / "valid"
+execute([program, "build", "--config", config, *with_sets(["store.threads=1", *SHARDS]), "--out", valid])
+shards = sorted(path.name for path in (valid / "shards").iterdir())
 check(len(shards) == 10, f"{shards}")
 SKIP = ["loader.bad_clip=SKIP"]
 runs_made = 0
@@ -18,7 +18,7 @@ runs_made = 0
 
 def spoiled(name, spoil):
     folder = here / name
-    shutil.copytree(sound, folder)
+    shutil.copytree(valid, folder)
     spoil(folder)
     return folder
 
@@ -72,9 +72,9 @@ for name, spoil, words in CASES:
     run, text = on(store_folder, 2, status=3, contains=words)
     check(name == "index" or shards[1] in text, f"{name}: the shard is not named\n{text}")
     check("index" in text or name != "index", text)
-shutil.copy(first(sound), sound / "shards" / "00099.h5")  # one too many harms no training
-run, text = on(sound, 1, until=2 * BATCH)
-(sound / "shards" / "00099.h5").unlink()
+shutil.copy(first(valid), valid / "shards" / "00099.h5")  # one too many harms no training
+run, text = on(valid, 1, until=2 * BATCH)
+(valid / "shards" / "00099.h5").unlink()
 
 # A store of each format there has been is read for ever: its clips have the bytes that they had when
 # it was built.

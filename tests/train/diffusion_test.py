@@ -1,5 +1,5 @@
-"""Diffusion in whole runs: every network and space goes on exactly after a stop, one and two ranks
-agree, and what a run's model makes, from nothing or from what it is given, is the same for any
+"""Diffusion in whole runs: every network and space resumes exactly after a stop, one and two ranks
+agree, and what a run's model makes, unconditionally or from what it is given, is the same for any
 number of ranks. Called with "networks", "conditions" or "spaces"."""
 
 import array

@@ -1,6 +1,6 @@
-"""Evaluation of what a model makes from nothing, a prior over a tiny tokenizer: in training and by the
-command, the same numbers on any number of ranks, of exactly the clips that `lastframe sample` makes;
-nothing is sampled twice, and an evaluation that was interrupted goes on."""
+"""Evaluation of what a model makes unconditionally, a prior over a tiny tokenizer: in training and by the
+command, the same results on any number of ranks, of exactly the clips that `lastframe sample` makes;
+nothing is sampled twice, and an evaluation that was interrupted resumes."""
 
 import math
 import signal
@@ -106,7 +106,7 @@ check(by_count[0]["code_usage"]["n"] == 240 and 1 < perplexity <= 16 * usage <= 
       abs(codes - round(codes)) < 1e-6 and round(codes) >= 8, f"{by_count[0]}")
 execute([program, "evaluate", "--run", run, "--metrics", "code_usage"], status=2, contains="is none")
 
-# ---- an evaluation that was interrupted goes on
+# ---- an evaluation that was interrupted resumes
 for attempt in range(20):
     shutil.rmtree(cache())
     words = [program, "evaluate", "--run", run, "--extractor", "pixels", "--subject", "SAMPLES", *base,

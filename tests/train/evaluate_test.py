@@ -1,4 +1,4 @@
-"""Evaluation of a run, by the command and in training: the same numbers on any number of ranks, from
+"""Evaluation of a run, by the command and in training: the same results on any number of ranks, from
 the cache and after an interruption; results where people look for them; the best checkpoint kept."""
 
 import math
@@ -93,7 +93,7 @@ for path in chunks(run, "features"):
     path.unlink()
 check_close(alone, evaluate(run, *base, count=2, contains="made again"), "after damage")
 
-# ---- an evaluation that was interrupted goes on; clips one at a time, which leaves time for it
+# ---- an evaluation that was interrupted resumes; clips one at a time, which leaves time for it
 slow = [*base, "--set", "evaluation.batch=1"]
 shutil.rmtree(cache(run))
 calm = evaluate(run, *slow)

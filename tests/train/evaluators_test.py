@@ -1,5 +1,5 @@
-"""Ranks that only evaluate while the others train: the numbers are those of an evaluation by all ranks,
-training goes on meanwhile, and what a stop, a kill or a hang cuts off is made up for."""
+"""Ranks that only evaluate while the others train: the results are those of an evaluation by all ranks,
+training continues meanwhile, and what a stop, a kill or a hang cuts off is made up for."""
 
 import signal
 
@@ -58,7 +58,7 @@ for apart in (1, 2):
     check_evaluated(run, f"{apart} ranks apart")
     check(status(run)["ranks"] == 2 and status(run)["state"] == "finished", f"{status(run)}")
 
-# Steps are made while an evaluation goes on; the second waits for the first, the run for the last.
+# Steps are made while an evaluation runs; the second waits for the first, the run for the last.
 run = here / "meanwhile"
 faulty(SLOW, run, 3, SLOWLY)
 check_evaluated(run, "slowly")
@@ -81,7 +81,7 @@ for who, rank in (("a training rank", 1), ("the evaluating rank", 2)):
     train(run, 3, ONE)
     check_evaluated(run, f"after a signal to {who}")
 
-# The evaluating rank is lost: so is the job, as for any rank, and goes on.
+# The evaluating rank is lost: so is the job, as for any rank, and it resumes.
 run = here / "killed"
 text = faulty("kill reconstruct 2 -1", run, 3, ONE, status=137)
 train(run, 3, ONE)

@@ -64,23 +64,23 @@ void strike(const std::string& here) {
 
 class FaultyModel : public Model {
  public:
-  explicit FaultyModel(std::unique_ptr<Model> sound) : sound_(std::move(sound)) {
-    sound_->parameters().weights().front().tensor.register_hook([](const at::Tensor& gradient) {
+  explicit FaultyModel(std::unique_ptr<Model> real) : real_(std::move(real)) {
+    real_->parameters().weights().front().tensor.register_hook([](const at::Tensor& gradient) {
       strike("reduce");
       return gradient;
     });
   }
   const ParameterTable& parameters() const override {
     strike(current_activity().phase.data());  // resume and checkpoint ask for them
-    return sound_->parameters();
+    return real_->parameters();
   }
-  std::vector<Phase> phases() const override { return sound_->phases(); }
+  std::vector<Phase> phases() const override { return real_->phases(); }
   at::Tensor preview(const Clips& clips) override {
     strike("preview");
-    return sound_->preview(clips);
+    return real_->preview(clips);
   }
   at::Tensor reconstruct(const Clips& clips) override {
-    const at::Tensor made = sound_->reconstruct(clips);
+    const at::Tensor made = real_->reconstruct(clips);
     if (g_fault.what == "output-nan" && g_fault.strikes("reconstruct")) {
       return made * std::numeric_limits<float>::quiet_NaN();
     }
@@ -88,7 +88,7 @@ class FaultyModel : public Model {
     return made;
   }
   Loss loss(const Clips& clips, size_t phase, bool training) override {
-    Loss out = sound_->loss(clips, phase, training);
+    Loss out = real_->loss(clips, phase, training);
     const int64_t step = current_activity().step;
     calls_ = step == step_ ? calls_ + 1 : 1;
     step_ = step;
@@ -96,8 +96,8 @@ class FaultyModel : public Model {
     if (g_fault.what.starts_with("loss-nan") && g_fault.strikes(here)) {
       out.total = out.total * std::numeric_limits<float>::quiet_NaN();
     } else if (g_fault.what == "gradient-nan" && g_fault.strikes(here)) {
-      // The value stays; the square root's slope at 0 is infinite.
-      const at::Tensor nothing = sound_->parameters().weights().front().tensor * 0;
+      // The value stays; the square root's gradient at 0 is infinite.
+      const at::Tensor nothing = real_->parameters().weights().front().tensor * 0;
       out.total = out.total + nothing.sqrt().sum();
     } else {
       strike(here);
@@ -106,7 +106,7 @@ class FaultyModel : public Model {
   }
 
  private:
-  std::unique_ptr<Model> sound_;
+  std::unique_ptr<Model> real_;
   int64_t step_ = -1, calls_ = 0;
 };
 

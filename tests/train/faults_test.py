@@ -1,5 +1,5 @@
 """Numbers that are not finite on one rank only, in one micro-batch: no weight moves anywhere; if it
-goes on, the run ends with 5. (F10 of faults.md.)"""
+persists, the run ends with 5. (F10 of faults.md.)"""
 
 from faulty import *
 

@@ -1,4 +1,4 @@
-"""Models that make any frames from any: whole runs of them go on exactly after a stop, one and two
+"""Models that make any frames from any: whole runs of them resume exactly after a stop, one and two
 ranks agree, and `lastframe sample --task` makes what it says, keeps what it is given bit for bit,
 refuses the rest with status 2, and takes no more memory for a longer video. Called with "runs", "tasks" or
 "length"."""

@@ -66,7 +66,7 @@ while done < kills:
         code = process.wait(timeout=120)
         wait_until(lambda: not rank_processes(run), "the end of all ranks")
         text = log.read_text(errors="replace")
-        # The very next start reads every byte of what it goes on from: nothing may be wrong with it.
+        # The very next start reads every byte of what it resumes from: nothing may be wrong with it.
         check("passing over" not in text, f"kill {done}, seed {seed}: an unreadable checkpoint\n{text}")
         check(code in (0, 137), f"kill {done}, seed {seed}: status {code}\n{text}")
         check(code == 0 or victims, f"status {code} without a kill\n{text}")

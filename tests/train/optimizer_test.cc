@@ -43,7 +43,7 @@ TEST(Optimizer, FirstStepsFollowTheFormulaOfAdamW) {
 // Channels last as row by row; and a gradient that lies otherwise is refused, for the fused update
 // would take its numbers in the wrong order.
 TEST(Optimizer, TheOrderInMemoryChangesNothing) {
-  const at::Tensor begin = at::arange(48, at::kFloat).view({2, 3, 2, 4}), slope = begin.cos();
+  const at::Tensor begin = at::arange(48, at::kFloat).view({2, 3, 2, 4}), gradient = begin.cos();
   at::Tensor ends[2];
   for (const bool last : {false, true}) {
     const auto format = last ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous;
@@ -51,12 +51,12 @@ TEST(Optimizer, TheOrderInMemoryChangesNothing) {
     Optimizer optimizer({"generator", {{"w", weight}}}, OptimizerConfig());
     optimizer.set_learning_rate(0.1);
     for (int step = 0; step < 2; ++step) {
-      weight.mutable_grad() = slope.clone(format);
+      weight.mutable_grad() = gradient.clone(format);
       optimizer.step(optimizer.gradient_norm());
     }
     ends[last] = weight.detach();
     weight.mutable_grad() =
-        slope.clone(last ? at::MemoryFormat::Contiguous : at::MemoryFormat::ChannelsLast);
+        gradient.clone(last ? at::MemoryFormat::Contiguous : at::MemoryFormat::ChannelsLast);
     EXPECT_THROW(optimizer.step(optimizer.gradient_norm()), Error);
   }
   EXPECT_TRUE(at::equal(ends[0], ends[1]));

@@ -50,7 +50,7 @@ check("img-000000000480  480 images" in output("inspect", run), output("inspect"
 inside = json.loads(output("inspect", latest(run), "--json"))
 check(inside["images"] == 480 and any(t["kind"] == "ema" for t in inside["tensors"]), str(inside)[:300])
 
-# The averages by default, the weights when asked; the same numbers as in the checkpoint.
+# The averages by default, the weights when asked; the same values as in the checkpoint.
 for kind, words in (("ema", []), ("model", ["--kind", "model"])):
     out = here / f"{kind}.safetensors"
     output("export", run, "--out", out, *words)

@@ -1,5 +1,5 @@
 """SIGUSR1 and SIGTERM in every phase of a training, and twice: one clean checkpoint and 75, and the
-same command goes on to the end that the calm run has; the second SIGTERM ends the process at once.
+same command resumes to the end that the calm run has; the second SIGTERM ends the process at once.
 (F22 of faults.md; signals from outside are in stop_test.py.)"""
 
 import signal

@@ -1,5 +1,5 @@
 """The ways a run is asked to end: a slice, SIGUSR1 and SIGTERM, a deadline, a STOP file. Always with
-a checkpoint, and the next start goes on to the end the calm run has."""
+a checkpoint, and the next start resumes to the end that the calm run has."""
 
 import signal
 
@@ -60,7 +60,7 @@ check_left(run, code, status(run), 0, "stopped")
 train(run, 2, LONG, contains="remove that file")  # still there: one step, and out again
 (run / "STOP").unlink()
 train(run, 2, LONG, until=status(run)["images"] + 2 * BATCH)
-check(status(run)["state"] == "slice", "without STOP the run goes on")
+check(status(run)["state"] == "slice", "without STOP the run continues")
 
 # A deadline that is over before the first step: a step, a checkpoint, 75.
 execute(train_words(here / "deadline", LONG), 75, "the deadline", extra={"LASTFRAME_DEADLINE": "1"})

@@ -1,6 +1,6 @@
-"""Storage that is full at a save: training goes on, the next save is tried, and the checkpoint before
+"""Storage that is full at a save: training continues, the next save is tried, and the checkpoint before
 stays; after three failures in a row, and at the end of a run, the status is 7. With room again the
-same command goes on to the end of the calm run."""
+same command resumes to the end of the calm run."""
 
 from harness import *
 

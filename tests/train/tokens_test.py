@@ -1,4 +1,4 @@
-"""Token models and priors in whole runs: two optimisers and a codebook that no gradient moves go on
+"""Token models and priors in whole runs: two optimisers and a codebook that no gradient moves resume
 exactly after a stop and after a kill, one and two ranks agree, and `lastframe sample` makes the same
 clips for any number of ranks. Called with "tokenizers" or "priors"."""
 
@@ -110,7 +110,7 @@ def priors():
         check(longer[i * 7 * frame:][:2 * frame] == given[i * 3 * frame:][:2 * frame],
               f"the frames given of clip {i} are not kept")
 
-    # An autoencoder reconstructs; it makes nothing from nothing.
+    # An autoencoder reconstructs; it makes nothing unconditionally.
     output("sample", "--run", tokenizer, "--store", store(), "--count", 20, "--out", here / "seen.npy")
     pixels(here / "seen.npy", (20, 3, 8, 8, 3))
     for words, saying in ((["--run", tokenizer], "can only reconstruct"),
