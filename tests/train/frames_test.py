@@ -112,7 +112,7 @@ def tasks():
     kept(rvd, "extend", range(6), 9, "--frames", 9)
     sample(rvd, "--task", "infill", "--store", clips, *out, status=2, contains="model.diffusion.frames=FLEXIBLE")
     sample(rvd, "--task", "generate", *out, status=2, contains="model.rvd can do")
-    sample(rvd, *out, status=2, contains="first 2 of a video")
+    sample(rvd, *out, status=2, contains="first 2 frames")
 
     folder = here / "pictures"
     sample(flexible, "--task", "infill", "--store", clips, "--count", 2, "--out", folder)
