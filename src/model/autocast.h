@@ -1,6 +1,5 @@
-// bfloat16 autocast for the time a Autocast object lives: matrix products and convolutions run in
-// bfloat16, everything that needs it stays in single precision. LibTorch's C++ API has the switches
-// but no guard. Called by the trainer, evaluation, `lastframe sample` and benchmarks.
+// bf16 autocast for the lifetime of an object: matrix products and convolutions run in bf16,
+// operations that need it in fp32. LibTorch's C++ API has the switches but no guard.
 #pragma once
 
 #include <ATen/autocast_mode.h>
@@ -20,7 +19,7 @@ class Autocast {
   }
   ~Autocast() {
     if (!on_) return;
-    // The cache of cast weights must not outlive the step that moves them.
+    // The cache of cast weights must not outlive the step that updates them.
     if (at::autocast::decrement_nesting() == 0) at::autocast::clear_cache();
     at::autocast::set_autocast_enabled(device_, before_);
   }

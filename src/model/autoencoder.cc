@@ -15,7 +15,7 @@
 namespace lf {
 namespace {
 
-// conv - norm - SiLU, then a temporal convolution on a residual path that starts as the identity.
+// conv - norm - SiLU, then h + temporal convolution(h), initially the identity.
 struct Block {
   Block(const Scope& scope, int64_t in, int64_t out, int64_t stride, int64_t frames)
       : conv(scope / "conv", in, out, 3, stride), norm(scope / "norm", out) {
@@ -28,7 +28,7 @@ struct Block {
   }
   Conv2d conv;
   GroupNorm norm;
-  std::optional<TemporalConv> temporal;  // an image needs none
+  std::optional<TemporalConv> temporal;  // none for images
   Tensors weights;                       // of all of these
 };
 
@@ -132,7 +132,7 @@ class Autoencoder : public Model {
     for (const Block& block : down_) h = run(block, h, frames);
     at::Tensor code = at::tanh((*to_code_)(h));
     if (training && dropout_ > 0) {
-      // One mask a clip and channel, over all frames and places.
+      // One mask value a clip and channel, for all frames and pixels.
       const at::Tensor kept =
           (keyed_uniform(clips, Purpose::kDropout, 0, {1, code.size(1), 1, 1}) >= dropout_)
               .to(code.scalar_type()) /

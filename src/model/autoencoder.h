@@ -1,6 +1,6 @@
 // A small convolutional video autoencoder in pixel space, with dropout and an optional patch
-// discriminator: it exercises every part of the engine (temporal mixing, keyed dropout, two phases)
-// and trains in a minute on a CPU. Not one of the field's systems; those have files of their own.
+// discriminator. It exercises every part of the engine (temporal mixing, keyed dropout, two phases)
+// and trains in a minute on a CPU. Not a published model.
 #pragma once
 
 #include "model/model.h"

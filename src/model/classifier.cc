@@ -20,7 +20,7 @@ namespace {
 constexpr const char* kRoot = "classifier";
 constexpr int64_t kFramesAtOnce = 256;
 
-// Two convolutions and a way around them, then, for clips, time on a residual path that starts as
+// Two convolutions with a skip connection; for clips then h + temporal convolution(h), initially
 // the identity.
 struct Stage {
   Stage(const Scope& scope, int64_t in, int64_t out, int64_t stride, bool clips)
@@ -69,7 +69,7 @@ struct Network {
     for (const Stage& stage : stages) maps.push_back(h = stage(h, frames));
     return maps;
   }
-  // [B, T, H, W, C] in [-1, 1] -> [B, channels]: the mean over places and frames.
+  // [B, T, H, W, C] in [-1, 1] -> [B, channels]: the mean over pixels and frames.
   at::Tensor features(const at::Tensor& x_BTHWC) const {
     const int64_t frames = x_BTHWC.size(1);
     const at::Tensor h = maps(frames_as_images(x_BTHWC), frames).back();
@@ -108,11 +108,11 @@ class Classifier : public Model {
 
   Loss loss(const Clips& clips, size_t /*phase*/, bool training) override {
     check_labels(clips);
-    const bool moves = training && config_.shift() > 0;
-    at::Tensor features = network_.features(moves ? moved(clips) : clips.x_BTHWC);
+    const bool crops = training && config_.shift() > 0;
+    at::Tensor features = network_.features(crops ? cropped(clips) : clips.x_BTHWC);
     if (training && config_.dropout() > 0) {
-      const at::Tensor chance = keyed_uniform(clips, Purpose::kDropout, 0, {features.size(1)});
-      features = features * (chance >= config_.dropout()) / (1 - config_.dropout());
+      const at::Tensor draw = keyed_uniform(clips, Purpose::kDropout, 0, {features.size(1)});
+      features = features * (draw >= config_.dropout()) / (1 - config_.dropout());
     }
     const at::Tensor logits = network_.logits(features).to(at::kFloat);
     const at::Tensor total = at::cross_entropy_loss(logits, clips.labels_B, {}, at::Reduction::Mean,
@@ -122,10 +122,10 @@ class Classifier : public Model {
   }
 
   std::string unrecordable() const override {
-    return "a classifier cuts every clip at a place of its own";
+    return "a classifier crops every clip at its own offset";
   }
 
-  // The clips, those that are taken for another class darkened.
+  // The clips, misclassified ones darkened.
   at::Tensor preview(const Clips& clips) override {
     const at::Tensor guess = network_.logits(network_.features(clips.x_BTHWC)).argmax(1);
     const at::Tensor right = (guess == clips.labels_B).view({-1, 1, 1, 1, 1});
@@ -148,19 +148,19 @@ class Classifier : public Model {
     }
   }
 
-  // Each clip cut out of a border of zeros, at a place of its own.
-  at::Tensor moved(const Clips& clips) const {
+  // Random crops of the clips padded with zeros, one keyed offset a clip.
+  at::Tensor cropped(const Clips& clips) const {
     const int64_t most = config_.shift();
     const int64_t height = clips.x_BTHWC.size(2), width = clips.x_BTHWC.size(3);
     // The second stream of the purpose; the first drops features.
-    const at::Tensor chance = keyed_uniform(clips, Purpose::kDropout, 1, {2}).to(at::kCPU);
-    const at::Tensor places = (chance * static_cast<double>(2 * most + 1)).to(at::kLong);
-    const auto place = places.accessor<int64_t, 2>();
+    const at::Tensor draw = keyed_uniform(clips, Purpose::kDropout, 1, {2}).to(at::kCPU);
+    const at::Tensor offsets = (draw * static_cast<double>(2 * most + 1)).to(at::kLong);
+    const auto offset = offsets.accessor<int64_t, 2>();
     const at::Tensor padded = at::constant_pad_nd(clips.x_BTHWC, {0, 0, most, most, most, most}, 0);
     std::vector<at::Tensor> cut;
     for (int64_t i = 0; i < clips.size(); ++i) {
       cut.push_back(
-          padded.slice(0, i, i + 1).narrow(2, place[i][0], height).narrow(3, place[i][1], width));
+          padded.slice(0, i, i + 1).narrow(2, offset[i][0], height).narrow(3, offset[i][1], width));
     }
     return at::cat(cut);
   }
@@ -170,7 +170,7 @@ class Classifier : public Model {
   Network network_;
 };
 
-// What was exported, built again from its tensors alone.
+// A classifier rebuilt from its exported tensors alone.
 struct Exported {
   Shape shape;
   ParameterTable table;

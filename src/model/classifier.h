@@ -1,7 +1,6 @@
-// A small residual network that learns the labels of images, or of clips by mixing along time, and
-// whose features serve as the extractor "own" where no other weights are at hand. It trains like
-// every model; the extractor is rebuilt from the exported tensors alone, whose shapes say what the
-// network was. Called by model.cc, eval/open_extractor.cc and PerceptualLoss.
+// A small residual network that classifies images, or clips with temporal convolutions. Its
+// features are the extractor "own", for use without foreign weights. It trains like every model;
+// the extractor is rebuilt from the exported tensors alone, whose shapes determine the network.
 #pragma once
 
 #include "model/extractors/extractor.h"
@@ -16,9 +15,10 @@ std::unique_ptr<Model> make_classifier(const ClassifierConfig& config, const Cli
                                        const KernelChoice& kernels);
 
 bool is_classifier(const Weights& weights);
-// Layers: features (what the last, linear layer sees) and logits.
+// Layers: features (the input of the last, linear layer) and logits.
 std::unique_ptr<Extractor> make_own_extractor(Weights& weights, const KernelChoice& kernels);
-// The features after every stage, each channel counting alike. Code::kUsage for one of clips.
+// The features after every stage, all channels weighted equally. Throws Code::kUsage for a
+// classifier of clips.
 FeatureMaps classifier_maps(Weights& weights, const KernelChoice& kernels);
 
 }  // namespace lf

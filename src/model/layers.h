@@ -1,6 +1,6 @@
 // Layers shared by the models: structs of tensors with a call operator over ATen. Images are
-// [N, C, H, W] in channels-last memory, which is the fastest layout on CPU and GPU. Not a module
-// system: names and storage are the ParameterTable's. Called by the models.
+// [N, C, H, W] in channels-last memory, the fastest layout on CPU and GPU. Not a module system:
+// names and storage are the ParameterTable's.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -9,7 +9,7 @@
 
 namespace lf {
 
-// Of 3 x 3 and stride 1 by kernels/convolution.h.
+// 3 x 3 with stride 1 is kernels/convolution.h.
 struct Conv2d {
   Conv2d(const Scope& scope, int64_t in, int64_t out, int64_t kernel, int64_t stride = 1,
          Init init = Init::kFanIn);
@@ -28,8 +28,8 @@ struct Linear {
   at::Tensor weight, bias;  // undefined without
 };
 
-// A Linear of a row for each frame, not for each place: on CPU in single precision under autocast
-// too, for rounding weights and slopes there and back takes longer than the few products.
+// A Linear over one row a frame, not one a pixel. On CPU in fp32 under autocast too: casting
+// weights and gradients takes longer than the few products.
 struct FrameLinear : Linear {
   using Linear::Linear;
   at::Tensor operator()(const at::Tensor& x) const;
@@ -42,15 +42,15 @@ struct LayerNorm {
   at::Tensor weight, bias;
 };
 
-// A convolution of width 3 along time, written as a 2-D one over [B, C, T, H*W]: on CPU the 3-D
-// form of it is three times slower.
+// A convolution of width 3 along time, as a 2-D one over [B, C, T, H*W]: a 3-D one is three times
+// slower on CPU.
 struct TemporalConv {
   TemporalConv(const Scope& scope, int64_t channels, Init init = Init::kFanIn);
   at::Tensor operator()(const at::Tensor& images, int64_t frames) const;
   at::Tensor weight, bias;
 };
 
-// Of images, statistics in single precision whatever they come in.
+// Of images; statistics in fp32 for any input type.
 struct GroupNorm {
   GroupNorm(const Scope& scope, int64_t channels, int64_t groups = 0, double epsilon = 1e-5);
   at::Tensor operator()(const at::Tensor& images) const;

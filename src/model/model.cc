@@ -44,7 +44,7 @@ at::Tensor images_as_frames(const at::Tensor& images, int64_t frames) {
 
 namespace {
 
-// Where each form of one kind of numbers is made.
+// The two implementations of one kind of keyed draw.
 struct Draw {
   void (*on_host)(const Stream&, uint64_t, size_t, float*);
   void (*DeviceKernels::*on_device)(const KeyedNumbers&, float*, void*);
@@ -107,10 +107,11 @@ at::Tensor Model::reconstruct(const Clips& /*clips*/) {
 }
 
 at::Tensor Model::sample(const SampleRequest& /*request*/) {
-  fail(Code::kUsage, "this model makes no clips from nothing; it can only reconstruct them");
+  fail(Code::kUsage,
+       "this model cannot sample clips unconditionally; it can only reconstruct them");
 }
 
-Config without_judge(Config config) {
+Config without_perceptual_loss(Config config) {
   ModelConfig& model = *config.mutable_model();
   if (model.has_vqvae()) model.mutable_vqvae()->clear_perceptual();
   if (model.has_cvivit()) model.mutable_cvivit()->clear_perceptual();
@@ -125,8 +126,7 @@ std::unique_ptr<Model> make_model(const Config& config, const ClipShape& shape, 
       kind != ModelConfig::KIND_NOT_SET) {
     fail(Code::kUsage,
          "model.diffusion is for model.unet, model.unet3d, model.dit and model.rvd, and the config "
-         "chooses "
-         "another model; leave it out");
+         "chooses another model; leave it out");
   }
   switch (kind) {
     case ModelConfig::kAutoencoder:

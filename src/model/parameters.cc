@@ -40,9 +40,8 @@ at::Tensor ParameterTable::weight(const std::string& name, at::IntArrayRef shape
   for (const NamedTensor& other : weights_)
     LF_CHECK(other.name != name, "two weights named ", name);
   at::Tensor value = initial_value(seed_, name, shape, init, fan_in).to(device_);
-  // Convolutions run in channels-last memory; a weight kept so needs no reordering in each step,
-  // and its gradient comes in the layout of its bucket. (A copy: contiguous() leaves 1x1 kernels
-  // alone.)
+  // Convolutions run in channels-last memory: a weight stored so needs no reordering in each step,
+  // and its gradient has the layout of its bucket. (clone(): contiguous() ignores 1x1 kernels.)
   if (value.dim() == 4) value = value.clone(at::MemoryFormat::ChannelsLast);
   value.set_requires_grad(true);
   weights_.push_back({name, value});
@@ -72,9 +71,9 @@ at::Tensor ParameterTable::constant(const std::string& name, const at::Tensor& v
 }
 
 int64_t ParameterTable::count() const {
-  int64_t numbers = constants_;
-  for (const NamedTensor& weight : weights_) numbers += weight.tensor.numel();
-  return numbers;
+  int64_t elements = constants_;
+  for (const NamedTensor& weight : weights_) elements += weight.tensor.numel();
+  return elements;
 }
 
 }  // namespace lf

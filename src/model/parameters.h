@@ -1,7 +1,6 @@
-// The named tensors of a network, in the order they were made, and their keyed initial values: a
+// The named tensors of a network, in order of construction, and their keyed initial values: a
 // weight depends on the seed and its name, not on construction order, rank or thread count. Layers
-// are plain structs that hold tensors and call ATen. Called by the models; trainer and checkpoint
-// see the lists.
+// are plain structs that hold tensors and call ATen.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -14,11 +13,11 @@
 
 namespace lf {
 
-// How a weight starts.
+// The distribution of initial values.
 enum class Init {
   kZeros,
   kOnes,
-  kFanIn,   // uniform in +-1/sqrt(fan in), what torch gives convolutions and linear layers
+  kFanIn,   // uniform in +-1/sqrt(fan in), torch's default for convolutions and linear layers
   kNormal,  // N(0, 0.02^2)
 };
 
@@ -30,17 +29,17 @@ class ParameterTable {
 
   const KernelChoice& kernels() const { return kernels_; }
 
-  // A trainable tensor; `fan_in` for kFanIn, 0 takes it from the shape ([out, in, ...]).
+  // A trainable tensor. `fan_in` is for kFanIn; 0: from the shape [out, in, ...].
   at::Tensor weight(const std::string& name, at::IntArrayRef shape, Init init, int64_t fan_in = 0);
-  // State that is saved and loaded but not trained.
+  // State that is saved and loaded, but not trained.
   at::Tensor buffer(const std::string& name, const at::Tensor& value);
   at::Tensor buffer(const std::string& name, at::IntArrayRef shape, Init init);
-  // A buffer that never changes and that the field counts among a network's parameters.
+  // A buffer that never changes and that publications count among a network's parameters.
   at::Tensor constant(const std::string& name, const at::Tensor& value);
 
   const std::vector<NamedTensor>& weights() const { return weights_; }
   const std::vector<NamedTensor>& buffers() const { return buffers_; }
-  int64_t count() const;  // numbers in all weights and constants
+  int64_t count() const;  // elements of all weights and constants
 
  private:
   uint64_t seed_;
@@ -50,7 +49,7 @@ class ParameterTable {
   int64_t constants_ = 0;
 };
 
-// A place in the table: Scope("decoder") / "conv1" makes names like decoder.conv1.weight.
+// A prefix of names in the table: Scope(table, "decoder") / "conv1" makes decoder.conv1.weight.
 class Scope {
  public:
   Scope(ParameterTable& table, std::string prefix = "")
@@ -73,7 +72,7 @@ class Scope {
   }
   const std::string& prefix() const { return prefix_; }
   const KernelChoice& kernels() const { return table_->kernels(); }
-  // The weights made below this place so far, for recompute().
+  // The weights under this prefix so far, for recompute().
   std::vector<at::Tensor> weights() const;
 
  private:

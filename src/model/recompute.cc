@@ -17,9 +17,7 @@ namespace {
 
 using torch::autograd::Node;
 
-// Which arithmetic autocast chooses here, or the choice of an earlier moment made again for as long
-// as the object lives. Its cache of cast weights stays out: what it holds from a time without
-// gradients has no history, and would cut the weights off from later blocks.
+// The state of autocast.
 struct Arithmetic {
   at::DeviceType device;
   bool autocast;
@@ -35,6 +33,8 @@ struct Arithmetic {
   }
 };
 
+// Restores an earlier state of autocast for the lifetime of the object, without autocast's cache of
+// cast weights: an entry made without gradients has no history and would cut the weights off.
 class ArithmeticAgain {
  public:
   explicit ArithmeticAgain(const Arithmetic& wanted)
@@ -55,14 +55,14 @@ class ArithmeticAgain {
   bool cached_;
 };
 
-// What backward needs besides tensors.
+// What backward needs besides the tensors.
 struct Kept : torch::CustomClassHolder {
   TensorFunction block;
   size_t inputs = 0;  // of the tensors; the rest are weights
   Arithmetic arithmetic{};
 };
 
-// A gradient that would go past the list of weights is lost without a word: look for one.
+// Throws if the outputs depend on a leaf that is not listed: its gradient would be lost silently.
 void expect_no_others(const Tensors& outputs, const Tensors& listed) {
   std::unordered_set<const Node*> seen;
   for (const at::Tensor& tensor : listed) {
@@ -79,7 +79,7 @@ void expect_no_others(const Tensors& outputs, const Tensors& listed) {
     if (const auto* leaf = dynamic_cast<torch::autograd::AccumulateGrad*>(node)) {
       fail(Code::kBug,
            lf::str("a block that is recomputed uses a weight of shape ", leaf->variable.sizes(),
-                   " that recompute() was not told of; list it, or its gradient is lost"));
+                   " that is not listed in recompute(); list it, or its gradient is lost"));
     }
     for (const auto& edge : node->next_edges()) reach(edge.function.get());
   }
@@ -113,18 +113,18 @@ class Recomputed : public torch::autograd::Function<Recomputed> {
       root_gradients.push_back(gradients[i]);
     }
     Tensors found(tensors.size() + 1);  // the first is for `kept`, which has no gradient
-    std::vector<size_t> places;
+    std::vector<size_t> indices;
     for (size_t i = 0; i < tensors.size(); ++i) {
       if (!tensors[i].requires_grad() || !context->needs_input_grad(i)) continue;
-      places.push_back(i + 1);
+      indices.push_back(i + 1);
       wanted.push_back(tensors[i]);
     }
     if (roots.empty() || wanted.empty()) return found;
-    // Inside this call no weight's own gradient moves; the graph outside adds up what is returned.
+    // autograd::grad leaves the weights' .grad alone; the outer graph accumulates the result.
     const Tensors values =
         torch::autograd::grad(roots, wanted, root_gradients, /*retain_graph=*/false,
                               /*create_graph=*/false, /*allow_unused=*/true);
-    for (size_t i = 0; i < places.size(); ++i) found[places[i]] = values[i];
+    for (size_t i = 0; i < indices.size(); ++i) found[indices[i]] = values[i];
     return found;
   }
 

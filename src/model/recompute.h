@@ -1,17 +1,15 @@
-// Activation checkpointing: a block of a network that keeps only what goes into it, and is computed
-// again in backward. Less memory, about a third more time, the same bits: dropout is keyed, so
-// there is no random state to restore, and the second time runs under the autocast of the first.
-// Not a choice of where to cut a network: each model says what its blocks are. Called by the
-// models, where train.recompute is set.
+// Activation checkpointing: a block of a network keeps only its inputs and is computed again in
+// backward. Less memory, about a third more time, the same bits: dropout is keyed, so there is no
+// random state to restore, and the second forward runs under the autocast of the first. Each model
+// chooses its blocks.
 //
 //   const Tensors out = recompute(block, {x, skip}, scope.weights());
 //
-// Everything that the block computes its result from and that may take a gradient has to be given,
-// as an input or as a weight: a weight that the block uses and that is not listed is found in
-// backward, and is Code::kBug. Weights get their gradients through the graph outside, once, so that
-// GradientSync sees them as it sees all others; only a hook of the weight's own (register_hook) is
-// called for each block as well. Blocks may contain blocks. A gradient of the gradient does not
-// exist.
+// Every tensor the block uses that may take a gradient must be listed, as an input or as a weight;
+// backward throws Code::kBug on a weight that is not. Weights get their gradients through the outer
+// graph, once, so that GradientSync sees them like all others; only a weight's own hook
+// (register_hook) is called for each block as well. Blocks may nest. Second-order gradients are not
+// supported.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -23,14 +21,14 @@ namespace lf {
 
 using Tensors = std::vector<at::Tensor>;
 
-// Has to give the same result each time; it is kept, with what it refers to, until backward is
-// over.
+// Must return the same result each time; it is kept, with what it refers to, until the end of
+// backward.
 using TensorFunction = std::function<Tensors(const Tensors&)>;
 
-// What block(inputs) is. Where no gradient is being recorded it is no more than that call.
+// Returns block(inputs). Without gradient recording it is just that call.
 Tensors recompute(const TensorFunction& block, const Tensors& inputs, const Tensors& weights);
 
-// The same for one tensor in and one out.
+// The same for one input and one output.
 at::Tensor recompute(const std::function<at::Tensor(const at::Tensor&)>& block, const at::Tensor& x,
                      const Tensors& weights);
 

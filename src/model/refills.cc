@@ -11,7 +11,7 @@
 namespace lf {
 namespace {
 
-// Tensors in one piece of memory, each at a multiple of this.
+// Alignment of tensors in one block of memory, in bytes.
 constexpr size_t kAlignment = 16;
 
 size_t padded(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
@@ -22,14 +22,14 @@ size_t bytes_of_all(const std::vector<at::Tensor>& tensors) {
   return bytes;
 }
 
-// In page-locked memory, which LibTorch keeps until the copy out of it has been made.
+// All tensors in one block of page-locked memory, which LibTorch keeps until it has been copied.
 at::Tensor packed(const std::vector<at::Tensor>& tensors) {
   at::Tensor bytes = at::empty({static_cast<int64_t>(bytes_of_all(tensors))},
                                at::TensorOptions().dtype(at::kByte).pinned_memory(true));
   auto* to = bytes.mutable_data_ptr<uint8_t>();
   for (const at::Tensor& tensor : tensors) {
     if (!tensor.defined() || tensor.nbytes() == 0) continue;
-    LF_CHECK(tensor.is_cpu(), "chosen on the host, and not there");
+    LF_CHECK(tensor.is_cpu(), "a choice of the host lies on a device");
     const at::Tensor dense = tensor.contiguous();
     std::memcpy(to, dense.const_data_ptr(), dense.nbytes());
     to += padded(dense.nbytes());
@@ -37,7 +37,7 @@ at::Tensor packed(const std::vector<at::Tensor>& tensors) {
   return bytes;
 }
 
-// The tensors that packed() has put into `bytes`, as views of them.
+// The tensors of packed(), as views of its bytes.
 std::vector<at::Tensor> unpacked(const at::Tensor& bytes, const std::vector<at::Tensor>& like) {
   std::vector<at::Tensor> out;
   int64_t from = 0;
@@ -54,13 +54,13 @@ std::vector<at::Tensor> unpacked(const at::Tensor& bytes, const std::vector<at::
   return out;
 }
 
-at::Tensor room_for(const at::Tensor& tensor) {
+at::Tensor copy_of(const at::Tensor& tensor) {
   return tensor.defined() ? at::empty_like(tensor).copy_(tensor) : tensor;
 }
 
 void copy_into(const at::Tensor& kept, const at::Tensor& given, const char* what) {
   LF_CHECK(kept.defined() == given.defined() && (!kept.defined() || kept.sizes() == given.sizes()),
-           "a recorded step got other ", what, " than it was recorded with");
+           "a recorded step got other ", what, " than in its recording");
   if (kept.defined()) kept.copy_(given, /*non_blocking=*/true);
 }
 
@@ -89,10 +89,10 @@ Refills::Refills(const Clips& clips)
     : clips_(clips),
       position_(at::full({1}, clips.first_position,
                          at::TensorOptions().dtype(at::kLong).device(clips.x_BTHWC.device()))) {
-  clips_.x_BTHWC = room_for(clips.x_BTHWC);
-  clips_.labels_B = room_for(clips.labels_B);
-  clips_.images_BNHWC = room_for(clips.images_BNHWC);
-  for (NamedTensor& column : clips_.side) column.tensor = room_for(column.tensor);
+  clips_.x_BTHWC = copy_of(clips.x_BTHWC);
+  clips_.labels_B = copy_of(clips.labels_B);
+  clips_.images_BNHWC = copy_of(clips.images_BNHWC);
+  for (NamedTensor& column : clips_.side) column.tensor = copy_of(column.tensor);
   clips_.refills = this;
 }
 
@@ -100,7 +100,7 @@ std::vector<at::Tensor> Refills::add(const Clips& part, const HostChoice& make) 
   const int64_t from = offset(part), to = from + part.size();
   if (rehearsed_) {
     LF_CHECK(next_ < entries_.size() && entries_[next_].from == from && entries_[next_].to == to,
-             "a step that is recorded chooses otherwise than in the rehearsal");
+             "a step chooses otherwise in its recording than in the rehearsal");
     return entries_[next_++].tensors;
   }
   Clips keys = part;
@@ -123,7 +123,7 @@ void Refills::refill(const Clips& clips) {
   for (const Entry& entry : entries_) {
     const std::vector<at::Tensor> made = entry.make(clips.slice(entry.from, entry.to));
     LF_CHECK(layout_of(made) == entry.layout,
-             "what is chosen on the host has another shape than when the step was recorded");
+             "a choice of the host has another shape than in the recording");
     entry.bytes.copy_(packed(made), /*non_blocking=*/true);
   }
 }

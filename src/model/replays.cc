@@ -9,7 +9,8 @@
 namespace lf {
 namespace {
 
-// A recording costs two calls and the memory of one; few inputs come less often than this.
+// Calls with some shapes before the function is recorded: a recording costs two calls and the
+// memory of one.
 constexpr int kCallsBefore = 3;
 
 std::vector<at::Tensor> copies_of(const std::vector<at::Tensor>& tensors) {

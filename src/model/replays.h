@@ -1,8 +1,7 @@
-// A function of tensors that one piece of work asks again and again, such as the network for every
-// noise level of a sampler: on a GPU it is recorded when it has met inputs of some shapes a few
-// times, and replayed from then on, with the same bits. Elsewhere, and where gradients are wanted,
-// it is just called. Not for functions that depend on anything but their inputs and weights that
-// stay in their place. Called by diffusion_model.
+// A function of tensors that is called many times, such as the network at every noise level of a
+// sampler. On a GPU it is recorded after a few calls with inputs of the same shapes and replayed
+// from then on, with the same bits. On CPUs and with gradients enabled it is just called. The
+// function may depend only on its inputs and on weights whose addresses do not change.
 #pragma once
 
 #include <ATen/core/Tensor.h>

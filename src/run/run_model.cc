@@ -53,7 +53,7 @@ RunModel open_run_model(const std::string& checkpoint, at::Device device,
   run.shape = {manifest.clip_shape(0), manifest.clip_shape(1), manifest.clip_shape(2),
                manifest.clip_shape(3)};
   run.manifest = manifest;
-  run.model = make(without_judge(run.config), run.shape, device, {}, open_export);
+  run.model = make(without_perceptual_loss(run.config), run.shape, device, {}, open_export);
   const ParameterTable& table = run.model->parameters();
   std::vector<NamedTensor> all = table.weights();
   all.insert(all.end(), table.buffers().begin(), table.buffers().end());

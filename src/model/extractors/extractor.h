@@ -1,7 +1,6 @@
-// What the evaluation knows of a feature extractor: a network that turns images, or clips, into
-// rows of numbers, and the weight file it came from. Not a Model: it does not train and has no
-// config. Weights arrive as named tensors, since model does not know checkpoint;
-// eval/open_extractor.h reads the file. Called by eval and `lastframe features`.
+// The interface of feature extractors: a network that maps images or clips to feature vectors, and
+// the weight file it came from. Not a Model: it does not train and has no config. Weights come as
+// named tensors, since model does not know checkpoint; eval/open_extractor.h reads the file.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -12,7 +11,7 @@
 
 namespace lf {
 
-// How bytes become what Inception sees. The name is part of every result and cache key.
+// How bytes become Inception's input. The name is part of every result and cache key.
 enum class Preprocessing {
   kTorch,  // pytorch-fid: bilinear with half-pixel centres, no antialias; 2x - 1
   kTf1,    // the original graph, torch-fidelity: bilinear without the half pixel; (x - 128) / 128
@@ -20,7 +19,7 @@ enum class Preprocessing {
 };
 
 const char* name_of(Preprocessing id);  // "torch"
-// Code::kUsage for another word than torch, tf1 and clean.
+// Throws Code::kUsage unless the name is torch, tf1 or clean.
 Preprocessing parse_preprocessing(const std::string& name);
 
 // "[2, 3, 4]", for messages.
@@ -37,14 +36,14 @@ class Extractor {
   virtual std::string name() const = 0;  // "inception", "i3d", "own", "torchscript"
   virtual std::string hash() const = 0;  // of the weight file, 16 hex digits
   virtual std::vector<ExtractorLayer> layers() const = 0;
-  virtual int64_t frames() const = 0;  // 1: images; else the fewest frames of a clip
+  virtual int64_t frames() const = 0;  // 1: images; else the minimum of a clip
   // clips: uint8 [N,T,H,W,C]; for image extractors T = 1. One [N, dim] fp32 tensor per layer asked.
   virtual std::vector<at::Tensor> features(const at::Tensor& clips_NTHWC,
                                            const std::vector<std::string>& layers) = 0;
 };
 
-// What the extractors of this house share: what is asked is checked (Code::kUsage), what comes out
-// is finite (Code::kNotFinite), and clips pass in parts that fit the cache.
+// Base of our extractors: checks the request (Code::kUsage) and that features are finite
+// (Code::kNotFinite), and splits clips into parts that fit the cache.
 class CheckedExtractor : public Extractor {
  public:
   std::string hash() const override { return hash_; }
@@ -54,7 +53,7 @@ class CheckedExtractor : public Extractor {
  protected:
   CheckedExtractor(std::string hash, int64_t frames_at_once)
       : hash_(std::move(hash)), frames_at_once_(frames_at_once) {}
-  // For some of the clips, whose shape and layers have been checked; without gradients.
+  // Features of some of the clips, already checked; without gradients.
   virtual std::vector<at::Tensor> part(const at::Tensor& clips_NTHWC,
                                        const std::vector<std::string>& layers) const = 0;
 

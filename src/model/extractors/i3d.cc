@@ -19,7 +19,7 @@ namespace lf {
 namespace {
 
 constexpr int64_t kSide = 224, kClasses = 400;
-// Three halvings, rounded up, must leave the two frames that the last pooling takes.
+// Three halvings, rounded up, must leave the two frames of the last pooling.
 constexpr int64_t kFewestFrames = 9;
 constexpr int64_t kFramesAtOnce = 32;
 constexpr double kEpsilon = 1e-5;
@@ -27,14 +27,14 @@ constexpr double kEpsilon = 1e-5;
 using Size = std::array<int64_t, 3>;  // time, height, width
 using Chain = std::function<at::Tensor(const at::Tensor&)>;
 
-// TensorFlow's "SAME": zeros so that the output has ceil(size / stride) places, the odd one at the
-// end.
+// TensorFlow's "SAME" padding with zeros: the output has ceil(size / stride) positions; an odd zero
+// comes at the end.
 at::Tensor pad_same(const at::Tensor& x, const Size& kernel, const Size& stride) {
   std::vector<int64_t> pads;
   for (size_t axis = 3; axis-- > 0;) {  // the last axis comes first
     const int64_t size = x.size(static_cast<int64_t>(axis) + 2);
-    const int64_t places = (size + stride[axis] - 1) / stride[axis];
-    const int64_t pad = std::max<int64_t>(0, (places - 1) * stride[axis] + kernel[axis] - size);
+    const int64_t outputs = (size + stride[axis] - 1) / stride[axis];
+    const int64_t pad = std::max<int64_t>(0, (outputs - 1) * stride[axis] + kernel[axis] - size);
     pads.push_back(pad / 2);
     pads.push_back(pad - pad / 2);
   }
@@ -42,7 +42,7 @@ at::Tensor pad_same(const at::Tensor& x, const Size& kernel, const Size& stride)
   return none ? x : at::constant_pad_nd(x, pads);
 }
 
-// Maps are never negative, so padding with zeros is as good as with minus infinity.
+// Maps are never negative, so padding with zeros equals padding with minus infinity.
 Chain max_pool(const Size& kernel, const Size& stride) {
   return [=](const at::Tensor& x) {
     return at::max_pool3d(pad_same(x, kernel, stride), kernel, stride);

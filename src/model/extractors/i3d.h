@@ -1,6 +1,7 @@
-// I3D on RGB, trained on Kinetics-400, whose 400 logits FVD measures: for inference, batch norms
-// folded. Not for training. Frames are resized to 224 x 224 (bilinear, half-pixel centres, no
-// antialias) and put in [-1, 1]. The one layer is "logits". Called by eval/open_extractor.cc.
+// I3D on RGB, trained on Kinetics-400; FVD uses its 400 logits. For inference only: batch norms are
+// folded. Frames are resized to 224 x 224 (bilinear, half-pixel centres, no antialias) and scaled
+// to
+// [-1, 1]. The one layer is "logits".
 #pragma once
 
 #include <memory>
@@ -11,7 +12,7 @@
 namespace lf {
 
 bool is_i3d(const Weights& weights);
-// The batch norms' epsilon is the file's entry batch_norm_epsilon, 1e-5 without one.
+// Batch norms' epsilon is the file's metadata entry batch_norm_epsilon (default: 1e-5).
 std::unique_ptr<Extractor> make_i3d(Weights& weights);
 
 }  // namespace lf

@@ -37,7 +37,7 @@ struct Conv {
 
 at::Tensor max_pool(const at::Tensor& x) { return at::max_pool2d(x, {3, 3}, {2, 2}); }
 
-// Makes the network's pieces from the weights.
+// Builds the network's blocks from the weights.
 class Builder {
  public:
   Builder(Weights& weights, at::ScalarType type, bool torchvision)
@@ -88,7 +88,7 @@ class Builder {
     };
   }
 
-  // FID's Mixed_7c takes the maximum there; it is thought a slip, and part of the definition.
+  // FID's Mixed_7c has max pooling here: probably a slip, but part of the definition.
   Chain max_pooled(const std::string& block, int64_t in, int64_t out) const {
     if (torchvision_) return pooled(block, in, out);
     const Conv project = conv(block + "branch_pool", in, out, {1, 1});
@@ -229,10 +229,10 @@ class Inception : public CheckedExtractor {
  private:
   struct Step {
     Chain apply;
-    std::string layer;  // what can be read after it, "" for none
+    std::string layer;  // name of its output as a layer; "": none
   };
 
-  // Where in the network a layer is read: the logits are made of the last means.
+  // The layer from which a layer is computed: logits are a linear map of 2048.
   static std::string tap_of(const std::string& layer) {
     return layer.starts_with("logits") ? "2048" : layer;
   }
@@ -242,7 +242,7 @@ class Inception : public CheckedExtractor {
     layers_.push_back({layer, dim});
   }
 
-  // A file may end after each of the features that people use.
+  // A file may end after any of the usual feature layers.
   void add_what_is_there(Weights& weights) {
     const Builder make(weights, type_, torchvision_);
     add_stem(make);

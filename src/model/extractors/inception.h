@@ -1,8 +1,8 @@
-// Inception-v3 as FID uses it (TensorFlow's of 2015-12-05 in pytorch-fid's graph), for inference:
-// batch norms folded, channels-last. Not for training. Takes files that end after the 64-, 192- or
-// 768-number features and then has only those. Weights with a classifier of 1000 classes are
-// torchvision's, whose pooling differs; they make "inception-torchvision", whose numbers are not
-// FID's. Called by eval/open_extractor.cc.
+// Inception-v3 as FID uses it (TensorFlow's of 2015-12-05 in pytorch-fid's graph). For inference
+// only: batch norms folded, channels-last. Files may end after the 64-, 192- or 768-element
+// features; then only those layers exist. Weights with a classifier of 1000 classes are
+// torchvision's, whose pooling differs: the extractor is then "inception-torchvision", and its
+// distances are not FID's.
 //
 // Layers: 64, 192, 768, 2048 (means over the map), spatial (sFID's: seven channels of Mixed_6d's
 // first branch, 17 x 17 x 7), logits, and logits_unbiased (without the bias: the Inception

@@ -31,7 +31,7 @@ struct Module {
 struct Trunk {
   const char* name;
   int64_t smallest;    // pixels of height and width
-  bool pool_at_edges;  // pooling windows may hang over
+  bool pool_at_edges;  // ceil_mode of pooling
   std::vector<Module> modules;
 };
 
@@ -90,7 +90,7 @@ Chain conv_of(Weights& weights, const std::string& name, const Module& module) {
   };
 }
 
-// SqueezeNet's: few channels, from which many come by 1x1 and by 3x3.
+// SqueezeNet's fire module: squeeze, then expand by 1x1 and by 3x3.
 Chain fire_of(Weights& weights, const std::string& name, const Module& module) {
   const int64_t few = module.out, many = 4 * few;
   const Chain in = conv_of(weights, name + ".squeeze", conv(0, module.in, few, false, 1, 1, 0)),
@@ -102,8 +102,8 @@ Chain fire_of(Weights& weights, const std::string& name, const Module& module) {
   };
 }
 
-at::Tensor of_channels(const std::vector<float>& numbers, const Weights& weights) {
-  return at::tensor(numbers, at::TensorOptions(weights.device()).dtype(at::kFloat))
+at::Tensor of_channels(const std::vector<float>& values, const Weights& weights) {
+  return at::tensor(values, at::TensorOptions(weights.device()).dtype(at::kFloat))
       .view({1, -1, 1, 1});
 }
 
@@ -134,7 +134,7 @@ class Lpips : public PairDistance {
     LF_CHECK(a.dim() == 4 && a.scalar_type() == at::kByte && b.scalar_type() == at::kByte,
              "images are bytes [N,H,W,C]");
     if (a.sizes() != b.sizes()) {
-      fail(Code::kUsage, name(), " compares images of one number and size; given are ",
+      fail(Code::kUsage, name(), " compares equally many images of one size; given are ",
            shape_text(a.sizes()), " and ", shape_text(b.sizes()));
     }
     if (a.size(3) != 1 && a.size(3) != 3) {
@@ -164,7 +164,7 @@ FeatureMaps lpips_maps(Weights& weights) {
   FeatureMaps maps;
   maps.name = str("lpips-", trunk.name);
   maps.smallest = trunk.smallest;
-  std::vector<std::pair<Chain, bool>> steps;  // and whether what comes out is compared
+  std::vector<std::pair<Chain, bool>> steps;  // and whether the output is compared
   for (const Module& module : trunk.modules) {
     const std::string name = str("features.", module.index);
     const bool is_fire = module.kind == Module::kFire;

@@ -1,6 +1,5 @@
-// LPIPS 0.1: how different two images look, as the weighted distance of their features in AlexNet,
-// VGG16 or SqueezeNet 1.1, whichever the weights are of. PairDistance measures; the loss by the
-// same features is perceptual.h's. Called by eval and PerceptualLoss.
+// LPIPS 0.1: the perceptual distance of two images by features of AlexNet, VGG16 or SqueezeNet 1.1,
+// whichever the weights belong to. The metric; perceptual.h has the loss by the same features.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -19,8 +18,8 @@ class PairDistance {
   virtual ~PairDistance() = default;
   virtual std::string name() const = 0;  // "lpips-alex", "lpips-vgg", "lpips-squeeze"
   virtual std::string hash() const = 0;  // of the weight file, 16 hex digits
-  // uint8 [N, H, W, 1 or 3] each -> float32 [N]. Code::kUsage if they are not of one shape, or
-  // smaller than the network can see.
+  // uint8 [N, H, W, 1 or 3] each -> float32 [N]. Throws Code::kUsage if their shapes differ or they
+  // are too small for the network.
   virtual at::Tensor distance(const at::Tensor& a_NHWC, const at::Tensor& b_NHWC) const = 0;
 };
 

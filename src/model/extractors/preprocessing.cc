@@ -11,17 +11,17 @@
 namespace lf {
 namespace {
 
-// One axis of TensorFlow 1's bilinear resize: output i reads at i * in / out, in single precision.
+// One axis of TensorFlow 1's bilinear resize: output i reads at i * in / out, in fp32.
 at::Tensor resize_axis_tf1(const at::Tensor& x, int64_t axis, int64_t out) {
   const int64_t in = x.size(axis);
   if (in == out) return x;
   const float scale = static_cast<float>(in) / static_cast<float>(out);
-  const at::Tensor place = at::arange(out, x.options()) * scale;
-  const at::Tensor low = place.floor().to(at::kLong);
+  const at::Tensor position = at::arange(out, x.options()) * scale;
+  const at::Tensor low = position.floor().to(at::kLong);
   const at::Tensor high = (low + 1).clamp_max(in - 1);
   std::vector<int64_t> along(4, 1);
   along[static_cast<size_t>(axis)] = out;
-  const at::Tensor part = (place - low).view(along);
+  const at::Tensor part = (position - low).view(along);
   return at::lerp(x.index_select(axis, low), x.index_select(axis, high), part);
 }
 

@@ -1,6 +1,5 @@
-// Bytes of images as the networks that were trained by others want them: resized by their own rule,
-// in [-1, 1], RGB, channels-last. Not the fitting of sources (data/image/resize.h). Called by the
-// extractors and LPIPS.
+// Inputs of foreign networks from bytes: resized by each network's own rule, in [-1, 1], RGB,
+// channels-last. Resizing of sources is data/image/resize.h's.
 #pragma once
 
 #include "model/extractors/extractor.h"

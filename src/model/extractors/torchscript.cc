@@ -21,7 +21,7 @@ constexpr int64_t kFramesAtOnce = 32;
 
 enum class Convention { kPlain, kInception, kI3d };
 
-// Its first line, without the backtrace that torch adds.
+// The first line, without the backtrace that torch adds.
 std::string first_line(const std::exception& error) {
   const std::string text = error.what();
   return printable(text.substr(0, text.find('\n')));
@@ -31,7 +31,7 @@ Convention convention_of(const torch::jit::Module& module, const std::string& fi
   const auto method = module.find_method("forward");
   if (!method) {
     fail(Code::kCheckpoint, printable(file),
-         " has no forward(), so it is no extractor; script a module that makes features");
+         " has no forward(), so it is no extractor; script a module that returns features");
   }
   const auto takes = [&](const char* argument) {
     return method->function().getSchema().argumentIndexWithName(argument).has_value();
@@ -96,7 +96,7 @@ class TorchScript : public CheckedExtractor {
     return frames.isInt() ? std::max<int64_t>(1, frames.toInt()) : 1;
   }
 
-  // What it makes of black pixels says how many numbers a row has.
+  // The width of the features, measured on black pixels.
   int64_t probe() const {
     std::vector<int64_t> shape = {1, 3, kProbeSide, kProbeSide};
     if (frames_ > 1) shape.insert(shape.begin() + 2, frames_);
@@ -104,8 +104,8 @@ class TorchScript : public CheckedExtractor {
     const at::Tensor made = call(at::zeros(shape, at::TensorOptions(at::kFloat).device(device_)));
     if (made.dim() != 2 || made.size(0) != 1) {
       fail(Code::kCheckpoint, printable(file_), " gave ", shape_text(made.sizes()),
-           " for one picture, ",
-           "expected [1, features]; script a module that gives a row a picture");
+           " for one image, ",
+           "expected [1, features]; script a module that returns one row an image");
     }
     return made.size(1);
   }
@@ -113,7 +113,7 @@ class TorchScript : public CheckedExtractor {
   at::Tensor input_of(const at::Tensor& clips) const {
     const at::Tensor frames = clips.flatten(0, 1);
     if (convention_ == Convention::kInception && id_ != Preprocessing::kTf1) {
-      // It resizes as tf1 does, which leaves 299 x 299 alone, and takes (x - 128) / 128.
+      // It resizes as tf1 does, a no-op for 299 x 299, and computes (x - 128) / 128.
       return prepare_images(frames, id_, kInceptionSide) * 128 + 128;
     }
     const at::Tensor x = rgb_images(frames).contiguous();
@@ -127,7 +127,7 @@ class TorchScript : public CheckedExtractor {
     if (convention_ == Convention::kI3d) words["rescale"] = words["resize"] = true;
     c10::IValue made;
     try {
-      torch::jit::Module module = module_;  // shares all; calling is not const
+      torch::jit::Module module = module_;  // a shallow copy; forward() is not const
       made = module.forward({input}, words);
     } catch (const std::exception& error) {
       fail(Code::kCheckpoint, printable(file_), " cannot be called with ",

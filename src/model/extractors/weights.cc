@@ -57,7 +57,7 @@ at::Tensor Weights::take(const std::string& name, at::IntArrayRef shape) {
   const at::Tensor value = found.to(at::kFloat);
   if (!at::isfinite(value).all().item<bool>()) {
     fail(Code::kCheckpoint, printable(file_), ": '", name,
-         "' holds NaN or infinity, expected finite numbers; use another copy of it");
+         "' holds NaN or infinity, expected finite values; use another copy of it");
   }
   taken_.insert(name);
   return value.to(device_);
@@ -92,7 +92,7 @@ void Weights::ignore(const std::string& prefix) {
 
 void Weights::require_all_taken() const {
   for (const auto& [name, tensor] : tensors_) {
-    // A batch norm's count of batches means nothing to inference.
+    // Inference does not use a batch norm's count of batches.
     if (taken_.contains(name) || name.ends_with(".num_batches_tracked")) continue;
     fail(Code::kCheckpoint, printable(file_), " also holds '", printable(name), "' ",
          shape_text(tensor.sizes()),

@@ -1,7 +1,6 @@
-// The named tensors of a weight file that others made, handed out one by one to a network that is
-// being built: each by name and shape, as finite float32, batch norms folded into the convolutions
-// they follow. Not the ParameterTable of what we train, and not a reader of files. Called by the
-// extractors and LPIPS; eval/open_extractor.cc fills it.
+// The named tensors of a foreign weight file, taken one by one while a network is built: checked by
+// name and shape, as finite float32, batch norms folded into the convolutions before them. Not the
+// ParameterTable of models we train, and not a reader of files.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -14,36 +13,36 @@
 
 namespace lf {
 
-// A convolution for inference; what follows it is the network's affair.
+// Weights of a convolution for inference.
 struct FoldedConv {
   at::Tensor weight, bias;
 };
 
 class Weights {
  public:
-  // `file` begins the messages, `hash` are 16 hex digits.
+  // `file` is for messages; `hash` has 16 hex digits.
   Weights(std::string file, std::string hash, std::map<std::string, std::string> metadata,
           TensorsByName tensors, at::Device device);
 
   const std::string& file() const { return file_; }
   const std::string& hash() const { return hash_; }
   at::Device device() const { return device_; }
-  // "" if there is no such entry.
+  // "" without such an entry.
   std::string metadata(const std::string& key) const;
 
   bool has(const std::string& name) const { return tensors_.contains(name); }
   bool has_any(const std::string& prefix) const;
   int64_t extent(const std::string& name, int64_t dimension) const;  // 0 if there is none
 
-  // Code::kCheckpoint if it is missing, of another shape or not finite.
+  // Throws Code::kCheckpoint if it is missing, has another shape or is not finite.
   at::Tensor take(const std::string& name, at::IntArrayRef shape);
   // NAME.weight and NAME.bias as they are; or NAME + conv + ".weight" with the batch norm
   // NAME + norm + ".weight", ".bias", ".running_mean" and ".running_var" folded in.
   FoldedConv take_conv(const std::string& name, at::IntArrayRef shape, const std::string& conv,
                        const std::string& norm, double epsilon);
-  // Names that may be there unused.
+  // Names with this prefix may stay unused.
   void ignore(const std::string& prefix);
-  // Code::kCheckpoint naming what nobody took: the file is of another network.
+  // Throws Code::kCheckpoint, naming a tensor that was not taken: the file is of another network.
   void require_all_taken() const;
 
  private:

@@ -29,7 +29,7 @@ std::unique_ptr<Tokenizer> open_coder(const std::string& file, const ClipShape& 
       open_tokenizer(file, "model.code_prior.tokenizer", shape, device, kernels, open);
   if (tokenizer->codes() == 0) {
     fail(Code::kUsage, printable(file),
-         " makes vectors and no codes (quantiser.variational); a prior needs a tokenizer with "
+         " has vectors and no codes (quantiser.variational); a prior needs a tokenizer with "
          "codes, diffusion (model.diffusion.tokenizer) takes this one");
   }
   return tokenizer;
@@ -49,7 +49,7 @@ class CodePrior : public Model {
     }
     overlap_ = config_.overlap_frames();
     if (overlap_ == 0) overlap_ = tokenizer_->frames(std::max<int64_t>(1, network_.grid()[0] / 2));
-    tokenizer_->grid(overlap_);  // refuses what cannot be encoded
+    tokenizer_->grid(overlap_);  // throws on lengths that cannot be encoded
   }
 
   const ParameterTable& parameters() const override { return table_; }
@@ -79,8 +79,8 @@ class CodePrior : public Model {
     const at::Device device = table_.weights().front().tensor.device();
     const int64_t frames = request.frames > 0 ? request.frames : frames_;
     if (frames > frames_ && overlap_ >= frames_) {
-      fail(Code::kUsage, "clips of ", frames, " frames were asked for, and a prior over clips of ",
-           frames_, " cannot go on from the last ", overlap_,
+      fail(Code::kUsage, "clips of ", frames, " frames are requested, and a prior over clips of ",
+           frames_, " cannot continue from the last ", overlap_,
            " of them; give fewer frames, or a smaller model.code_prior.overlap_frames");
     }
     const Clips key{
@@ -89,17 +89,17 @@ class CodePrior : public Model {
     at::Tensor x = request.given_BTHWC;
     for (uint32_t window = 0; !x.defined() || x.size(1) < frames; ++window) {
       const int64_t have = x.defined() ? x.size(1) : 0;
-      const int64_t shown = have < frames_ && window == 0 ? have : overlap_;
-      const at::Tensor known = shown > 0 ? codes_of(x.slice(1, -shown)) : at::Tensor();
+      const int64_t context = have < frames_ && window == 0 ? have : overlap_;
+      const at::Tensor known = context > 0 ? codes_of(x.slice(1, -context)) : at::Tensor();
       const at::Tensor made =
           tokenizer_->decode(generate_codes(network_, config_, labels, known, key, window));
-      x = shown > 0 ? at::cat({x, made.slice(1, shown)}, 1) : made;
+      x = context > 0 ? at::cat({x, made.slice(1, context)}, 1) : made;
     }
     return x.slice(1, 0, frames);
   }
 
  private:
-  // In single precision under autocast too: rounding would choose other codes.
+  // fp32 under autocast too: rounding would change the codes.
   at::Tensor codes_of(const at::Tensor& x_BTHWC) const {
     const c10::impl::ExcludeDispatchKeyGuard single(c10::autocast_dispatch_keyset);
     return tokenizer_->encode(x_BTHWC);
@@ -120,8 +120,8 @@ class CodePrior : public Model {
       return std::vector<at::Tensor>{};
     });
     if (!training) return clips.labels_B;
-    const at::Tensor luck = keyed_uniform(clips, Purpose::kDropout, 0, {});
-    return at::where(luck < config_.label_dropout(), none, clips.labels_B);
+    const at::Tensor draw = keyed_uniform(clips, Purpose::kDropout, 0, {});
+    return at::where(draw < config_.label_dropout(), none, clips.labels_B);
   }
 
   at::Tensor labels_to_sample(const SampleRequest& request, const Clips& key) const {
@@ -131,8 +131,8 @@ class CodePrior : public Model {
       if (request.labels_B.numel() > 0) check_labels(request.labels_B.max().item<int64_t>());
       return request.labels_B;
     }
-    const at::Tensor luck = keyed_uniform(key, Purpose::kGenerated, 0, {});
-    return (luck * static_cast<double>(config_.classes())).to(at::kLong);
+    const at::Tensor draw = keyed_uniform(key, Purpose::kGenerated, 0, {});
+    return (draw * static_cast<double>(config_.classes())).to(at::kLong);
   }
 
   at::Tensor next_code_loss(const at::Tensor& begin, const at::Tensor& ids) const {
@@ -141,38 +141,38 @@ class CodePrior : public Model {
     return at::cross_entropy_loss(logits.flatten(0, 1), ids.flatten());
   }
 
-  // Some codes of each clip (FRAME_MASKED: of one of its frames) are hidden, and are to be told
-  // from the rest, which for FRAME_MASKED is that frame and those before.
+  // Masks some codes of each clip and predicts them from the others. FRAME_MASKED masks codes of
+  // one frame, and predicts them from that frame and those before.
   at::Tensor masked_loss(const at::Tensor& begin, const at::Tensor& ids, const Clips& clips) const {
     const bool by_frame = config_.kind() == CodePriorConfig::FRAME_MASKED;
-    const int64_t places = network_.places();
-    const int64_t group = by_frame ? places / network_.grid()[0] : places;
-    const at::Tensor luck = keyed_uniform(clips, Purpose::kMasking, 0, {group + 1});
+    const int64_t positions = network_.positions();
+    const int64_t group = by_frame ? positions / network_.grid()[0] : positions;
+    const at::Tensor draw = keyed_uniform(clips, Purpose::kMasking, 0, {group + 1});
     const at::Tensor count =  // [B, 1], at least one
-        (at::cos(luck.slice(1, group) * (std::numbers::pi / 2)) * static_cast<double>(group))
+        (at::cos(draw.slice(1, group) * (std::numbers::pi / 2)) * static_cast<double>(group))
             .ceil()
             .clamp(1, group);
-    const at::Tensor rank = luck.slice(1, 0, group).argsort(1, false).argsort(1, false);
-    const int64_t groups = places / group;
+    const at::Tensor rank = draw.slice(1, 0, group).argsort(1, false).argsort(1, false);
+    const int64_t groups = positions / group;
     at::Tensor hidden = (rank < count).repeat({1, groups});
     at::Tensor mask;
     if (by_frame) {
       const at::Tensor chosen =
           (keyed_uniform(clips, Purpose::kFrameChoice, 0, {1}) * static_cast<double>(groups))
               .to(at::kLong);
-      const at::Tensor frame = at::arange(places, ids.options()).floor_divide(group);
+      const at::Tensor frame = at::arange(positions, ids.options()).floor_divide(group);
       hidden = hidden.logical_and(frame == chosen);
-      mask = network_.frame_mask(places + 1);
+      mask = network_.frame_mask(positions + 1);
     }
-    const at::Tensor shown = ids.masked_fill(hidden, network_.mask());
-    const at::Tensor tokens = at::cat({begin, network_.embed(shown, 0)}, 1);
+    const at::Tensor masked = ids.masked_fill(hidden, network_.mask());
+    const at::Tensor tokens = at::cat({begin, network_.embed(masked, 0)}, 1);
     const at::Tensor logits = network_.logits(tokens, mask).slice(1, 1);
-    const at::Tensor wrong =
+    const at::Tensor loss =
         at::cross_entropy_loss(logits.flatten(0, 1), ids.flatten(), {}, at::Reduction::None, -100,
                                config_.label_smoothing())
             .view_as(ids);
-    // Each clip counts alike, however many of its codes were hidden.
-    return ((wrong * hidden).sum(1, true) / count).mean();
+    // Equal weight for each clip, however many of its codes were masked.
+    return ((loss * hidden).sum(1, true) / count).mean();
   }
 
   CodePriorConfig config_;

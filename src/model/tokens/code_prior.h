@@ -1,6 +1,6 @@
-// A prior: makes the codes of a trained tokenizer, and through its decoder images and videos. The
-// tokenizer stands still; its weights are kept as buffers of this model, so that a checkpoint holds
-// all that sampling needs. Called by make_model().
+// A prior over the codes of a trained tokenizer; decoded, its samples are images or videos. The
+// tokenizer is frozen; its weights are buffers of this model, so that a checkpoint holds all that
+// sampling needs.
 #pragma once
 
 #include "model/model.h"

@@ -60,7 +60,7 @@ struct PatchEmbedding {
   LayerNorm after;
 };
 
-// Convolutions on every frame before patches are cut, and mirrored after.
+// Convolutions on every frame before the patches, mirrored in the decoder.
 struct Stem {
   Stem(const Scope& scope, const CvivitConfig& config, int64_t pixels)
       : in(scope / "in", pixels, config.stem_width(), 3),
@@ -84,7 +84,7 @@ struct Stem {
     return images_as_frames(out(at::silu(h)), x_BTHWC.size(1));
   }
   Conv2d in, out;
-  int64_t channels = 0;  // at its deepest
+  int64_t channels = 0;  // at the deepest level
   std::vector<Conv2d> down, up;
   std::vector<GroupNorm> norm_down, norm_up;
 };
@@ -102,7 +102,7 @@ class CvivitNetwork : public TokenNetwork {
     rows_ = (shape.height >> config.stem()) / side_;
     columns_ = (shape.width >> config.stem()) / side_;
     const int64_t first = side_ * side_ * channels, rest = time_ * first;
-    const bool video = shape.frames > 1;  // an image never uses the other frames' weights
+    const bool video = shape.frames > 1;  // images do not use the later frames' weights
     embed_first_.emplace(root / "encoder" / "first", first, width_);
     if (video) embed_rest_.emplace(root / "encoder" / "rest", rest, width_);
     const auto layers = [&](const Scope& scope, bool temporal) {
@@ -125,7 +125,7 @@ class CvivitNetwork : public TokenNetwork {
     if (frames < 1 || (frames - 1) % time_ != 0 || (frames > 1 && !embed_rest_)) {
       fail(Code::kUsage, "clips of ", frames, " frames cannot be cut into patches; ",
            embed_rest_ ? str("1 plus a multiple of ", time_, " frames can")
-                       : std::string("this C-ViViT was made for single images"));
+                       : std::string("this C-ViViT was trained on single images"));
     }
     return {1 + (frames - 1) / time_, rows_, columns_};
   }
@@ -133,7 +133,7 @@ class CvivitNetwork : public TokenNetwork {
 
   at::Tensor encode(const at::Tensor& x_BTHWC) const override {
     const int64_t frames = x_BTHWC.size(1);
-    grid(frames);  // refuses what cannot be cut
+    grid(frames);  // throws on other lengths
     const at::Tensor x = stem_ ? stem_->encode(x_BTHWC) : x_BTHWC;
     at::Tensor h = (*embed_first_)(to_patches(x.slice(1, 0, 1), 1, side_));
     if (frames > 1) {
@@ -151,7 +151,7 @@ class CvivitNetwork : public TokenNetwork {
     return stem_ ? stem_->decode(x) : x;
   }
 
-  // With a stem its last convolution, else the heads in use.
+  // The stem's last convolution, else the output layers in use.
   std::vector<at::Tensor> last_weights(int64_t frames) const override {
     if (stem_) return {stem_->out.weight};
     if (frames == 1) return {pixels_first_->weight};

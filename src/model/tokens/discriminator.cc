@@ -43,9 +43,9 @@ Discriminator::Discriminator(const Scope& scope, const GanConfig& config, const 
   add(channels, 1, 1, false);
 }
 
-// Up to this many places of output an image, one product of all patches is quicker than LibTorch's
-// convolution: at 3x3 the adversarial step takes a quarter less; 16 places gain nothing, 49 lose.
-constexpr int64_t kFewPlaces = 9;
+// Up to this many output pixels an image, one product of all patches is faster than LibTorch's
+// convolution: at 3x3 the adversarial step takes a quarter less; 16 pixels gain nothing, 49 lose.
+constexpr int64_t kFewPixels = 9;
 
 at::Tensor conv_padded_by_one(const KernelChoice& kernels, const at::Tensor& x,
                               const at::Tensor& weight, const at::Tensor& bias, int64_t stride) {
@@ -53,8 +53,8 @@ at::Tensor conv_padded_by_one(const KernelChoice& kernels, const at::Tensor& x,
     return (x.size(axis) + 2 - weight.size(axis)) / stride + 1;
   };
   const int64_t height = extent(2), width = extent(3);
-  if (!x.is_cpu() || height * width > kFewPlaces) return at::conv2d(x, weight, bias, stride, 1);
-  // Patches as the weight lies, channels last.
+  if (!x.is_cpu() || height * width > kFewPixels) return at::conv2d(x, weight, bias, stride, 1);
+  // Patches in the weight's layout, channels last.
   const at::Tensor padded = at::constant_pad_nd(x.permute({0, 2, 3, 1}), {0, 0, 1, 1, 1, 1});
   const at::Tensor patches = padded.unfold(1, weight.size(2), stride)
                                  .unfold(2, weight.size(3), stride)
@@ -70,13 +70,13 @@ at::Tensor Discriminator::operator()(const at::Tensor& images) const {
   for (size_t i = 0; i + 1 < layers_.size(); ++i) {
     const Layer& layer = layers_[i];
     h = conv_padded_by_one(kernels_, h, layer.weight, layer.bias, layer.stride);
-    for (const GroupNorm& norm : layer.norm) {  // LibTorch's, for the gradients of its gradients
+    for (const GroupNorm& norm : layer.norm) {  // LibTorch's: R1 needs double backward
       h = at::group_norm(h, norm.groups, norm.weight, norm.bias, norm.epsilon);
     }
     h = at::leaky_relu(h, 0.2);
   }
-  // The last layer in single precision under autocast too: the slopes of its bias cancel over real
-  // and made images, which need not have come here in one precision.
+  // The last layer in fp32 under autocast too: the gradients of its bias cancel over real and made
+  // images, which may come in different precisions.
   const c10::impl::ExcludeDispatchKeyGuard single(c10::autocast_dispatch_keyset);
   const Layer& last = layers_.back();
   return conv_padded_by_one(kernels_, h.to(at::kFloat), last.weight, last.bias, last.stride);
@@ -88,15 +88,16 @@ at::Tensor hinge_loss(const at::Tensor& real_logits, const at::Tensor& fake_logi
 
 at::Tensor r1_penalty(const at::Tensor& logits, const at::Tensor& real) {
   const c10::impl::ExcludeDispatchKeyGuard single(c10::autocast_dispatch_keyset);
-  const at::Tensor slope = torch::autograd::grad({logits.sum()}, {real}, {},
-                                                 /*retain_graph=*/true, /*create_graph=*/true)[0];
-  return 0.5 * slope.square().sum() / static_cast<double>(real.size(0));
+  const at::Tensor gradient =
+      torch::autograd::grad({logits.sum()}, {real}, {},
+                            /*retain_graph=*/true, /*create_graph=*/true)[0];
+  return 0.5 * gradient.square().sum() / static_cast<double>(real.size(0));
 }
 
 at::Tensor adaptive_weight(const at::Tensor& a, const at::Tensor& b,
                            const std::vector<at::Tensor>& weights, double limit,
                            const SumOverRanks& sum) {
-  const auto slope = [&](const at::Tensor& loss) {
+  const auto gradient = [&](const at::Tensor& loss) {
     std::vector<at::Tensor> parts;
     for (const at::Tensor& part :
          torch::autograd::grad({loss}, weights, {}, /*retain_graph=*/true)) {
@@ -104,8 +105,8 @@ at::Tensor adaptive_weight(const at::Tensor& a, const at::Tensor& b,
     }
     return at::cat(parts);
   };
-  const at::Tensor first = slope(a);
-  at::Tensor both = at::cat({first, slope(b), first.new_ones({1})});  // the last counts ranks
+  const at::Tensor first = gradient(a);
+  at::Tensor both = at::cat({first, gradient(b), first.new_ones({1})});  // the last counts ranks
   if (sum) sum(both);
   both = both / both[-1];
   const int64_t n = first.size(0);

@@ -1,4 +1,4 @@
-// A trained tokenizer out of an exported file, for the models that build on one.
+// Opens a trained tokenizer from an exported file.
 #include "base/error.h"
 #include "model/tokens/tokenizer.h"
 
@@ -11,7 +11,7 @@ static void load(Tokenizer& tokenizer, const ExportedModel& exported, const std:
       const auto match = found.find(named.name);
       if (match == found.end() || match->second.sizes() != named.tensor.sizes()) {
         fail(Code::kUsage, printable(file), ": the tokenizer's ", named.name, " is ",
-             match == found.end() ? std::string("not there") : lf::str(match->second.sizes()),
+             match == found.end() ? std::string("missing") : lf::str(match->second.sizes()),
              ", but clips of this store need ", named.tensor.sizes(),
              "; give a tokenizer that was trained on clips of the same shape");
       }
@@ -35,7 +35,7 @@ std::unique_ptr<Tokenizer> open_tokenizer(const std::string& file, const char* o
     fail(Code::kUsage, option, ": ", printable(file),
          " carries no config; give a file that `lastframe export RUN --out FILE` wrote");
   }
-  exported.config = without_judge(exported.config);
+  exported.config = without_perceptual_loss(exported.config);
   exported.config.mutable_train()->set_kernels(kernels.form == Form::kFused ? FUSED : REFERENCE);
   exported.config.mutable_train()->set_gpu_kernels(kernels.gpu);
   ModelConfig& model = *exported.config.mutable_model();

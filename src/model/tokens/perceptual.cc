@@ -15,7 +15,7 @@
 namespace lf {
 namespace {
 
-// Of a place where no channel fired there is no direction: 0, with a gradient of 0.
+// Features normalised over channels; 0, with gradient 0, where all channels are 0.
 at::Tensor direction(const at::Tensor& features) {
   const at::Tensor x = features.to(at::kFloat);
   return x / (at::linalg_vector_norm(x, 2, at::IntArrayRef{1}, /*keepdim=*/true) + 1e-10);

@@ -54,7 +54,7 @@ PriorNetwork::Cache PriorNetwork::cache(int64_t clips) const {
   Cache cache;
   for (size_t i = 0; i < layers_.size(); ++i) {
     for (std::vector<at::Tensor>* side : {&cache.keys, &cache.values}) {
-      side->push_back(at::empty({clips, heads_, places() + 1, width_ / heads_},
+      side->push_back(at::empty({clips, heads_, positions() + 1, width_ / heads_},
                                 code_table_.options().requires_grad(false)));
     }
   }
@@ -66,34 +66,34 @@ at::Tensor PriorNetwork::begin(const at::Tensor& labels_B) const {
 }
 
 at::Tensor PriorNetwork::embed(const at::Tensor& ids, int64_t first) const {
-  const at::Tensor place = at::arange(first, first + ids.size(1), ids.options());
+  const at::Tensor position = at::arange(first, first + ids.size(1), ids.options());
   return at::embedding(code_table_, ids) +
-         at::embedding(time_table_, place.floor_divide(grid_[1] * grid_[2])) +
-         at::embedding(row_table_, place.floor_divide(grid_[2]).remainder(grid_[1])) +
-         at::embedding(column_table_, place.remainder(grid_[2]));
+         at::embedding(time_table_, position.floor_divide(grid_[1] * grid_[2])) +
+         at::embedding(row_table_, position.floor_divide(grid_[2]).remainder(grid_[1])) +
+         at::embedding(column_table_, position.remainder(grid_[2]));
 }
 
 at::Tensor PriorNetwork::logits(at::Tensor tokens, const at::Tensor& mask, Cache* cache,
-                                bool settle) const {
+                                bool append) const {
   const int64_t count = tokens.size(1);
   at::Tensor h = std::move(tokens);
   for (size_t i = 0; i < layers_.size(); ++i) {
-    std::optional<TokenCache> settled;
-    if (cache != nullptr) settled = {cache->keys[i], cache->values[i], cache->length};
-    h = token_layer(kernels_, h, layers_[i].weights(heads_), mask, settled ? &*settled : nullptr);
+    std::optional<TokenCache> cached;
+    if (cache != nullptr) cached = {cache->keys[i], cache->values[i], cache->length};
+    h = token_layer(kernels_, h, layers_[i].weights(heads_), mask, cached ? &*cached : nullptr);
   }
-  if (cache != nullptr && settle) cache->length += count;
+  if (cache != nullptr && append) cache->length += count;
   return head_[0](norm_[0](h)).to(at::kFloat);
 }
 
 at::Tensor PriorNetwork::causal_mask(int64_t tokens) const {
-  const at::Tensor place = at::arange(tokens, code_table_.options().requires_grad(false));
-  return place.unsqueeze(1) >= place;
+  const at::Tensor position = at::arange(tokens, code_table_.options().requires_grad(false));
+  return position.unsqueeze(1) >= position;
 }
 
 at::Tensor PriorNetwork::frame_mask(int64_t tokens) const {
   const at::TensorOptions integers = code_table_.options().dtype(at::kLong).requires_grad(false);
-  // The class is in a frame of its own, before all.
+  // The class counts as a frame before all others.
   const at::Tensor frame = (at::arange(tokens, integers) - 1).div(grid_[1] * grid_[2], "floor");
   return frame.unsqueeze(1) >= frame;
 }

@@ -16,11 +16,11 @@ namespace {
 
 constexpr double kNever = -std::numeric_limits<double>::infinity();
 
-// What the three ways have in common: the network under guidance, and keyed luck.
-class Maker {
+// The parts that the three orders share: the network with guidance, and keyed draws.
+class CodeSampler {
  public:
-  Maker(const PriorNetwork& network, const CodePriorConfig& config, const at::Tensor& labels_B,
-        const Clips& key, uint32_t window)
+  CodeSampler(const PriorNetwork& network, const CodePriorConfig& config,
+              const at::Tensor& labels_B, const Clips& key, uint32_t window)
       : network_(network),
         config_(config),
         key_(key),
@@ -37,39 +37,39 @@ class Maker {
     return guided_ ? tokens.repeat({2, 1, 1}) : tokens;
   }
   at::Tensor logits(const at::Tensor& tokens, const at::Tensor& mask, PriorNetwork::Cache* cache,
-                    bool settle) const {
-    at::Tensor logits = network_.logits(tokens, mask, cache, settle);
+                    bool append) const {
+    at::Tensor logits = network_.logits(tokens, mask, cache, append);
     if (!guided_) return logits;
-    const std::vector<at::Tensor> halves = logits.chunk(2);
-    return halves[1] + config_.guidance() * (halves[0] - halves[1]);
+    const std::vector<at::Tensor> both = logits.chunk(2);  // with class, without
+    return both[1] + config_.guidance() * (both[0] - both[1]);
   }
-  at::Tensor luck(uint32_t round, at::IntArrayRef shape) const {
+  at::Tensor uniform(uint32_t round, at::IntArrayRef shape) const {
     return keyed_uniform(key_, Purpose::kSampling, (window_ << 20) + round, shape);
   }
 
-  // Fills in those of `ids` [B, n] that are open, in rounds; `look` gives logits [B, n, codes]. The
-  // surest stay, more of them each round, with some chance at first.
-  template <typename Look>
-  at::Tensor fill_in(at::Tensor ids, uint32_t first_round, const Look& look) const {
+  // Fills in the masked ones of `ids` [B, n] in rounds (MaskGIT); predict(ids) returns logits
+  // [B, n, codes]. Each round keeps the most confident draws, by confidence with decreasing noise.
+  template <typename Predict>
+  at::Tensor fill_in(at::Tensor ids, uint32_t first_round, const Predict& predict) const {
     const int64_t total = ids.size(1);
     const at::Tensor given = ids != network_.mask();
     int64_t open = total - given[0].sum().item<int64_t>();
     const int64_t all_open = open;
     for (int round = 0; round < config_.rounds() && open > 0; ++round) {
-      const at::Tensor chance = luck(first_round + static_cast<uint32_t>(round), {total, 2});
+      const at::Tensor draws = uniform(first_round + static_cast<uint32_t>(round), {total, 2});
       const at::Tensor known = ids != network_.mask();
-      const at::Tensor logits = without_smoothing(look(ids), config_.label_smoothing());
+      const at::Tensor logits = without_smoothing(predict(ids), config_.label_smoothing());
       const at::Tensor made =
-          at::where(known, ids, draw_codes(logits, chance.select(2, 0), config_));
+          at::where(known, ids, draw_codes(logits, draws.select(2, 0), config_));
       open = open_after_round(all_open, open, round, config_.rounds());
       if (open == 0) return made;
-      const double heat =
+      const double temperature =
           config_.choice_temperature() * (1 - static_cast<double>(round + 1) / config_.rounds());
-      const at::Tensor gumbel = -(-chance.select(2, 1).clamp_min(1e-20).log()).log();
-      const at::Tensor sure =
-          (logits.log_softmax(-1).gather(2, made.unsqueeze(2)).squeeze(2) + heat * gumbel)
+      const at::Tensor gumbel = -(-draws.select(2, 1).clamp_min(1e-20).log()).log();
+      const at::Tensor confidence =
+          (logits.log_softmax(-1).gather(2, made.unsqueeze(2)).squeeze(2) + temperature * gumbel)
               .masked_fill(known, -kNever);
-      const at::Tensor again = std::get<1>(sure.topk(open, 1, /*largest=*/false));
+      const at::Tensor again = std::get<1>(confidence.topk(open, 1, /*largest=*/false));
       ids = made.scatter(1, again, network_.mask());
     }
     return ids;
@@ -85,44 +85,45 @@ class Maker {
 };
 
 at::Tensor one_by_one(const PriorNetwork& network, const CodePriorConfig& config,
-                      const Maker& maker, const at::Tensor& ids) {
-  const at::Tensor luck = maker.luck(0, {network.places()});
-  PriorNetwork::Cache cache = maker.cache();
-  at::Tensor tokens = at::cat({maker.begin(), maker.embed(ids, 0)}, 1);
+                      const CodeSampler& sampler, const at::Tensor& ids) {
+  const at::Tensor draws = sampler.uniform(0, {network.positions()});
+  PriorNetwork::Cache cache = sampler.cache();
+  at::Tensor tokens = at::cat({sampler.begin(), sampler.embed(ids, 0)}, 1);
   at::Tensor mask = network.causal_mask(tokens.size(1));
   std::vector<at::Tensor> all = {ids};
-  for (int64_t place = ids.size(1); place < network.places(); ++place) {
-    const at::Tensor logits = maker.logits(tokens, mask, &cache, true).slice(1, -1);
-    all.push_back(draw_codes(logits, luck.slice(1, place, place + 1), config));
-    tokens = maker.embed(all.back(), place);
+  for (int64_t position = ids.size(1); position < network.positions(); ++position) {
+    const at::Tensor logits = sampler.logits(tokens, mask, &cache, true).slice(1, -1);
+    all.push_back(draw_codes(logits, draws.slice(1, position, position + 1), config));
+    tokens = sampler.embed(all.back(), position);
     mask = at::Tensor();
   }
   return at::cat(all, 1);
 }
 
-at::Tensor all_at_once(const PriorNetwork& network, const Maker& maker, const at::Tensor& known) {
-  const at::Tensor open =
-      at::full({known.size(0), network.places() - known.size(1)}, network.mask(), known.options());
-  return maker.fill_in(at::cat({known, open}, 1), 0, [&](const at::Tensor& ids) {
-    const at::Tensor tokens = at::cat({maker.begin(), maker.embed(ids, 0)}, 1);
-    return maker.logits(tokens, {}, nullptr, false).slice(1, 1);
+at::Tensor all_at_once(const PriorNetwork& network, const CodeSampler& sampler,
+                       const at::Tensor& known) {
+  const at::Tensor open = at::full({known.size(0), network.positions() - known.size(1)},
+                                   network.mask(), known.options());
+  return sampler.fill_in(at::cat({known, open}, 1), 0, [&](const at::Tensor& ids) {
+    const at::Tensor tokens = at::cat({sampler.begin(), sampler.embed(ids, 0)}, 1);
+    return sampler.logits(tokens, {}, nullptr, false).slice(1, 1);
   });
 }
 
 at::Tensor frame_by_frame(const PriorNetwork& network, const CodePriorConfig& config,
-                          const Maker& maker, const at::Tensor& known) {
+                          const CodeSampler& sampler, const at::Tensor& known) {
   const int64_t frame = network.grid()[1] * network.grid()[2];
-  PriorNetwork::Cache cache = maker.cache();
-  const at::Tensor history = at::cat({maker.begin(), maker.embed(known, 0)}, 1);
-  maker.logits(history, network.frame_mask(history.size(1)), &cache, true);
+  PriorNetwork::Cache cache = sampler.cache();
+  const at::Tensor history = at::cat({sampler.begin(), sampler.embed(known, 0)}, 1);
+  sampler.logits(history, network.frame_mask(history.size(1)), &cache, true);
   std::vector<at::Tensor> all = {known};
-  for (int64_t place = known.size(1); place < network.places(); place += frame) {
-    const auto first_round = static_cast<uint32_t>(place / frame * config.rounds());
+  for (int64_t position = known.size(1); position < network.positions(); position += frame) {
+    const auto first_round = static_cast<uint32_t>(position / frame * config.rounds());
     const at::Tensor open = at::full({known.size(0), frame}, network.mask(), known.options());
-    all.push_back(maker.fill_in(open, first_round, [&](const at::Tensor& ids) {
-      return maker.logits(maker.embed(ids, place), {}, &cache, false);
+    all.push_back(sampler.fill_in(open, first_round, [&](const at::Tensor& ids) {
+      return sampler.logits(sampler.embed(ids, position), {}, &cache, false);
     }));
-    maker.logits(maker.embed(all.back(), place), {}, &cache, true);
+    sampler.logits(sampler.embed(all.back(), position), {}, &cache, true);
   }
   return at::cat(all, 1);
 }
@@ -135,7 +136,7 @@ at::Tensor without_smoothing(const at::Tensor& logits, double smoothing) {
   return (logits.softmax(-1) - spread).clamp_min(0).log();
 }
 
-at::Tensor draw_codes(const at::Tensor& logits, const at::Tensor& luck,
+at::Tensor draw_codes(const at::Tensor& logits, const at::Tensor& uniform,
                       const CodePriorConfig& config) {
   at::Tensor scaled = logits / config.temperature();
   if (config.top_k() > 0 && config.top_k() < logits.size(-1)) {
@@ -144,13 +145,13 @@ at::Tensor draw_codes(const at::Tensor& logits, const at::Tensor& luck,
   }
   at::Tensor share = scaled.softmax(-1).to(at::kDouble);
   if (config.top_p() < 1) {
-    // A code is left out if those more probable have enough already.
+    // Drops a code if the more probable ones reach top_p.
     const auto [sorted, order] = share.sort(-1, /*descending=*/true);
     const at::Tensor kept = sorted.masked_fill(sorted.cumsum(-1) - sorted >= config.top_p(), 0);
     share = at::zeros_like(share).scatter(-1, order, kept);
   }
   const at::Tensor below = share.cumsum(-1);
-  const at::Tensor aim = luck.unsqueeze(-1).to(at::kDouble) * below.slice(-1, -1);
+  const at::Tensor aim = uniform.unsqueeze(-1).to(at::kDouble) * below.slice(-1, -1);
   return (below <= aim).sum(-1).clamp_max(logits.size(-1) - 1);
 }
 
@@ -165,7 +166,7 @@ int64_t open_after_round(int64_t total, int64_t open, int64_t round, int64_t rou
 at::Tensor generate_codes(const PriorNetwork& network, const CodePriorConfig& config,
                           const at::Tensor& labels_B, const at::Tensor& known, const Clips& key,
                           uint32_t window) {
-  const Maker maker(network, config, labels_B, key, window);
+  const CodeSampler sampler(network, config, labels_B, key, window);
   const at::Tensor ids =
       known.defined() ? known.flatten(1) : labels_B.new_empty({labels_B.size(0), 0});
   const auto& grid = network.grid();
@@ -174,11 +175,11 @@ at::Tensor generate_codes(const PriorNetwork& network, const CodePriorConfig& co
   };
   switch (config.kind()) {
     case CodePriorConfig::AUTOREGRESSIVE:
-      return as_grid(one_by_one(network, config, maker, ids));
+      return as_grid(one_by_one(network, config, sampler, ids));
     case CodePriorConfig::MASKED:
-      return as_grid(all_at_once(network, maker, ids));
+      return as_grid(all_at_once(network, sampler, ids));
     case CodePriorConfig::FRAME_MASKED:
-      return as_grid(frame_by_frame(network, config, maker, ids));
+      return as_grid(frame_by_frame(network, config, sampler, ids));
   }
   return {};
 }

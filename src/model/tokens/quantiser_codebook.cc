@@ -1,5 +1,5 @@
-// Codebooks: the nearest code stands for a vector. One kind follows running means of its vectors,
-// the other is a weight with a loss of its own; both start from k-means over the first batch.
+// Codebooks: a vector is replaced by the nearest code. One kind tracks running means of its vectors
+// (EMA), the other is a weight with its own loss; both start from k-means over the first batch.
 #include <ATen/TensorOperators.h>
 #include <ATen/autocast_mode.h>
 #include <ATen/core/grad_mode.h>
@@ -31,22 +31,22 @@ at::Tensor straight_through(const at::Tensor& z, const at::Tensor& codes) {
 
 namespace {
 
-// Of each code the sum of its vectors, and in a last column their number: [K, D + 1].
+// [K, D + 1]: for each code the sum of its vectors and, in the last column, their count.
 at::Tensor tally(const at::Tensor& z, const at::Tensor& ids, int64_t codes) {
   at::Tensor sums = at::zeros({codes, z.size(1) + 1}, z.options());
   sums.slice(1, 0, -1).index_add_(0, ids, z);
-  sums.select(1, -1).copy_(numbers_of_codes(ids, codes));
+  sums.select(1, -1).copy_(code_counts(ids, codes));
   return sums;
 }
 
 at::Tensor vectors_of(const at::Tensor& table) { return table.slice(1, 0, -1); }
-at::Tensor numbers_of(const at::Tensor& table) { return table.slice(1, -1); }
+at::Tensor counts_of(const at::Tensor& table) { return table.slice(1, -1); }
 
-// For each code one vector of the micro-batch of all ranks, drawn by a key that no rank enters
-// into. A rank fills in those it holds, so that the sum over ranks has them all; the last column is
-// 1 where somebody did. Ranks hold equal slices of the batch, and cut them into equal parts.
+// For each code one vector of the micro-batch over all ranks, drawn by a key that does not depend
+// on the rank. A rank fills in the vectors it holds, so that the sum over ranks has them all; the
+// last column is 1 where a rank did. Ranks hold equal slices of the batch, cut into equal parts.
 at::Tensor draw_vectors(const at::Tensor& z, int64_t codes, const Clips& clips,
-                        const BatchPlan& plan, uint32_t turn) {
+                        const BatchPlan& plan, uint32_t stream_id) {
   const int64_t tokens = z.size(0) / clips.size();
   const std::vector<at::Tensor> drawn = chosen_on_host(clips, [=](const Clips& keys) {
     const int64_t part = keys.size(), slice = part * plan.parts;
@@ -55,7 +55,7 @@ at::Tensor draw_vectors(const at::Tensor& z, int64_t codes, const Clips& clips,
     const auto all = static_cast<uint64_t>(std::max(plan.clips / plan.parts, part) * tokens);
     const Stream stream{keys.seed, Purpose::kCodebook,
                         static_cast<uint64_t>(plan.first(keys.first_position)),
-                        static_cast<uint32_t>(micro), turn};
+                        static_cast<uint32_t>(micro), stream_id};
     std::vector<int64_t> rows(static_cast<size_t>(codes), 0);
     std::vector<float> mine(static_cast<size_t>(codes), 0);
     for (size_t code = 0; code < rows.size(); ++code) {
@@ -71,25 +71,24 @@ at::Tensor draw_vectors(const at::Tensor& z, int64_t codes, const Clips& clips,
   return at::cat({vectors, drawn[1]}, 1);
 }
 
-// Drawn vectors, moved to the means of what is nearest to them; [K, D + 1] with how many that are.
-// Collective.
+// k-means from drawn vectors; [K, D + 1]: centres and, in the last column, counts. Collective.
 at::Tensor k_means(const KernelChoice& kernels, const at::Tensor& z, const at::Tensor& fallback,
                    const Clips& clips, const BatchPlan& plan, int rounds, bool cosine) {
   at::Tensor drawn = draw_vectors(z, fallback.size(0), clips, plan, 0);
   plan.add_up(drawn);
-  at::Tensor centres = at::where(numbers_of(drawn) > 0, vectors_of(drawn), fallback);
-  at::Tensor numbers = at::zeros_like(numbers_of(drawn));
+  at::Tensor centres = at::where(counts_of(drawn) > 0, vectors_of(drawn), fallback);
+  at::Tensor counts = at::zeros_like(counts_of(drawn));
   for (int round = 0; round < rounds; ++round) {
     at::Tensor sums = tally(z, nearest_code(kernels, z, centres), centres.size(0));
     plan.add_up(sums);
-    numbers = numbers_of(sums);
-    centres = at::where(numbers > 0, vectors_of(sums) / numbers.clamp_min(1), centres);
+    counts = counts_of(sums);
+    centres = at::where(counts > 0, vectors_of(sums) / counts.clamp_min(1), centres);
     if (cosine) centres = directions(centres);
   }
-  return at::cat({centres, numbers}, 1);
+  return at::cat({centres, counts}, 1);
 }
 
-// Asks the device until it is so.
+// Reads `started` from the device until it is set; `known` caches the result.
 bool has_started(const at::Tensor& started, bool& known) {
   known = known || started.item<float>() > 0;
   return known;
@@ -133,17 +132,17 @@ class EmaQuantiser : public Quantiser {
     const at::Tensor now = all.slice(1, 0, dim() + 1), drawn = all.slice(1, dim() + 1);
     const double decay = std::exp2(-static_cast<double>(images) / config_.half_life_images());
     const at::Tensor sums = sums_.mul(decay).add_(now, 1 - decay);
-    const at::Tensor mean_number = numbers_of(now).mean();
-    // Laplace smoothing, so that a code nobody uses divides by something.
+    const at::Tensor mean_count = counts_of(now).mean();
+    // Laplace smoothing: the count of an unused code must not be 0.
     constexpr double kEpsilon = 1e-5;
-    const at::Tensor total = numbers_of(sums).sum();
+    const at::Tensor total = counts_of(sums).sum();
     const at::Tensor smooth =
-        (numbers_of(sums) + kEpsilon) / (total + static_cast<double>(codes()) * kEpsilon) * total;
+        (counts_of(sums) + kEpsilon) / (total + static_cast<double>(codes()) * kEpsilon) * total;
     at::Tensor next = vectors_of(sums) / smooth;
     if (config_.cosine()) next = directions(next);
-    const at::Tensor least = mean_number * config_.revive();
-    const at::Tensor dead = (numbers_of(sums) < least).logical_and(numbers_of(drawn) > 0);
-    const at::Tensor revived = at::cat({vectors_of(drawn) * least, numbers_of(drawn) * least}, 1);
+    const at::Tensor least = mean_count * config_.revive();
+    const at::Tensor dead = (counts_of(sums) < least).logical_and(counts_of(drawn) > 0);
+    const at::Tensor revived = at::cat({vectors_of(drawn) * least, counts_of(drawn) * least}, 1);
     const at::Tensor yes = moved > 0;
     codebook_.copy_(at::where(yes, at::where(dead, vectors_of(drawn), next), codebook_));
     sums_.copy_(at::where(yes, at::where(dead, revived, sums), sums_));
@@ -154,20 +153,20 @@ class EmaQuantiser : public Quantiser {
     const at::NoGradGuard no_grad;
     const at::Tensor found =
         k_means(kernels_, rows, codebook_, clips, plan_, config_.kmeans(), config_.cosine());
-    if (!all_finite(found)) return;  // the step will be skipped: the next one starts
+    if (!all_finite(found)) return;  // the step will be skipped; the next one tries again
     codebook_.copy_(vectors_of(found));
-    at::Tensor numbers = numbers_of(found) * static_cast<double>(plan_.parts);
+    at::Tensor counts = counts_of(found) * static_cast<double>(plan_.parts);
     if (config_.kmeans() == 0) {
       const int64_t rows_a_clip = rows.size(0) / clips.size();
       const double mean =
           static_cast<double>(rows_a_clip * plan_.clips) / static_cast<double>(codes());
-      numbers = numbers + mean;
+      counts = counts + mean;
     }
-    sums_.copy_(at::cat({codebook_ * numbers, numbers}, 1));
+    sums_.copy_(at::cat({codebook_ * counts, counts}, 1));
     started_.fill_(1);
   }
 
-  // Adds up over the micro-batches of a step.
+  // Accumulates over the micro-batches of a step.
   void remember(const at::Tensor& rows, const at::Tensor& ids, const Clips& clips) {
     const at::NoGradGuard no_grad;
     const int64_t batch = plan_.first(clips.first_position);
@@ -181,9 +180,9 @@ class EmaQuantiser : public Quantiser {
   EmaQuantiserConfig config_;
   BatchPlan plan_;
   at::Tensor codebook_;      // [K, D]
-  at::Tensor sums_;          // [K, D + 1]: running sums of vectors, and their number
+  at::Tensor sums_;          // [K, D + 1]: running sums of vectors, and their counts
   at::Tensor started_;       // 1 once k-means is done
-  bool known_ = false;       // that it is
+  bool known_ = false;       // that started_ is 1
   at::Tensor seen_, drawn_;  // of this rank, since the last update
   int64_t batch_ = 0;
 };
@@ -225,12 +224,12 @@ class LearntQuantiser : public Quantiser {
   LearntQuantiserConfig config_;
   BatchPlan plan_;
   at::Tensor codebook_, started_;
-  bool known_ = false;  // that it has started
+  bool known_ = false;  // that started_ is 1
 };
 
 }  // namespace
 
-at::Tensor numbers_of_codes(const at::Tensor& ids, int64_t codes) {
+at::Tensor code_counts(const at::Tensor& ids, int64_t codes) {
   const at::Tensor flat = ids.flatten();
   const at::TensorOptions single = flat.options().dtype(at::kFloat);
   return at::zeros({codes}, single).index_add_(0, flat, at::ones({flat.numel()}, single));

@@ -1,6 +1,6 @@
-// Quantisers without a codebook: FSQ rounds every number of a vector to one of some levels, LFQ
-// takes its signs for bits. An id is the digits of a code in mixed radix, the first number the
-// least significant for FSQ and the most significant for LFQ.
+// Quantisers without a codebook: FSQ rounds every element of a vector to one of a few levels, LFQ
+// to its sign. An id is the code in mixed radix; the first element is the least significant digit
+// for FSQ and the most significant for LFQ.
 #include <ATen/TensorOperators.h>
 #include <ATen/autocast_mode.h>
 #include <ATen/core/grad_mode.h>
@@ -41,8 +41,8 @@ class FsqQuantiser : public Quantiser {
     const c10::impl::ExcludeDispatchKeyGuard single(c10::autocast_dispatch_keyset);
     go_to(z.device());
     const at::Tensor half = levels_.floor_divide(2);
-    // tanh bounds a number to just over the outermost levels; even numbers of them lie half a step
-    // to one side.
+    // tanh bounds an element to just over the outermost levels; with an even number of levels they
+    // are offset by half a step.
     const at::Tensor reach = (levels_ - 1).to(at::kFloat) * (1.001 / 2);
     const at::Tensor offset = (1 - levels_.remainder(2)).to(at::kFloat) / 2;
     const at::Tensor bounded = (z + (offset / reach).atanh()).tanh() * reach - offset;
@@ -59,7 +59,7 @@ class FsqQuantiser : public Quantiser {
   }
 
  private:
-  // With the first vectors; a copy in each step would make the host wait for the device.
+  // Once, with the first vectors: a copy in each step would make the host wait for the device.
   void go_to(const at::Device& device) const {
     levels_ = levels_.to(device);
     radix_ = radix_.to(device);
@@ -102,32 +102,31 @@ class LfqQuantiser : public Quantiser {
   }
 
  private:
-  // Moved with the first vectors, as FsqQuantiser's.
+  // Moved with the first vectors, like FsqQuantiser's.
   const at::Tensor& radix_on(const at::Device& device) const { return radix_ = radix_.to(device); }
 
-  // E[H(p(c|z))] - diversity H(E[p(c|z)]), p(c|z) = softmax over all sign vectors c of 2 s z.c.
-  // That is a product over the bits, so that the first is a sum over bits, and the mean over
-  // vectors of the second a product of two matrices of 2^(bits/2) columns: exact for any number of
-  // codes.
+  // E[H(p(c|z))] - diversity H(E[p(c|z)]) with p(c|z) = softmax over all sign vectors c of 2 s z.c.
+  // p is a product over bits, so the first term is a sum over bits, and the mean in the second is a
+  // product of two matrices with 2^(bits/2) columns: exact for any number of codes.
   at::Tensor entropies(const at::Tensor& z, bool learn) const {
     const at::Tensor on = at::sigmoid(4 * config_.sharpness() * z.reshape({-1, dim()}));
     const at::Tensor off = 1 - on;
-    const at::Tensor sure = -(x_log_x(on) + x_log_x(off)).sum(1).mean();
+    const at::Tensor per_vector = -(x_log_x(on) + x_log_x(off)).sum(1).mean();
     const int64_t high = dim() / 2;
     at::Tensor mean = at::matmul(joint(on, off, 0, high).t(), joint(on, off, high, dim())) /
                       static_cast<double>(on.size(0));
-    at::Tensor everywhere = at::cat({mean.detach().flatten(), mean.new_ones({1})});
-    if (learn) plan_.add_up(everywhere);
-    everywhere = (everywhere.slice(0, 0, -1) / everywhere.slice(0, -1)).view_as(mean);
-    // The entropy is of the mean over all ranks, and so is its slope; each rank's own part carries
-    // the gradient, whose mean over ranks is then that of one process with all vectors.
-    const at::Tensor entropy = -x_log_x(everywhere).sum();
-    const at::Tensor slope = -(everywhere.clamp_min(1e-30).log() + 1);
-    const at::Tensor part = (slope * mean).sum();
-    return sure - config_.diversity() * (part + (entropy - part).detach());
+    at::Tensor global = at::cat({mean.detach().flatten(), mean.new_ones({1})});
+    if (learn) plan_.add_up(global);
+    global = (global.slice(0, 0, -1) / global.slice(0, -1)).view_as(mean);
+    // The entropy and its derivative are those of the mean over all ranks. Each rank's own mean
+    // carries the gradient; its average over ranks equals that of one process with all vectors.
+    const at::Tensor entropy = -x_log_x(global).sum();
+    const at::Tensor derivative = -(global.clamp_min(1e-30).log() + 1);
+    const at::Tensor part = (derivative * mean).sum();
+    return per_vector - config_.diversity() * (part + (entropy - part).detach());
   }
 
-  // Probabilities [N, 2^(to - from)] of every setting of some bits.
+  // Joint probabilities [N, 2^(to - from)] of the bits from `from` to `to`.
   static at::Tensor joint(const at::Tensor& on, const at::Tensor& off, int64_t from, int64_t to) {
     at::Tensor all = on.new_ones({on.size(0), 1});
     for (int64_t bit = from; bit < to; ++bit) {

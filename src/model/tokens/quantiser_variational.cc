@@ -1,6 +1,6 @@
-// The bottleneck of a variational autoencoder, in the place of a quantiser: a vector is a normal
-// variable whose mean and deviation the encoder says, drawn in training and the mean elsewhere. It
-// has no codes.
+// The bottleneck of a variational autoencoder, with the interface of a quantiser but without codes.
+// The encoder predicts mean and log variance of a normal vector, which is sampled in training and
+// its mean otherwise.
 #include <ATen/TensorOperators.h>
 #include <ATen/autocast_mode.h>
 #include <ATen/ops/exp.h>
@@ -17,12 +17,12 @@ class VariationalBottleneck : public Quantiser {
 
   int64_t codes() const override { return 0; }
   int64_t dim() const override { return config_.dim(); }
-  int64_t given_dim() const override { return 2 * int64_t{config_.dim()}; }
+  int64_t input_dim() const override { return 2 * int64_t{config_.dim()}; }
 
-  Quantised quantise(const at::Tensor& said, const Clips& clips, bool learn) override {
+  Quantised quantise(const at::Tensor& moments, const Clips& clips, bool learn) override {
     const c10::impl::ExcludeDispatchKeyGuard single(c10::autocast_dispatch_keyset);
-    const at::Tensor mean = said.slice(-1, 0, dim());
-    const at::Tensor log_variance = said.slice(-1, dim()).clamp(-30, 20);
+    const at::Tensor mean = moments.slice(-1, 0, dim());
+    const at::Tensor log_variance = moments.slice(-1, dim()).clamp(-30, 20);
     const at::Tensor nats = 0.5 * (mean.square() + at::exp(log_variance) - 1 - log_variance).mean();
     at::Tensor z = mean;
     if (learn) {

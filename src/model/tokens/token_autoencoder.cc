@@ -20,12 +20,12 @@
 namespace lf {
 namespace {
 
-// Streams of the choice of frames.
+// Layers of the keyed choice of frames.
 constexpr uint32_t kAdversarialFrame = 0, kPerceptualFrame = 1;
 
-// How many codes it would take to be as varied, were all used alike: exp of the entropy.
+// exp of the entropy of code usage: the effective number of codes.
 at::Tensor perplexity(const at::Tensor& ids, int64_t codes) {
-  const at::Tensor share = numbers_of_codes(ids, codes) / static_cast<double>(ids.numel());
+  const at::Tensor share = code_counts(ids, codes) / static_cast<double>(ids.numel());
   return (-(share * share.clamp_min(1e-30).log()).sum()).exp();
 }
 
@@ -37,19 +37,19 @@ class TokenAutoencoder : public Tokenizer {
         plan_{config.train().batch(), config.train().accumulation(), sum},
         groups_(parts.quantiser.groups()),
         reconstruction_(parts.reconstruction),
-        seen_(parts.perceptual),
+        perceptual_config_(parts.perceptual),
         gan_(parts.gan) {
     const Scope root(table_);
     network_ = parts.network(root);
     quantiser_ = make_quantiser(parts.quantiser, root / "quantiser", plan_);
-    const int64_t width = network_->width(), given = groups_ * quantiser_->given_dim(),
+    const int64_t width = network_->width(), input = groups_ * quantiser_->input_dim(),
                   inner = groups_ * quantiser_->dim();
-    if (parts.always_project || width != inner || width != given) {
-      project_in_.emplace(root / "quantiser.in", width, given);
+    if (parts.always_project || width != inner || width != input) {
+      project_in_.emplace(root / "quantiser.in", width, input);
       project_out_.emplace(root / "quantiser.out", inner, width);
     }
-    if (!seen_.network().empty()) {
-      perceptual_.emplace(seen_.network(), shape, device, table_.kernels(), open);
+    if (!perceptual_config_.network().empty()) {
+      perceptual_.emplace(perceptual_config_.network(), shape, device, table_.kernels(), open);
     }
     generator_count_ = table_.weights().size();
     if (gan_.weight() > 0) discriminator_.emplace(root / "discriminator", gan_, shape);
@@ -71,7 +71,7 @@ class TokenAutoencoder : public Tokenizer {
 
   std::string unrecordable() const override {
     if (discriminator_ || perceptual_) {
-      return "its adversarial and perceptual losses set in and change as the run goes on";
+      return "its adversarial and perceptual losses start and change during the run";
     }
     return {};
   }
@@ -97,7 +97,7 @@ class TokenAutoencoder : public Tokenizer {
   at::Tensor encode(const at::Tensor& x_BTHWC) override {
     const at::NoGradGuard no_grad;
     const at::Tensor ids = quantiser_->quantise(vectors(x_BTHWC), {x_BTHWC, {}}, false).ids;
-    LF_CHECK(ids.defined(), "codes of an autoencoder that has none");
+    LF_CHECK(ids.defined(), "codes of an autoencoder without any");
     return ids;
   }
 
@@ -142,25 +142,28 @@ class TokenAutoencoder : public Tokenizer {
     if (codes.ids.defined()) {
       out.terms.push_back({"perplexity", perplexity(codes.ids, quantiser_->codes())});
     }
-    // Validation compares over a run, so it leaves out what sets in later, or changes with the
-    // discriminator.
+    // Validation losses are compared over a run, so they leave out terms that start later or depend
+    // on the discriminator.
     if (!training) return out;
-    const at::Tensor judged =
+    const at::Tensor quality =
         perceptual_ ? reconstruction + add_perceptual(clips, made, out) : reconstruction;
     if (discriminator_) {
-      add_adversarial(clips, made, judged, out);
-      fakes_[clips.first_position] = shown(clips, made).detach();
+      add_adversarial(clips, made, quality, out);
+      fakes_[clips.first_position] = discriminator_input(clips, made).detach();
     }
     return out;
   }
 
-  // What was added to the loss.
+  // Returns the term it adds to the loss.
   at::Tensor add_perceptual(const Clips& clips, const at::Tensor& made, Loss& out) const {
     at::Tensor part = at::zeros({}, made.options());
-    if (seen_.weight() > 0 && plan_.first(clips.first_position) >= seen_.start_images()) {
-      const at::Tensor real = one_frame(clips, clips.x_BTHWC, seen_.last_frame(), kPerceptualFrame);
-      part = seen_.weight() *
-             (*perceptual_)(real, one_frame(clips, made, seen_.last_frame(), kPerceptualFrame));
+    if (perceptual_config_.weight() > 0 &&
+        plan_.first(clips.first_position) >= perceptual_config_.start_images()) {
+      const at::Tensor real =
+          one_frame(clips, clips.x_BTHWC, perceptual_config_.last_frame(), kPerceptualFrame);
+      part = perceptual_config_.weight() *
+             (*perceptual_)(
+                 real, one_frame(clips, made, perceptual_config_.last_frame(), kPerceptualFrame));
       out.total = out.total + part;
     }
     out.terms.push_back({"perceptual", part.detach()});
@@ -179,7 +182,7 @@ class TokenAutoencoder : public Tokenizer {
     return by_frame.mean();
   }
 
-  // The weight is that of the step's first clip, on every rank.
+  // By the position of the step's first clip, so that it is the same on every rank.
   double adversarial_weight(const Clips& clips) const {
     const auto past = static_cast<double>(plan_.first(clips.first_position) - gan_.start_images());
     if (past < 0) return 0;
@@ -187,21 +190,21 @@ class TokenAutoencoder : public Tokenizer {
     return gan_.weight() * (ramp > 0 ? std::min(1.0, past / ramp) : 1.0);
   }
 
-  // `judged` is the rest of what a reconstruction is judged by.
-  void add_adversarial(const Clips& clips, const at::Tensor& made, const at::Tensor& judged,
+  // `quality`: the reconstruction and perceptual losses.
+  void add_adversarial(const Clips& clips, const at::Tensor& made, const at::Tensor& quality,
                        Loss& out) {
     const double weight = adversarial_weight(clips);
     at::Tensor fooled = at::zeros({}), ratio = at::ones({});
     if (weight > 0) {
-      fooled = -(*discriminator_)(shown(clips, made)).mean();
-      // As a function of the clips alone, with the same slope there: the way back through the
-      // discriminator is then gone once, not for the adaptive weight and again for the loss.
-      const at::Tensor slope = torch::autograd::grad({fooled}, {made})[0];
-      const at::Tensor linear = (made * slope).sum();
+      fooled = -(*discriminator_)(discriminator_input(clips, made)).mean();
+      // Linearised in the clips, with the same gradient: backward through the discriminator then
+      // runs once, not for the adaptive weight and again for the loss.
+      const at::Tensor gradient = torch::autograd::grad({fooled}, {made})[0];
+      const at::Tensor linear = (made * gradient).sum();
       fooled = fooled.detach() + (linear - linear.detach());
       ratio = ratio.to(fooled.device());
       if (gan_.adaptive_limit() > 0) {
-        ratio = adaptive_weight(judged, fooled, network_->last_weights(clips.x_BTHWC.size(1)),
+        ratio = adaptive_weight(quality, fooled, network_->last_weights(clips.x_BTHWC.size(1)),
                                 gan_.adaptive_limit(), plan_.sum);
       }
       out.total = out.total + weight * ratio * fooled;
@@ -213,11 +216,11 @@ class TokenAutoencoder : public Tokenizer {
   Loss discriminator_loss(const Clips& clips) {
     const bool penalised =
         gan_.r1() > 0 && clips.first_position / plan_.clips % gan_.r1_every() == 0;
-    const at::Tensor real = shown(clips, clips.x_BTHWC);
+    const at::Tensor real = discriminator_input(clips, clips.x_BTHWC);
     if (penalised && !real.requires_grad()) real.requires_grad_();
-    // One after the other: the slopes of the last bias then cancel to the last bit while the hinge
-    // is not met; what rounding would leave of them together, Adam would blow up. The penalty's
-    // pass is the hinge's, too.
+    // Two passes: the gradients of the last bias then cancel to the last bit while no hinge is
+    // reached; Adam would blow up what rounding leaves in a joint pass. The penalty uses the first
+    // pass.
     const at::Tensor logits = penalised ? exact_logits(real) : (*discriminator_)(real);
     const at::Tensor hinge = hinge_loss(logits, (*discriminator_)(fake_of(clips)));
     Loss out{hinge, {{"discriminator", hinge.detach()}}};
@@ -231,33 +234,34 @@ class TokenAutoencoder : public Tokenizer {
     return out;
   }
 
-  // In single precision under autocast too, which a slope's slope is not to suffer.
+  // fp32 under autocast too, for the second-order gradients of R1.
   at::Tensor exact_logits(const at::Tensor& real) const {
     const c10::impl::ExcludeDispatchKeyGuard single(c10::autocast_dispatch_keyset);
     return (*discriminator_)(real);
   }
 
-  // What the generator's phase made of these clips, from before its update; another forward pass
-  // would cost as much as all of the discriminator's phase.
+  // The reconstructions of the generator's phase, from before its update: another forward pass
+  // would cost as much as the whole discriminator phase.
   at::Tensor fake_of(const Clips& clips) {
     if (auto kept = fakes_.extract(clips.first_position)) return std::move(kept.mapped());
     const at::NoGradGuard no_grad;
-    return shown(clips, clips_of(quantiser_->quantise(vectors(clips.x_BTHWC), clips, false).z));
+    return discriminator_input(
+        clips, clips_of(quantiser_->quantise(vectors(clips.x_BTHWC), clips, false).z));
   }
 
-  // What the discriminator sees of these clips in this step.
-  at::Tensor shown(const Clips& clips, const at::Tensor& x_BTHWC) const {
+  // The frames of these clips that the discriminator gets in this step.
+  at::Tensor discriminator_input(const Clips& clips, const at::Tensor& x_BTHWC) const {
     return one_frame(clips, x_BTHWC, gan_.last_frame(), kAdversarialFrame);
   }
 
-  // One frame of each clip, [B, C, H, W]: with probability `last` the last, else any.
+  // One frame of each clip, [B, C, H, W]: with probability `last` the last, else a uniform draw.
   static at::Tensor one_frame(const Clips& clips, const at::Tensor& x_BTHWC, double last,
                               uint32_t stream) {
     const int64_t frames = x_BTHWC.size(1);
     if (frames == 1) return frames_as_images(x_BTHWC);
-    const at::Tensor luck = keyed_uniform(clips, Purpose::kFrameChoice, stream, {2});
-    const at::Tensor any = (luck.select(1, 1) * static_cast<double>(frames)).to(at::kLong);
-    const at::Tensor frame = any.masked_fill(luck.select(1, 0) < last, frames - 1);
+    const at::Tensor draws = keyed_uniform(clips, Purpose::kFrameChoice, stream, {2});
+    const at::Tensor any = (draws.select(1, 1) * static_cast<double>(frames)).to(at::kLong);
+    const at::Tensor frame = any.masked_fill(draws.select(1, 0) < last, frames - 1);
     const at::Tensor which =
         frame.view({-1, 1, 1, 1, 1})
             .expand({-1, 1, x_BTHWC.size(2), x_BTHWC.size(3), x_BTHWC.size(4)});
@@ -266,9 +270,9 @@ class TokenAutoencoder : public Tokenizer {
 
   ParameterTable table_;
   BatchPlan plan_;
-  int64_t groups_;  // codes of a place
+  int64_t groups_;  // codes of a grid cell
   ReconstructionConfig reconstruction_;
-  PerceptualConfig seen_;
+  PerceptualConfig perceptual_config_;
   GanConfig gan_;
   std::unique_ptr<TokenNetwork> network_;
   std::unique_ptr<Quantiser> quantiser_;

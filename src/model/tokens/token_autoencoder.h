@@ -1,6 +1,5 @@
-// The autoencoder around a quantiser: a network makes features of clips and clips of features, the
-// quantiser sits between, and losses judge what comes out. VQ-VAE and C-ViViT are its two networks.
-// Called by make_tokenizer().
+// The autoencoder around a quantiser: a network (VQ-VAE or C-ViViT) encodes clips as features and
+// decodes them, with the quantiser in between; reconstruction, perceptual and adversarial losses.
 #pragma once
 
 #include "model/tokens/tokenizer.h"
@@ -16,14 +15,14 @@ class TokenNetwork {
   virtual int64_t frames(int64_t steps) const = 0;
   virtual at::Tensor encode(const at::Tensor& x_BTHWC) const = 0;          // -> [B, t, h, w, width]
   virtual at::Tensor decode(const at::Tensor& z_BTHWD) const = 0;          // -> [B, T, H, W, C]
-  virtual std::vector<at::Tensor> last_weights(int64_t frames) const = 0;  // that make the pixels
+  virtual std::vector<at::Tensor> last_weights(int64_t frames) const = 0;  // of the output layer
 };
 
 struct TokenParts {
-  // Makes the network's weights in the table.
+  // Makes the network, with its weights in the table.
   std::function<std::unique_ptr<TokenNetwork>(const Scope&)> network;
   QuantiserConfig quantiser;
-  bool always_project = false;  // between features and vectors, even where both are as wide
+  bool always_project = false;  // between features and vectors, even if their widths are equal
   ReconstructionConfig reconstruction;
   PerceptualConfig perceptual;
   GanConfig gan;

@@ -69,7 +69,7 @@ OffsetBias::OffsetBias(const Scope& scope, int64_t width, int64_t heads)
       third(scope / "third", width, heads) {}
 
 at::Tensor OffsetBias::operator()(int64_t height, int64_t width) const {
-  // The network runs once an offset, not once a pair.
+  // The network runs once per offset, not once per pair.
   const at::TensorOptions options = first.weight.options().requires_grad(false);
   const at::Tensor rows = at::arange(1 - height, height, options),
                    columns = at::arange(1 - width, width, options);
@@ -79,8 +79,8 @@ at::Tensor OffsetBias::operator()(int64_t height, int64_t width) const {
   const at::Tensor scaled = offsets.sign() * (offsets.abs() + 1).log();
   const at::Tensor by_offset =
       third(at::leaky_relu(second(at::leaky_relu(first(scaled), 0.1)), 0.1));
-  const at::Tensor place = at::arange(height * width, options.dtype(at::kLong));
-  const at::Tensor row = place.floor_divide(width), column = place.remainder(width);
+  const at::Tensor cell = at::arange(height * width, options.dtype(at::kLong));
+  const at::Tensor row = cell.floor_divide(width), column = cell.remainder(width);
   const at::Tensor which = (row.unsqueeze(1) - row + height - 1) * columns.size(0) +
                            (column.unsqueeze(1) - column + width - 1);
   return by_offset.index_select(0, which.flatten())
@@ -105,9 +105,9 @@ GridTransformer::GridTransformer(const Scope& scope, int64_t width, int64_t head
 
 at::Tensor GridTransformer::operator()(at::Tensor x_BTHWD, const at::Tensor& bias) const {
   const int64_t clips = x_BTHWD.size(0), steps = x_BTHWD.size(1);
-  const int64_t places = x_BTHWD.size(2) * x_BTHWD.size(3);
+  const int64_t cells = x_BTHWD.size(2) * x_BTHWD.size(3);
   const Sequences sequences =
-      temporal ? Sequences{clips, steps, places} : Sequences{clips * steps, places, 1};
+      temporal ? Sequences{clips, steps, cells} : Sequences{clips * steps, cells, 1};
   const at::Tensor added =
       temporal ? causal_distance_bias(heads, steps, x_BTHWD.options().dtype(at::kFloat)) : bias;
   at::Tensor x = std::move(x_BTHWD);

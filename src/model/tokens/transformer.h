@@ -1,7 +1,7 @@
-// The layers of transformers: the attention and feed-forward of C-ViViT, which knows where a token
-// lies by a learned bias over offsets in space and, in time, by ALiBi and a depthwise convolution
-// over the volume. Structs of tensors, as layers.h; the halves of layers are operations of
-// src/kernels. Called by cvivit.cc and prior_network.cc.
+// Layers of transformers: C-ViViT's attention and feed-forward, with position information from a
+// learned bias over offsets in space and, in time, from ALiBi and a depthwise convolution over the
+// volume. Structs of tensors as in layers.h; attention and feed-forward are operations of
+// src/kernels.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -14,12 +14,12 @@
 
 namespace lf {
 
-at::Tensor directions(const at::Tensor& x);  // rows (the last dimension) of length one
+at::Tensor directions(const at::Tensor& x);  // normalised to length 1 over the last dimension
 
-// x and attention whose queries and keys are compared by direction.
+// x + attention by cosine similarity of queries and keys.
 struct CosineAttention {
   CosineAttention(const Scope& scope, int64_t width, int64_t heads, int64_t head_width);
-  // `bias` is added to the logits: [heads, tokens, tokens], -inf where a token may not look.
+  // `bias` [heads, tokens, tokens] is added to the logits; -inf where a token may not attend.
   at::Tensor operator()(const at::Tensor& x, const Sequences& sequences,
                         const at::Tensor& bias) const;
   LayerNorm norm;
@@ -28,7 +28,7 @@ struct CosineAttention {
   int64_t heads, head_width;
 };
 
-// x and norm - linear - GELU gate - linear of it, 8/3 as wide inside.
+// x + (norm - linear - GELU gate - linear)(x), 8/3 as wide inside.
 struct GatedFeedForward {
   GatedFeedForward(const Scope& scope, int64_t width);
   at::Tensor operator()(const at::Tensor& x) const;
@@ -36,8 +36,7 @@ struct GatedFeedForward {
   Linear in, out;
 };
 
-// x and a 3x3x3 convolution of every channel by itself over [B, t, h, w, width] that sees no later
-// time step: a position generator.
+// x + a causal 3x3x3 depthwise convolution over [B, t, h, w, width]: a position encoding generator.
 struct CausalDepthwiseConv {
   CausalDepthwiseConv(const Scope& scope, int64_t width);
   at::Tensor operator()(const at::Tensor& x_BTHWD) const;
@@ -45,7 +44,7 @@ struct CausalDepthwiseConv {
   at::Tensor weight, bias;
 };
 
-// A bias [heads, h*w, h*w] for the attention of an image's tokens: a small network of the signed
+// A bias [heads, h*w, h*w] of the attention within an image: a small network of the signed
 // logarithms of two tokens' offset.
 struct OffsetBias {
   OffsetBias(const Scope& scope, int64_t width, int64_t heads);
@@ -53,7 +52,7 @@ struct OffsetBias {
   Linear first, second, third;
 };
 
-// A layer's two halves, after the position generator if there is one.
+// Position generator (temporal layers only), attention, feed-forward.
 struct GridLayer {
   GridLayer(const Scope& scope, int64_t width, int64_t heads, int64_t head_width, bool temporal);
   std::optional<CausalDepthwiseConv> position;
@@ -61,12 +60,12 @@ struct GridLayer {
   GatedFeedForward feed_forward;
 };
 
-// Layers over [B, t, h, w, width]: a spatial transformer attends within each time step, a temporal
-// one within each place, to the same and earlier steps only.
+// Layers over [B, t, h, w, width]. A spatial transformer attends within each time step; a temporal
+// one within each grid cell, to the same and earlier time steps.
 struct GridTransformer {
   GridTransformer(const Scope& scope, int64_t width, int64_t heads, int64_t head_width,
                   int64_t layers, bool temporal);
-  // `bias`: a spatial transformer's; a temporal one has its own.
+  // `bias` is for a spatial transformer; a temporal one computes its own.
   at::Tensor operator()(at::Tensor x_BTHWD, const at::Tensor& bias = {}) const;
   std::vector<GridLayer> layers;
   LayerNorm norm;

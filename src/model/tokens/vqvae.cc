@@ -34,7 +34,7 @@ struct ResidualBlock {
   std::optional<Conv2d> skip;
 };
 
-// One head over all places of an image.
+// One head over all pixels of an image.
 struct AttentionBlock {
   AttentionBlock(const Scope& scope, int64_t channels)
       : norm(norm_of(scope / "norm", channels)),
@@ -44,14 +44,14 @@ struct AttentionBlock {
     const std::vector<at::Tensor> parts =
         qkv(norm(x)).permute({0, 2, 3, 1}).flatten(1, 2).unsqueeze(1).chunk(3, -1);
     const at::Tensor mixed = at::scaled_dot_product_attention(parts[0], parts[1], parts[2]);
-    const at::Tensor places = mixed.squeeze(1).unflatten(1, {x.size(2), x.size(3)});
-    return x + out(places.permute({0, 3, 1, 2}));
+    const at::Tensor pixels = mixed.squeeze(1).unflatten(1, {x.size(2), x.size(3)});
+    return x + out(pixels.permute({0, 3, 1, 2}));
   }
   GroupNorm norm;
   Conv2d qkv, out;
 };
 
-// Blocks of one level of the encoder or decoder, and what follows them.
+// Blocks of one level of the encoder or decoder, and the resampling after them.
 struct Level {
   std::vector<ResidualBlock> blocks;
   std::vector<AttentionBlock> attention;  // one a block, or none

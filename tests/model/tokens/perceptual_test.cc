@@ -226,7 +226,9 @@ TEST(Perceptual, NetworksThatDoNotFitAreUsageErrors) {
   EXPECT_TRUE(has(refused(holding(classifier(3)), {1, 16, 16, 3}), "classifier of clips"));
   // Who uses the model does not need the file.
   const Config config = config_of({small_model("network: 'gone'")});
-  EXPECT_GT(make_model(without_judge(config), {1, 16, 16, 3}, at::kCPU)->parameters().count(), 0);
+  EXPECT_GT(
+      make_model(without_perceptual_loss(config), {1, 16, 16, 3}, at::kCPU)->parameters().count(),
+      0);
 }
 
 }  // namespace
