@@ -1,4 +1,4 @@
-// Loading and overriding; printing and documentation are in config_print.cc.
+// Loading and overriding. Printing and documentation are in config_print.cc.
 #include "config/config.h"
 
 #include <google/protobuf/io/tokenizer.h>
@@ -29,7 +29,7 @@ using google::protobuf::TextFormat;
 constexpr uint64_t kLargestConfig = 1 << 20;
 constexpr size_t kDeepestBase = 32;
 
-// Keeps the first complaint only: the others are mostly its echoes.
+// Keeps the first error only: most others follow from it.
 class FirstError : public google::protobuf::io::ErrorCollector {
  public:
   void AddError(int line, int column, const std::string& message) override {
@@ -39,26 +39,26 @@ class FirstError : public google::protobuf::io::ErrorCollector {
   std::string text;
 };
 
-// For a complaint about an unknown name, adds the nearest known one.
-std::string explain(const std::string& complaint) {
-  const size_t at = complaint.find("has no field named \"");
-  if (at == std::string::npos) return printable(complaint, 300);
+// The parser's message; for an unknown name, with the nearest known one.
+std::string explain(const std::string& message) {
+  const size_t at = message.find("has no field named \"");
+  if (at == std::string::npos) return printable(message, 300);
   const size_t begin = at + std::string("has no field named \"").size();
-  const std::string name = complaint.substr(begin, complaint.find('"', begin) - begin);
-  const size_t type_begin = complaint.find("Message type \"");
+  const std::string name = message.substr(begin, message.find('"', begin) - begin);
+  const size_t type_begin = message.find("Message type \"");
   std::vector<std::string> known;
   if (type_begin != std::string::npos) {
     const size_t type_at = type_begin + std::string("Message type \"").size();
-    const std::string type = complaint.substr(type_at, complaint.find('"', type_at) - type_at);
+    const std::string type = message.substr(type_at, message.find('"', type_at) - type_at);
     if (const Descriptor* descriptor =
             google::protobuf::DescriptorPool::generated_pool()->FindMessageTypeByName(type)) {
       known = field_names(*descriptor);
     }
   }
-  return printable(complaint, 300) + did_you_mean(name, known);
+  return printable(message, 300) + did_you_mean(name, known);
 }
 
-// `over` wins over `under`; lists are replaced, not joined.
+// Values of `over` replace those of `under`; lists are replaced, not joined.
 void merge_over(Message& under, const Message& over) {
   const Reflection* reflection = over.GetReflection();
   std::vector<const FieldDescriptor*> present;
@@ -120,7 +120,7 @@ int64_t parse_integer(const std::string& path, const std::string& value,
   int64_t number = 0;
   double real = 0;
   if (parse(value, &number)) return number;
-  // "1e6" and "5e4" are how people write counts.
+  // People write counts as "1e6" or "5e4".
   if (parse(value, &real) && std::floor(real) == real && std::abs(real) < 9e15) {
     return static_cast<int64_t>(real);
   }
@@ -192,8 +192,8 @@ void set_scalar(Message& message, const FieldDescriptor& field, const std::strin
 void set_message(Message& message, const FieldDescriptor& field, const std::string& path,
                  const std::string& value) {
   if (value.size() < 2 || value.front() != '{' || value.back() != '}') {
-    fail(Code::kUsage, "--set ", printable(path), " names a group of options; set one inside it (",
-         path, ".",
+    fail(Code::kUsage, "--set ", printable(path), " is a group of options; set one of them (", path,
+         ".",
          field_names(*field.message_type()).empty() ? "..."
                                                     : field_names(*field.message_type()).front(),
          "=...), or give the group as {text format}");

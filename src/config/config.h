@@ -1,6 +1,5 @@
 // Loads, overrides, checks and prints a Config (run.proto). Everything works by reflection over the
-// message, so an option exists once: in run.proto. Called by launch; the parts of the program get
-// their message by const reference. Not a general settings library.
+// message, so an option is defined once, in run.proto. Not a general settings library.
 #pragma once
 
 #include <string>
@@ -14,35 +13,35 @@ class Message;
 
 namespace lf {
 
-// The config in file PATH ("" for none) with its bases, then each "a.b=value" of `sets` in order,
-// ranges checked. Anything wrong is Code::kUsage in one sentence.
+// Loads the config in file PATH ("": none) with its bases, then applies each "a.b=value" of `sets`
+// in order and checks ranges. Throws Code::kUsage on any error.
 Config load_config(const std::string& path, const std::vector<std::string>& sets);
 
-// The config in `text`, which print_config() wrote; `name` says in errors where it stood. No bases.
+// Parses text of print_config(); `name` is for messages. Does not load bases.
 Config parse_config(const std::string& text, const std::string& name);
 
 // Applies one "a.b=value". Lists take "1,2,3"; messages take "{text format}".
 void set_option(Config& run, const std::string& assignment);
 
-// Every value against its range. `load_config` did this already.
+// Checks every value against its range. load_config() does so too.
 void check_ranges(const google::protobuf::Message& message);
 
-// The config as text with every default written out: what --dry-run prints and RUN/config.pbtxt
-// holds. Reading it back gives the same config.
+// The config as text with all defaults, as --dry-run prints it and RUN/config.pbtxt holds it.
+// Parsing it gives the same config.
 std::string print_config(const Config& run);
 
 // The same as one JSON object.
 std::string config_json(const Config& run);
 
-// "train.lr: 0.0001 -> 0.0002", a line for each option in which two configs differ; if
-// `free_only_allowed`, only those that a resumed run may not change.
+// "train.lr: 0.0001 -> 0.0002", one line per option in which two configs differ; with
+// `leave_out_free` only options that a resumed run may not change.
 std::vector<std::string> config_differences(const Config& before, const Config& after,
                                             bool leave_out_free);
 
-// A hash of everything a resumed run may not change.
+// A hash of all options that a resumed run may not change.
 uint64_t config_fingerprint(const Config& run);
 
-// One line of documentation per option whose path begins with `prefix`.
+// Documentation of the options whose path begins with `prefix`.
 struct OptionDoc {
   std::string path;      // "train.batch"
   std::string type;      // "int", "FP32|BF16", "list of float"

@@ -1,5 +1,5 @@
-// The printing half of config.h: canonical text, JSON, differences, documentation from the comments
-// of run.proto (the build embeds its descriptor with source info).
+// Printing of config.h: canonical text, JSON, differences, and documentation from the comments of
+// run.proto (the build embeds its descriptor with source info).
 #include <google/protobuf/descriptor.pb.h>
 #include <google/protobuf/text_format.h>
 
@@ -23,8 +23,8 @@ using google::protobuf::Descriptor;
 using google::protobuf::Message;
 using google::protobuf::Reflection;
 
-// Sets every unset scalar to its default and every plain group to itself, so that printing shows
-// them. Members of a oneof stay as they are: choosing one is the user's.
+// Sets every unset scalar to its default and every group, so that printing shows them. Members of a
+// oneof stay unset: choosing one is up to the user.
 void write_out_defaults(Message& message) {
   const Descriptor* type = message.GetDescriptor();
   const Reflection* reflection = message.GetReflection();
@@ -97,7 +97,7 @@ void json_message(Json& json, const Message& message) {
   });
 }
 
-// Every leaf as "path" -> text; `fixed_only` leaves out what a resumed run may change.
+// Every leaf as "path" -> text; `fixed_only` leaves out options that a resumed run may change.
 void leaves(const Message& message, const std::string& prefix, bool fixed_only,
             std::map<std::string, std::string>& out) {
   std::vector<const FieldDescriptor*> present;
@@ -109,7 +109,7 @@ void leaves(const Message& message, const std::string& prefix, bool fixed_only,
     for (int i = 0; i < count; ++i) {
       const std::string at = field->is_repeated() ? str(path, "[", i, "]") : path;
       if (field->message_type()) {
-        out[at] = "{}";  // an empty group differs from none
+        out[at] = "{}";  // an empty group differs from an unset one
         leaves(read_message(message, *field, i), at + ".", fixed_only, out);
       } else {
         out[at] = read_text(message, *field, i);
@@ -149,7 +149,7 @@ void document_message(const Descriptor& type, const std::string& prefix,
                       std::set<const Descriptor*> above, const std::string& filter,
                       std::vector<OptionDoc>& out) {
   static const std::map<std::string, std::string> comments = read_comments();
-  if (!above.insert(&type).second) return;  // a composite holds operators, which hold ...
+  if (!above.insert(&type).second) return;  // composites are recursive
   for (int i = 0; i < type.field_count(); ++i) {
     const FieldDescriptor& field = *type.field(i);
     const std::string path = prefix + field.name();

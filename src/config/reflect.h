@@ -1,5 +1,4 @@
-// Typed access to protobuf fields through reflection, and the annotations of option.proto. Only
-// config.cc and config_print.cc use this.
+// Typed access to protobuf fields by reflection, and to the annotations of option.proto.
 #pragma once
 
 #include <google/protobuf/descriptor.h>
@@ -14,12 +13,12 @@ using google::protobuf::FieldDescriptor;
 
 std::vector<std::string> field_names(const google::protobuf::Descriptor& type);
 std::string type_name(const FieldDescriptor& field);  // "int", "number", "FP32|BF16", "list of ..."
-std::string range_of(const FieldDescriptor& field);   // "" if any value will do
+std::string range_of(const FieldDescriptor& field);   // "": any value
 bool in_range(const std::string& range, double value);
 bool is_free(const FieldDescriptor& field);
 std::string nearest_option(const std::string& path);  // ", did you mean 'train.batch'?" or ""
 
-// Element `index` of a list, or the value itself (its default if it is not set).
+// Element `index` of a list, or the value (the default if unset).
 double read_number(const google::protobuf::Message& message, const FieldDescriptor& field,
                    int index);
 std::string read_text(const google::protobuf::Message& message, const FieldDescriptor& field,
@@ -27,11 +26,11 @@ std::string read_text(const google::protobuf::Message& message, const FieldDescr
 const google::protobuf::Message& read_message(const google::protobuf::Message& message,
                                               const FieldDescriptor& field, int index);
 
-// Sets a single value, appends to a list.
+// Sets a single value, or appends to a list.
 template <typename T>
 void write_field(google::protobuf::Message& message, const FieldDescriptor& field, const T& value);
 
-// Copies a scalar or appends the elements of a list.
+// Copies a scalar, or appends the elements of a list.
 void copy_field(const google::protobuf::Message& from, const FieldDescriptor* field,
                 google::protobuf::Message& to);
 
