@@ -22,7 +22,7 @@ std::unique_ptr<Model> small_classifier(int frames, const std::vector<std::strin
   return make_model(load_config("", sets), {frames, 8, 8, 3}, at::kCPU);
 }
 
-// Stripes down, stripes across, a chequerboard or nothing, under noise, as bytes in [-1, 1].
+// Vertical stripes, horizontal stripes, a chequerboard or nothing, with noise, as bytes in [-1, 1].
 Clips labelled_clips(int64_t count, int64_t frames) {
   Clips clips{{}, at::arange(count, at::kLong) % kClasses, 3, 100};
   clips.x_BTHWC = at::full({count, frames, 8, 8, 3}, 0.0F);
@@ -80,7 +80,7 @@ TEST(Classifier, LearnsLabelsOfImagesAndOfClips) {
     };
     train(*model, clips, 40);
     EXPECT_GE(accuracy(), 0.9) << frames;
-    // Clips that are known keep their brightness in a preview.
+    // Correctly classified clips keep their brightness in a preview.
     const at::NoGradGuard no_grad;
     const at::Tensor shown = model->preview(clips);
     EXPECT_EQ(shown.sizes(), clips.x_BTHWC.sizes());
@@ -112,8 +112,8 @@ TEST(Classifier, FramesOutOfOrderAreAnotherClip) {
   train(*model, clips, 5);  // the temporal weights start at zero
   const auto network = extractor_of(*model);
   const at::Tensor bytes = as_bytes(clips.x_BTHWC);
-  const at::Tensor turned = network->features(bytes.flip(1), {"features"})[0];
-  EXPECT_GT(row_error(turned, network->features(bytes, {"features"})[0]), 1e-4);
+  const at::Tensor reversed = network->features(bytes.flip(1), {"features"})[0];
+  EXPECT_GT(row_error(reversed, network->features(bytes, {"features"})[0]), 1e-4);
 }
 
 TEST(Classifier, LabelsClipsAndWeightsThatDoNotFitAreNamed) {

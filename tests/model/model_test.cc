@@ -39,7 +39,7 @@ TEST(Model, InitialWeightsDependOnSeedAndNameOnly) {
   EXPECT_TRUE(differs);
 }
 
-TEST(Model, KeyedNumbersDependOnThePositionNotOnTheSlice) {
+TEST(Model, KeyedDrawsDependOnThePositionNotOnTheSlice) {
   const Clips all = some_clips(6, 2, 100);
   const at::Tensor whole = keyed_uniform(all, Purpose::kDropout, 5, {3});
   const at::Tensor halves = at::cat({keyed_uniform(all.slice(0, 2), Purpose::kDropout, 5, {3}),

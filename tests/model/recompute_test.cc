@@ -70,7 +70,7 @@ TEST(Recompute, GradientsHaveTheSameBitsWithDropoutDiscriminatorAndAutocast) {
   }
 }
 
-// Fused operations keep less by themselves, so less is left to save with them.
+// With reference operations: fused ones save memory themselves.
 TEST(Recompute, AClipTakesLessMemory) {
   const auto bytes = [](bool recomputed, Kernels kernels) {
     Config config = config_of(recomputed);
@@ -112,7 +112,7 @@ TEST(Recompute, BlocksNestAndTakeAndGiveSeveralTensors) {
   for (size_t i = 0; i < plain.size(); ++i) EXPECT_TRUE(at::equal(plain[i], again[i])) << i;
 }
 
-// Counts what the gradient synchronisation waits for: the end of the accumulation in a weight.
+// Counts accumulations into a weight, which the gradient synchronisation waits for.
 struct Arrivals : torch::autograd::FunctionPostHook {
   explicit Arrivals(int& count) : count_(count) {}
   torch::autograd::variable_list operator()(

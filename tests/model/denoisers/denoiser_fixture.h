@@ -67,8 +67,8 @@ inline std::unique_ptr<SmallNetwork> small_network(const std::string& kind, int 
   return network;
 }
 
-// Gives weights that start at zero values of their own, by name, so that nothing is hidden; those
-// whose name holds one of `left` stay.
+// Sets zero-initialised weights to keyed values, so that no path is hidden, except those whose name
+// contains one of `left`.
 inline void wake_up(const ParameterTable& table, const std::vector<std::string>& left = {}) {
   const at::NoGradGuard no_grad;
   for (const NamedTensor& weight : table.weights()) {

@@ -52,7 +52,7 @@ TEST(Unet3d, ParameterCountsAreThePublicPorts) {
   EXPECT_EQ(counts(64, {}), (std::pair<int64_t, int64_t>{35'706'243 + 16, 35'706'243}));
 }
 
-// The sum of the published network's layers, of which the sinusoids of places are fixed.
+// The sum of the published network's layers; its sinusoids of positions are fixed.
 TEST(Dit, ParameterCountIsThePublishedSmallOnes) {
   DitConfig config;
   config.set_layers(12);
@@ -93,8 +93,8 @@ class InflatedNetworks : public testing::TestWithParam<const char*> {};
 INSTANTIATE_TEST_SUITE_P(All, InflatedNetworks, testing::Values("unet", "dit"),
                          [](const auto& info) { return std::string(info.param); });
 
-// Bit for bit, whatever the image network has learnt.
-TEST_P(InflatedNetworks, OfSeveralFramesBeginAsTheImageNetworkOnEveryFrame) {
+// Bit for bit, for any weights of the image network.
+TEST_P(InflatedNetworks, OfSeveralFramesInitiallyEqualTheImageNetworkOnEveryFrame) {
   const auto image = small_network(GetParam(), 1), video = small_network(GetParam(), 3);
   wake_up(image->table);
   wake_up(video->table, {"temporal.out", "temporal.say", "place"});
@@ -105,8 +105,7 @@ TEST_P(InflatedNetworks, OfSeveralFramesBeginAsTheImageNetworkOnEveryFrame) {
   EXPECT_TRUE(at::equal(together.flatten(0, 1), apart.flatten(0, 1)));
 }
 
-// A network without positions takes frames as a set; one with positions goes by the frames'
-// true numbers.
+// Without positions frames are a set; with positions the frames' indices decide.
 TEST_P(Networks, PermutingFramesPermutesTheOutput) {
   const at::Tensor order = at::tensor({2, 0, 3, 1}, at::kLong);
   for (const bool position : {false, true}) {
@@ -127,7 +126,7 @@ class RelativeNetworks : public testing::TestWithParam<const char*> {};
 INSTANTIATE_TEST_SUITE_P(All, RelativeNetworks, testing::Values("unet3d", "dit"),
                          [](const auto& info) { return std::string(info.param); });
 
-TEST_P(RelativeNetworks, GoByTheDistancesOfFramesNotTheirNumbers) {
+TEST_P(RelativeNetworks, DependOnOffsetsOfFramesNotOnIndices) {
   const auto network = small_network(GetParam(), 4);
   wake_up(network->table);
   const NoisyClips clips = noisy_clips(2, 4);
@@ -161,7 +160,7 @@ TEST_P(Networks, IndependentImagesAndTheVideoDoNotAffectEachOther) {
   EXPECT_FALSE(at::equal(video.select(1, 2), before.select(1, 2)));
 }
 
-// What an image's attention over frames gives is what it gives it alone.
+// An independent image's attention over frames returns its own values.
 TEST(Attention, OfAnIndependentImageIsOfItselfAlone) {
   const at::Tensor qkv = some_numbers({2 * 4, 6, 3 * 8}, 3);  // two clips of four frames
   NoisyClips clips;
@@ -179,7 +178,7 @@ TEST(Attention, OfAnIndependentImageIsOfItselfAlone) {
   EXPECT_TRUE(at::allclose(mixed.slice(0, 0, 3), alone.slice(0, 0, 3), 1e-5, 1e-6));
 }
 
-TEST_P(Networks, AbsentFramesAreSeenByNobody) {
+TEST_P(Networks, AbsentFramesAffectNoOther) {
   const auto network = small_network(GetParam(), 4);
   wake_up(network->table);
   NoisyClips clips = noisy_clips(2, 4);
@@ -204,7 +203,7 @@ TEST_P(Networks, OutputDependsOnEachFramesNoiseLevel) {
   EXPECT_GT(change(1), change(0));
 }
 
-TEST_P(Networks, OutputDependsOnTheClassAndNoClassIsOneOfItsOwn) {
+TEST_P(Networks, OutputDependsOnTheClassAndNoClassHasItsOwnEmbedding) {
   const auto network = small_network(GetParam(), 2, true, 3);
   wake_up(network->table);
   NoisyClips clips = noisy_clips(2, 2);
@@ -245,7 +244,7 @@ TEST(DistanceBias, HasTheRangesOfT5) {
   }
 }
 
-TEST(Rotary, ProductsDependOnTheDistanceAlone) {
+TEST(Rotary, ProductsDependOnTheOffsetOnly) {
   ParameterTable table(0, at::kCPU, {});
   const Rotary rotary(Scope(table), 4);
   const at::Tensor q = some_numbers({1, 1, 1, 2, 6}, 1), k = some_numbers({1, 1, 1, 2, 6}, 2);

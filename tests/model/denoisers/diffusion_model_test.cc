@@ -14,7 +14,7 @@ namespace {
 
 using Sets = std::vector<std::string>;
 
-// Every mode, objective and level that a loss may be of.
+// Every frame task, objective and noise level of the loss.
 const Sets kLosses[] = {
     {},
     {"model.unet.dropout=0.3", "model.diffusion.last_frame_weight=4"},
@@ -88,7 +88,7 @@ TEST(DiffusionModel, RecomputedBlocksGiveTheSameBits) {
   }
 }
 
-// A network whose initial output is zero errs by the target's own mean square.
+// A network with zero output has the target's mean square as its loss.
 TEST(DiffusionModel, FirstLossIsTheTargetsMeanSquare) {
   const auto loss = [](const Sets& sets) {
     return small_model(2, sets)->loss(some_clips(64, 2), 0, false).total.item<double>();
@@ -114,7 +114,7 @@ TEST(DiffusionModel, LastFrameWeightWeighsTheLastFrame) {
   EXPECT_NEAR(weighted.total.item<double>(), (4 * mean + 4 * last) / 8, 1e-5);
 }
 
-// Independent images beside a video make gradients steadier.
+// Independent images beside a video lower the variance of gradients.
 TEST(DiffusionModel, ImagesBesideAVideoLowerTheGradientsVariance) {
   const auto relative_variance = [](int images) {
     const auto model = small_model(3, {str("model.diffusion.images=", images)});
@@ -164,7 +164,7 @@ TEST(DiffusionModel, ShownSmallClipsAndGivenFramesAreChecked) {
                        "label 7"));
 }
 
-// The network is shown the small clip: another one gives another loss of the same noisy clip.
+// Another low-resolution clip gives another loss of the same noisy clip.
 TEST(DiffusionModel, OfSuperResolutionSeesTheSmallClip) {
   const auto model = small_model(1, {"model.diffusion.upscale=2"});
   wake_up(model->parameters());
@@ -178,7 +178,7 @@ TEST(DiffusionModel, OfSuperResolutionSeesTheSmallClip) {
   EXPECT_FALSE(at::allclose(image(0.5), image(-0.5), 1e-4, 1e-4));
 }
 
-// What the loss of one frame depends on: its own noise and the frames it is made from.
+// The loss of one frame depends on its own noise and the frames it is conditioned on.
 TEST(DiffusionModel, AutoregressiveLossDoesNotSeeBeyondItsHistory) {
   const auto loss = [](const Sets& sets, int64_t changed) {
     Sets all = {"model.diffusion.frames=LAST"};
@@ -254,7 +254,7 @@ TEST(DiffusionModel, GivenFramesComeBackUntouched) {
                        "the last of 3 frames"));
 }
 
-// At 1 guidance is the class's own estimate, at 0 that of no class, bit for bit.
+// Guidance 1 is the conditional estimate, 0 the unconditional one, bit for bit.
 TEST(DiffusionModel, GuidanceAtOneIsTheClassAndAtZeroUnconditional) {
   const auto made = [](const std::string& guidance, int64_t label) {
     const auto model = small_model(
@@ -268,8 +268,8 @@ TEST(DiffusionModel, GuidanceAtOneIsTheClassAndAtZeroUnconditional) {
   EXPECT_FALSE(at::equal(made("3", 1), made("1", 1)));
 }
 
-// One step leaves what is estimated: beyond the class's own estimate by as much as it is from
-// none's.
+// One step returns the estimate; guidance 2 moves it as far beyond the conditional estimate as that
+// is from the unconditional one.
 TEST(DiffusionModel, GuidanceGoesBeyondTheClassAlongTheLine) {
   const auto made = [](const char* guidance) {
     const auto model = small_model(
@@ -286,7 +286,7 @@ TEST(DiffusionModel, GuidanceGoesBeyondTheClassAlongTheLine) {
   EXPECT_LT((beyond - line).masked_select(inside).abs().max().item<double>(), 1e-4);
 }
 
-TEST(DiffusionModel, ClassesThatAreNotAskedForAreDrawnByTheClip) {
+TEST(DiffusionModel, ClassesThatAreNotGivenAreDrawnByTheClip) {
   const auto model = small_model(1, {"model.diffusion.classes=3"});
   wake_up(model->parameters());
   std::vector<at::Tensor> by_class;
@@ -304,11 +304,9 @@ TEST(DiffusionModel, ClassesThatAreNotAskedForAreDrawnByTheClip) {
   for (const int of_class : times) EXPECT_GT(of_class, 0);
 }
 
-// Pseudo videos that carry noise go beyond the range of pixels; only their last frame is kept in
-// it.
-TEST(DiffusionModel, FramesOfNoisyRecipesAreNotCutOffWhileTheyAreMade) {
-  // A network whose output is zero: the estimate is z / alpha, which the first step cuts off or
-  // not.
+// Frames of noisy pseudo videos exceed [-1, 1]; only their last frame is clipped.
+TEST(DiffusionModel, FramesOfNoisyRecipesAreNotClippedInSampling) {
+  // A network with zero output: the estimate is z / alpha, which the first step clips or not.
   const auto made = [](const std::string& recipe) {
     return small_model(2, {"model.diffusion.sampler.steps=2", recipe})
         ->sample({1, 0, 4, {}, {}, 0});
@@ -323,7 +321,7 @@ TEST(DiffusionModel, FramesOfNoisyRecipesAreNotCutOffWhileTheyAreMade) {
 }
 
 TEST(DiffusionModel, EstimateRecoversTheImageFromAKnownNetwork) {
-  // A network whose output is zero, with EDM's scaling: the estimate is c_skip z.
+  // A network with zero output and EDM's scaling: the estimate is c_skip z.
   const auto model =
       small_model(2, {"model.diffusion.schedule=EDM", "model.diffusion.prediction=PRECONDITIONED"});
   const at::NoGradGuard no_grad;

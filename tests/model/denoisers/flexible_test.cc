@@ -95,7 +95,7 @@ TEST(RelativePositions, SpacingAndOrderMatter) {
   EXPECT_FALSE(at::allclose((*network)(reversed), before, 1e-3, 1e-4));
 }
 
-// The sums of the definition, one pair of frames after the other.
+// By the definition, one pair of frames at a time.
 TEST(RelativePositions, AttentionIsTheDefinition) {
   constexpr int64_t kChannels = 8, kHeads = 2, kWidth = 4, kFrames = 3, kSide = 2;
   ParameterTable table(5, at::kCPU, {});
@@ -113,11 +113,11 @@ TEST(RelativePositions, AttentionIsTheDefinition) {
 
   const at::Tensor qkv = attention.qkv(as_rows(attention.norm(images)));  // [T, P, 3C]
   const auto code = [&](const RelativeCode& net, int64_t i, int64_t j) {
-    const double apart =
+    const double offset =
         static_cast<double>(index[0][i].item<int64_t>() - index[0][j].item<int64_t>());
     const at::Tensor input =
-        at::tensor({std::log(1 + std::max(apart, 0.0)), std::log(1 + std::max(-apart, 0.0)),
-                    apart == 0 ? 1.0 : 0.0},
+        at::tensor({std::log(1 + std::max(offset, 0.0)), std::log(1 + std::max(-offset, 0.0)),
+                    offset == 0 ? 1.0 : 0.0},
                    at::kFloat);
     const at::Tensor hidden = net.distance(input) + net.level(call.embedding[i]);
     return net.out(hidden * hidden.sigmoid());  // [C]
@@ -151,7 +151,7 @@ TEST(RelativePositions, AttentionIsTheDefinition) {
   }
 }
 
-TEST(FlexibleUnet, WhatIsInAbsentPlacesChangesNothingElse) {
+TEST(FlexibleUnet, AbsentFramesChangeNothingElse) {
   const auto network = small_unet(UnetConfig::RELATIVE, true);
   NoisyClips clips = noisy_clips(2, 5);
   clips.role_BT = at::tensor({0, 1, 1, 2, 2}, at::kByte).unsqueeze(0);
@@ -175,7 +175,7 @@ TEST(FlexibleUnet, SeesWhichFramesAreObserved) {
   EXPECT_FALSE(at::allclose((*network)(clips), none, 1e-4, 1e-4));
 }
 
-// A change of one pixel of the first frame reaches other frames, whatever attention does.
+// A change of one pixel of the first frame reaches other frames even without attention.
 TEST(RandomMaskUnet, ConvolvesAndAttendsOverTime) {
   const auto network = small_unet(UnetConfig::VOLUME);
   NoisyClips clips = noisy_clips(1, 5), other = clips;
@@ -186,7 +186,7 @@ TEST(RandomMaskUnet, ConvolvesAndAttendsOverTime) {
   EXPECT_EQ((*network)(noisy_clips(2, 3)).sizes(), (std::vector<int64_t>{2, 3, 8, 8, 3}));
 }
 
-// A convolution of frames beside their neighbours is LibTorch's over space and time.
+// A convolution over frames and their neighbours equals LibTorch's over space and time.
 TEST(RandomMaskUnet, ConvolutionsAreThreeDimensional) {
   for (const int64_t stride : {1, 2}) {
     const at::Tensor x = some_numbers({2, 5, 8, 8, 3}, 4), weight = some_numbers({4, 9, 3, 3}, 5);
@@ -215,14 +215,14 @@ Sets random_masks(const Sets& more = {}) {
   return sets;
 }
 
-// The loss of a batch whose network gives zeros is the noise's mean square over latent frames:
-// one, however many are observed or absent.
-TEST(FlexibleTraining, LossIsOfLatentFramesAloneAndDividedByTheirNumber) {
+// The loss of a network with zero output is the noise's mean square over latent frames: one,
+// however many are observed or absent.
+TEST(FlexibleTraining, LossIsTheMeanOverLatentFramesOnly) {
   for (const Sets& sets : {flexible(), flexible({"model.diffusion.observed=1"}), random_masks()}) {
     const auto model = small_model(8, sets);
     const Clips clips = some_clips(64, 8);
     EXPECT_NEAR(model->loss(clips, 0, true).total.item<double>(), 1, 0.05) << join(sets, " ");
-    // One clip's loss is its latent frames' mean, so it is near one as well.
+    // One clip's loss is the mean over its latent frames, so it is near one too.
     for (int64_t i = 0; i < 8; ++i) {
       EXPECT_NEAR(model->loss(clips.slice(i, i + 1), 0, true).total.item<double>(), 1, 0.3);
     }
@@ -288,7 +288,7 @@ SampleRequest request_of(const at::Tensor& given, std::vector<int64_t> numbers, 
   return request;
 }
 
-// Whichever frames are given, they come back bit for bit, and all others are made.
+// Any given frames come back bit for bit, and all others are sampled.
 TEST(Completion, GivenFramesComeBackUntouchedForAnyLength) {
   const std::vector<std::vector<int64_t>> given = {{0}, {0, 1, 6}, {3, 5}, {1, 2}};
   for (const char* scheme : {"NEXT", "LONG_RANGE", "HIERARCHY"}) {
@@ -307,7 +307,7 @@ TEST(Completion, GivenFramesComeBackUntouchedForAnyLength) {
   }
 }
 
-// Told by the CPU allocator of every allocation of this thread.
+// Called by the CPU allocator for every allocation of this thread.
 class PeakBytes : public c10::MemoryReportingInfoBase {
  public:
   void reportMemoryUsage(void* /*ptr*/, int64_t size, size_t /*total_allocated*/,
@@ -339,8 +339,8 @@ TEST(LongVideos, NothingButTheVideoItselfGrowsWithItsLength) {
   EXPECT_LE(many - few, video + 4096);
 }
 
-// A clip alone leaves room for windows that do not wait for each other; nine clips leave none.
-TEST(LongVideos, WindowsMadeTogetherAreThoseMadeAlone) {
+// One clip leaves room for independent windows in the same call; nine clips leave none.
+TEST(LongVideos, WindowsSampledTogetherEqualThoseSampledAlone) {
   const Sets sets = flexible({"model.diffusion.sampler.steps=2", "model.diffusion.sampler.levels=3",
                               "model.diffusion.sampler.scheme=HIERARCHY"});
   const auto model = small_model(8, sets);
@@ -372,8 +372,8 @@ TEST(OneModelForAllTasks, ConditionFramesAreBitIdentical) {
   EXPECT_EQ(model->sample(request_of(some_numbers({1, 2, 8, 8, 3}, 6), {0, 1}, 15)).size(1), 15);
 }
 
-// A clip is a function of its index, whatever is made beside it, adaptive schemes included.
-TEST(AdaptiveSchemes, EveryClipChoosesForItself) {
+// A clip depends on its index only, not on its batch, with adaptive schemes too.
+TEST(AdaptiveSchemes, EveryClipChoosesItsOwnWindows) {
   const auto model = small_model(8, flexible({"model.diffusion.sampler.adaptive=true"}));
   wake_up(model->parameters());
   const at::Tensor shown = some_numbers({3, 6, 8, 8, 3}, 6).clamp(-1, 1);
@@ -382,7 +382,7 @@ TEST(AdaptiveSchemes, EveryClipChoosesForItself) {
   SampleRequest last = request_of(shown.slice(0, 2, 3), numbers, 11);
   last.first = 2;
   EXPECT_TRUE(at::equal(model->sample(last), together.slice(0, 2, 3)));
-  // Another distance shows other frames and makes other ones.
+  // Another distance conditions on other frames and gives other samples.
   SampleRequest other = last;
   other.distance = [](const at::Tensor& a, const at::Tensor& b) {
     return -(a - b).square().mean().item<double>();
@@ -407,7 +407,7 @@ TEST(Resampling, TakesEveryStepSoManyTimes) {
     return estimates;
   };
   EXPECT_EQ(calls(1), 5);
-  EXPECT_EQ(calls(3), 13);  // the last step ends without noise: there is no way back
+  EXPECT_EQ(calls(3), 13);  // the last step has no noise, so it is not repeated
 }
 
 // With the exact estimate of N(0.3, 0.5^2) repeated steps leave the distribution as it is.

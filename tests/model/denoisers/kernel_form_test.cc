@@ -1,4 +1,4 @@
-// Whole networks with their operations fused and plain: the same output and the same gradients.
+// Whole networks with fused and reference operations: the same output and gradients.
 #include <ATen/ops/cat.h>
 #include <ATen/ops/tensor.h>
 #include <gtest/gtest.h>
@@ -15,7 +15,7 @@
 namespace lf {
 namespace {
 
-// What a network gives and the gradients of its weights and noisy clips, weighted so that sums are
+// A network's output and the gradients of its weights and noisy clips, weighted so that sums are
 // not around zero.
 Tensors results(const SmallNetwork& network, NoisyClips clips) {
   clips.z_BTHWC = clips.z_BTHWC.detach().requires_grad_();
@@ -63,7 +63,7 @@ void expect_agreement(const BothForms& forms, const NoisyClips& clips) {
     if (plain[i].defined()) largest = std::max(largest, plain[i].norm().item<double>());
   }
   for (size_t i = 1; i < plain.size(); ++i) {
-    // Gradients that are nothing but rounding (of a shift that a norm takes away) are left out.
+    // Skips gradients that are only rounding errors (of a shift that a norm removes).
     if (!plain[i].defined() || plain[i].norm().item<double>() < 1e-5 * largest) continue;
     EXPECT_LT(gap(fused[i], plain[i]), 1e-4) << i << " " << plain[i].sizes();
   }
@@ -79,7 +79,7 @@ TEST_P(KernelForms, AgreeOnAVideo) {
   }
 }
 
-// In bfloat16 both are as near to single precision.
+// In bf16 both are equally close to fp32.
 TEST_P(KernelForms, AreAsExactAsEachOtherUnderAutocast) {
   const BothForms forms = both_forms(GetParam(), 4);
   const NoisyClips clips = noisy_clips(2, 4);
@@ -107,7 +107,7 @@ TEST_P(KernelForms, AgreeOnAnImage) {
   expect_agreement(both_forms(GetParam(), 1), noisy_clips(3, 1));
 }
 
-TEST_P(KernelForms, AgreeOnFramesOfRolesAndNoiseLevelsOfTheirOwn) {
+TEST_P(KernelForms, AgreeOnFramesWithTheirOwnRolesAndNoiseLevels) {
   const BothForms forms = both_forms(GetParam(), 4);
   NoisyClips clips = noisy_clips(2, 5);
   clips.signal_BT = at::arange(10).view({2, 5}).to(at::kFloat) * 90;
@@ -122,14 +122,15 @@ TEST_P(KernelForms, AgreeOnFramesOfRolesAndNoiseLevelsOfTheirOwn) {
   }
 }
 
-TEST_P(KernelForms, AgreeOnClipsWhoseFramesStandElsewhere) {
+TEST_P(KernelForms, AgreeOnClipsWithDifferentFrameIndices) {
   const BothForms forms = both_forms(GetParam(), 4);
   NoisyClips clips = noisy_clips(2, 4);
   clips.index_BT = at::tensor({0, 1, 5, 9, 2, 3, 4, 30}, at::kLong).view({2, 4});
   expect_agreement(forms, clips);
 }
 
-// Every way the image network attends over frames, and both conditionings on noise levels.
+// Every kind of temporal attention of the image network, and both ways of conditioning on noise
+// levels.
 TEST(KernelFormsOfTheUnet, Agree) {
   for (const auto temporal : {UnetConfig::AFTER, UnetConfig::RELATIVE, UnetConfig::VOLUME}) {
     for (const bool scale_shift : {false, true}) {

@@ -52,7 +52,7 @@ TEST(ResidualDiffusion, ForecastsDependOnEarlierFramesOnly) {
   }
 }
 
-// Training looks at all frames at once, sampling at one after the other.
+// Training processes all frames at once, sampling one after the other.
 TEST(ResidualDiffusion, FrameByFrameIsTheSameAsAllTogether) {
   const auto model = small_rvd(5);
   const at::Tensor x = some_numbers({2, 5, 8, 8, 3}, 2), together = means(*model, x);
@@ -91,7 +91,7 @@ TEST(ResidualDiffusion, MeanAndResidualAddUpToTheFrame) {
   }
 }
 
-// States begin anew with every sequence and belong to one of them.
+// Every sequence has its own states, initially zero.
 TEST(RecurrentStates, ClipsDoNotDependOnEachOtherNorOnEarlierCalls) {
   const auto model = small_rvd(5);
   const at::Tensor given = some_numbers({3, 3, 8, 8, 3}, 3).clamp(-1, 1);
@@ -121,7 +121,8 @@ TEST(RecurrentStates, BatchOrderChangesNoLoss) {
   EXPECT_NEAR(model->loss(clips, 0, false).total.item<double>(), apart, 1e-4);
 }
 
-// A network of zeros errs by the noise; with a weight of 1 the mean's own error adds to that.
+// A network of zeros has the noise's mean square as its loss; with weight 1 the mean's error adds
+// to it.
 TEST(ResidualDiffusion, LossIsOfFramesAfterTheWarmUp) {
   const auto model = small_rvd(5, {"model.rvd.mean_weight=0"}, false);
   const Clips clips = some_clips(32, 5);
@@ -146,8 +147,8 @@ TEST(ResidualDiffusion, GradientsReachEveryWeightOfTheNetworks) {
   }
 }
 
-// Of the last forecast's gradient with respect to the frames, what lies before the cut is zero.
-TEST(ResidualDiffusion, BackPropagationIsCutWhereAsked) {
+// The last forecast's gradient with respect to frames before the cut is zero.
+TEST(ResidualDiffusion, BackPropagationIsTruncated) {
   const auto reached = [](int back_frames) {
     const auto model = small_rvd(6, {str("model.rvd.back_frames=", back_frames)});
     at::Tensor x = some_numbers({1, 6, 8, 8, 3}, 1).set_requires_grad(true);
@@ -178,7 +179,7 @@ TEST(ResidualDiffusion, RunningScaleIsTheResidualsDeviation) {
   EXPECT_NEAR(after, before, 0.02 * before);
 }
 
-TEST(Rvd, WhatMakesNoSenseIsRefused) {
+TEST(Rvd, OptionsThatDoNotApplyAreRefused) {
   const auto refused = [](const Sets& sets) {
     return error_of(Code::kUsage, [&] { small_rvd(5, sets); });
   };

@@ -1,4 +1,4 @@
-// What the extractors' tests share: fixture files, relative differences, bytes as clips.
+// Shared by the extractors' tests: fixture files, relative differences, bytes as clips.
 #pragma once
 
 #include <ATen/TensorOperators.h>

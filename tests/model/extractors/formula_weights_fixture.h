@@ -1,5 +1,5 @@
-// Weights made by a formula of their names, as tools/fixtures/formula_weights.py makes them: whole
-// networks for comparison without stored weights. Used by the extractors' tests.
+// Weights computed by a formula from their names, as in tools/fixtures/formula_weights.py: whole
+// networks for comparison without stored weights.
 #pragma once
 
 #include <ATen/core/Tensor.h>

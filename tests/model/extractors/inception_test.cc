@@ -20,7 +20,7 @@ std::unique_ptr<Extractor> inception_of(TensorsByName tensors,
   return make_inception(weights, id, precision);
 }
 
-// Some of the weights: what a file holds that ends early.
+// The weights of a file that ends early.
 TensorsByName up_to(const TensorsByName& all, const std::vector<std::string>& prefixes) {
   TensorsByName part;
   for (const auto& [name, tensor] : all) {
@@ -61,7 +61,7 @@ TEST(Inception, AThousandClassesAreTorchvisionsGraph) {
   EXPECT_GT(row_error(made[0], expected.at("2048").slice(0, 0, 1)), 1e-2);
 }
 
-TEST(Inception, Bfloat16IsNearAndSaysNothingElse) {
+TEST(Inception, Bf16IsCloseToFp32) {
   const TensorsByName expected = fixture("inception.safetensors");
   const auto network = inception_of(all_weights(), Preprocessing::kTorch, BF16);
   const auto made = network->features(as_clips(expected.at("images")), {"768", "2048"});
@@ -92,7 +92,7 @@ TEST(Inception, GreyIsTakenAsThreeEqualChannelsAndNoImagesGiveNoRows) {
             (std::vector<int64_t>{0, 64}));
 }
 
-TEST(Inception, RowsDoNotDependOnTheirCompany) {
+TEST(Inception, RowsDoNotDependOnTheirBatch) {
   const TensorsByName expected = fixture("inception.safetensors");
   const auto network = inception_of(up_to(all_weights(), {"Conv2d_"}));
   const at::Tensor one = as_clips(expected.at("images").slice(0, 1, 2));

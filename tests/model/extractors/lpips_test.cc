@@ -51,7 +51,7 @@ TEST(Lpips, ImagesAndWeightsThatDoNotFitAreNamed) {
   EXPECT_TRUE(contains(error_of(Code::kCheckpoint, [&] { lpips_of(other); }), "also holds"));
 }
 
-// Every network at the smallest size it takes, so that the limits are no guess.
+// Every network at its smallest size: the limits are exact.
 TEST(Lpips, TheSmallestImagesAreSeen) {
   for (const auto& [net, side] : {std::pair{"alex", 31}, {"vgg", 16}, {"squeeze", 17}}) {
     const auto lpips = lpips_of(formula_tensors(layout_file(str("lpips-", net))));

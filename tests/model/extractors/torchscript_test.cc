@@ -82,7 +82,7 @@ def forward(self, img, return_features: bool = False, use_fp16: bool = False, no
 TEST_F(TorchScriptFile, NvidiasInceptionIsCalledForFeaturesUnderEachPreprocessing) {
   const at::Tensor white = at::full({2, 1, 8, 8, 3}, 255, at::kByte);
   const std::string path = file(kLikeNvidias);
-  // It subtracts 128 and divides by 128 itself; `torch` wants 255 to become 1.
+  // The network computes (x - 128) / 128 itself; with `torch` 255 must become 1.
   for (const auto& [id, largest] : {std::pair{Preprocessing::kTorch, 256.0},
                                     {Preprocessing::kTf1, 255.0},
                                     {Preprocessing::kClean, 255.0}}) {

@@ -23,8 +23,8 @@ Config tokenizer_config() {
        "quantiser { fsq { levels: [5, 5] } } }"});
 }
 
-// A tokenizer of 3 frames of 2x2 codes that has learnt nothing: any map to codes will do, if it
-// tells clips apart. That of small fresh weights gives nearly all places the same code.
+// An untrained tokenizer of 3 frames of 2x2 codes: any map to codes will do if it distinguishes
+// clips. Small initial weights would give nearly all positions the same code.
 std::unique_ptr<Tokenizer> tokenizer() {
   auto made = make_tokenizer(tokenizer_config(), kShape, at::kCPU);
   named(made->parameters().weights(), "quantiser.in.weight").detach().mul_(30);
@@ -46,8 +46,8 @@ std::unique_ptr<Model> make_prior(const Config& config, const ClipShape& shape =
 // Four clips whose frames differ.
 at::Tensor four_clips() { return noise({4, 3, 8, 8, 3}, 22); }
 
-// Trains on the four clips, of classes 0 to 3, with a learning rate that falls to 0, and gives the
-// model.
+// Returns a model trained on the four clips, of classes 0 to 3, with a learning rate that falls to
+// 0.
 std::unique_ptr<Model> trained(const Config& config, int steps) {
   std::unique_ptr<Model> model = make_prior(config);
   Steps step(*model, config);
@@ -59,7 +59,7 @@ std::unique_ptr<Model> trained(const Config& config, int steps) {
   return model;
 }
 
-// Which of the four each made clip is, -1 where it is none.
+// Which of the four clips each sample is; -1: none.
 std::vector<int> kinds_of(const at::Tensor& made) {
   const at::Tensor known = tokenizer()->reconstruct(clips_of(four_clips()));
   std::vector<int> kinds;
@@ -89,8 +89,8 @@ class EveryPrior : public ::testing::TestWithParam<const char*> {
   }
 };
 
-// What the masked kinds need for that: codes drawn in one round do not know of each other, so clips
-// with many codes in common would mix.
+// The masked kinds need this: codes drawn in one round are independent of each other, so clips with
+// many codes in common would mix.
 TEST(FourClips, HaveFewCodesInCommon) {
   const at::Tensor ids = tokenizer()->encode(four_clips()).flatten(1);
   EXPECT_EQ(ids.sizes(), (std::vector<int64_t>{4, 12}));
@@ -100,9 +100,9 @@ TEST(FourClips, HaveFewCodesInCommon) {
   }
 }
 
-// One training for all that a trained prior must do. The masked kinds fill in one code a round in
-// any order here, so that none is drawn without knowing of the others; every step teaches them but
-// one of the many ways in which codes may be hidden, so they take more of them.
+// One training for all properties of a trained prior. The masked kinds fill in one code a round
+// here, so that every draw is conditioned on the others; they train for more steps, as each covers
+// only one of the many masks.
 TEST_P(EveryPrior, LearnsTheFourClipsTheirClassesAndTheirBeginnings) {
   const std::map<std::string, int> steps = {
       {"AUTOREGRESSIVE", 400}, {"FRAME_MASKED", 800}, {"MASKED", 3000}};
@@ -128,7 +128,7 @@ TEST_P(EveryPrior, LearnsTheFourClipsTheirClassesAndTheirBeginnings) {
   for (int i = 0; i < 32; ++i) right += kinds[static_cast<size_t>(i)] == i % 4;
   EXPECT_GE(right, 31);
 
-  // The first frame tells which of the four it is.
+  // The first frame determines the clip.
   request = request_of(4);
   request.given_BTHWC = four_clips().slice(1, 0, 1);
   request.labels_B = at::full({4}, -1, at::kLong);
@@ -142,7 +142,7 @@ TEST_P(EveryPrior, LearnsTheFourClipsTheirClassesAndTheirBeginnings) {
   EXPECT_THROW(model->sample(request), Error);
 }
 
-TEST_P(EveryPrior, ClipsDependOnSeedAndNumberAlone) {
+TEST_P(EveryPrior, ClipsDependOnSeedAndIndexOnly) {
   const auto model = make_prior(config());
   const at::Tensor all = model->sample(request_of(6));
   EXPECT_TRUE(at::equal(all, model->sample(request_of(6))));
@@ -154,7 +154,7 @@ TEST_P(EveryPrior, ClipsDependOnSeedAndNumberAlone) {
   EXPECT_LE(all.abs().max().item<double>(), 1.0);
 }
 
-TEST_P(EveryPrior, VideosGoOnBeyondTheWindow) {
+TEST_P(EveryPrior, VideosContinueBeyondTheWindow) {
   const auto model = make_prior(config("overlap_frames: 2"));
   SampleRequest request = request_of(2);
   request.given_BTHWC = four_clips().slice(0, 0, 2).slice(1, 0, 2);
@@ -239,7 +239,7 @@ TEST(KvCache, GivesTheLogitsOfFullRecomputation) {
         at::cat({found, network.logits(tokens.slice(1, place, place + 1), {}, &cache, true)}, 1);
   }
   EXPECT_TRUE(at::allclose(found, full, 1e-4, 1e-4));
-  // No code has a say in those before it, and the first has in the last.
+  // No code affects those before it; the first affects the last.
   at::Tensor changed = tokens.clone();
   changed.slice(1, 9, 10).neg_();
   const at::Tensor other = network.logits(changed, network.causal_mask(24));
@@ -258,7 +258,7 @@ TEST(KvCache, HoldsWholeFramesOfTheBlockCausalNetwork) {
   const at::Tensor history =
       network.logits(tokens.slice(1, 0, 9), network.frame_mask(9), &cache, true);
   EXPECT_TRUE(at::allclose(history, full.slice(1, 0, 9), 1e-4, 1e-4));
-  // A look that does not settle leaves no trace.
+  // A call without append leaves the cache unchanged.
   network.logits(tokens.slice(1, 9, 17) * 2, {}, &cache, false);
   const at::Tensor second = network.logits(tokens.slice(1, 9, 17), {}, &cache, true);
   const at::Tensor third = network.logits(tokens.slice(1, 17, 25), {}, &cache, true);
@@ -280,7 +280,7 @@ TEST(MaskGit, OpenCodesFallAsTheFixturesSay) {
   EXPECT_EQ(counts(4, 3), (std::vector<int64_t>{3, 2, 0}));
 }
 
-TEST(MaskGit, DrawsFromWhatLabelSmoothingHid) {
+TEST(MaskGit, DrawsFromProbabilitiesWithoutLabelSmoothing) {
   const at::Tensor share =
       at::cat({at::full({1}, 0.7), at::full({1}, 0.3), at::full({1}, 0.0), at::full({1}, 0.0)});
   const at::Tensor smoothed = (0.8 * share + 0.2 / 4).log() + 3;  // logits have no fixed zero
@@ -307,10 +307,10 @@ TEST(DrawCodes, FollowsTheProbabilitiesAndItsLimits) {
   const at::Tensor share =
       at::cat({at::full({1}, 0.5), at::full({1}, 0.3), at::full({1}, 0.15), at::full({1}, 0.05)});
   const at::Tensor logits = share.log().expand({20000, 4});
-  at::Tensor luck = at::zeros({20000});
-  uniform({1, Purpose::kSampling, 0, 0, 0}, 0, 20000, luck.mutable_data_ptr<float>());
+  at::Tensor draws = at::zeros({20000});
+  uniform({1, Purpose::kSampling, 0, 0, 0}, 0, 20000, draws.mutable_data_ptr<float>());
   const auto shares = [&](const CodePriorConfig& config) {
-    const at::Tensor ids = draw_codes(logits, luck, config);
+    const at::Tensor ids = draw_codes(logits, draws, config);
     std::vector<double> found;
     for (int64_t id = 0; id < 4; ++id)
       found.push_back((ids == id).to(at::kDouble).mean().item<double>());

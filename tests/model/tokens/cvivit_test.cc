@@ -17,7 +17,7 @@ std::string tiny(const std::string& more = "", int patch = 4) {
       patch, " ", more, "}");
 }
 
-// With a convolutional stem, which halves the frames before they are cut.
+// With a convolutional stem, which halves height and width before the patches.
 std::string tiny_with_stem() { return tiny("stem: 1 stem_width: 8", 2); }
 
 TEST(Cvivit, HasThePublishedNumberOfParameters) {
@@ -113,7 +113,8 @@ TEST(PositionGenerator, SeesItsNeighboursAndThePastOnTheRightAxes) {
   at::Tensor x = at::zeros({1, 5, 4, 6, 2});
   x[0][2][1][3][0] = 1;  // time 2, row 1, column 3
   const at::Tensor out = (conv(x) - x).detach();
-  // The kernel's taps appear around it: the same step and two later ones, one row and column about.
+  // The kernel's taps appear around it: the same and two later time steps, one row and column
+  // around.
   for (int64_t t = 0; t < 5; ++t) {
     for (int64_t row = 0; row < 4; ++row) {
       for (int64_t column = 0; column < 6; ++column) {
@@ -165,8 +166,8 @@ TEST(Cvivit, LearnsTheLastFrameOfPseudoVideos) {
   }
 }
 
-TEST(Cvivit, DiscriminatorSeesTheLastFrameAsOftenAsAsked) {
-  // With certainty the last: then no other frame of the real clips has any say in its loss.
+TEST(Cvivit, DiscriminatorSeesTheLastFrameWithTheGivenProbability) {
+  // Probability 1: no other frame of the real clips affects its loss.
   const Config config =
       config_of({tiny("gan { weight: 1 layers: 2 last_frame: 1 }"), "train.batch=2"});
   const auto model = make_model(config, {4, 16, 16, 3}, at::kCPU);
@@ -174,7 +175,7 @@ TEST(Cvivit, DiscriminatorSeesTheLastFrameAsOftenAsAsked) {
   model->loss(clips_of(x), 1, true).total.backward();
   EXPECT_EQ(x.grad().slice(1, 0, 3).abs().max().item<double>(), 0);
   EXPECT_GT(x.grad().slice(1, 3).abs().max().item<double>(), 0);
-  // With one half: 5 in 8 of four frames.
+  // Probability 1/2: 5 in 8 with four frames.
   const Config half = config_of({tiny("gan { weight: 1 layers: 2 }"), "train.batch=64"});
   const auto other = make_model(half, {4, 16, 16, 3}, at::kCPU);
   at::Tensor many = noise({64, 4, 16, 16, 3}, 13).requires_grad_();

@@ -44,7 +44,7 @@ TEST(Discriminator, LogitMapsHaveThePublishedSizes) {
   EXPECT_THROW(Owned(3, 16), Error);
 }
 
-// Values, and slopes of a slope's square, which reach all that a convolution has of derivatives.
+// Values, first-order and second-order gradients.
 TEST(Discriminator, AProductOfFewPatchesIsTheirConvolution) {
   const at::Tensor x = images(3, 4, 5).to(at::kDouble), weight = noise({6, 3, 4, 4}, 6).to(x),
                    bias = noise({6}, 7).to(x);
@@ -57,9 +57,9 @@ TEST(Discriminator, AProductOfFewPatchesIsTheirConvolution) {
       const at::Tensor out = product ? conv_padded_by_one({}, given[0], given[1], given[2], stride)
                                      : at::conv2d(given[0], given[1], given[2], stride, 1);
       ASSERT_LE(out.size(2) * out.size(3), 9);
-      const at::Tensor slope =
+      const at::Tensor gradient =
           torch::autograd::grad({out.square().sum()}, {given[0]}, {}, true, true)[0];
-      found[product] = torch::autograd::grad({slope.square().sum()}, given);
+      found[product] = torch::autograd::grad({gradient.square().sum()}, given);
       found[product].push_back(out);
     }
     for (size_t i = 0; i < found[0].size(); ++i) {
@@ -68,9 +68,9 @@ TEST(Discriminator, AProductOfFewPatchesIsTheirConvolution) {
   }
 }
 
-// Real images may come in single precision while made ones come in bfloat16. Three images: a third
-// is none of bfloat16's numbers.
-TEST(Discriminator, TheLastBiasStandsStillInEitherPrecisionWhileTheHingeIsNotMet) {
+// Real images may come in fp32 while made ones come in bf16. Three images: 1/3 is not representable
+// in bf16.
+TEST(Discriminator, TheLastBiasDoesNotMoveInEitherPrecisionBeforeTheHinge) {
   const Owned owned(2, 16);
   at::Tensor logits[2];
   for (const Precision precision : {FP32, BF16}) {
@@ -91,7 +91,7 @@ at::Tensor penalty_of(const Judge& judge, const at::Tensor& images) {
   return r1_penalty(judge(real), real);
 }
 
-TEST(Discriminator, R1IsTheSquaredSlope) {
+TEST(Discriminator, R1IsTheSquaredGradient) {
   const Owned owned(2, 16);
   // Larger weights, so that differences stand out from rounding.
   for (const NamedTensor& weight : owned.table.weights()) {
@@ -102,14 +102,14 @@ TEST(Discriminator, R1IsTheSquaredSlope) {
   owned.discriminator(given).sum().backward();
   const double penalty = penalty_of(owned.discriminator, real).item<double>();
   EXPECT_NEAR(penalty, given.grad().square().sum().item<double>() / 4, 1e-5 * penalty);
-  const double slope = given.grad().norm().item<double>();
+  const double gradient = given.grad().norm().item<double>();
   const auto at_distance = [&](double h) {
-    return owned.discriminator(real + h * given.grad() / slope)
+    return owned.discriminator(real + h * given.grad() / gradient)
         .to(at::kDouble)
         .sum()
         .item<double>();
   };
-  EXPECT_NEAR((at_distance(2e-3) - at_distance(-2e-3)) / 4e-3, slope, 0.02 * slope);
+  EXPECT_NEAR((at_distance(2e-3) - at_distance(-2e-3)) / 4e-3, gradient, 0.02 * gradient);
 }
 
 // With a smooth activation: the kinks of a leaky ReLU make the penalty jump, which no gradient
@@ -123,14 +123,14 @@ TEST(Discriminator, GradientOfR1AgreesWithFiniteDifferences) {
   const at::Tensor real = images(2, 8, 2);
   penalty_of(smooth, real).backward();
   for (const NamedTensor& weight : table.weights()) {
-    if (weight.name == "second.bias") continue;  // has no say in a slope
-    const at::Tensor slope = weight.tensor.grad().clone();
-    const double expected = slope.norm().item<double>();
+    if (weight.name == "second.bias") continue;  // does not affect the gradient
+    const at::Tensor gradient = weight.tensor.grad().clone();
+    const double expected = gradient.norm().item<double>();
     const double h = 3e-3 * std::max(1.0, weight.tensor.norm().item<double>());
     const auto moved = [&](double by) {
-      weight.tensor.detach().add_(slope / expected, by);
+      weight.tensor.detach().add_(gradient / expected, by);
       const double value = penalty_of(smooth, real).item<double>();
-      weight.tensor.detach().sub_(slope / expected, by);
+      weight.tensor.detach().sub_(gradient / expected, by);
       return value;
     };
     EXPECT_NEAR((moved(h) - moved(-h)) / (2 * h), expected, 0.02 * expected) << weight.name;
@@ -155,14 +155,14 @@ TEST(Discriminator, LossFallsBelowOneOnSeparableImages) {
   EXPECT_LT(loss, 0.5);
 }
 
-TEST(AdaptiveWeight, IsTheRatioOfSlopesAndNoMoreThanItsLimit) {
+TEST(AdaptiveWeight, IsTheRatioOfGradientsUpToItsLimit) {
   const at::Tensor w = at::full({3}, 2.0).requires_grad_();
   const at::Tensor a = (w * 6).sum(), b = (w * 2).sum();
   EXPECT_NEAR(adaptive_weight(a, b, {w}, 100, {}).item<double>(), 3, 1e-3);
   EXPECT_EQ(adaptive_weight(a, b, {w}, 2, {}).item<double>(), 2);
   EXPECT_EQ(adaptive_weight(a, b * 0, {w}, 50, {}).item<double>(), 50);
   EXPECT_FALSE(w.grad().defined());
-  // Of the mean loss over ranks: slopes 6 and 0 against 2 and 2.
+  // Of the mean loss over ranks: gradients 6 and 0 against 2 and 2.
   double found[2];
   as_two_ranks([&](int rank, const SumOverRanks& sum) {
     const at::Tensor own = at::full({3}, 2.0).requires_grad_();

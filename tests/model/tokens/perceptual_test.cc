@@ -58,7 +58,7 @@ TEST(Perceptual, LpipsAsALossIsTheMeanOfTheMetric) {
     const PerceptualLoss loss = loss_by(lpips(net), 40);
     EXPECT_NEAR(loss(as_images(a), as_images(b)).item<double>(), metric, 1e-5 * metric) << net;
     EXPECT_EQ(loss(as_images(a), as_images(a)).item<double>(), 0) << net;
-    // Grey images are seen as RGB of equal channels.
+    // Grey images become RGB with equal channels.
     const at::Tensor grey = as_images(a).slice(1, 0, 1), other = as_images(b).slice(1, 0, 1);
     EXPECT_NEAR(loss(grey, other).item<double>(),
                 loss(grey.expand({-1, 3, -1, -1}), other.expand({-1, 3, -1, -1})).item<double>(),
@@ -106,18 +106,18 @@ TEST(Perceptual, GradientAgreesWithFiniteDifferences) {
     const at::Tensor given = images(2, 32, 6);
     const at::Tensor made = images(2, 32, 7).requires_grad_();
     loss(given, made).backward();
-    const double slope = made.grad().norm().item<double>();
-    ASSERT_GT(slope, 0);
+    const double norm = made.grad().norm().item<double>();
+    ASSERT_GT(norm, 0);
     const auto moved = [&](double by) {
       const at::NoGradGuard no_grad;
-      return loss(given, made.detach() + by * made.grad() / slope).item<double>();
+      return loss(given, made.detach() + by * made.grad() / norm).item<double>();
     };
     constexpr double kStep = 0.02;  // a little of images whose norm is 45; past few kinks of ReLUs
-    EXPECT_NEAR((moved(kStep) - moved(-kStep)) / (2 * kStep), slope, 0.05 * slope) << own;
+    EXPECT_NEAR((moved(kStep) - moved(-kStep)) / (2 * kStep), norm, 0.05 * norm) << own;
   }
 }
 
-TEST(Perceptual, PlacesWithoutFeaturesHaveNoGradient) {
+TEST(Perceptual, PixelsWithoutFeaturesHaveNoGradient) {
   FeatureMaps network;
   network.heads = {at::full({1, 3, 1, 1}, 1.0)};
   const at::Tensor some = images(2, 4, 8), none = at::zeros({2, 3, 4, 4}).requires_grad_();
@@ -142,7 +142,7 @@ TEST(Perceptual, ChangesNothingBeforeItsStart) {
       config_of({small_model("network: 'judge' weight: 0.5 start_images: 8"), "train.batch=4"});
   const Config without = config_of({small_model(""), "train.batch=4"});
   const auto one = judged(with, {1, 16, 16, 3}), other = judged(without, {1, 16, 16, 3});
-  // The judge's weights are not the model's: they neither train nor are they saved.
+  // The perceptual network's weights are not the model's: they are neither trained nor saved.
   EXPECT_EQ(one->parameters().count(), other->parameters().count());
   Steps step(*one, with), plain(*other, without);
   const at::Tensor x = squares(4, 1, 16);
@@ -161,7 +161,7 @@ TEST(Perceptual, ChangesNothingBeforeItsStart) {
   EXPECT_GT(perceptual, 0);
   EXPECT_NEAR(loss.total.item<double>(),
               other->loss(clips_of(x, 8), 0, true).total.item<double>() + perceptual, 1e-6);
-  // Validation compares over a run.
+  // Validation leaves it out, so that losses are comparable over a run.
   EXPECT_EQ(one->loss(clips_of(x, 8), 0, false).total.item<double>(),
             other->loss(clips_of(x, 8), 0, false).total.item<double>());
   step(clips_of(x, 8));
@@ -169,7 +169,7 @@ TEST(Perceptual, ChangesNothingBeforeItsStart) {
   EXPECT_FALSE(equal());
 }
 
-TEST(Perceptual, SeesTheLastFrameAsOftenAsAsked) {
+TEST(Perceptual, SeesTheLastFrameWithTheGivenProbability) {
   const ClipShape shape = {4, 16, 16, 3};
   const at::Tensor x = squares(8, 4, 16);
   const PerceptualLoss judge = loss_by(classifier(), 16);
@@ -224,7 +224,7 @@ TEST(Perceptual, NetworksThatDoNotFitAreUsageErrors) {
   EXPECT_TRUE(has(refused(holding(lpips("alex")), {1, 16, 16, 3}), "31 pixels"));
   EXPECT_TRUE(has(refused(holding({{"other", at::zeros({1})}}), {1, 16, 16, 3}), "neither LPIPS"));
   EXPECT_TRUE(has(refused(holding(classifier(3)), {1, 16, 16, 3}), "classifier of clips"));
-  // Who uses the model does not need the file.
+  // Using the model, rather than training it, does not need the file.
   const Config config = config_of({small_model("network: 'gone'")});
   EXPECT_GT(
       make_model(without_perceptual_loss(config), {1, 16, 16, 3}, at::kCPU)->parameters().count(),

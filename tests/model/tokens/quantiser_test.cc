@@ -26,7 +26,7 @@ BatchPlan plan_of(int64_t clips, int64_t parts = 1, SumOverRanks sum = {}) {
 
 Clips key_of(int64_t clips, int64_t first = 0) { return {at::zeros({clips, 0}), {}, 5, first}; }
 
-// A quantiser with the table its state is in.
+// A quantiser with the table of its state.
 struct Owned {
   explicit Owned(const QuantiserConfig& config, const BatchPlan& plan)
       : table(1, at::kCPU, {}), quantiser(make_quantiser(config, Scope(table), plan)) {}
@@ -54,7 +54,7 @@ TEST(Codebook, KMeansFindsClustersInTheFirstBatch) {
     const at::Tensor z = clusters(16, 10, 4, 20);
     const Quantised q = owned.quantiser->quantise(z, key_of(16), true);
     EXPECT_LT(q.loss.item<double>(), 0.002) << "cosine " << cosine;
-    // In range, the nearest, and what lookup() gives.
+    // Ids are in range, of the nearest code, and consistent with lookup().
     EXPECT_GE(q.ids.min().item<int64_t>(), 0);
     EXPECT_LT(q.ids.max().item<int64_t>(), 32);
     EXPECT_TRUE(at::allclose(owned.quantiser->lookup(q.ids), q.z, 1e-5, 1e-6));
@@ -82,12 +82,12 @@ TEST(Codebook, RunningMeansFollowTheSpecifiedUpdate) {
   const at::Tensor z = at::stack({at::full({2}, 0.6), at::full({2}, 1.2)}).unsqueeze(0);
   owned.quantiser->quantise(z, key_of(1), true);
   owned.quantiser->after_update(1, at::ones({}));
-  // Code 1: N = (4 + 2) / 2, M = (4 + 1.8) / 2 in each number.
+  // Code 1: N = (4 + 2) / 2, M = (4 + 1.8) / 2 in each element.
   EXPECT_NEAR(sums[1][2].item<double>(), 3, 1e-6);
   EXPECT_NEAR(sums[1][0].item<double>(), 2.9, 1e-6);
   EXPECT_NEAR(codebook[1][0].item<double>(), 2.9 / 3, 1e-4);
   EXPECT_NEAR(codebook[0][0].item<double>(), -1, 1e-4);
-  // A step that was skipped leaves nothing behind.
+  // A skipped step has no effect.
   const at::Tensor before = sums.clone();
   owned.quantiser->quantise(z * 5, key_of(1, 1), true);
   owned.quantiser->quantise(z, key_of(1, 2), true);
@@ -132,7 +132,7 @@ TEST(Codebook, TwoRanksHaveTheCodebookOfOneWithTheJoinedBatch) {
     });
     EXPECT_TRUE(at::equal(found[0], found[1]));
     EXPECT_TRUE(at::allclose(found[0], one.codebook(), 1e-4, 1e-5)) << "cosine " << cosine;
-    // The test could fail: a rank by itself goes elsewhere.
+    // A rank on its own ends elsewhere, so the test can fail.
     const Owned alone(config, plan_of(8));
     train(alone, 0, 4);
     EXPECT_FALSE(at::allclose(alone.codebook(), one.codebook(), 1e-2, 1e-2));
@@ -167,7 +167,7 @@ TEST(Codebook, NonFiniteVectorsDoNotStartIt) {
 }
 
 TEST(Quantiser, GradientsGoStraightThrough) {
-  // The gradient at z is that of what follows, taken at the codes: by finite differences there.
+  // The gradient at z is the gradient at the codes, here by finite differences.
   QuantiserConfig learnt;
   learnt.mutable_learnt()->set_codes(16);
   learnt.mutable_learnt()->set_dim(4);
@@ -202,7 +202,7 @@ TEST(Quantiser, CommitmentAndCodebookLossesPullTheirOwnSide) {
   const Quantised q = owned.quantiser->quantise(z, key_of(1), false);
   q.loss.backward();
   const at::Tensor code = owned.quantiser->lookup(q.ids).detach();
-  // Means over two numbers: d/dz = 0.25 (z - e), d/de = (e - z).
+  // Means over two elements: d/dz = 0.25 (z - e), d/de = (e - z).
   EXPECT_TRUE(at::allclose(z.grad(), 0.25 * (z - code).detach(), 1e-5, 1e-6));
   const at::Tensor pull = owned.codebook().grad()[q.ids.item<int64_t>()];
   EXPECT_TRUE(at::allclose(pull, (code - z).detach().view({2}), 1e-5, 1e-6));
@@ -226,7 +226,7 @@ TEST(Fsq, EveryCodeComesBackAndLevelsAreExact) {
       EXPECT_EQ(std::get<0>(column.sort()).diff().count_nonzero().item<int64_t>() + 1, levels[d]);
       EXPECT_LE(column.abs().max().item<double>(), 1.0);
     }
-    // Wide inputs reach every level, and what is quantised reads back as it was made.
+    // Wide inputs reach every level, and quantised vectors round-trip.
     const at::Tensor z = noise({1, 20000, static_cast<int64_t>(levels.size())}, 95) * 6;
     const Quantised q = owned.quantiser->quantise(z, key_of(1), false);
     EXPECT_TRUE(at::allclose(owned.quantiser->lookup(q.ids), q.z, 0, 1e-5));
@@ -292,16 +292,16 @@ TEST(Lfq, TwoRanksHaveTheGradientOfOneWithTheJoinedBatch) {
   config.mutable_lfq()->set_bits(4);
   config.mutable_lfq()->set_sharpness(0.5);
   const at::Tensor all = noise({4, 5, 4}, 99);
-  const auto slope = [&](const at::Tensor& z, const BatchPlan& plan) {
+  const auto gradient = [&](const at::Tensor& z, const BatchPlan& plan) {
     const Owned owned(config, plan);
     const at::Tensor given = z.clone().requires_grad_();
     owned.quantiser->quantise(given, key_of(z.size(0)), true).loss.backward();
     return given.grad();
   };
-  const at::Tensor one = slope(all, plan_of(4));
+  const at::Tensor one = gradient(all, plan_of(4));
   at::Tensor halves[2];
   as_two_ranks([&](int rank, const SumOverRanks& sum) {
-    halves[rank] = slope(all.slice(0, rank * 2, rank * 2 + 2), plan_of(4, 1, sum)) / 2;
+    halves[rank] = gradient(all.slice(0, rank * 2, rank * 2 + 2), plan_of(4, 1, sum)) / 2;
   });
   EXPECT_TRUE(at::allclose(at::cat({halves[0], halves[1]}), one, 1e-4, 1e-7));
 }

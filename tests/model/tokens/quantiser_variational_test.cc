@@ -16,15 +16,15 @@ std::unique_ptr<Quantiser> bottleneck(double kl) {
   return make_variational_bottleneck(config);
 }
 
-// What an encoder says: this mean and logarithm of the variance everywhere.
-at::Tensor said(int64_t clips, double mean, double log_variance) {
+// An encoder's output with the same mean and log variance everywhere.
+at::Tensor moments(int64_t clips, double mean, double log_variance) {
   return at::cat(
       {at::full({clips, 1, 64, 64, 3}, mean), at::full({clips, 1, 64, 64, 3}, log_variance)}, -1);
 }
 
 TEST(VariationalBottleneck, LossIsTheDivergenceFromTheStandardNormal) {
   for (const auto& [mean, log_variance] : {std::pair{0.0, 0.0}, {0.7, -1.3}, {-2.0, 0.4}}) {
-    const at::Tensor given = said(1, mean, log_variance);
+    const at::Tensor given = moments(1, mean, log_variance);
     const double nats = 0.5 * (mean * mean + std::exp(log_variance) - 1 - log_variance);
     EXPECT_NEAR(bottleneck(0.5)->quantise(given, {given, {}}, false).loss.item<double>(),
                 0.5 * nats, 1e-6);
@@ -32,7 +32,7 @@ TEST(VariationalBottleneck, LossIsTheDivergenceFromTheStandardNormal) {
 }
 
 TEST(VariationalBottleneck, GivesTheMeanAndInTrainingADrawAroundIt) {
-  const at::Tensor given = said(2, 0.7, -1.3);
+  const at::Tensor given = moments(2, 0.7, -1.3);
   const Clips key{given, {}, 5, 40};
   const auto quantiser = bottleneck(1);
   const Quantised still = quantiser->quantise(given, key, false);
@@ -41,7 +41,7 @@ TEST(VariationalBottleneck, GivesTheMeanAndInTrainingADrawAroundIt) {
   const at::Tensor drawn = quantiser->quantise(given, key, true).z;
   EXPECT_NEAR(drawn.mean().item<double>(), 0.7, 0.02);
   EXPECT_NEAR(drawn.std().item<double>(), std::exp(-0.65), 0.02);
-  // A clip's draw is its own, whatever batch it comes in.
+  // A clip's draw does not depend on its batch.
   const at::Tensor second = given.slice(0, 1);
   EXPECT_TRUE(
       at::equal(quantiser->quantise(second, {second, {}, 5, 41}, true).z, drawn.slice(0, 1)));

@@ -1,5 +1,5 @@
-// What the tests of the token models share: small clips that a key draws, tiny models, a loop that
-// trains them, and two ranks as two threads.
+// Shared by the tests of token models: small keyed clips, tiny models, a training loop, and two
+// ranks as two threads.
 #pragma once
 
 #include <ATen/TensorOperators.h>
@@ -35,14 +35,15 @@ inline at::Tensor noise(at::IntArrayRef shape, uint64_t seed = 1) {
   return keyed_uniform(key, Purpose::kGenerated, 9, shape.slice(1)) * 2 - 1;
 }
 
-// Images of one bright square each on a coloured ground, growing sharper over the frames.
+// Images of one bright square on a coloured background, sharper with each frame.
 inline at::Tensor squares(int64_t count, int64_t frames, int64_t side) {
-  const at::Tensor luck = noise({count, 5}, 7);
+  const at::Tensor draws = noise({count, 5}, 7);
   std::vector<at::Tensor> clips;
   for (int64_t i = 0; i < count; ++i) {
-    at::Tensor image = luck[i].slice(0, 0, 3).view({1, 1, 3}).repeat({side, side, 1}) * 0.5;
-    const auto at_row = static_cast<int64_t>((luck[i][3].item<double>() + 1) / 2 * (side / 2.0));
-    const auto at_column = static_cast<int64_t>((luck[i][4].item<double>() + 1) / 2 * (side / 2.0));
+    at::Tensor image = draws[i].slice(0, 0, 3).view({1, 1, 3}).repeat({side, side, 1}) * 0.5;
+    const auto at_row = static_cast<int64_t>((draws[i][3].item<double>() + 1) / 2 * (side / 2.0));
+    const auto at_column =
+        static_cast<int64_t>((draws[i][4].item<double>() + 1) / 2 * (side / 2.0));
     image.slice(0, at_row, at_row + side / 2).slice(1, at_column, at_column + side / 2).fill_(0.9);
     std::vector<at::Tensor> made;
     for (int64_t t = 0; t < frames; ++t) {
@@ -120,7 +121,7 @@ inline at::Tensor named(const std::vector<NamedTensor>& tensors, const std::stri
   return {};
 }
 
-// Numbers in the weights whose names begin so.
+// Elements of the weights whose names start with the prefix.
 inline int64_t count_of(const Model& model, const std::string& prefix) {
   int64_t count = 0;
   for (const NamedTensor& weight : model.parameters().weights()) {

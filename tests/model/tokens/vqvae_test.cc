@@ -37,12 +37,12 @@ TEST(VqVae, StoredCodesDecodeToTheReconstruction) {
   EXPECT_TRUE(at::equal(ids, model->encode(x)));
   EXPECT_TRUE(at::equal(model->decode(ids), model->reconstruct(clips_of(x))));
   EXPECT_EQ(model->decode(ids).sizes(), x.sizes());
-  // Every frame stands for itself.
+  // Frames are independent.
   EXPECT_TRUE(
       at::allclose(model->decode(ids.slice(1, 1)), model->decode(ids).slice(1, 1), 1e-4, 1e-5));
 }
 
-TEST(VqVae, SeveralCodesOfAPlaceMakeTheGridWider) {
+TEST(VqVae, SeveralCodesOfACellMakeTheGridWider) {
   const Config config =
       config_of({"model.vqvae={width: 16 multipliers: [1, 2] blocks: 1 latent: 16 attention: 4 "
                  "quantiser { groups: 3 ema { codes: 8 dim: 2 } } }",
@@ -55,11 +55,11 @@ TEST(VqVae, SeveralCodesOfAPlaceMakeTheGridWider) {
   EXPECT_EQ(ids.sizes(), (std::vector<int64_t>{4, 2, 4, 12}));
   const at::Tensor made = model->decode(ids);
   EXPECT_TRUE(at::equal(made, model->reconstruct(clips_of(x))));
-  // Training decodes the same, but for what is cut off beyond black and white.
+  // Training decodes the same except for clipping to [-1, 1].
   const at::Tensor gap = made - x;
   EXPECT_NEAR(named(model->loss(clips_of(x), 0, false).terms, "reconstruction").item<double>(),
               (0.5 * gap.abs().mean() + 0.5 * gap.square().mean()).item<double>(), 5e-4);
-  // Every one of the three has a say at its own place.
+  // Each of the three affects its own cell.
   for (int64_t group = 0; group < 3; ++group) {
     at::Tensor other = ids.clone();
     other.select(3, group).add_(1).remainder_(8);
@@ -76,7 +76,7 @@ TEST(VqVae, PsnrRisesByFiveDecibelsOnAFewImages) {
   for (int64_t i = 0; i < 150; ++i) step(clips_of(x, i * 32));
   const double after = psnr(model->reconstruct(clips_of(x)), x);
   EXPECT_GT(after, before + 5);
-  // And above what the means of 4x4 blocks would give.
+  // And above the means of 4x4 blocks.
   const at::Tensor blocks = x.unflatten(3, {4, 4})
                                 .unflatten(2, {4, 4})
                                 .mean({3, 5}, true)
