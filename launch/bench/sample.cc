@@ -45,7 +45,7 @@ class ClipMaker {
   ClipMaker(Model& model, Clips clips, Precision precision, int ranks)
       : model_(model), clips_(std::move(clips)), precision_(precision), ranks_(ranks) {}
 
-  double one() {  // its seconds
+  double seconds_of_batch() {
     const at::NoGradGuard no_grad;
     const Autocast autocast(precision_, clips_.x_BTHWC.device().type());
     const Clock::time_point begin = Clock::now();

@@ -217,7 +217,7 @@ class OwnExtractor : public CheckedExtractor {
 
  protected:
   std::vector<at::Tensor> part(const at::Tensor& clips,
-                               const std::vector<std::string>& asked) const override {
+                               const std::vector<std::string>& wanted) const override {
     if (clips.size(4) != shape_.channels && clips.size(4) != 1) {
       fail(Code::kUsage, "the clips have ", clips.size(4),
            " channels, the classifier was trained on ", shape_.channels,
@@ -229,7 +229,7 @@ class OwnExtractor : public CheckedExtractor {
                              .contiguous();
     const at::Tensor features = network_.features(x / 127.5 - 1);
     std::vector<at::Tensor> out;
-    for (const std::string& layer : asked) {
+    for (const std::string& layer : wanted) {
       out.push_back(layer == "logits" ? network_.logits(features) : features);
     }
     return out;

@@ -148,7 +148,7 @@ at::Tensor DiffusionModel::upsampled(const at::Tensor& small_BTHWC, const at::Te
       small.size(1));
 }
 
-// The network's output for z, in single precision.
+// The network's output for z, in fp32.
 at::Tensor DiffusionModel::run_network(const NoisyClips& clips, const at::Tensor& z,
                                        const at::Tensor& scale, const at::Tensor& small) const {
   NoisyClips inputs = clips;

@@ -47,13 +47,14 @@ std::string shape_text(at::IntArrayRef shape) {
   return str("[", join(extents, ", "), "]");
 }
 
-void CheckedExtractor::check(const at::Tensor& clips, const std::vector<std::string>& asked) const {
+void CheckedExtractor::check(const at::Tensor& clips,
+                             const std::vector<std::string>& wanted) const {
   std::vector<std::string> known;
   for (const ExtractorLayer& layer : layers()) known.push_back(layer.name);
-  if (asked.empty()) {
-    fail(Code::kUsage, "no layer of ", name(), " is asked for; name one of ", join(known, ", "));
+  if (wanted.empty()) {
+    fail(Code::kUsage, "no layer of ", name(), " is requested; name one of ", join(known, ", "));
   }
-  for (const std::string& layer : asked) {
+  for (const std::string& layer : wanted) {
     if (std::find(known.begin(), known.end(), layer) != known.end()) continue;
     fail(Code::kUsage, name(), " with these weights has no layer '", printable(layer), "'",
          did_you_mean(layer, known), "; it has ", join(known, ", "));

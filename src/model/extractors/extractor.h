@@ -37,7 +37,8 @@ class Extractor {
   virtual std::string hash() const = 0;  // of the weight file, 16 hex digits
   virtual std::vector<ExtractorLayer> layers() const = 0;
   virtual int64_t frames() const = 0;  // 1: images; else the minimum of a clip
-  // clips: uint8 [N,T,H,W,C]; for image extractors T = 1. One [N, dim] fp32 tensor per layer asked.
+  // clips: uint8 [N,T,H,W,C]; for image extractors T = 1. Returns one fp32 tensor [N, dim] per
+  // layer.
   virtual std::vector<at::Tensor> features(const at::Tensor& clips_NTHWC,
                                            const std::vector<std::string>& layers) = 0;
 };

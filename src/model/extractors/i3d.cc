@@ -124,7 +124,7 @@ class I3d : public CheckedExtractor {
 
  protected:
   std::vector<at::Tensor> part(const at::Tensor& clips,
-                               const std::vector<std::string>& asked) const override {
+                               const std::vector<std::string>& wanted) const override {
     const at::Tensor frames = clips.flatten(0, 1).to(device_);
     at::Tensor x = prepare_images(frames, Preprocessing::kTorch, kSide)
                        .unflatten(0, {clips.size(0), clips.size(1)})
@@ -134,7 +134,7 @@ class I3d : public CheckedExtractor {
     // Logits are linear in the pooled maps, so their mean over time is that of the mean map.
     const at::Tensor pooled = at::avg_pool3d(x, {2, 7, 7}, {1, 1, 1}).mean({2, 3, 4});
     const at::Tensor logits = pooled.matmul(classifier_.t()) + classifier_bias_;
-    return std::vector<at::Tensor>(asked.size(), logits);
+    return std::vector<at::Tensor>(wanted.size(), logits);
   }
 
  private:

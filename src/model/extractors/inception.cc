@@ -200,9 +200,9 @@ class Inception : public CheckedExtractor {
 
  protected:
   std::vector<at::Tensor> part(const at::Tensor& clips,
-                               const std::vector<std::string>& asked) const override {
+                               const std::vector<std::string>& wanted) const override {
     std::set<std::string> missing;
-    for (const std::string& layer : asked) missing.insert(tap_of(layer));
+    for (const std::string& layer : wanted) missing.insert(tap_of(layer));
     TensorsByName made;
     at::Tensor x = prepare_images(clips.select(1, 0).to(device_), id_, kSide).to(type_);
     for (const Step& step : steps_) {
@@ -214,7 +214,7 @@ class Inception : public CheckedExtractor {
       if (missing.empty()) break;
     }
     std::vector<at::Tensor> out;
-    for (const std::string& layer : asked) {
+    for (const std::string& layer : wanted) {
       const at::Tensor& read = made.at(tap_of(layer));
       if (tap_of(layer) == layer) {
         out.push_back(read);

@@ -79,14 +79,14 @@ class TorchScript : public CheckedExtractor {
 
  protected:
   std::vector<at::Tensor> part(const at::Tensor& clips,
-                               const std::vector<std::string>& asked) const override {
+                               const std::vector<std::string>& wanted) const override {
     const at::Tensor made = call(input_of(clips.to(device_)));
     if (made.dim() != 2 || made.size(0) != clips.size(0) || made.size(1) != layer_.dim) {
       fail(Code::kCheckpoint, printable(file_), " gave ", shape_text(made.sizes()), " for ",
            clips.size(0), " clips, expected [", clips.size(0), ", ", layer_.dim,
            "]; it is another network");
     }
-    return std::vector<at::Tensor>(asked.size(), made);
+    return std::vector<at::Tensor>(wanted.size(), made);
   }
 
  private:

@@ -18,7 +18,7 @@ class Discriminator {
  public:
   // Throws Code::kUsage for images that are too small.
   Discriminator(const Scope& scope, const GanConfig& config, const ClipShape& shape);
-  at::Tensor operator()(const at::Tensor& images) const;  // logits, single precision
+  at::Tensor operator()(const at::Tensor& images) const;  // fp32 logits
 
  private:
   struct Layer {
