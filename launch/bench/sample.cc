@@ -64,10 +64,10 @@ class ClipMaker {
 
 // Seconds of each batch, ascending. All ranks make the same number.
 std::vector<double> measure(World& world, ClipMaker& maker, double limit) {
-  const double first = maker.one();
+  const double first = maker.seconds_of_batch();
   const int64_t times = world.max(std::clamp<int64_t>(std::llround(limit / first), 3, 100000));
   std::vector<double> seconds;
-  for (int64_t i = 0; i < times; ++i) seconds.push_back(maker.one());
+  for (int64_t i = 0; i < times; ++i) seconds.push_back(maker.seconds_of_batch());
   std::sort(seconds.begin(), seconds.end());
   return seconds;
 }
@@ -94,7 +94,7 @@ int bench_sample(const Arguments& arguments) {
   std::vector<OperationCost> operations;
   double observed = 0;
   if (arguments.has("--breakdown")) {
-    const auto once = [&] { observed = maker.one(); };
+    const auto once = [&] { observed = maker.seconds_of_batch(); };
     operations = device.is_cpu() ? observe_operations(once) : observe_kernels(device, once);
   }
   if (!world.is_root()) return 0;
