@@ -1,5 +1,5 @@
 // The shape of a clip: T frames of H x W pixels with C channels; an image is a clip of one frame.
-// The one such type of the program. No pixels, and no tensor's sizes, which may carry a batch.
+// Not a tensor's sizes, which may carry a batch.
 #pragma once
 
 #include <array>

@@ -1,6 +1,6 @@
 // CRC-32C (Castagnoli), the checksum of every clip, shard and checkpoint. Takes the fastest way the
 // CPU has: carry-less products of 512 bits, the SSE4.2 or ARMv8 instruction, or a table; all give
-// the same value. Called by data and checkpoint.
+// the same value.
 #pragma once
 
 #include <cstddef>

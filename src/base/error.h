@@ -1,7 +1,6 @@
-// The one exception type of the house and the codes it carries. Anything a user, a disk or a peer
-// can cause is thrown as an Error whose message names the object, the fact, what was expected and
-// what to do next; its code is the exit code of the process. LF_CHECK is for our own bugs only.
-// Everybody throws these; only launch/main.cc turns them into an exit.
+// The program's one exception type and the codes it carries. Whatever a user, a disk or a peer can
+// cause is thrown as an Error: its message names the object, the fact, what was expected and what
+// to do next; its code is the exit code of the process. LF_CHECK is for our own bugs only.
 #pragma once
 
 #include <exception>
@@ -15,14 +14,14 @@ namespace lf {
 // The process's exit codes. Launchers restart a job on kInterrupted and on nothing else.
 enum class Code : int {
   kOk = 0,            // done, or stopped by a STOP file, or a slice finished
-  kBug = 1,           // our own mistake
+  kBug = 1,           // a bug of this program
   kUsage = 2,         // a wrong option, value or config; another config at resume
   kData = 3,          // the store or a source is damaged
   kCheckpoint = 4,    // no usable checkpoint
   kNotFinite = 5,     // the loss stayed NaN or infinite
-  kPeer = 6,          // another rank was lost, or hangs
+  kPeer = 6,          // another rank is lost or hangs
   kStorage = 7,       // storage cannot be written
-  kInterrupted = 75,  // asked to stop: start me again
+  kInterrupted = 75,  // asked to stop; to be started again
 };
 
 class Error : public std::exception {

@@ -57,8 +57,8 @@ class RealOutFile : public OutFile {
   }
 
  private:
-  // Lets the disk begin while there is more to come, so that sync() finds little left. A hint: what
-  // fails here fails again in sync().
+  // Lets the disk start early, so that sync() has little left to do. A hint: what fails here fails
+  // again in sync().
   void start_writeback() {
 #if defined(__linux__)
     constexpr off_t kPiece = 8 << 20;
@@ -187,8 +187,8 @@ class RealFileSystem : public FileSystem {
     if (error) fail_write("remove", path, error.value());
   }
   void make_folders(const std::string& path) override {
-    // Another process may remove the folder while we look whether what is there is one; the library
-    // then says that it is none.
+    // Another process may remove the folder while the library checks that it is one; the library
+    // then reports "not a directory".
     for (int attempt = 1;; ++attempt) {
       std::error_code error, ignored;
       fs::create_directories(path, error);

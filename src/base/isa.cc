@@ -11,7 +11,7 @@ Isa best_isa() {
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
       __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
-    return __builtin_cpu_supports("avx512bf16") ? Isa::kAvx512Half : Isa::kAvx512;
+    return __builtin_cpu_supports("avx512bf16") ? Isa::kAvx512Bf16 : Isa::kAvx512;
   }
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return Isa::kAvx2;
 #endif
@@ -33,14 +33,14 @@ const char* name_of(Isa isa) {
       return "avx2";
     case Isa::kAvx512:
       return "avx512";
-    case Isa::kAvx512Half:
+    case Isa::kAvx512Bf16:
       return "avx512_bf16";
   }
   return "?";
 }
 
 std::vector<Isa> isas_here() {
-  std::vector<Isa> all = {Isa::kBaseline, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Half};
+  std::vector<Isa> all = {Isa::kBaseline, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf16};
   all.resize(static_cast<size_t>(best_isa()) + 1);
   return all;
 }

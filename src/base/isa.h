@@ -1,25 +1,24 @@
-// One loop, three widths: kernels whose arithmetic is specified to the bit are written once as
-// plain loops and compiled for the baseline, for AVX2 + FMA and for AVX-512; the widest the CPU has
-// is chosen at run time. They vectorise across elements, never across a sum, and fuse only where
-// std::fma says so, hence every width gives the same bits; the baseline calls the C library's fma,
-// which is exact but slow. Not for code that may reorder sums. Called by base/random, data and
-// kernels.
+// One loop, three instruction sets: kernels whose arithmetic is specified to the bit are written
+// once as plain loops and compiled for the baseline, for AVX2 + FMA and for AVX-512; run time picks
+// the widest that the CPU has. The loops vectorise across elements, never across a sum, and fuse
+// only where they call std::fma, so every width gives the same bits. The baseline calls the C
+// library's fma, which is exact but slow. Not for code that may reorder sums.
 #pragma once
 
 #include <vector>
 
 namespace lf {
 
-// The last is AVX-512 with instructions that round to bfloat16; see run_half() of
-// kernels/cpu/lanes.h.
-enum class Isa { kBaseline, kAvx2, kAvx512, kAvx512Half };
+// The last is AVX-512 with the instructions that round to bf16.
+enum class Isa { kBaseline, kAvx2, kAvx512, kAvx512Bf16 };
 
 Isa best_isa();  // of this CPU
 Isa isa();       // what kernels use: the best one, unless forced
 const char* name_of(Isa isa);
 std::vector<Isa> isas_here();  // all up to best_isa(). For tests.
 
-// While it lives, kernels of the whole process use `isa`, which the CPU must have. For tests.
+// During its lifetime the kernels of the whole process use `isa`, which the CPU must have. For
+// tests.
 class ForcedIsa {
  public:
   explicit ForcedIsa(Isa isa);
@@ -46,13 +45,12 @@ run_avx512(Args... args) {
 }
 #endif
 
-// Kernel::run(args...), a static LF_INLINE function of plain pointers and numbers, at isa()'s
-// width.
+// Kernel::run(args...), a static LF_INLINE function of pointers and scalars, at isa()'s width.
 template <typename Kernel, typename... Args>
 void run_kernel(Args... args) {
 #if defined(__x86_64__)
   switch (isa()) {
-    case Isa::kAvx512Half:
+    case Isa::kAvx512Bf16:
     case Isa::kAvx512:
       return run_avx512<Kernel>(args...);
     case Isa::kAvx2:

@@ -1,6 +1,6 @@
-// A writer of JSON for everything scripts read from us: --json reports, metrics.jsonl, status.json.
-// Numbers stay numbers (protobuf's JSON prints 64-bit integers as strings), order is the order of
-// the calls, non-finite numbers become null. Not a parser. Called by launch, data, train and eval.
+// A writer of JSON for everything scripts read: --json reports, metrics.jsonl, status.json. 64-bit
+// integers stay numbers (protobuf's JSON prints strings), members come in the order of the calls,
+// non-finite numbers become null. Not a parser.
 #pragma once
 
 #include <concepts>

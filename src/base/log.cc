@@ -16,8 +16,8 @@ int g_rank = 0;
 std::FILE* g_file = nullptr;
 std::mutex g_mutex;
 
-// glog formats; we decide where a line goes. Its own files (one a severity, links, pids in names)
-// are not what a run folder wants.
+// glog formats; this sink decides where a line goes. glog's own files (one a severity, links, pids
+// in names) do not suit a run folder.
 class RankSink : public google::LogSink {
  public:
   void send(google::LogSeverity severity, const char* /*full_filename*/, const char* base_filename,
@@ -64,7 +64,7 @@ void open_log_file(const std::string& folder) {
   if (g_file != nullptr) std::fclose(g_file);
   g_file = std::fopen(path.c_str(), "ae");
   if (g_file == nullptr) {
-    std::fprintf(stderr, "lastframe: cannot write the log file %s: %s; going on without it\n",
+    std::fprintf(stderr, "lastframe: cannot write the log file %s: %s; continuing without it\n",
                  path.c_str(), std::strerror(errno));
   }
 }

@@ -1,6 +1,6 @@
 // What people read while the program runs: rank 0 on stderr, every rank in its own file under the
-// run folder, in glog's format. This header keeps glog out of everybody's sight (log.cc is the only
-// file that includes it); LibTorch's own macros end in the same sink (C10_USE_GLOG).
+// run folder, in glog's format. Only log.cc includes glog; LibTorch's own macros write to the same
+// sink (C10_USE_GLOG).
 #pragma once
 
 #include <string>
@@ -15,7 +15,7 @@ enum class Severity { kInfo = 0, kWarning = 1, kError = 2 };
 // and errors by every rank).
 void start_log(const std::string& program, int rank);
 
-// From now on this rank also appends to FOLDER/rank-NNNN.log; a restarted run goes on in the file.
+// From now on this rank also appends to FOLDER/rank-NNNN.log; a restarted run continues the file.
 void open_log_file(const std::string& folder);
 
 void log_line(Severity severity, const char* file, int line, const std::string& message);

@@ -1,6 +1,5 @@
-// How this process treats memory it has freed, how much it has held and how
-// often it asked for more. Called by main, by the
-// trainer's log and by benchmarks.
+// How this process treats memory it has freed, how much it has held and how often it asked for
+// more.
 #pragma once
 
 #include <cstdint>
@@ -13,8 +12,8 @@ namespace lf {
 void keep_freed_memory();
 
 uint64_t peak_memory_bytes();  // resident, since the process began
-// Pages the process had to ask the system for so far. A step that finds all its memory among what
-// earlier ones freed adds none.
+// Pages that the process had to ask the system for so far. A step that reuses what earlier ones
+// freed adds none.
 uint64_t page_faults();
 
 }  // namespace lf

@@ -70,7 +70,7 @@ void Progress::show(uint64_t done, const std::string& extra, bool force) {
 }
 
 void Progress::finish(uint64_t done, const std::string& extra) {
-  constexpr double kShortest = 0.01;  // seconds that a speed can be told of
+  constexpr double kShortest = 0.01;  // seconds from which a rate can be given
   const double took = seconds_since(started_);
   rate_ = took < kShortest ? 0 : static_cast<double>(done - first_) / took;
   show(done, extra, true);

@@ -1,6 +1,5 @@
 // A progress bar with ETA on a terminal; elsewhere one plain line an interval, never a carriage
-// return, so that batch logs stay small. Writes to stderr. Called by train, eval,
-// data/store/build's command and everything else that takes longer than a few seconds.
+// return, so that batch logs stay small. Writes to stderr.
 #pragma once
 
 #include <chrono>
@@ -13,7 +12,7 @@ namespace lf {
 
 class Progress {
  public:
-  // `unit` is what is counted ("images"); `done` is where an earlier life left off.
+  // `unit` is what is counted ("images"); `done` of them were done by an earlier process.
   Progress(std::string title, std::string unit, uint64_t total, uint64_t done = 0,
            std::chrono::milliseconds line_interval = std::chrono::seconds(10));
   // Shows `done` of the total with rate and ETA, then `extra` ("loss 0.123"); at most a few times a

@@ -1,7 +1,6 @@
-// Counter-based randomness: every random number in the house is a pure function of a key, so data,
-// noise and dropout do not depend on ranks, threads or restarts. Philox4x32-10, normals made with
-// + - x fma sqrt only (equal bits on every CPU and GPU), and a keyed permutation of [0, N). Not a
-// std::random engine. Called by everybody.
+// Counter-based random numbers: each is a pure function of a key, so data, noise and dropout do not
+// depend on ranks, threads or restarts. Philox4x32-10, normals by + - x fma sqrt only (equal bits
+// on every CPU and GPU), and a keyed permutation of [0, N). Not a std::random engine.
 #pragma once
 
 #include <array>
@@ -10,7 +9,7 @@
 
 namespace lf {
 
-// What a stream of random numbers is for: streams of different purposes never share numbers.
+// What a stream of random numbers is for. Streams of different purposes never share a number.
 enum class Purpose : uint32_t {
   kOrder = 1,
   kSplit = 2,
@@ -32,7 +31,7 @@ enum class Purpose : uint32_t {
 std::array<uint32_t, 4> philox(uint64_t key, const std::array<uint32_t, 4>& counter);
 
 // A stream: (seed, purpose, three coordinates) such as (clip, draw, frame) or (position, layer).
-// Its numbers are those of the Philox counters (block, a, b) under a key made of (seed, purpose,
+// Its words are those of the Philox counters (block, a, b) under a key made of (seed, purpose,
 // c). Sixteen blocks at a time are laid out word by word, so that vectors of blocks store without
 // shuffling: element e is word (e / 16) % 4 of block 16 * (e / 64) + e % 16.
 struct Stream {
@@ -43,8 +42,8 @@ struct Stream {
   uint32_t c = 0;
 };
 
-// The key of the blocks of a stream whose numbers have this upper half, for who makes them
-// elsewhere (random_lanes.h).
+// The Philox key of the blocks of a stream whose index has this upper half; for code that computes
+// blocks itself (random_lanes.h).
 std::array<uint32_t, 2> stream_key(const Stream& stream, uint32_t block_high);
 
 // Elements [first, first + count) of a stream, whatever chunks they are asked for in.

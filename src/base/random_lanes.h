@@ -1,5 +1,5 @@
-// The arithmetic of keyed random numbers, one lane of it: a block of Philox, a uniform number of a
-// word, two normals of two words (Box and Muller with our own polynomials). Compiled into the CPU's
+// One lane of the arithmetic of keyed random numbers: a block of Philox, a uniform draw from a
+// word, two normals from two words (Box-Muller with our own polynomials). Compiled into the CPU's
 // vector loops by base/random and into the GPU's kernels by src/cuda, with the same bits: only
 // + - x, fma and sqrt, each rounded once. The polynomials were fitted at Chebyshev nodes by
 // tools/fixtures/normal_polynomials.py; changing a digit here changes every store that holds noise.

@@ -1,5 +1,5 @@
-// The signals by which schedulers and people stop a process: SIGUSR1, SIGTERM and SIGINT. Handlers
-// only note the signal; stop.h tells loops of it.
+// The signals by which schedulers and people stop a process: SIGUSR1, SIGTERM and SIGINT. The
+// handlers only note the signal; loops ask stop_requested() (stop.h).
 #pragma once
 
 namespace lf {

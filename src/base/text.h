@@ -1,6 +1,5 @@
 // Small text operations that error messages and reports need: joining parts, human-readable sizes
-// and durations, the nearest name for "did you mean", and escaping of hostile names. Not a string
-// library; called by everybody.
+// and durations, the nearest name for "did you mean", and escaping of hostile names.
 #pragma once
 
 #include <chrono>

@@ -32,7 +32,7 @@ std::shared_ptr<void> allocate_pages(size_t bytes) {
   return {memory, [bytes](void* p) { ::munmap(p, bytes); }};
 }
 
-// Bytes to copy as they lie.
+// Bytes to copy in memory order.
 struct Run {
   char* into;
   const void* from;
@@ -44,7 +44,7 @@ void copy_runs(const Run* begin, const Run* end) {
 }
 
 // One core does not fill the memory's bandwidth. Two threads for all of it, not several for each
-// tensor: those would wait for threads that the loader or a neighbour keeps busy.
+// tensor: those would wait for threads that the loader or another process keeps busy.
 void copy_on_two_threads(const std::vector<Run>& runs) {
   constexpr size_t kWorthAThread = size_t{16} << 20;
   size_t all = 0, first = 0, middle = 0;
@@ -126,7 +126,7 @@ void AsyncWriter::stage(Plan& plan) {
       tensor.bytes = place;
       if (copy.from.numel() == 0) continue;
       if (!staging_.copy && copy.from.is_cpu() && copy.from.is_non_overlapping_and_dense()) {
-        // As it lies; the writer rearranges it.
+        // In memory order; the writer rearranges it.
         runs.push_back({place, copy.from.const_data_ptr(), tensor.layout.bytes()});
         if (!copy.from.is_contiguous()) tensor.strides = copy.from.strides().vec();
         continue;

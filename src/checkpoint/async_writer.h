@@ -1,8 +1,7 @@
-// Saves behind training's back: the tensors are copied to host memory between two steps, and a
-// thread writes and syncs the files while training goes on. One save is in flight at most; the
-// bytes are those of a save in the foreground. An error surfaces at the next call. Called by the
-// trainer on every rank; when all ranks are done, rank 0 commits (checkpoint.h), in the same thread
-// if it likes.
+// Saves in the background: the tensors are copied to host memory between two steps, and a thread
+// writes and syncs the files while training continues. At most one save is in flight; its bytes are
+// those of a save in the foreground. An error surfaces at the next call. Every rank has one; when
+// all ranks are done, rank 0 commits (checkpoint.h), in the same thread if it likes.
 #pragma once
 
 #include <functional>
@@ -29,20 +28,20 @@ class AsyncWriter {
  public:
   // Not `asynchronous`: everything is written before save() and run() return, without staging.
   AsyncWriter(FileSystem& files, bool asynchronous, Staging staging = {});
-  ~AsyncWriter();  // waits; an error that nobody asked for is logged
+  ~AsyncWriter();  // waits; an error that no call has thrown is logged
   AsyncWriter(const AsyncWriter&) = delete;
   AsyncWriter& operator=(const AsyncWriter&) = delete;
 
-  // Makes the memory for such saves behind, rather than in the first one.
+  // Allocates the memory for such saves in the background, rather than in the first one.
   void reserve(const std::vector<Shard>& shards, int writer,
                const std::vector<TensorGroup>& groups);
 
-  // Waits for what is in flight, copies the tensors of `writer`'s shards and returns. They may
-  // change at once. wait() gives the records, which must be taken before the next save.
+  // Waits for what is in flight, copies the tensors of `writer`'s shards and returns; they may then
+  // change. wait() returns the records, which must be taken before the next save.
   void save(const std::string& hidden_folder, const std::vector<Shard>& shards, int writer,
             const std::vector<TensorGroup>& groups);
 
-  // Waits for what is in flight, then runs `work` (commit and prune) behind.
+  // Waits for what is in flight, then runs `work` (commit and prune) in the background.
   void run(std::function<void()> work);
 
   // Whether something is still being written. Never throws.

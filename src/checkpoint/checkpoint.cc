@@ -100,7 +100,7 @@ std::vector<Shard> plan_shards(const std::vector<TensorGroup>& groups, int write
              "kind ", group.kind);
     kinds.emplace_back(group.kind, items_of(group));
   }
-  // The heaviest kind first, so that the light ones fill what it leaves.
+  // The largest kind first, so that the small ones even out the loads.
   std::stable_sort(kinds.begin(), kinds.end(), [](const auto& a, const auto& b) {
     return sum_of(a.second) > sum_of(b.second);
   });
@@ -123,7 +123,7 @@ std::vector<CheckpointFile> write_shards(FileSystem& files, const std::string& h
     const TensorGroup& group = group_of(groups, shard.kind);
     const std::set<std::string> mine(shard.names.begin(), shard.names.end());
     std::vector<HostTensor> tensors;
-    std::vector<at::Tensor> alive;  // copies of those that do not lie row-major on the host
+    std::vector<at::Tensor> alive;  // copies of those that are not row-major on the host
     for (const NamedTensor& named : group.tensors) {
       if (!mine.contains(named.name)) continue;
       alive.push_back(named.tensor.detach().to(at::kCPU).contiguous());
@@ -227,7 +227,8 @@ std::string export_tensors(FileSystem& files, const Checkpoint& checkpoint, cons
     fail(Code::kUsage, printable(checkpoint.folder()), " holds no '", printable(chosen),
          "'; choose one of ", join(checkpoint.kinds(), ", "));
   }
-  // An average is of the weights only: codebooks and other state that no gradient moves come along.
+  // Only weights are averaged: codebooks and other state that no gradient updates come from the
+  // model.
   std::vector<TensorLayout> layouts = checkpoint.layouts(chosen);
   std::map<std::string, std::string> kind_of;
   for (const TensorLayout& layout : layouts) kind_of[layout.name] = chosen;

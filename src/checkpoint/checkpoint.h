@@ -1,7 +1,7 @@
 // A checkpoint's tensors: how whole named tensors are dealt to the ranks that write, one rank's
-// share of a save, and loading, at any number of ranks. Knows nothing of MPI: rank and count are
-// integers, and the coordinator gathers the records of all ranks before commit_checkpoint()
-// (manifest.h). Called by train, eval and the commands that read checkpoints.
+// share of a save, and loading, at any number of ranks. The format: README.md. Knows nothing of
+// MPI: rank and count are integers, and the caller gathers the records of all ranks before
+// commit_checkpoint() (manifest.h).
 //
 //   const auto shards = plan_shards(groups, ranks, min_bytes);   // the same on every rank
 //   rank 0: hidden = begin_checkpoint(...); send it to all
@@ -35,8 +35,8 @@ struct Shard {
 };
 
 // Deals whole tensors, the largest first, each to the writer that has least so far. A pure function
-// of its arguments' names and sizes, so every rank computes the same plan. No more files of a kind
-// than keep each at `min_shard_bytes` or more.
+// of names and sizes, so every rank computes the same plan. Files of a kind are no more than keep
+// each at `min_shard_bytes` or above.
 std::vector<Shard> plan_shards(const std::vector<TensorGroup>& groups, int writers,
                                uint64_t min_shard_bytes);
 
@@ -61,7 +61,8 @@ class Checkpoint {
   std::vector<TensorLayout> layouts(const std::string& kind) const;
 
   at::Tensor load(const std::string& kind, const std::string& name) const;
-  // All tensors of a kind, strictly: each of them there, of this shape and type, and no others.
+  // All tensors of a kind, strictly: each is there with this shape and type, and there are no
+  // others.
   void load_into(const std::string& kind, const std::vector<NamedTensor>& tensors) const;
 
  private:

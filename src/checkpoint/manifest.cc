@@ -27,7 +27,7 @@ constexpr const char* kManifest = "manifest.pbtxt";
 constexpr const char* kMetrics = "metrics.pbtxt";
 constexpr std::string_view kSeal = "# crc32c ";  // then eight hexadecimal digits
 
-// Protobuf would report on stderr; we say it in our own message.
+// Keeps protobuf's first complaint for our own message; protobuf itself would print to stderr.
 class FirstError : public google::protobuf::io::ErrorCollector {
  public:
   void AddError(int line, int column, const std::string& message) override {
@@ -147,7 +147,7 @@ CheckpointFile write_index(FileSystem& files, const std::string& folder, const s
   return record;
 }
 
-// Every tensor of a kind once, every file once: what the writers sent must make one whole.
+// Every tensor of a kind once, every file once: the writers' records must fit together.
 void check_records(const CheckpointManifest& manifest) {
   std::set<std::string> names;
   std::set<std::pair<std::string, std::string>> tensors;
@@ -170,7 +170,7 @@ void add_indices(FileSystem& files, const std::string& folder, CheckpointManifes
 }
 
 // Moves an earlier checkpoint of the same position aside, where it still counts (retention.h). If
-// one stands aside already, a crash put it there or the run went on from it: it is the one to keep.
+// one is there already, a crash put it there or the run resumed from it: it is the one to keep.
 void make_way(FileSystem& files, const std::string& path, const std::string& replaced,
               const Life& life) {
   if (!files.exists(replaced)) return files.rename(path, replaced);
@@ -312,11 +312,11 @@ std::string commit_checkpoint(FileSystem& files, const std::string& run_folder,
   files.sync_folder(hidden_folder);
   life.check(files);
   if (files.exists(path)) make_way(files, path, replaced, life);
-  // If a newer life slipped in since the check: rename() cannot put a folder over a filled one, and
-  // the newer life counts nothing that an older one publishes after it began (retention.h).
+  // If a newer life began since the check: rename() does not replace a folder that is not empty,
+  // and the newer life ignores what an older one publishes after it began (belongs_to_history).
   files.rename(hidden_folder, path);
   files.sync_folder(folder);
-  life.check(files);  // a process that was stopped here may go on long after newer lives have
+  life.check(files);  // a process that was stopped here may continue long after newer lives have
   files.remove_tree(replaced);
   publish_file(files, run_folder + "/latest", "checkpoints/" + name + "\n");
   return path;
@@ -345,7 +345,7 @@ std::vector<NamedNumber> read_metrics(FileSystem& files, const std::string& fold
   CheckpointMetrics metrics;
   const std::string text = unseal(read_file(files, path, 1 << 20));
   if (text.empty() || !parse_text(text, &metrics).empty()) {
-    LF_WARN(printable(path), " is damaged; its numbers count as unknown");
+    LF_WARN(printable(path), " is damaged; its metrics count as unknown");
     return {};
   }
   return {metrics.number().begin(), metrics.number().end()};

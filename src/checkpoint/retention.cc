@@ -76,7 +76,7 @@ double metric_of(const CheckpointConfig& config, const CheckpointManifest& manif
   return config.best_is_highest() ? -value : value;
 }
 
-// Hidden first, so that a removal cut short leaves no half checkpoint to wonder about.
+// Hidden first, so that a removal cut short leaves no partial checkpoint in sight.
 void remove_checkpoint(FileSystem& files, const std::string& path, int64_t life) {
   const std::string hidden = str(parent_folder(path), "/.tmp-removed-life-", life);
   files.remove_tree(hidden);

@@ -1,5 +1,5 @@
-// Which checkpoints a run has, which of them to resume from, when the next is due and which older
-// ones may go. Knows no torch and no MPI. Called on rank 0 by the coordinator, and by `inspect`.
+// Which checkpoints a run has, which one to resume from, when the next is due and which older ones
+// to remove. Knows no torch and no MPI.
 #pragma once
 
 #include <cstdint>
@@ -17,8 +17,8 @@ namespace lf {
 enum class Standing {
   kWhole,
   kDamaged,      // or half copied, or half removed
-  kNewerFormat,  // whole perhaps, but a newer program's
-  kStray,        // published by a life that a newer one had already left behind
+  kNewerFormat,  // of a newer program, whole or not
+  kStray,        // published by a life after a newer one had begun
 };
 
 struct Candidate {
@@ -36,19 +36,19 @@ std::vector<Candidate> list_checkpoints(FileSystem& files, const std::string& ru
 
 // The newest whole one, every byte compared; what was passed over is logged. Nothing if the run has
 // no checkpoints (strays do not count). Code::kCheckpoint, with each reason, if it has some but
-// none that is whole, or if the newest was written by a newer program: going on from an older one
-// would lose work.
+// none that is whole, or if the newest was written by a newer program: resuming from an older
+// one would lose work.
 std::optional<Candidate> choose_checkpoint(FileSystem& files, const std::string& run_folder);
 
-// At start, after the life was claimed: removes what unfinished saves and removals of dead lives
-// left, and logs it. Returns how many.
+// At start, after claiming a life: removes what unfinished saves and removals of older lives left,
+// and logs it. Returns how many.
 int remove_leftovers(FileSystem& files, const std::string& run_folder, int64_t life);
 
 // Whether to save now: `images` since the last checkpoint and `seconds` since it.
 bool save_due(const CheckpointConfig& config, int64_t images, double seconds);
 
-// The folders that may go, given all candidates: those the config does not keep. Never the newest
-// whole one, never anything newer than it, never a newer program's, never one that awaits numbers.
+// The folders to remove, given all candidates: those the config does not keep. Never the newest
+// whole one, nor anything newer than it, nor a newer program's, nor one that awaits metrics.
 std::vector<std::string> prunable(const CheckpointConfig& config,
                                   const std::vector<Candidate>& candidates,
                                   const std::vector<std::vector<NamedNumber>>& metrics);

@@ -15,12 +15,10 @@
 namespace lf {
 namespace {
 
-static_assert(std::endian::native == std::endian::little,
-              "tensors are stored as they lie in memory");
+static_assert(std::endian::native == std::endian::little, "tensors are stored in memory order");
 
 constexpr uint64_t kMostHeaderBytes = 100'000'000;  // what Python's safetensors allows
-constexpr size_t kPiece =
-    4 << 20;  // checksummed while still in the cache, and large enough a write
+constexpr size_t kPiece = 4 << 20;  // fits the cache for its checksum; large enough for a write
 
 struct DTypeRow {
   DType dtype;

@@ -1,7 +1,6 @@
 // The safetensors file format, which Python's safetensors reads and writes: a reader that survives
 // hostile files and a streaming writer. Knows no torch: a tensor is a name, a type, a shape and
-// little-endian bytes in row-major order. Not the checkpoint's folder (manifest.h). Called by the
-// rest of checkpoint, and by whoever loads weights made elsewhere.
+// little-endian bytes in row-major order. Not the checkpoint's folder (manifest.h).
 #pragma once
 
 #include <cstdint>
@@ -40,8 +39,7 @@ struct TensorEntry {
 using TensorMetadata = std::map<std::string, std::string>;
 
 struct SafetensorsHeader {
-  std::vector<TensorEntry>
-      tensors;  // in the order of their bytes; `begin` counts from the header's end
+  std::vector<TensorEntry> tensors;  // by offset; `begin` counts from the header's end
   TensorMetadata metadata;
 };
 
@@ -77,15 +75,15 @@ class SafetensorsFile {
 // CRC-32C of a whole file, read in pieces; a file that cannot be read is Code::kCheckpoint.
 uint32_t crc32c_of_file(FileSystem& files, const std::string& path);
 
-// Writes a file front to back in large writes; the CRC of the whole is made on the way. The order
-// of the tensors is the format's own (large elements first, so that all are aligned, then by name)
-// and depends on the set of tensors alone.
+// Writes a file front to back in large writes and computes its CRC on the way. Tensors are sorted
+// by element size, largest first, so that all are aligned, then by name: the order depends on the
+// set of tensors alone.
 class SafetensorsWriter {
  public:
   SafetensorsWriter(FileSystem& files, const std::string& path, std::vector<TensorLayout> layouts,
                     const TensorMetadata& metadata);
 
-  // In this order their bytes must come.
+  // In the order in which write() takes their bytes.
   const std::vector<TensorLayout>& layouts() const { return layouts_; }
   // The next tensor's bytes; returns their CRC-32C.
   uint32_t write(const void* data);

@@ -1,6 +1,6 @@
-// The parser of a safetensors header: see parse_safetensors_header(). The format is so small that a
-// parser of exactly its grammar is shorter, stricter and more frugal than a general JSON reader: no
-// recursion, no tree, one pass.
+// The parser of a safetensors header: see parse_safetensors_header(). The grammar is so small that
+// a parser of its own is shorter and stricter than a general JSON reader: one pass, no recursion,
+// no tree.
 #include <algorithm>
 #include <limits>
 #include <unordered_set>
@@ -31,7 +31,7 @@ class HeaderParser {
       }
     });
     skip_blanks();
-    if (at_ != json_.size()) refuse("goes on after its closing '}'");
+    if (at_ != json_.size()) refuse("continues after its closing '}'");
     check_names();
     check_cover();
     return std::move(header_);
@@ -161,7 +161,7 @@ class HeaderParser {
     expect('[');
     if (take(']')) return numbers;
     do {
-      if (numbers.size() == most) refuse("has a list of over ", most, " numbers at byte ", at_);
+      if (numbers.size() == most) refuse("has a list of over ", most, " values at byte ", at_);
       numbers.push_back(read_number());
     } while (take(','));
     expect(']');

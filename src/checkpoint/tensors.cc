@@ -59,7 +59,7 @@ std::string some_of(const std::vector<std::string>& names) {
   return text;
 }
 
-// Elements of N bytes, in the order of their indices, from wherever the strides put them.
+// Copies elements of N bytes in row-major order from where the strides put them.
 template <size_t N>
 char* gather(char* out, const char* in, at::IntArrayRef shape, at::IntArrayRef strides) {
   if (shape.empty()) {
@@ -78,8 +78,8 @@ char* gather(char* out, const char* in, at::IntArrayRef shape, at::IntArrayRef s
   return out;
 }
 
-// Dimensions that lie behind one another as if they were one become one: a channels-last 3x3 kernel
-// is then copied in runs of nine.
+// Merges adjacent dimensions whose strides make them one: a channels-last 3x3 kernel is then copied
+// in runs of nine.
 void collapse(std::vector<int64_t>& shape, std::vector<int64_t>& strides) {
   for (size_t d = shape.size(); d-- > 1;) {
     if (strides[d - 1] != shape[d] * strides[d]) continue;
@@ -90,8 +90,8 @@ void collapse(std::vector<int64_t>& shape, std::vector<int64_t>& strides) {
   }
 }
 
-// The tensor's bytes row-major: its own, or rearranged into `scratch`. Not with ATen: this runs
-// behind training's back and must not wake a second pool of threads.
+// The tensor's bytes row-major: its own, or rearranged into `scratch`. Without ATen: this runs in
+// the background of training and must not wake a second pool of threads.
 const void* row_major(const HostTensor& tensor, std::vector<char>& scratch) {
   if (tensor.strides.empty()) return tensor.bytes;
   scratch.resize(tensor.layout.bytes());

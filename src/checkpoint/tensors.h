@@ -1,6 +1,5 @@
-// Named torch tensors in safetensors files: types, strict comparison of what is asked for with what
-// is there, reading and writing. Called by checkpoint.h and async_writer.h, and directly for
-// weights that lie in a single file.
+// Named torch tensors in safetensors files: types, strict comparison of expected with found
+// tensors, reading and writing.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -19,20 +18,20 @@ namespace lf {
 TensorLayout layout_of(const NamedTensor& named);
 at::ScalarType scalar_type(DType dtype);
 
-// A tensor whose bytes lie in host memory.
+// A tensor in host memory.
 struct HostTensor {
   TensorLayout layout;
   const void* bytes = nullptr;
   std::vector<int64_t> strides;  // in elements; empty: row-major
 };
 
-// Writes and syncs one file; the record is what the manifest will say of it.
+// Writes and syncs one file; returns its record for the manifest.
 CheckpointFile write_tensor_file(FileSystem& files, const std::string& folder,
                                  const std::string& name, const std::string& kind,
                                  const std::vector<HostTensor>& tensors);
 
-// Asked for against found: everything that is missing, unexpected, reshaped or of another type in
-// one Code::kCheckpoint message that begins with `where`.
+// Compares the tensors expected with those found: one Code::kCheckpoint message, beginning with
+// `where`, lists all that are missing, unexpected, of another shape or of another type.
 void require_same(const std::string& where, const std::vector<TensorLayout>& asked,
                   const std::vector<TensorLayout>& found);
 

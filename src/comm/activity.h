@@ -1,6 +1,5 @@
 // What this rank is doing right now, kept for the watchdog: its step, its phase, its last
-// collective, and a counter of changes that stands still when the rank does. Written by World,
-// MpiBackend and Watchdog, read by the watchdog's thread; one record a process.
+// collective, and a counter of changes that stands still when the rank does. One record a process.
 #pragma once
 
 #include <array>

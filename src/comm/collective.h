@@ -1,5 +1,5 @@
 // One collective: what a rank calls, in a form that ranks can compare, and the Work that its caller
-// waits for. MpiBackend's own; nothing of MPI is in here.
+// waits for. Nothing of MPI is in here.
 #pragma once
 
 #include <atomic>
@@ -20,7 +20,7 @@ struct CollectiveCall {
   int32_t reduction = -1;  // c10d::ReduceOp::RedOpType
   int32_t root = -1;
 
-  // Never negative, so that its negation fits: one MIN over {h, -h} tells whether all are equal.
+  // Never negative, so that its negation fits: one MIN over {h, -h} shows whether all are equal.
   int64_t fingerprint() const;
   const char* name() const;      // "all-reduce"
   std::string describe() const;  // "#7 all-reduce of 4000 bytes of Float, SUM"
@@ -32,7 +32,7 @@ std::string describe_calls(const std::vector<CollectiveCall>& by_rank);
 // The one dense tensor in host memory that a collective takes; anything else is Code::kBug.
 at::Tensor only_tensor(const std::vector<at::Tensor>& tensors);
 
-// Finished once, by whoever comes first: the progress thread, the watch, or abort().
+// Completed once, by the first of: the progress thread, the watch thread, abort().
 class CollectiveWork : public c10d::Work {
  public:
   CollectiveWork(int rank, const CollectiveCall& call, const std::vector<at::Tensor>& inputs,

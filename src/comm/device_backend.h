@@ -16,7 +16,7 @@ class DeviceBackend {
 
   // The NCCL backend of this rank on CUDA device `device`, connected eagerly. `store` is a TCPStore
   // with a prefix of its own that every rank of the world reaches; collectives that take longer
-  // than `timeout` end the process. Collective: every rank calls it. Throws Code::kPeer if NCCL
+  // than `timeout` abort the process. Collective: every rank calls it. Throws Code::kPeer if NCCL
   // cannot connect. The caller registers the backend for c10::DeviceType::CUDA and shuts it down.
   virtual c10::intrusive_ptr<c10d::Backend> make_nccl_backend(
       const c10::intrusive_ptr<c10d::Store>& store, int rank, int size, int device,

@@ -52,7 +52,7 @@ std::unordered_set<const torch::autograd::Node*> nodes_behind(const at::Tensor& 
   return reached;
 }
 
-// Done at once: a turn on the communication thread and back would cost a small step its time.
+// Done at once: a detour over the communication thread would cost a small step its time.
 c10::intrusive_ptr<c10::ivalue::Future> mean_of_one(std::vector<at::Tensor> gradients) {
   auto done =
       c10::make_intrusive<c10::ivalue::Future>(c10::ListType::create(c10::TensorType::get()));
@@ -60,9 +60,9 @@ c10::intrusive_ptr<c10::ivalue::Future> mean_of_one(std::vector<at::Tensor> grad
   return done;
 }
 
-// Sums first and divides once, off the thread that computes. Reducer's own way divides before:
-// while it copies a gradient into its bucket as a product with 1/n, else as a quotient, so that the
-// first backward of a run rounds differently from all later ones.
+// Sums first and divides once, off the thread that computes. Reducer itself divides before summing:
+// by multiplication with 1/n when it copies a gradient into its bucket, else by division, so the
+// first backward of a run would round differently from all later ones.
 class MeanOverRanks : public c10d::CppCommHookInterface<ProcessGroupPtr> {
  public:
   MeanOverRanks(const ProcessGroupPtr& group, Clock::time_point& last_bucket)
@@ -83,7 +83,7 @@ class MeanOverRanks : public c10d::CppCommHookInterface<ProcessGroupPtr> {
 
 uint32_t crc_of(const at::Tensor& tensor) {
   at::Tensor host = tensor.detach().cpu();
-  // As it lies, where that is without gaps: the ranks' layouts are equal.
+  // In memory order if there are no gaps: the ranks' layouts are equal.
   if (!host.is_non_overlapping_and_dense()) host = host.contiguous();
   return crc32c(host.data_ptr(), host.nbytes());
 }
@@ -135,8 +135,8 @@ void GradientSync::lay_out() {
       /*use_python_reducer=*/false, /*bucket_bytes_cap_list=*/std::vector<int64_t>{});
   reducer_->register_comm_hook(std::make_unique<MeanOverRanks>(group_, last_bucket_));
   if (options_.layout == BucketLayout::kFixed) {
-    // Reducer rebuilds its buckets once, in the order in which it was told of the parameters. Told
-    // of them in the present order now, it is done with it before the first backward.
+    // Reducer rebuilds its buckets once, in the order in which gradients were reported. Reporting
+    // them in the present order now gets this over with before the first backward.
     reducer_->push_rebuilt_params_for_all_indices();
     reducer_->rebuild_buckets();
   }
@@ -183,7 +183,7 @@ void GradientSync::finish(bool will_sync) {
   for (const auto& [name, tensor] : left_out_) {
     if (tensor.grad().defined()) {
       fail(Code::kBug, "parameter '", name, "' got a gradient, but the first backward left it out ",
-           "and the graph was said to be static; use GradientGraph::kAnyParameter");
+           "and the graph is declared static; use GradientGraph::kAnyParameter");
     }
   }
 }

@@ -1,8 +1,7 @@
-// Data-parallel gradients: a thin skin over c10d::Reducer. It gives every rank the same parameters
-// at the start, averages gradients over the ranks in buckets while backward still runs, and checks
-// that the replicas have stayed equal. It is not an optimiser and knows no model: parameters come
-// as a list of names and tensors, so that each phase of an adversarial training has one of its own.
-// Called by train.
+// Data-parallel gradients: a thin layer over c10d::Reducer. Gives every rank the same parameters at
+// the start, averages gradients over the ranks in buckets while backward still runs, and checks
+// that the replicas have stayed equal. Not an optimiser, and knows no model: parameters are a list
+// of named tensors, so that each phase of an adversarial training has a GradientSync of its own.
 //
 //   GradientSync sync(world, group, parameters, options);
 //   sync.broadcast(buffers);
@@ -11,13 +10,13 @@
 //     optimizer.step();
 //     sync.zero_gradients();
 //
-// Order of summation. With three ranks or more the sum of a gradient depends, in the last bits, on
-// where it lies in its bucket. Reducer by itself moves gradients between buckets after the first
-// backward, which a resumed run would repeat at another step, and end in other bits. So by default
-// the layout is fixed when the object is made: parameters in the reverse of the order given, which
-// should be that of their use in forward. kLearned is Reducer's own way: buckets in the order in
-// which the first backward produced gradients. It overlaps better where the order given is far from
-// the order of use, and is not bit-identical over a resume.
+// Order of summation: with three ranks or more the last bits of a gradient's sum depend on
+// its place in its bucket. Reducer by itself moves gradients between buckets after the first
+// backward; a resumed run would do so at another step and get other bits. So by default the layout
+// is fixed at construction: parameters in the reverse of the order given, which should be that of
+// their use in forward. kLearned is Reducer's own way: buckets in the order in which the first
+// backward produced gradients. It overlaps better where the order given is far from the order of
+// use, and is not bit-identical over a resume.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -69,11 +68,11 @@ class GradientSync {
   void broadcast(const std::vector<NamedTensor>& tensors);
 
   // loss.backward(), after which each gradient is the mean over the ranks, or, without `will_sync`,
-  // has only been added up on this rank. Throws Code::kPeer if another rank is lost.
+  // is accumulated on this rank only. Throws Code::kPeer if another rank is lost.
   void backward(const at::Tensor& loss, bool will_sync = true);
 
-  // The same for a caller that runs backward itself: prepare, backward, finish. If prepare() was
-  // told it will sync, exactly one backward must follow. `loss` shows which parameters are used;
+  // The same for a caller that runs backward itself: prepare, backward, finish. After prepare()
+  // with `will_sync`, exactly one backward must follow. `loss` shows which parameters are used;
   // kEveryParameter does not look at it.
   void prepare(bool will_sync, const at::Tensor& loss);
   void finish(bool will_sync);
@@ -83,9 +82,9 @@ class GradientSync {
   void zero_gradients();
 
   // Collective. Throws Code::kBug on every rank, naming the ranks and the first tensor that
-  // differ, unless all ranks hold the same bits in the parameters and `others`. It is a bug
-  // because nothing but our own mistakes (or failing memory) makes replicas part; the last good
-  // checkpoint is the way back. `moment` says when, for the message.
+  // differ, unless all ranks hold the same bits in the parameters and `others`. Only our own
+  // mistakes or failing memory make replicas diverge; the last good checkpoint is the way back.
+  // `moment` is for the message.
   void check_replicas(const std::string& moment, const std::vector<NamedTensor>& others = {});
 
   int64_t buckets() const;  // as they are now

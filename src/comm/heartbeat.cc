@@ -75,7 +75,7 @@ void HeartbeatChannel::meet(World& world) {
   int heard = 0;
   std::vector<bool> seen(static_cast<size_t>(size_), false);
   const int wanted = rank_ == 0 ? size_ - 1 : 1;
-  // Rank 0 goes on answering while others have not heard it yet, so all ranks leave together.
+  // Rank 0 keeps answering while others have not heard it yet, so all ranks stop together.
   for (int meeting = 0; meeting < kMeetings && !connected_; ++meeting) {
     send({});
     std::this_thread::sleep_for(kBetweenMeetings);

@@ -1,7 +1,7 @@
 // The watchdog's channel: small UDP packets, because they never block, never need an answer, and do
 // not pass through MPI, which may be what hangs. Every rank sends its beat to rank 0, and rank 0
-// its own to every rank it has heard. A lost packet is no matter; a missing one for a long time is
-// what the watchdog looks for. IPv4. The watchdog's own; nobody else calls this.
+// its own to every rank it has heard. A lost packet does not matter; a long silence is
+// what the watchdog looks for. IPv4.
 #pragma once
 
 #include <netinet/in.h>
@@ -18,9 +18,9 @@ namespace lf {
 
 // Plain bytes on the wire: all ranks run one program on one kind of machine.
 struct Beat {
-  uint64_t token = 0;  // of this job, so that strangers' packets are ignored
+  uint64_t token = 0;  // of this job, so that foreign packets are ignored
   int32_t rank = -1;
-  int32_t leaving = 0;         // the rank ends its watch in order; silence is fine from now on
+  int32_t leaving = 0;         // the rank stops its watch in order; silence is fine from now on
   double stalled_seconds = 0;  // since its activity last changed, by the rank's own ticks
   double step_seconds = 0;     // its own part of a step, lately; 0: not known yet
   Activity activity;

@@ -1,10 +1,10 @@
 // Collectives on CPU tensors over Open MPI, in the form c10d::Reducer wants. One progress thread
 // runs them in the order of the calls on a communicator of its own. Before each, the ranks meet at
 // a gate: a 16-byte reduction of the call's fingerprint, waited for asleep, so that a late rank
-// costs nobody a core and ranks that make different calls all get an error that says who called
-// what. A call that does not finish in time fails its Work and its Future; after any failure the
-// backend refuses everything, and the process should end. Works in a world of one without MPI too.
-// Made by make_process_group(); not for messages between ranks (World) nor for GPUs (NCCL).
+// costs no core and ranks that make different calls all get an error that names who called what. A
+// call that does not finish in time fails its Work and its Future; after any failure the backend
+// refuses everything, and the process should exit. Works in a world of one without MPI too. Not for
+// messages between ranks (World) nor for GPUs (NCCL).
 #pragma once
 
 #include <chrono>
@@ -20,7 +20,7 @@ namespace lf {
 
 class World;
 
-// A collective's life, for tests and benchmarks.
+// When a collective was queued, began and ended; for tests and benchmarks.
 struct CollectiveSpan {
   using Time = Clock::time_point;
   uint64_t sequence = 0;
@@ -45,7 +45,7 @@ class MpiBackend : public c10d::Backend {
   uint64_t getSequenceNumberForGroup() override;
   c10d::ErrorType getError() override;
 
-  // float, double, half, bfloat16 (both summed in float, rounded once), int8, 16, 32, 64, uint8 and
+  // float, double, fp16 and bf16 (both summed in float, rounded once), int8, 16, 32, 64, uint8 and
   // bool (sum and max are "or", product and min are "and"). AVG only of floating point.
   Ptr<c10d::Work> allreduce(std::vector<at::Tensor>& tensors,
                             const c10d::AllreduceOptions& options = {}) override;
@@ -74,7 +74,7 @@ class MpiBackend : public c10d::Backend {
   std::unique_ptr<std::thread> progress_, watch_;
 };
 
-// MPI_Allreduce of floats as a program without us would call it: what `bench comm` compares with.
+// MPI_Allreduce of floats as a program without MpiBackend would call it: `bench comm`'s baseline.
 // Collective; nothing may be queued on a backend meanwhile.
 void direct_all_reduce(float* values, size_t count);
 

@@ -1,6 +1,6 @@
-// How comm waits for another rank without burning a core: a short spin that gives way to others,
-// then sleeps of an eighth of the time waited so far, at most a millisecond. So the delay it adds
-// stays a small part of the wait. Used by World and MpiBackend.
+// Waiting for another rank without burning a core: a short spin that yields, then sleeps of an
+// eighth of the time waited so far, at most a millisecond, so that the added delay stays a small
+// part of the wait.
 #pragma once
 
 #include <sched.h>

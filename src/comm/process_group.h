@@ -1,6 +1,5 @@
-// Makes the c10d::ProcessGroup of a world: MpiBackend for host memory always (in a world of one
-// too), NCCL for a CUDA device where the plugin gives it. Called by launch and train; GradientSync
-// and evaluation use the group.
+// Makes the c10d::ProcessGroup of a world: MpiBackend for host memory, in a world of one too; NCCL
+// for a CUDA device where the plugin provides it.
 #pragma once
 
 #include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
@@ -24,8 +23,8 @@ ProcessGroupPtr make_process_group(World& world, const CommConfig& config,
 // The part of the group that works on host memory.
 MpiBackend& mpi_backend_of(c10d::ProcessGroup& group);
 
-// Collective: finishes what is queued and gives everything back. After a failure do not call it;
-// dropping the group is enough.
+// Collective: finishes what is queued and shuts down. After a failure do not call it; dropping the
+// group is enough.
 void end_process_group(ProcessGroupPtr& group);
 
 }  // namespace lf

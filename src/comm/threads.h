@@ -1,4 +1,4 @@
-// How many threads this rank may use. Called by train and launch.
+// How many threads this rank may use.
 #pragma once
 
 #include "comm/world.h"

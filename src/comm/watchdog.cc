@@ -46,12 +46,12 @@ std::string stalled_message(const std::vector<int>& ranks, const std::vector<Bea
              "; ending the job (comm.timeout_seconds sets the time)");
 }
 
-// The ranks to blame, given that some have stood still for too long: those that nobody keeps
-// waiting. A rank inside a collective waits for those that are not inside, however long these may
+// The ranks to blame, given that some have stood still for too long: those that wait for no other.
+// A rank inside a collective waits for those that are not inside, however long these may
 // take; if all are inside, for those that began fewest.
 std::vector<int> hanging_ranks(const std::vector<Beat>& beats, int part, double timeout) {
   std::vector<int> busy, waiting;
-  bool somebody_may_go_on = false;
+  bool somebody_may_progress = false;
   uint64_t fewest = UINT64_MAX;
   int64_t earliest = INT64_MAX;
   for (const Beat& beat : beats) {
@@ -64,7 +64,7 @@ std::vector<int> hanging_ranks(const std::vector<Beat>& beats, int part, double 
       busy.push_back(beat.rank);
       earliest = std::min(earliest, beat.activity.step);
     } else {
-      somebody_may_go_on = true;
+      somebody_may_progress = true;
     }
   }
   const auto beat_of = [&](int rank) -> const Beat& { return beats[static_cast<size_t>(rank)]; };
@@ -72,9 +72,9 @@ std::vector<int> hanging_ranks(const std::vector<Beat>& beats, int part, double 
     std::erase_if(busy, [&](int rank) { return beat_of(rank).activity.step != earliest; });
     return busy;
   }
-  if (somebody_may_go_on) return {};
+  if (somebody_may_progress) return {};
   std::erase_if(waiting, [&](int rank) { return beat_of(rank).activity.began != fewest; });
-  // One of them that was stopped and goes on again has not stood still for long: wait for it.
+  // One of them that was stopped and continued has not stood still for long: wait for it.
   const bool all_stalled = std::all_of(waiting.begin(), waiting.end(), [&](int rank) {
     return beat_of(rank).stalled_seconds >= limit_of(beat_of(rank), timeout);
   });
@@ -157,7 +157,8 @@ Watchdog::~Watchdog() {
   }
   wakes_.notify_all();
   thread_.join();
-  // A rank that leaves for an error is missed: where nobody ends the others, their watch does.
+  // A rank that exits for an error falls silent: unless the launcher stops the others, their
+  // watchdog does.
   if (std::uncaught_exceptions() > 0) return;
   Beat last = own_beat();
   last.leaving = 1;

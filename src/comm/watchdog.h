@@ -1,10 +1,10 @@
-// Ends a job in which a rank hangs, and says which. A thread on every rank sends what the rank is
-// doing (activity.h) to rank 0 a few times a second; rank 0 looks for a rank that is silent
-// (stopped, its machine gone) or whose activity stands still while nobody keeps it waiting, and
-// every rank looks for the silence of rank 0. The rank is named on stderr with its step, phase and
-// last collective, and the job ends with Code::kPeer. Time is counted in the watcher's own ticks: a
-// process that was stopped for an hour and continued does not fire. Also answers who is slowest.
-// Made by train and eval for as long as the ranks work; not a profiler.
+// Stops a job in which a rank hangs, and names the rank. A thread on every rank sends what the rank
+// is doing (activity.h) to rank 0 a few times a second. Rank 0 looks for a rank that is silent
+// (stopped, or its machine is down) or whose activity stands still although it waits for no other
+// rank; every rank looks for the silence of rank 0. stderr names the rank with its step, phase and
+// last collective, and the job exits with Code::kPeer. Time is counted in the watchdog's own ticks:
+// a process that was stopped for an hour and continued does not fire. Also finds the slowest rank.
+// Not a profiler.
 #pragma once
 
 #include <chrono>
@@ -35,7 +35,7 @@ struct Straggler {
 
 class Watchdog {
  public:
-  // Collective. `on_hang` replaces the end of the process in tests: it gets the message, once.
+  // Collective. `on_hang` gets the message, once, instead of the process exiting; for tests.
   Watchdog(World& world, const CommConfig& config,
            std::function<void(const std::string&)> on_hang = nullptr);
   ~Watchdog();
@@ -43,12 +43,11 @@ class Watchdog {
   Watchdog& operator=(const Watchdog&) = delete;
 
   void begin_step(int64_t step);
-  // For long work without steps or collectives: "still alive".
+  // Long work without steps or collectives is still alive.
   void progress() { note_progress(); }
 
-  // What the rank does until the object goes. `limit_seconds` is how long it may stand still in
-  // this phase if that is longer than comm.timeout_seconds (first compilation, evaluation on one
-  // rank).
+  // What the rank does during the object's lifetime. `limit_seconds` is how long it may stand still
+  // in this phase if that is longer than comm.timeout_seconds (evaluation on one rank).
   class Phase {
    public:
     explicit Phase(const std::string& name, double limit_seconds = 0);
@@ -89,8 +88,8 @@ class Watchdog {
   std::thread thread_;
 };
 
-// Why the job should end, given the last beat of each rank and how long ago it came: "" for no
-// reason. The judgement of rank 0, apart from all clocks and sockets.
+// Why the job should stop, given the last beat of each rank and how long ago it came; "" if it
+// should not. Rank 0's judgement, without clocks and sockets.
 std::string judge(const std::vector<Beat>& beats, const std::vector<double>& silence,
                   double timeout_seconds);
 

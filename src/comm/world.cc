@@ -27,7 +27,7 @@ struct World::Link {
     MPI_Request request = MPI_REQUEST_NULL;
   };
   MPI_Comm comm = MPI_COMM_NULL;  // ours alone; null in a world of one without MPI
-  std::list<Posted> posted;       // on their way: MPI reads them where they stand
+  std::list<Posted> posted;       // being sent: MPI reads them in place
 };
 
 namespace {
@@ -185,7 +185,7 @@ void World::abort(int status) {
   MPI_Initialized(&running);
   MPI_Finalized(&over);
   if (running != 0 && over == 0) {
-    // MPI_Abort asks the launcher's daemon; if that is gone too, this process still ends.
+    // MPI_Abort asks the launcher's daemon; if that is gone too, this process still exits.
     std::thread([status] {
       std::this_thread::sleep_for(std::chrono::seconds(5));
       ::_exit(status);

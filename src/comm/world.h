@@ -1,7 +1,6 @@
-// The control plane: which ranks there are, small messages between them, and how the process ends.
-// A World is Open MPI's (started by mpirun, or by srun with PMIx) or of one process when nothing
-// launched us. It moves bytes and agreements, never gradients (GradientSync does). Called by
-// launch, eval and train.
+// The control plane: the ranks, small messages between them, and how the process exits. A World is
+// Open MPI's (started by mpirun, or by srun with PMIx), or of one process without a launcher. It
+// moves bytes and agreements, never gradients (GradientSync does).
 #pragma once
 
 #include <cstdint>
@@ -19,15 +18,15 @@ class World {
   static World& join();
   // True once join() was called.
   static bool joined();
-  // The last act of the process: 0 leaves the world in order (collective), anything else ends every
-  // rank with this status (MPI_Abort). Returns `status`. Backends must be gone by then.
+  // The last act of the process: 0 leaves MPI in order (collective), anything else stops every rank
+  // with this status (MPI_Abort). Returns `status`. Backends must be destroyed before.
   static int end(int status);
-  // Ends every rank with this status at once, from any thread; stopped and stuck ranks too.
+  // Stops every rank with this status at once, stopped and stuck ones too. From any thread.
   [[noreturn]] static void abort(int status);
   ~World();
 
-  // Collective. The ranks that gave the same number, as a world of their own in the same order; it
-  // lives as long as this one.
+  // Collective. The ranks that gave the same number, as a world of their own in the same order,
+  // owned by this one.
   World& part(int number);
 
   int rank() const { return rank_; }
@@ -53,8 +52,8 @@ class World {
   // gave the same text (their config, their program version).
   void agree(const std::string& what, const std::string& text);
 
-  // Not collective: a small message to one other rank, on its way while this one goes on, and the
-  // oldest from that rank that has come. From the thread of the collectives.
+  // Not collective: post() sends a small message to one other rank without waiting, take() returns
+  // the oldest one that has come from that rank. From the thread of the collectives.
   void post(int rank, const std::string& bytes);
   std::optional<std::string> take(int rank);
 

@@ -1,4 +1,4 @@
-// Saves behind training's back against saves in the foreground.
+// Saves in the background against saves in the foreground.
 #include "checkpoint/async_writer.h"
 
 #include <ATen/ops/empty_like.h>
@@ -119,8 +119,7 @@ TEST(AsyncWriter, AnErrorSurfacesAtTheNextCallAndTheOneAfterWorks) {
   EXPECT_EQ(writer.wait().size(), shards.size());
 }
 
-// The disk stands still until it is let go: training goes on meanwhile, and only the next save
-// waits.
+// The disk blocks until it is released: training continues meanwhile, and only the next save waits.
 TEST(AsyncWriter, ASlowDiskHoldsUpNoStepButTheNextSave) {
   std::promise<void> go;
   const std::shared_future<void> gone = go.get_future().share();
@@ -204,7 +203,7 @@ TEST(AsyncWriter, GivenCopiesAreUsedAndWaitedFor) {
   }
   EXPECT_EQ(copies, 20);
   EXPECT_EQ(waits, 2);
-  EXPECT_EQ(allocated, reserved) << "memory is made once";
+  EXPECT_EQ(allocated, reserved) << "memory is allocated once";
 }
 
 }  // namespace

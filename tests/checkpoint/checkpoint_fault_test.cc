@@ -14,8 +14,7 @@ namespace fs = std::filesystem;
 
 FileSystem& disk() { return real_file_system(); }
 
-// A run with a checkpoint at 100 and, cut off at operation `number`, one at 200; `again` saves at
-// the position of the first one instead.
+// A run with a checkpoint at 100 and then, cut off at operation `number`, one at `images`.
 struct Attempt {
   std::string run = fresh_folder();
   Life life = Life::claim(disk(), run, {});
@@ -32,8 +31,8 @@ struct Attempt {
   }
 };
 
-// After the cut: a checkpoint is there, it is the old or the new one, whole; the next life cleans
-// up, saves and prunes as if nothing had been.
+// After the cut the old or the new checkpoint is there, whole, and the next life cleans up, saves
+// and prunes as usual.
 void expect_recovery(const Attempt& attempt, int64_t images) {
   const std::optional<Candidate> chosen = choose_checkpoint(disk(), attempt.run);
   ASSERT_TRUE(chosen.has_value());

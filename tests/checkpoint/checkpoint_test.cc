@@ -252,7 +252,7 @@ TEST(Export, WritesOneFileOfTheAverageOrOfTheKindAskedFor) {
   const Checkpoint checkpoint = Checkpoint::open(disk(), save(disk(), run, 7, life, 3));
   const std::string out = run + "/out.safetensors";
   EXPECT_EQ(export_tensors(disk(), checkpoint, "", out), "ema");
-  // What no average is kept of comes from the model, so that the file is a whole one.
+  // Tensors without an average come from the model, so that the file is complete.
   const std::vector<TensorGroup> groups = state_at(7);
   const TensorsByName averaged = by_name(load_tensor_file(disk(), out));
   EXPECT_EQ(averaged.size(), groups[0].tensors.size());

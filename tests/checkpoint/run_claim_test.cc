@@ -29,7 +29,7 @@ NamedNumber named(const std::string& name, double value) {
   return number;
 }
 
-TEST(RunLock, ASecondJobIsRefusedAndToldWhoIsThere) {
+TEST(RunLock, ASecondJobIsRefusedAndTheHolderNamed) {
   const std::string run = fresh_folder();
   const LockHolder holder(run, {"slurm-7", 0});
   const std::string message = error_of(Code::kUsage, [&] { RunLock(disk(), run, {"slurm-8", 0}); });
@@ -140,9 +140,9 @@ TEST(Life, WhatSlipsThroughTheLastWindowIsNotOfTheHistory) {
   }
 }
 
-// A process is stopped when its checkpoint is published but not yet called the latest, and goes on
-// when a newer life, which began from there, has published the next.
-TEST(Life, WhoeverSleptWhileItPublishedDoesNotTurnTheLatestBack) {
+// A process is stopped when its checkpoint is published but not yet `latest`, and continues when a
+// newer life, which resumed from there, has published the next.
+TEST(Life, OneStoppedWhilePublishingDoesNotTurnLatestBack) {
   const std::string run = fresh_folder();
   const Life older = Life::claim(disk(), run, {});
   save(disk(), run, 100, older);
@@ -162,7 +162,7 @@ TEST(Life, WhoeverSleptWhileItPublishedDoesNotTurnTheLatestBack) {
   EXPECT_EQ(choose_checkpoint(disk(), run)->images, 300);
 }
 
-// What a newer life cleared away must not look like a damaged disk.
+// What a newer life removed must not look like a damaged disk.
 TEST(Life, WhatFailsOnceANewerLifeHasBegunFailsForThat) {
   const std::string run = fresh_folder();
   const Life older = Life::claim(disk(), run, {});
@@ -251,7 +251,7 @@ TEST(Retention, PrunesNothingWhileTheNewestIsDamaged) {
   EXPECT_EQ(checkpoints(run), std::vector<std::string>{"img-000000000300"});
 }
 
-TEST(Retention, NumbersFoundLaterDecideWhichIsBest) {
+TEST(Retention, MetricsFoundLaterDecideWhichIsBest) {
   const std::string run = fresh_folder();
   const Life life = Life::claim(disk(), run, {});
   for (const int64_t images : {100, 200, 300}) {

@@ -92,7 +92,7 @@ TEST(Safetensors, TheAttackCorpusIsRefusedWithTheFact) {
   expect_refused("{" + tensor("a", "F32", "9223372036854775808", "0,8") + "}", 8, "number");
   expect_refused("{" + tensor("a", "F32", "2", "8,0") + "}", 8, "places 'a'");
   expect_refused("{" + tensor("a", "F32", "2", "8,16") + "}", 8, "places 'a'");
-  expect_refused("{" + tensor("a", "F32", "2", "0,8,8") + "}", 8, "over 2 numbers");
+  expect_refused("{" + tensor("a", "F32", "2", "0,8,8") + "}", 8, "over 2 values");
   expect_refused("{" + tensor("a", "F32", "2", "0") + "}", 8, "lacks the dtype");
   expect_refused("{" + tensor("a", "F7", "2", "0,8") + "}", 8, "the type 'F7'");
   expect_refused("{\"a\":{\"dtype\":\"F32\",\"shape\":[2]}}", 8, "lacks the dtype");
@@ -109,8 +109,8 @@ TEST(Safetensors, BrokenJsonIsRefused) {
   expect_refused("", 0, "does not begin");
   expect_refused(" {}", 0, "does not begin");
   expect_refused("[]", 0, "does not begin");
-  expect_refused("{}x", 0, "goes on after");
-  expect_refused(std::string("{}\0\0", 4), 0, "goes on after");
+  expect_refused("{}x", 0, "continues after");
+  expect_refused(std::string("{}\0\0", 4), 0, "continues after");
   expect_refused("{", 0, "lacks");
   expect_refused("{\"a", 0, "ends within a text");
   expect_refused("{\"a\\", 0, "escape");
@@ -121,7 +121,7 @@ TEST(Safetensors, BrokenJsonIsRefused) {
   expect_refused(std::string(100000, '{'), 0, "lacks '\"'");
   std::string many = "{\"a\":{\"shape\":[1";
   for (int i = 0; i < 100000; ++i) many += ",1";
-  expect_refused(many, 0, "over 64 numbers");
+  expect_refused(many, 0, "over 64 values");
 }
 
 TEST(Safetensors, EveryTruncationAndByteFlipOfAHeaderIsRefusedOrHarmless) {
@@ -142,7 +142,7 @@ TEST(Safetensors, EveryTruncationAndByteFlipOfAHeaderIsRefusedOrHarmless) {
     for (int bit = 0; bit < 8; ++bit) {
       std::string bad = good;
       bad[at] = static_cast<char>(bad[at] ^ (1 << bit));
-      refusal(bad);  // whatever it says, it says so as kCheckpoint or reads a file of equal size
+      refusal(bad);  // kCheckpoint, or a file of equal size is read
     }
   }
 }

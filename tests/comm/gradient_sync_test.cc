@@ -162,7 +162,7 @@ TEST_F(Gradients, ALearnedLayoutIsRebuiltOnceAndAFixedOneNever) {
   EXPECT_EQ(calls[4], calls[2]);
 }
 
-// What a resumed run needs: its first step has the bits of the same step of the run that went on.
+// What a resumed run needs: its first step has the bits of the same step of an uninterrupted run.
 TEST_F(Gradients, HaveTheSameBitsWhateverCameBefore) {
   at::manual_seed(static_cast<uint64_t>(50 + world_.rank()));
   const at::Tensor x = at::randn({2, 3, 8, 8}), y = at::randn({2, 10});
@@ -199,7 +199,7 @@ TEST_F(Gradients, OfTwoPhasesDoNotDisturbEachOther) {
   GradientSync critic_sync(world_, group_, critic.parameters, small_buckets());
   const at::Tensor x = at::randn({2, 3, 8, 8}), y = at::randn({2, 10});
   for (int step = 0; step < 3; ++step) {
-    // The generator's loss goes through the critic, whose gradients nobody asked to share.
+    // The generator's loss goes through the critic, whose gradients are not to be shared.
     generator_sync.backward(generator.loss(x, y) * critic.loss(x, y));
     generator.descend();
     generator_sync.zero_gradients();
@@ -247,7 +247,7 @@ TEST_F(Gradients, OfAParameterThatAStaticGraphLeftOutAreAnError) {
   EXPECT_TRUE(contains(message, "parameter 'late' got a gradient")) << message;
 }
 
-// Backward of the layers nearest to the input takes its time, and says when it ended.
+// Backward of the layers nearest to the input is slow, and records when it ended.
 struct SlowBackward : torch::autograd::Function<SlowBackward> {
   static Clock::time_point ended;
   static at::Tensor forward(torch::autograd::AutogradContext*, const at::Tensor& x) {

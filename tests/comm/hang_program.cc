@@ -1,6 +1,6 @@
-// All-reduces 16 MiB again and again as a training would, under the watchdog, until somebody ends
-// it. ranks_test.py is that somebody. Arguments: comm.timeout_seconds, and the rank that is to hang
-// by itself at step 20 (-1: none), and how many seconds of steps to do before leaving in order.
+// All-reduces 16 MiB again and again as a training would, under the watchdog, until ranks_test.py
+// stops it. Arguments: comm.timeout_seconds, the rank that hangs by itself at step 20 (-1: none),
+// and after how many seconds of steps to exit in order.
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/ones.h>
 #include <unistd.h>
@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <thread>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "comm/process_group.h"
@@ -27,7 +28,7 @@ void train(double timeout, int hanging, double seconds) {
   const Watchdog::Phase phase("train");
   std::fprintf(stderr, "rank %d is process %d\n", world.rank(), static_cast<int>(::getpid()));
   std::vector<at::Tensor> tensors = {at::ones({4 << 20})};
-  const auto begun = std::chrono::steady_clock::now();
+  const Clock::time_point begun = Clock::now();
   for (int64_t step = 0;; ++step) {
     watchdog.begin_step(step);
     if (step >= 20 && world.rank() == hanging) {
@@ -35,9 +36,7 @@ void train(double timeout, int hanging, double seconds) {
     }
     group->allreduce(tensors)->wait();
     tensors[0].fill_(1);
-    const double done =
-        std::chrono::duration<double>(std::chrono::steady_clock::now() - begun).count();
-    if (world.max(static_cast<int64_t>(done > seconds)) != 0) break;
+    if (world.max(static_cast<int64_t>(seconds_since(begun) > seconds)) != 0) break;
   }
   end_process_group(group);
 }

@@ -48,7 +48,7 @@ int main(int argc, char** argv) {
   listeners.Append(new lf::JoinOutcomes(world));
   const auto status = world.max(static_cast<int64_t>(RUN_ALL_TESTS()));
   world.barrier();
-  // Every rank knows the outcome, so leave in order: MPI_Abort would only add noise.
+  // Every rank knows the outcome, so exit in order: MPI_Abort would only add noise.
   lf::World::end(0);
   return static_cast<int>(status);
 }

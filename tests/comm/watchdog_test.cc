@@ -44,7 +44,7 @@ TEST(Watchdog, OfRanksThatAllWaitTheOneBehindIsBlamed) {
   EXPECT_TRUE(contains(message, "rank 2 has made")) << message;
 }
 
-TEST(Watchdog, ARankThatGoesOnAfterAStopIsGivenItsTime) {
+TEST(Watchdog, ARankThatContinuesAfterAStopIsGivenItsTime) {
   EXPECT_EQ(judge({beat_of(0, 0.25, 1, 5), beat_of(1, 11, 1, 5), beat_of(2, 11, 1, 5)}, kHeard, 10),
             "");
 }

@@ -69,14 +69,14 @@ TEST(World, APartIsAWorldOfItsOwn) {
 
 TEST(World, AMessageWaitsUntilItIsTaken) {
   World& world = World::join();
-  if (world.size() == 1) GTEST_SKIP() << "there is nobody to write to";
+  if (world.size() == 1) GTEST_SKIP() << "there is no other rank";
   const int last = world.size() - 1;
   const std::vector<std::string> sent = {"one", "", std::string(3000000, 'x'), "four"};
   const bool writes = world.is_root(), reads = world.rank() == last;
   for (const std::string& text : sent) {
     if (writes) world.post(last, text);
   }
-  EXPECT_EQ(world.sum(int64_t{1}), world.size()) << "collectives go on meanwhile";
+  EXPECT_EQ(world.sum(int64_t{1}), world.size()) << "collectives work meanwhile";
   std::vector<std::string> got;
   bool all = false;
   while (!all) {

@@ -241,7 +241,7 @@ LF_INLINE void transpose(Lanes* rows) {
 template <template <typename> class Kernel, typename... Args>
 void run_half(Args... args) {
 #if defined(__x86_64__)
-  if (isa() == Isa::kAvx512Half) return run_avx512<Kernel<NativeHalf>>(args...);
+  if (isa() == Isa::kAvx512Bf16) return run_avx512<Kernel<NativeHalf>>(args...);
 #endif
   run_kernel<Kernel<Half>>(args...);
 }

@@ -74,7 +74,7 @@ struct SingleProduct {
 void multiply_single(const Left& left, const Right& right, const Product& product) {
 #if defined(__x86_64__)
   switch (isa()) {
-    case Isa::kAvx512Half:
+    case Isa::kAvx512Bf16:
     case Isa::kAvx512:
       return run_avx512<SingleProduct<8, 3>>(&left, &right, &product);
     case Isa::kAvx2:
