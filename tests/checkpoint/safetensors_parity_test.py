@@ -1,4 +1,4 @@
-"""Python's safetensors reads our checkpoints, and we read what it writes.
+"""Python's safetensors and the README's reader read our checkpoints, and we read what Python writes.
 
 Reads fixtures/checkpoints/format-1, which our program wrote (see
 Checkpoint.DISABLED_WritesTheFixture), tensor by tensor through the index that Hugging Face tools
@@ -7,7 +7,7 @@ use; and checks that python.safetensors, which the unit tests read, is what `--w
 
 import json
 
-from harness import arguments, fixtures, skip
+from harness import arguments, fixtures, root, skip
 
 try:
     import numpy
@@ -62,6 +62,21 @@ def check_ours():
         assert part.get_dtype() == "BF16" and part.get_shape() == [7, 5]
 
 
+def check_reader():
+    """The reader in src/checkpoint/README.md."""
+    readme = (root / "src" / "checkpoint" / "README.md").read_text()
+    reader = {}
+    exec(readme.split("```python\n")[1].split("```")[0], reader)
+    for kind, tensors in EXPECTED.items():
+        read = reader["load"](folder / "format-1", kind)
+        assert set(read) == set(tensors) | ({"decoder.weight"} if kind == "model" else set()), kind
+        for name, value in tensors.items():
+            assert read[name].dtype == value.dtype and read[name].shape == value.shape, name
+            assert (read[name] == value).all(), name
+    weight = reader["load"](folder / "format-1")["decoder.weight"]
+    assert (weight == ramp(35, 3).reshape(5, 7).T).all()
+
+
 def python_file():
     tensors = {
         "f64": numpy.linspace(-1, 1, 5),
@@ -82,6 +97,7 @@ def python_file():
 if arguments == ["--write"]:
     (folder / "python.safetensors").write_bytes(python_file())
 check_ours()
+check_reader()
 # The order of the metadata is the package's own affair; sizes and data are not.
 kept, made = (folder / "python.safetensors").read_bytes(), python_file()
 header = int.from_bytes(kept[:8], "little")
