@@ -195,22 +195,10 @@ void publish_in_store(FileSystem& files, const std::string& folder, int rank,
 void publish_in_store(FileSystem& files, const std::string& folder, int rank,
                       const std::string& path, const std::function<void(OutFile&)>& write) {
   static std::atomic<uint64_t> counter = 0;
-  const std::string tmp = str(building_folder(folder), "/", prefix_of_rank(rank), host_name(), "-",
-                              ::getpid(), "-", counter++);
-  try {
-    const std::unique_ptr<OutFile> out = files.create(tmp);
-    write(*out);
-    out->sync();
-    out->close();
-    files.rename(tmp, path);
-  } catch (const Error&) {
-    try {
-      files.remove(tmp);      // a full disk is the likely reason: do not make it worse
-    } catch (const Error&) {  // the first error is the one to report
-    }
-    throw;
-  }
-  files.sync_folder(parent_folder(path));
+  publish_file(files, path,
+               str(building_folder(folder), "/", prefix_of_rank(rank), host_name(), "-", ::getpid(),
+                   "-", counter++),
+               write);
 }
 
 std::string make_shard(const StoreIndex& plan, const Source& source, uint64_t number, bool strict,

@@ -83,37 +83,24 @@ void export_npy(FileSystem& files, const Store& store, const std::string& path, 
   check_range(store, first, last);
   const ClipShape shape = store.clip_shape();
   const bool fp16 = store.recipe().element() == Element::kFp16;
-  const std::vector<uint64_t> extents = {
-      last - first, static_cast<uint64_t>(shape.frames), static_cast<uint64_t>(shape.height),
-      static_cast<uint64_t>(shape.width), static_cast<uint64_t>(shape.channels)};
-  const std::string tmp = path + ".tmp";
-  const std::unique_ptr<OutFile> out = files.create(tmp);
-  try {
+  std::vector<uint64_t> extents = {last - first};
+  for (const int side : shape.sides()) extents.push_back(static_cast<uint64_t>(side));
+  publish_file(files, path, path + ".tmp", [&](OutFile& out) {
     const std::string header = npy_header(fp16 ? "<f2" : "|u1", extents);
-    out->write(header.data(), header.size());
+    out.write(header.data(), header.size());
     std::vector<uint16_t> image;
     for (uint64_t clip = first; clip < last; ++clip) {
       stop_if_asked();
       const ClipBytes bytes(store, clip, draw);
-      out->write(bytes.corrupted.data(), bytes.corrupted.size());
+      out.write(bytes.corrupted.data(), bytes.corrupted.size());
       if (fp16) {
         image_as_fp16(bytes.image, image);
-        out->write(image.data(), image.size() * 2);
+        out.write(image.data(), image.size() * 2);
       } else {
-        out->write(bytes.image.data(), bytes.image.size());
+        out.write(bytes.image.data(), bytes.image.size());
       }
     }
-    out->sync();
-    out->close();
-    files.rename(tmp, path);
-  } catch (const Error&) {
-    try {
-      files.remove(tmp);
-    } catch (const Error&) {  // the first error is the one to report
-    }
-    throw;
-  }
-  files.sync_folder(parent_folder(path));
+  });
 }
 
 void export_png(FileSystem& files, const Store& store, const std::string& folder, uint64_t first,

@@ -143,26 +143,27 @@ class StoreOnDisk : public Store {
   }
 
   int64_t label(uint64_t clip) const override {
-    const Place place = locate(clip);
-    return place.shard->label(place.row);
+    const Location location = locate(clip);
+    return location.shard->label(location.row);
   }
 
   std::string name(uint64_t clip) const override {
-    const Place place = locate(clip);
-    return place.shard->read_text(clip, place.row, layout_.names(), layout_.name_checksum());
+    const Location location = locate(clip);
+    return location.shard->read_text(clip, location.row, layout_.names(), layout_.name_checksum());
   }
 
   SideValue side(uint64_t clip, size_t column) const override {
     LF_CHECK(column < static_cast<size_t>(index_.columns_size()));
-    const Place place = locate(clip);
+    const Location location = locate(clip);
     const StoreColumn& kind = index_.columns(static_cast<int>(column));
     const size_t dataset = layout_.column(column), checksum = layout_.column_checksum(column);
     SideValue value;
     const auto fill = [&](auto& values) {
       values.resize(kind.width());
       const size_t bytes = values.size() * sizeof(values[0]);
-      place.shard->read_checked(clip, place.row, place.shard->address(dataset) + place.row * bytes,
-                                {values.data(), bytes, checksum});
+      location.shard->read_checked(clip, location.row,
+                                   location.shard->address(dataset) + location.row * bytes,
+                                   {values.data(), bytes, checksum});
     };
     switch (kind.kind()) {
       case StoreColumn::INT64:
@@ -172,7 +173,7 @@ class StoreOnDisk : public Store {
         fill(value.floats);
         break;
       case StoreColumn::TEXT:
-        value.text = place.shard->read_text(clip, place.row, dataset, checksum);
+        value.text = location.shard->read_text(clip, location.row, dataset, checksum);
         break;
     }
     return value;
@@ -190,12 +191,12 @@ class StoreOnDisk : public Store {
   uint64_t first_clip(uint64_t shard) const override { return first_clip_[shard]; }
 
  private:
-  struct Place {
+  struct Location {
     uint64_t number, row;
     std::shared_ptr<const OpenShard> shard;
   };
 
-  Place locate(uint64_t clip) const {
+  Location locate(uint64_t clip) const {
     const uint64_t number = shard_of(clip);
     return {number, clip - first_clip_[number], shards_.get(number, [&] {
               return std::make_shared<const OpenShard>(

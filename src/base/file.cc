@@ -236,12 +236,25 @@ FileSystem& real_file_system() {
 }
 
 void publish_file(FileSystem& files, const std::string& path, std::string_view bytes) {
-  const std::string tmp = str(path, ".tmp-", ::getpid());
-  const std::unique_ptr<OutFile> out = files.create(tmp);
-  out->write(bytes.data(), bytes.size());
-  out->sync();
-  out->close();
-  files.rename(tmp, path);
+  publish_file(files, path, str(path, ".tmp-", ::getpid()),
+               [&](OutFile& out) { out.write(bytes.data(), bytes.size()); });
+}
+
+void publish_file(FileSystem& files, const std::string& path, const std::string& tmp,
+                  const std::function<void(OutFile&)>& write) {
+  try {
+    const std::unique_ptr<OutFile> out = files.create(tmp);
+    write(*out);
+    out->sync();
+    out->close();
+    files.rename(tmp, path);
+  } catch (const Error&) {
+    try {
+      files.remove(tmp);      // a full disk is the likely reason: do not make it worse
+    } catch (const Error&) {  // the first error is the one to report
+    }
+    throw;
+  }
   files.sync_folder(parent_folder(path));
 }
 

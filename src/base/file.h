@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -78,6 +79,11 @@ FileSystem& real_file_system();
 // Writes `bytes` to PATH so that a reader, or a machine that lost its power, finds either the old
 // file or all of the new one: temporary name, write, sync, rename, sync of the folder.
 void publish_file(FileSystem& files, const std::string& path, std::string_view bytes);
+
+// The same for content written in pieces, under the temporary name TMP on the same file system. If
+// anything fails, TMP is removed.
+void publish_file(FileSystem& files, const std::string& path, const std::string& tmp,
+                  const std::function<void(OutFile&)>& write);
 
 // Renames the finished folder TMP to PATH and makes that durable. The files inside must be synced.
 void publish_folder(FileSystem& files, const std::string& tmp, const std::string& path);

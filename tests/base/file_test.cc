@@ -43,6 +43,19 @@ TEST_F(Files, APublishedFileReplacesTheOldOneAndLeavesNothingElse) {
   error_of(Code::kStorage, [&] { publish_file(disk(), path("no/folder"), "x"); });
 }
 
+TEST_F(Files, APublishedFileThatFailsLeavesTheOldOneAlone) {
+  publish_file(disk(), path("a"), "old");
+  const std::string why = error_of(Code::kData, [&] {
+    publish_file(disk(), path("a"), path("a.part"), [](OutFile& out) {
+      out.write("ne", 2);
+      fail(Code::kData, "no more");
+    });
+  });
+  EXPECT_EQ(why, "no more");
+  EXPECT_EQ(read("a"), "old");
+  EXPECT_EQ(disk().list(folder_), std::vector<std::string>{"a"});
+}
+
 class Publishing : public Files, public ::testing::WithParamInterface<Cut> {};
 
 TEST_P(Publishing, CutOffAnywhereLeavesTheOldFileOrTheNewOne) {

@@ -19,6 +19,7 @@
 #include "config/config.h"
 #include "data/store/build.h"
 #include "data/store/store.h"
+#include "tests/error_of.h"
 
 namespace lf {
 
@@ -120,19 +121,6 @@ inline void flip_bit(const std::string& path, uint64_t byte, int bit = 3) {
   std::string bytes = bytes_of_file(path);
   bytes.at(byte) = static_cast<char>(bytes[byte] ^ (1 << bit));
   overwrite(path, bytes);
-}
-
-// The error that `body` throws, its code checked.
-template <typename Body>
-std::string error_of(Code code, Body&& body) {
-  try {
-    body();
-  } catch (const Error& error) {
-    EXPECT_EQ(static_cast<int>(error.code()), static_cast<int>(code)) << error.what();
-    return error.what();
-  }
-  ADD_FAILURE() << "nothing was thrown";
-  return "";
 }
 
 // A clip whole: its frames and the image.
