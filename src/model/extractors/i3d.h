@@ -1,7 +1,6 @@
 // I3D on RGB, trained on Kinetics-400; FVD uses its 400 logits. For inference only: batch norms are
 // folded. Frames are resized to 224 x 224 (bilinear, half-pixel centres, no antialias) and scaled
-// to
-// [-1, 1]. The one layer is "logits".
+// to [-1, 1]. The one layer is "logits".
 #pragma once
 
 #include <memory>

@@ -1,5 +1,5 @@
-// Any frames from any frames: networks that take frames by their distances and that convolve
-// over space and time, and models that learn and make any frames of a clip from any others.
+// Any frames from any frames: networks that take frames by their distances and that convolve over
+// space and time, and models that learn and make any frames of a clip from any others.
 #include <ATen/ops/allclose.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/conv2d.h>
