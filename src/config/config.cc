@@ -127,6 +127,15 @@ int64_t parse_integer(const std::string& path, const std::string& value,
   refuse_value(path, value, field);
 }
 
+uint64_t parse_unsigned(const std::string& path, const std::string& value,
+                        const FieldDescriptor& field) {
+  uint64_t number = 0;
+  if (parse(value, &number)) return number;
+  const int64_t other = parse_integer(path, value, field);
+  if (other < 0) refuse_value(path, value, field);
+  return static_cast<uint64_t>(other);
+}
+
 void set_scalar(Message& message, const FieldDescriptor& field, const std::string& path,
                 const std::string& value) {
   switch (field.cpp_type()) {
@@ -140,20 +149,13 @@ void set_scalar(Message& message, const FieldDescriptor& field, const std::strin
     }
     case FieldDescriptor::CPPTYPE_INT64:
       return write_field(message, field, parse_integer(path, value, field));
-    case FieldDescriptor::CPPTYPE_UINT32:
-    case FieldDescriptor::CPPTYPE_UINT64: {
-      uint64_t number = 0;
-      if (!parse(value, &number)) {
-        const int64_t other = parse_integer(path, value, field);
-        if (other < 0) refuse_value(path, value, field);
-        number = static_cast<uint64_t>(other);
-      }
-      if (field.cpp_type() == FieldDescriptor::CPPTYPE_UINT64) {
-        return write_field(message, field, number);
-      }
+    case FieldDescriptor::CPPTYPE_UINT32: {
+      const uint64_t number = parse_unsigned(path, value, field);
       if (number > std::numeric_limits<uint32_t>::max()) refuse_value(path, value, field);
       return write_field(message, field, static_cast<uint32_t>(number));
     }
+    case FieldDescriptor::CPPTYPE_UINT64:
+      return write_field(message, field, parse_unsigned(path, value, field));
     case FieldDescriptor::CPPTYPE_FLOAT:
     case FieldDescriptor::CPPTYPE_DOUBLE: {
       double number = 0;
