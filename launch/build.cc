@@ -37,8 +37,8 @@ Part part_of_array(const Arguments& arguments) {
     const std::vector<std::string> words = split(arguments.get("--part"), '/');
     if (words.size() != 2 || !parse(words[0], &index) || !parse(words[1], &count) || index < 0 ||
         index >= count || count > 1'000'000) {
-      fail(Code::kUsage, "lastframe build: --part is '", printable(arguments.get("--part")),
-           "', expected K/N with 0 <= K < N, as 0/4");
+      arguments.refuse("--part is '", printable(arguments.get("--part")),
+                       "', expected K/N with 0 <= K < N, such as 0/4");
     }
   } else if (int64_t id = 0, first = 0, step = 1;
              number_of("SLURM_ARRAY_TASK_ID", &id) && number_of("SLURM_ARRAY_TASK_COUNT", &count)) {
@@ -144,13 +144,13 @@ const Command kBuildCommand = {
     .name = "build",
     .summary = "builds a store of pseudo videos from images or videos",
     .details =
-        "Run it again after any interruption: finished shards are kept. Under mpirun or in a SLURM "
-        "array each process builds its share; the bytes do not depend on their number. Unusable "
-        "items "
-        "are left out and listed in DIR/quarantine.txt. SIGUSR1 and SIGTERM stop it with status 75 "
-        "(start the same command again), a file DIR/STOP with status 0.",
+        "Run it again after any interruption: finished shards are kept. Under mpirun or in a "
+        "SLURM array each process builds its share; the bytes do not depend on their number. "
+        "Unusable items are left out and listed in DIR/quarantine.txt. SIGUSR1 and SIGTERM stop "
+        "it with status 75 (start the same command again), a file DIR/STOP with status 0.",
     .example =
-        "lastframe build --set source.folder.path=photos --set source.size=64 --out stores/photos\n"
+        "lastframe build --set source.folder.path=photos --set source.size=64 --out "
+        "stores/photos\n"
         "mpirun -n 4 lastframe build --config configs/cifar10/cvivit.pbtxt --out stores/cifar10",
     .options = kOptions,
     .run = run_build,

@@ -336,12 +336,12 @@ const Command kDoctorCommand = {
     .name = "doctor",
     .summary = "shows what this program runs on, and tests it",
     .details =
-        "Prints the version and path of every shared library that matters, the CPU's features, the "
-        "GPUs, and one line for each rank. Two copies of one library in the process are a warning. "
-        "With --smoke every rank also takes part in an all-reduce whose sums are known exactly, in "
-        "a "
-        "test of the folder and in a delivery of SIGUSR1; if one fails, the exit status says "
-        "so.\n\n"
+        "Prints the version and path of every shared library that matters, the CPU's features, "
+        "the GPUs, and one line for each rank. Two copies of one library in the process are a "
+        "warning. With --smoke every rank also takes part in an all-reduce whose sums are known "
+        "exactly, in a test of the folder and in a delivery of SIGUSR1; if one fails, the exit "
+        "status says so.\n"
+        "\n"
         "As root, Open MPI's mpirun needs OMPI_ALLOW_RUN_AS_ROOT=1 and "
         "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 in the environment.",
     .example =

@@ -212,8 +212,7 @@ constexpr Option kOptions[] = {
      "compare features A (real) and B, .npy arrays [n, d] or .npz statistics"},
     {"--pairs", text("A B"),
      "compare images A and B one by one: folders, or .npy arrays of bytes or of floats from 0 to "
-     "1; "
-     "for crps B may have one more dimension in front, the predictions"},
+     "1; for crps B may have one more dimension in front, the predictions"},
     {"--codes", text("FILE"), "evaluate a .npy array of codes [images, ...]"},
     kJsonOption,
     {"--checkpoint",
@@ -240,8 +239,7 @@ constexpr Option kOptions[] = {
     {"--real",
      text("PATH"),
      "the real images: a folder, a .npy array of bytes, a store, or .npz statistics in "
-     "pytorch-fid's "
-     "layout",
+     "pytorch-fid's layout",
      {.only_with = "--fake", .required = "--save-statistics"}},
     {"--save-statistics",
      text("FILE"),
@@ -250,8 +248,7 @@ constexpr Option kOptions[] = {
     {"--extractor",
      of_config("evaluation.extractor", "FILE"),
      "weights of the extractor; or pixels (for fd_pixels) or track (for track_outliers and "
-     "track_wasserstein), "
-     "which need none",
+     "track_wasserstein), which need none",
      {.only_with = "--run|--fake"}},
     {"--preprocessing",
      of_config("evaluation.preprocessing", "ID"),
@@ -288,13 +285,10 @@ const Command kEvaluateCommand = {
     .details =
         "Of a run, all ranks make clips 0 to N-1 of the seed (or reconstruct the first N of the "
         "validation store); rank 0 prints the results and writes RUN/evaluations/*.json. They do "
-        "not "
-        "depend on the number of ranks. Clips are kept by the checkpoint's hash: an interrupted "
-        "evaluation (status 75) resumes, and one with other metrics samples nothing again. Options "
-        "that "
-        "set one of the config's default to the run's own. A result is named for what it is: fid "
-        "only "
-        "by Inception's 2048 features.",
+        "not depend on the number of ranks. Clips are kept by the checkpoint's hash: an "
+        "interrupted evaluation (status 75) resumes, and one with other metrics samples nothing "
+        "again. Options that set one of the config's default to the run's own. A result is named "
+        "for what it is: fid only by Inception's 2048 features.",
     .example =
         "mpirun -n 4 --bind-to none lastframe evaluate --run runs/first \\\n"
         "    --extractor inception.safetensors --metrics fid768,psnr --json\n"

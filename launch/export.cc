@@ -92,9 +92,8 @@ int run_export(const Arguments& arguments) {
 constexpr Option kOptions[] = {
     {"--npy",
      text("FILE"),
-     "write one NumPy array [n, T, H, W, C]; fp16 frames stay fp16, and the last frame beside them "
-     "is "
-     "then value / 127.5 - 1",
+     "write one NumPy array [n, T, H, W, C]; fp16 frames stay fp16, and the last frame beside "
+     "them is then value / 127.5 - 1",
      {.only_with = kForStores}},
     {"--png",
      text("FOLDER"),
@@ -117,8 +116,8 @@ constexpr Option kOptions[] = {
       .without = "--ema-width"}},
     {"--ema-width",
      number(0, 0.28),
-     "of a run: the average with a power function of this relative width, computed from those that "
-     "its checkpoints track (train.ema.tracked_widths)",
+     "of a run: the average with a power function of this relative width, computed from those "
+     "that its checkpoints track (train.ema.tracked_widths)",
      {.only_with = kForRuns}},
 };
 
@@ -130,8 +129,7 @@ const Command kExportCommand = {
     .summary = "writes clips of a store, or the weights of a run, for other programs",
     .details =
         "Clips become a NumPy array or PNG files. Of a run the newest whole checkpoint is "
-        "exported; "
-        "FOLDER may also be a checkpoint.",
+        "exported; FOLDER may also be a checkpoint.",
     .example =
         "lastframe export stores/cifar10 --npy clips.npy --range 0:100\n"
         "lastframe export stores/cifar10 --png clips\n"

@@ -155,8 +155,7 @@ constexpr Option kOptions[] = {
     {"--extractor",
      text("FILE"),
      "weights: safetensors as tools/convert_weights or `lastframe export` write them, or "
-     "TorchScript, "
-     "which runs the code in the file: only use files you trust",
+     "TorchScript, which runs the code in the file: only use files you trust",
      {.required = ""}},
     {"--layer",
      text("NAME"),
@@ -182,9 +181,8 @@ const Command kFeaturesCommand = {
     .summary = "writes the features that an extractor computes of images, as a NumPy array",
     .details =
         "Rows are in the order of the files' paths, or of the array. --preprocessing is for "
-        "Inception; "
-        "other extractors bring their own. Weights are not downloaded; if you have none, train "
-        "model.classifier and export it.",
+        "Inception; other extractors bring their own. Weights are not downloaded; if you have "
+        "none, train model.classifier and export it.",
     .example =
         "lastframe features --extractor inception.safetensors --layer 2048 --images photos \\\n"
         "    --out photos.npy\n"

@@ -53,7 +53,8 @@ const Command kInspectCommand = {
         "checkpoint: its tensors. In JSON a store's shape is [height, width, channels].",
     .example =
         "lastframe inspect stores/cifar10 --json\n"
-        "lastframe inspect stores/cifar10 --clip 17 --strip clip.png --animation clip-moving.png\n"
+        "lastframe inspect stores/cifar10 --clip 17 --strip clip.png --animation "
+        "clip-moving.png\n"
         "lastframe inspect stores/cifar10 --shard 3\n"
         "lastframe inspect runs/first --json",
     .options = kOptions,

@@ -183,8 +183,7 @@ const Command kListCommand = {
     .summary = "prints what there is to choose from: options, sources, metrics, ...",
     .details =
         "Without an argument: the tables. With one: its rows, of those only the names that begin "
-        "with "
-        "PREFIX.",
+        "with PREFIX.",
     .example = "lastframe list\nlastframe list options train.\nlastframe list options --json",
     .options = kOptions,
     .run = run_list,

@@ -126,8 +126,7 @@ const Command kPlanCommand = {
     .details =
         "Loads some items of the source and times the recipe for two seconds, then estimates for "
         "STORED and for RECOMPUTED: bytes on disk, hours to build on one core of this machine, "
-        "bytes a "
-        "second that training reads, and cores that making the frames takes.",
+        "bytes a second that training reads, and cores that making the frames takes.",
     .example =
         "lastframe plan --config configs/quickstart.pbtxt --images-per-second 5000\n"
         "lastframe plan --set source.folder.path=photos --set source.size=64 --json",

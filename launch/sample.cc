@@ -426,8 +426,8 @@ constexpr Option kOptions[] = {
     {"--run", text("DIR"), "the folder of a run, or of one of its checkpoints", {.required = ""}},
     {"--out",
      text("FILE|DIR"),
-     ".png: every frame, a clip a row, observed frames in green; .apng: animated; .npy: bytes "
-     "[n, T, H, W, C]; anything else: a folder with the array and pictures of the first 64 clips",
+     ".png: every frame, a clip a row, observed frames in green; .apng: animated; .npy: bytes [n, "
+     "T, H, W, C]; anything else: a folder with the array and pictures of the first 64 clips",
      {.required = "--dry-run"}},
     {"--count", integer(1, 100'000'000), "clips to make", {.fallback = "16"}},
     {"--seed", integer(0, kNoLimit), "clip i is a function of the seed and i", {.fallback = "0"}},
@@ -435,16 +435,14 @@ constexpr Option kOptions[] = {
     {"--store",
      text("DIR"),
      "reconstruct the first clips of this store, or make them from the part that the model is "
-     "given; "
-     "with --given or --observe continue from these frames of them",
+     "given; with --given or --observe continue from these frames of them",
      {.without = "--from"}},
     {"--from", text("NPY"),
      "clips in an array of bytes [n, T, H, W, C] instead of a store: small ones for a model that "
      "enlarges clips, else frames to continue from"},
     {"--task", text("NAME"),
      "generate, predict, extend, infill, upsample or complete (see `lastframe list tasks`); "
-     "chooses "
-     "the frames of the given clips to keep, unless --given or --observe does"},
+     "chooses the frames of the given clips to keep, unless --given or --observe does"},
     {"--scheme", text("NAME"),
      "the order in which models with frames=FLEXIBLE make a video: autoregressive, long-range or "
      "hierarchy-2 (or more levels); adaptive- before it chooses frames by their content"},
@@ -484,20 +482,18 @@ const Command kSampleCommand = {
     .name = "sample",
     .summary = "makes images and videos with the model of a run",
     .details =
-        "The averaged weights of the newest whole checkpoint are used. Priors and diffusion models "
-        "make "
-        "clips unconditionally or continue given frames; autoencoders reconstruct. Under mpirun "
-        "each "
-        "rank makes its share, and a clip has the same bits for any number of ranks. A GPU is used "
-        "where each rank has one, unless --set train.device=CPU. Run it again after any "
-        "interruption: "
-        "finished clips are kept in OUT.parts until all are made.",
+        "The averaged weights of the newest whole checkpoint are used. Priors and diffusion "
+        "models make clips unconditionally or continue given frames; autoencoders reconstruct. "
+        "Under mpirun each rank makes its share, and a clip has the same bits for any number of "
+        "ranks. A GPU is used where each rank has one, unless --set train.device=CPU. Run it "
+        "again after any interruption: finished clips are kept in OUT.parts until all are made.",
     .example =
         "lastframe sample --run runs/prior --count 64 --out samples.png\n"
         "mpirun -n 2 --bind-to none lastframe sample --run runs/prior --count 10000 --out "
         "fake.npy\n"
         "lastframe sample --run runs/cvivit --store stores/cifar10 --count 8 --out seen.png\n"
-        "lastframe sample --run runs/fdm --task infill --store stores/moving --observe 0,1,15 \\\n"
+        "lastframe sample --run runs/fdm --task infill --store stores/moving --observe 0,1,15 "
+        "\\\n"
         "    --frames 40 --scheme hierarchy-2 --out between",
     .options = kOptions,
     .run = run_sample,

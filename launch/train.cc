@@ -138,11 +138,11 @@ const Command kTrainCommand = {
     .summary = "trains a model on a store, or resumes training",
     .details =
         "Progress, data order and schedules are counted in images, so they do not depend on batch "
-        "and "
-        "ranks. SIGUSR1, SIGTERM and the end of the allocation lead to a checkpoint and status 75 "
-        "(start the same command again); a file named STOP in the run folder to a checkpoint and "
-        "status "
-        "0. Without train.store, a generated source is first built under the run folder.\n\n"
+        "and ranks. SIGUSR1, SIGTERM and the end of the allocation lead to a checkpoint and "
+        "status 75 (start the same command again); a file named STOP in the run folder to a "
+        "checkpoint and status 0. Without train.store, a generated source is first built under "
+        "the run folder.\n"
+        "\n"
         "The run folder holds config.pbtxt, status.json, checkpoints/, metrics.jsonl, TensorBoard "
         "events, samples/ and logs/.",
     .example =

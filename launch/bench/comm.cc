@@ -138,10 +138,9 @@ const Command kBenchCommCommand = {
     .summary = "times our all-reduce on host memory beside MPI_Allreduce",
     .details =
         "Both reduce the same floats, alternating, at 4 bytes and each power of 4 up to 64 MiB. "
-        "The "
-        "ratio is our speed divided by MPI's own. Ours also checks that all ranks make the same "
-        "call, "
-        "leaves the core to others while a rank is late, and overlaps with computation.",
+        "The ratio is our speed divided by MPI's own. Ours also checks that all ranks make the "
+        "same call, leaves the core to others while a rank is late, and overlaps with "
+        "computation.",
     .example =
         "mpirun -n 2 --bind-to none lastframe bench comm\n"
         "mpirun -n 4 --bind-to none lastframe bench comm --max-bytes 16777216 --json",

@@ -92,8 +92,7 @@ const Command kBenchFrechetCommand = {
     .summary = "times the moments of features and the Frechet distance",
     .details =
         "Gathers mean and covariance of FP32 features in double precision, alternating with the "
-        "bare "
-        "product of the same matrix. The features are random.",
+        "bare product of the same matrix. The features are random.",
     .example = "lastframe bench frechet\nlastframe bench frechet --dim 768 --threads 2 --json",
     .options = kOptions,
     .run = bench_frechet,

@@ -146,10 +146,8 @@ const Command kBenchLoadCommand = {
     .summary = "measures how many clips of a store one process loads a second",
     .details =
         "Reads the store DIR in the order of training and compares every checksum: first once (or "
-        "for "
-        "twice --seconds) to warm the page cache, then in seven windows, of which the median "
-        "counts. Of "
-        "the config, loader and train.seed count.",
+        "for twice --seconds) to warm the page cache, then in seven windows, of which the median "
+        "counts. Of the config, loader and train.seed count.",
     .example =
         "lastframe bench load STORE\n"
         "lastframe bench load STORE --threads 1 --set loader.read=MMAP --json",

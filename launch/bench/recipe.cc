@@ -91,11 +91,11 @@ const Command kBenchRecipeCommand = {
     .summary = "measures how many pseudo videos one core makes a second",
     .details =
         "Applies the config's recipe (without one 8 frames of blur) to images in memory on one "
-        "thread: "
-        "no reading, decoding or storing.",
+        "thread: no reading, decoding or storing.",
     .example =
         "lastframe bench recipe\n"
-        "lastframe bench recipe --size 256 --set recipe.topology=STAR --set recipe.noise={} --json",
+        "lastframe bench recipe --size 256 --set recipe.topology=STAR --set recipe.noise={} "
+        "--json",
     .options = kOptions,
     .run = bench_recipe,
 };

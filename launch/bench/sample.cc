@@ -149,12 +149,11 @@ const Command kBenchSampleCommand = {
     .summary = "measures how long making clips takes",
     .details =
         "Makes clips as `train` does for its previews, with the initial weights of the model, "
-        "which "
-        "take as long as trained ones; given frames and small clips are noise. Shows the median "
-        "after "
-        "one batch of warm-up. Under mpirun every rank makes as many.",
+        "which take as long as trained ones; given frames and small clips are noise. Shows the "
+        "median after one batch of warm-up. Under mpirun every rank makes as many.",
     .example =
-        "lastframe bench sample --config configs/peers/unet3d.pbtxt --count 4 --threads 1 --json\n"
+        "lastframe bench sample --config configs/peers/unet3d.pbtxt --count 4 --threads 1 "
+        "--json\n"
         "mpirun -n 2 --bind-to none lastframe bench sample --config configs/quickstart.pbtxt",
     .options = kOptions,
     .run = bench_sample,

@@ -302,14 +302,11 @@ const Command kBenchStepCommand = {
     .summary = "measures how long a training step takes",
     .details =
         "Makes steps as `train` does, all-reduce, clipping, optimiser and averages included, on "
-        "noise "
-        "of the shape that the config's source and recipe give; no store is read. On a CPU it "
-        "shows the "
-        "median after three steps of warm-up, on a GPU the mean from idle to idle and the memory "
-        "(--set "
-        "train.graph=ON records the step as one graph). Under mpirun all ranks take part and share "
-        "train.batch. New pages are memory that a step took from the system: next to none where it "
-        "reuses what earlier steps freed.",
+        "noise of the shape that the config's source and recipe give; no store is read. On a CPU "
+        "it shows the median after three steps of warm-up, on a GPU the mean from idle to idle "
+        "and the memory (--set train.graph=ON records the step as one graph). Under mpirun all "
+        "ranks take part and share train.batch. New pages are memory that a step took from the "
+        "system: next to none where it reuses what earlier steps freed.",
     .example =
         "lastframe bench step --config configs/quickstart.pbtxt --threads 1 --json\n"
         "mpirun -n 2 --bind-to none lastframe bench step --config configs/quickstart.pbtxt",

@@ -39,10 +39,10 @@ class Arguments {
   const std::vector<std::string>& positional() const { return positional_; }
   const Command& command() const { return *command_; }
 
-  // Throws Code::kUsage, "lastframe COMMAND: ...".
+  // Throws Code::kUsage, "COMMAND: ...".
   template <typename... Parts>
   [[noreturn]] void refuse(const Parts&... parts) const {
-    fail(Code::kUsage, "lastframe ", command_->name, ": ", parts...);
+    fail(Code::kUsage, command_->name, ": ", parts...);
   }
 
  private:

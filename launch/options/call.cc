@@ -105,7 +105,6 @@ void check_call(const Arguments& arguments) {
       refuse_without_meaning(arguments, option);
     }
   }
-  if (arguments.command().mode != nullptr) check_choice(arguments);
   for (const Option& option : options) {
     if (!arguments.has(option.name)) continue;
     for (const std::string& other : alternatives(option.terms.without)) {
@@ -114,6 +113,7 @@ void check_call(const Arguments& arguments) {
       }
     }
   }
+  if (arguments.command().mode != nullptr) check_choice(arguments);
   for (const Option& option : options) {
     if (has_meaning(arguments, option)) check_required(arguments, option);
   }
