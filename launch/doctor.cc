@@ -115,7 +115,7 @@ Body look_at_body(const World& world) {
   }
   const auto allowed = static_cast<int>(body.cpu.allowed.size());
   if (world.local_size() > 1 && allowed == 1 && body.cpu.cores > world.local_size()) {
-    body.warnings.push_back(
+    body.warnings.emplace_back(
         "this rank is bound to one core, and so are all its threads; start mpirun "
         "with --bind-to none or --map-by slot:PE=k");
   }
@@ -293,7 +293,7 @@ std::string report_as_text(const World& world, const Body& body,
   }
   text += survey.driver.empty() ? " (no driver)\n" : str(" (driver of CUDA ", survey.driver, ")\n");
   if (!body.device.empty()) text += "      " + body.device + "\n";
-  text += "\n" + join(ranks, "\n") + "\n";
+  text += str("\n", join(ranks, "\n"), "\n");
   if (smoke) text += smoke_as_text(world, *smoke);
   for (const std::string& warning : warnings) text += "warning: " + warning + "\n";
   return text;
