@@ -279,9 +279,9 @@ void MpiBackend::close(bool collective) {
   watch_.reset();
   // After a failure MPI may still write into the buffers of an unfinished request: keep them.
   if (failed) new std::shared_ptr<Core>(core_);
-  int over = 0;
-  MPI_Finalized(&over);
-  if (collective && !failed && over == 0 && core.comm != MPI_COMM_NULL) MPI_Comm_free(&core.comm);
+  if (collective && !failed && mpi_is_running() && core.comm != MPI_COMM_NULL) {
+    MPI_Comm_free(&core.comm);
+  }
 }
 
 void MpiBackend::abort() {
@@ -478,9 +478,7 @@ c10::intrusive_ptr<c10d::Work> MpiBackend::barrier(const c10d::BarrierOptions& o
 }
 
 void direct_all_reduce(float* values, size_t count) {
-  int running = 0;
-  MPI_Initialized(&running);
-  if (running == 0) return;
+  if (!mpi_is_running()) return;
   check_mpi(MPI_Allreduce(MPI_IN_PLACE, values, static_cast<int>(count), MPI_FLOAT, MPI_SUM,
                           MPI_COMM_WORLD),
             "all-reduce");

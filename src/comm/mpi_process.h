@@ -1,5 +1,4 @@
-// Open MPI in this process. Declares nothing of mpi.h, so that whoever includes this need not see
-// MPI.
+// Open MPI in this process: how it starts, fails and stops. Declares nothing of mpi.h.
 #pragma once
 
 namespace lf {
@@ -7,5 +6,18 @@ namespace lf {
 // Throws Code::kPeer, "MPI could not ACTION: ...", unless `status`, which an MPI function returned,
 // is MPI_SUCCESS.
 void check_mpi(int status, const char* action);
+
+// How many ranks the launcher (mpirun, or srun with PMIx) started; 0 without a launcher.
+// Code::kUsage if srun started several tasks that Open MPI cannot connect.
+int launched_ranks();
+
+// Starts MPI, for any number of threads. Code::kUsage if it sees fewer ranks than were launched.
+void start_mpi(int launched);
+
+// Whether MPI is started and not yet finalised.
+bool mpi_is_running();
+
+// Stops every rank with this status at once, or this process alone if MPI is not running.
+[[noreturn]] void abort_all_ranks(int status);
 
 }  // namespace lf

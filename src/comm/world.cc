@@ -2,16 +2,11 @@
 #include "comm/world.h"
 
 #include <mpi.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
-#include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <list>
 #include <memory>
-#include <thread>
 
 #include "base/crc32c.h"
 #include "base/error.h"
@@ -45,45 +40,6 @@ void finish(MPI_Request* request, const char* what) {
     if (done != 0) return;
     patience.pause();
   }
-}
-
-int number_in(const char* variable) {
-  const char* text = std::getenv(variable);
-  return text == nullptr ? 0 : std::atoi(text);
-}
-
-// How many ranks the launcher says there are: 0 if nothing launched us.
-int launched_ranks() {
-  if (const int ranks = number_in("OMPI_COMM_WORLD_SIZE"); ranks > 0) return ranks;
-  if (const int ranks = number_in("PMI_SIZE"); ranks > 0) return ranks;
-  const int tasks = number_in("SLURM_STEP_NUM_TASKS");
-  if (std::getenv("PMIX_RANK") != nullptr) return std::max(tasks, 1);
-  if (tasks > 1) {  // each would take itself for the whole world
-    fail(Code::kUsage, "srun started ", tasks,
-         " tasks without a way for Open MPI to connect them; ",
-         "use srun --mpi=pmix, or mpirun inside the allocation");
-  }
-  return 0;
-}
-
-MPI_Comm start_mpi(int expected) {
-  ::setenv("OMPI_MCA_mpi_yield_when_idle", "1", 0);  // more threads than cores must not collapse
-  int provided = 0;
-  check_mpi(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_MULTIPLE, &provided), "start");
-  if (provided != MPI_THREAD_MULTIPLE) {
-    fail(Code::kUsage, "this Open MPI gives thread level ", provided, ", expected ",
-         MPI_THREAD_MULTIPLE, " (MPI_THREAD_MULTIPLE); use a build that supports threads");
-  }
-  int size = 0;
-  MPI_Comm_size(MPI_COMM_WORLD, &size);
-  if (size < expected) {
-    fail(Code::kUsage, "the launcher started ", expected, " ranks but Open MPI sees ", size,
-         "; start with Open MPI's own mpirun, or with srun --mpi=pmix");
-  }
-  MPI_Comm comm = MPI_COMM_NULL;
-  check_mpi(MPI_Comm_dup(MPI_COMM_WORLD, &comm), "make a communicator");
-  MPI_Comm_set_errhandler(comm, MPI_ERRORS_RETURN);
-  return comm;
 }
 
 template <typename T>
@@ -131,7 +87,9 @@ std::string first_difference(const std::string& mine, const std::string& other) 
 World::World() : link_(std::make_unique<Link>()) {
   const int expected = launched_ranks();
   if (expected == 0) return;
-  link_->comm = start_mpi(expected);
+  start_mpi(expected);
+  check_mpi(MPI_Comm_dup(MPI_COMM_WORLD, &link_->comm), "make a communicator");
+  MPI_Comm_set_errhandler(link_->comm, MPI_ERRORS_RETURN);
   find_machine();
 }
 
@@ -169,31 +127,14 @@ World& World::join() {
 bool World::joined() { return g_world != nullptr; }
 
 int World::end(int status) {
-  int running = 0, over = 0;
-  MPI_Initialized(&running);
-  MPI_Finalized(&over);
-  if (running == 0 || over != 0) return status;
+  if (!mpi_is_running()) return status;
   if (status != 0) abort(status);
   if (g_world) g_world->leave();
   MPI_Finalize();
   return status;
 }
 
-void World::abort(int status) {
-  std::fflush(nullptr);
-  int running = 0, over = 0;
-  MPI_Initialized(&running);
-  MPI_Finalized(&over);
-  if (running != 0 && over == 0) {
-    // MPI_Abort asks the launcher's daemon; if that is gone too, this process still exits.
-    std::thread([status] {
-      std::this_thread::sleep_for(std::chrono::seconds(5));
-      ::_exit(status);
-    }).detach();
-    MPI_Abort(MPI_COMM_WORLD, status);
-  }
-  ::_exit(status);
-}
+void World::abort(int status) { abort_all_ranks(status); }
 
 void World::leave() {
   for (const std::unique_ptr<World>& part : parts_) part->leave();
