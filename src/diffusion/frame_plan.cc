@@ -72,8 +72,8 @@ std::vector<FrameWindow> joint_windows(const DiffusionConfig& config, int64_t fr
   int64_t overlap = asked > 0 ? asked : frames / 2;
   const bool random = config.frames() == DiffusionConfig::RANDOM;
   if (asked == 0 && random) overlap = std::min<int64_t>(overlap, config.most_given());
-  return sliding_windows(frames, overlap, given, wanted,
-                         random);  // it was not trained with more given frames
+  // A RANDOM model was not trained with more given frames than most_given.
+  return sliding_windows(frames, overlap, given, wanted, /*beyond=*/random);
 }
 
 std::vector<FrameWindow> next_windows(int64_t size, Frames existing, int64_t wanted) {
