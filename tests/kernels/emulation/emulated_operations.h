@@ -1,5 +1,5 @@
-// The plugin's kernels on the host, thread by thread: what tests use_device() where there is no
-// GPU. Tensors are the CPU's.
+// A device for tests where there is no GPU: the plugin's kernels, run on the host thread by thread.
+// Tensors are the CPU's.
 #pragma once
 
 #include "kernels/gpu/device.h"
