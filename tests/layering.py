@@ -50,8 +50,9 @@ FEW = {
 }
 TORCH = re.compile(r"(torch|ATen|c10)/")
 CUDA = re.compile(r"(cuda|nccl|cublas|cudnn|c10/cuda|ATen/cuda)[\w/]*\.h|.*ProcessGroupNCCL.*")
-NO_TORCH = ("src/base", "src/config", "data", "src/cuda/launch",
-            "src/cuda/tiles", "src/cuda/vectors", "src/kernels/gpu/device_operations", "launch/options")
+NO_TORCH = ("src/base", "src/config", "data", "launch/options", "src/cuda/attention_blocks",
+            "src/cuda/launch", "src/cuda/linear_attention_tiles", "src/cuda/norm_rows",
+            "src/cuda/tiles", "src/cuda/vectors", "src/kernels/gpu/device_operations")
 # A header that needs torch's headers, in a room whose library stays free of torch.
 TORCH_HEADERS = {"src/base/named_tensor.h"}
 SUFFIXES = {".h", ".cc", ".cu"}
