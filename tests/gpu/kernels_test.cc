@@ -37,8 +37,8 @@ Case wide_norm(std::mt19937& random) {
           [=](const KernelChoice& kernels) { return norm_silu(kernels, x, kind, gain, shift); }};
 }
 
-// As networks have them: 64 tokens at most, heads of 32 or 64. At least two tokens, as the gradients
-// of a single one are rounding errors.
+// As networks have them: 64 tokens at most, heads of 32 or 64. At least two tokens, as the
+// gradients of a single one are rounding errors.
 Case long_attention(std::mt19937& random) {
   const int64_t heads = 2, head = 32 * between(random, 1, 2), width = 4 * between(random, 10, 40);
   const Sequences s{between(random, 1, 2), between(random, 2, kMostTokens), between(random, 1, 40)};
