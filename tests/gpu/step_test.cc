@@ -228,14 +228,14 @@ TEST_F(GpuStep, AStepThatCannotBeRecordedSaysWhyAndRuns) {
   Training run(config_of(sets), "AUTO");
   run.make(5);
   EXPECT_FALSE(run.step().recorded());
-  EXPECT_NE(run.step().unrecorded().find("cuts every clip"), std::string::npos);
+  EXPECT_NE(run.step().unrecorded().find("crops every clip"), std::string::npos);
   EXPECT_EQ(run.tally().loss.steps, 5);
   try {
     Training refused(config_of(sets), "ON");
     FAIL() << "a step was recorded that differs each time";
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), Code::kUsage);
-    EXPECT_NE(std::string(error.what()).find("cuts every clip"), std::string::npos) << error.what();
+    EXPECT_NE(std::string(error.what()).find("crops every clip"), std::string::npos) << error.what();
   }
 }
 

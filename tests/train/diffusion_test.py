@@ -122,7 +122,7 @@ def conditions():
     none = pixels(sample(told, here / "none.npy", "--count", 8), (8, 3, 8, 8, 3))
     check(one != none, "a text changes nothing")
     execute(train_words(here / "bad", sets[:-2] + ["model.diffusion.text_width=7"]), 2, "loader.side")
-    execute(train_words(here / "bad", sets + ["model.diffusion.text_width=7"]), 2, "has 6 numbers")
+    execute(train_words(here / "bad", sets + ["model.diffusion.text_width=7"]), 2, "has 6 values")
 
 
 def spaces():

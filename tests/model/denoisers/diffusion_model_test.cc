@@ -339,7 +339,7 @@ TEST(DiffusionModel, OptionsThatContradictEachOtherAreUsageErrors) {
   EXPECT_TRUE(contains(
       refused(2, {"model.diffusion.schedule=FLOW", "model.diffusion.learned_variance=true"}),
       "learned_variance"));
-  EXPECT_TRUE(contains(refused(2, {"model.diffusion.sampler.guidance=3"}), "no classes"));
+  EXPECT_TRUE(contains(refused(2, {"model.diffusion.sampler.guidance=3"}), "neither classes"));
   EXPECT_TRUE(contains(refused(1, {"model.diffusion.frames=AUTOREGRESSIVE"}), "history is 1"));
   EXPECT_TRUE(contains(refused(2, {"model.diffusion.frames=PREDICT"}), "given is 5"));
   EXPECT_TRUE(contains(refused(2, {"model.diffusion.sampler.steps=101"}), "no more than the 100"));

@@ -189,7 +189,7 @@ TEST(Rvd, OptionsThatDoNotApplyAreRefused) {
   EXPECT_TRUE(contains(refused({"model.diffusion.frames=PREDICT"}), "frames"));
   EXPECT_TRUE(contains(refused({"model.rvd.multipliers=1,2,4,8,16"}), "5 levels"));
   const auto model = small_rvd(5);
-  EXPECT_TRUE(contains(error_of(Code::kUsage, [&] { model->sample({}); }), "first 2 of a video"));
+  EXPECT_TRUE(contains(error_of(Code::kUsage, [&] { model->sample({}); }), "first 2 frames"));
   SampleRequest request;
   request.given_BTHWC = at::zeros({1, 3, 8, 8, 3});
   request.given_frames = {0, 1, 3};

@@ -36,7 +36,7 @@ TEST(Lpips, ImagesAndWeightsThatDoNotFitAreNamed) {
     return error_of(Code::kUsage,
                     [&] { lpips->distance(at::empty(a, at::kByte), at::empty(b, at::kByte)); });
   };
-  EXPECT_TRUE(contains(complaint({2, 40, 40, 3}, {2, 40, 41, 3}), "one number and size"));
+  EXPECT_TRUE(contains(complaint({2, 40, 40, 3}, {2, 40, 41, 3}), "of one size"));
   EXPECT_TRUE(contains(complaint({2, 30, 40, 3}, {2, 30, 40, 3}), "at least 31x31"));
   EXPECT_TRUE(contains(complaint({2, 40, 40, 2}, {2, 40, 40, 2}), "2 channels"));
   EXPECT_EQ(
