@@ -235,7 +235,8 @@ TEST_F(GpuStep, AStepThatCannotBeRecordedSaysWhyAndRuns) {
     FAIL() << "a step was recorded that differs each time";
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), Code::kUsage);
-    EXPECT_NE(std::string(error.what()).find("crops every clip"), std::string::npos) << error.what();
+    EXPECT_NE(std::string(error.what()).find("crops every clip"), std::string::npos)
+        << error.what();
   }
 }
 

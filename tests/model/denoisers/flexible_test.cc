@@ -438,8 +438,7 @@ TEST(FlexibleModels, OptionsThatCannotGoTogetherAreRefused) {
   EXPECT_TRUE(contains(refused(3, flexible()), "window is 4"));
   EXPECT_TRUE(contains(refused(2, random_masks()), "most_given is 2"));
   EXPECT_TRUE(contains(refused(8, flexible({"model.unet.temporal=VOLUME"})), "gaps between"));
-  EXPECT_TRUE(
-      contains(refused(4, random_masks({"model.diffusion.images=1"})), "images adds"));
+  EXPECT_TRUE(contains(refused(4, random_masks({"model.diffusion.images=1"})), "images adds"));
   EXPECT_TRUE(contains(refused(8, flexible({"model.diffusion.observe=3,1"})), "observe is 3, 1"));
   EXPECT_TRUE(contains(refused(8, flexible({"model.diffusion.window=1"})), "[2"));
   const auto model = small_model(8, flexible());
