@@ -11,7 +11,7 @@
 #include <map>
 
 #include "base/clock.h"
-#include "kernels/cpu/chunk_sums.h"
+#include "kernels/cpu/partial_sums.h"
 #include "kernels/cpu/products.h"
 
 namespace lf {

@@ -162,7 +162,7 @@ cudaError_t backward(const DeviceAttention& task, cudaStream_t stream) {
 namespace lf {
 
 cudaError_t cuda_attention_back(const DeviceAttention& task, cudaStream_t stream) {
-  return task.maps.half ? attention_blocks::backward<Bf16>(task, stream)
+  return task.maps.bf16 ? attention_blocks::backward<Bf16>(task, stream)
                         : attention_blocks::backward<float>(task, stream);
 }
 

@@ -58,7 +58,7 @@ namespace lf {
 bool cuda_takes_attention(const DeviceAttention& task) { return attention_blocks::fits(task); }
 
 cudaError_t cuda_attention(const DeviceAttention& task, cudaStream_t stream) {
-  return task.maps.half ? attention_blocks::forward<Bf16>(task, stream)
+  return task.maps.bf16 ? attention_blocks::forward<Bf16>(task, stream)
                         : attention_blocks::forward<float>(task, stream);
 }
 

@@ -198,11 +198,11 @@ cudaError_t run(const DeviceDepthwise& task, bool back, cudaStream_t stream) {
 }  // namespace
 
 cudaError_t cuda_depthwise(const DeviceDepthwise& task, cudaStream_t stream) {
-  return task.x.half ? run<Bf16>(task, false, stream) : run<float>(task, false, stream);
+  return task.x.bf16 ? run<Bf16>(task, false, stream) : run<float>(task, false, stream);
 }
 
 cudaError_t cuda_depthwise_back(const DeviceDepthwise& task, cudaStream_t stream) {
-  return task.x.half ? run<Bf16>(task, true, stream) : run<float>(task, true, stream);
+  return task.x.bf16 ? run<Bf16>(task, true, stream) : run<float>(task, true, stream);
 }
 
 }  // namespace lf

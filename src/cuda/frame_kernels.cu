@@ -129,7 +129,7 @@ __global__ void show_kernel(DeviceShow task) {
     const int64_t s = task.frames - 1 - at / size % task.frames, clip = at / (size * task.frames);
     const int64_t from = task.mirrored[clip] != 0 ? task.width - 1 - x : x;
     const float value = task.made[(s * task.clips + clip) * size + row + from * task.channels + c];
-    task.out[at] = s > 0 && task.half ? __half2float(__float2half_rn(value / 127.5F - 1.0F))
+    task.out[at] = s > 0 && task.fp16 ? __half2float(__float2half_rn(value / 127.5F - 1.0F))
                                       : grey(value) * static_cast<float>(1.0 / 127.5) - 1.0F;
   }
 }

@@ -199,7 +199,7 @@ cudaError_t backward(const DeviceLinearAttention& task, cudaStream_t stream) {
 namespace lf {
 
 cudaError_t cuda_linear_attention_back(const DeviceLinearAttention& task, cudaStream_t stream) {
-  return task.maps.half ? linear_attention_tiles::backward<Bf16>(task, stream)
+  return task.maps.bf16 ? linear_attention_tiles::backward<Bf16>(task, stream)
                         : linear_attention_tiles::backward<float>(task, stream);
 }
 

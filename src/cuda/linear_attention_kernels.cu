@@ -179,7 +179,7 @@ bool cuda_takes_linear_attention(const DeviceLinearAttention& task) {
 }
 
 cudaError_t cuda_linear_attention(const DeviceLinearAttention& task, cudaStream_t stream) {
-  return task.maps.half ? linear_attention_tiles::forward<Bf16>(task, stream)
+  return task.maps.bf16 ? linear_attention_tiles::forward<Bf16>(task, stream)
                         : linear_attention_tiles::forward<float>(task, stream);
 }
 

@@ -203,7 +203,7 @@ namespace lf {
 
 cudaError_t cuda_norm_back(const DeviceNorm& task, cudaStream_t stream) {
   using norm_rows::Kind;
-  return norm_rows::dispatch(task, task.dy.half,
+  return norm_rows::dispatch(task, task.dy.bf16,
                              [&]<typename X, typename Y, Kind kKind, int kEach>() {
                                return norm_rows::backward<X, Y, kKind, kEach>(task, stream);
                              });

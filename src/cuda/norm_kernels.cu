@@ -141,7 +141,7 @@ namespace lf {
 
 cudaError_t cuda_norm(const DeviceNorm& task, cudaStream_t stream) {
   using norm_rows::Kind;
-  return norm_rows::dispatch(task, task.y.half,
+  return norm_rows::dispatch(task, task.y.bf16,
                              [&]<typename X, typename Y, Kind kKind, int kEach>() {
                                return norm_rows::forward<X, Y, kKind, kEach>(task, stream);
                              });

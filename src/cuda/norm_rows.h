@@ -209,7 +209,7 @@ cudaError_t dispatch_kind(const DeviceNorm& task, const Run& run) {
 template <typename Run>
 cudaError_t dispatch(const DeviceNorm& task, bool y_is_bf16, const Run& run) {
   if (task.images <= 0 || task.places <= 0 || task.channels <= 0) return cudaErrorInvalidValue;
-  if (task.x.half) {
+  if (task.x.bf16) {
     return y_is_bf16 ? dispatch_kind<Bf16, Bf16>(task, run) : cudaErrorInvalidValue;
   }
   return y_is_bf16 ? dispatch_kind<float, Bf16>(task, run) : dispatch_kind<float, float>(task, run);

@@ -87,9 +87,9 @@ __global__ void __launch_bounds__(kThreads) residual_kernel(DeviceResidual task)
 }
 
 bool aligned(DeviceData data) {
-  return reinterpret_cast<uintptr_t>(data.data) % (data.half ? 8 : 16) == 0;
+  return reinterpret_cast<uintptr_t>(data.data) % (data.bf16 ? 8 : 16) == 0;
 }
-bool aligned(DeviceResult result) { return aligned(DeviceData{result.data, result.half}); }
+bool aligned(DeviceResult result) { return aligned(DeviceData{result.data, result.bf16}); }
 
 Launch over(int64_t rows, cudaStream_t stream) {
   return {std::min(parts_of(rows, kThreads / kWarp), kMostBlocks), kThreads, 0, stream};
@@ -120,17 +120,17 @@ cudaError_t residual(const DeviceResidual& task, cudaStream_t stream) {
 }  // namespace
 
 cudaError_t cuda_activation(const DeviceActivation& task, cudaStream_t stream) {
-  return task.h.half ? activation<Bf16>(task, false, stream)
+  return task.h.bf16 ? activation<Bf16>(task, false, stream)
                      : activation<float>(task, false, stream);
 }
 
 cudaError_t cuda_activation_back(const DeviceActivation& task, cudaStream_t stream) {
-  return task.h.half ? activation<Bf16>(task, true, stream) : activation<float>(task, true, stream);
+  return task.h.bf16 ? activation<Bf16>(task, true, stream) : activation<float>(task, true, stream);
 }
 
 cudaError_t cuda_add_residual(const DeviceResidual& task, cudaStream_t stream) {
-  if (task.x.half) return residual<Bf16, Bf16>(task, stream);
-  return task.branch.half ? residual<float, Bf16>(task, stream)
+  if (task.x.bf16) return residual<Bf16, Bf16>(task, stream);
+  return task.branch.bf16 ? residual<float, Bf16>(task, stream)
                           : residual<float, float>(task, stream);
 }
 

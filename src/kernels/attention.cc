@@ -5,7 +5,6 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/empty_like.h>
 #include <ATen/ops/layer_norm.h>
 #include <ATen/ops/linalg_vector_norm.h>
 #include <ATen/ops/linear.h>
@@ -15,131 +14,48 @@
 #include <ATen/ops/stack.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <array>
 #include <cmath>
 
 #include "base/error.h"
-#include "kernels/cpu/attention_tiles.h"
-#include "kernels/cpu/chunk_sums.h"
-#include "kernels/dispatch.h"
-#include "kernels/gpu/forms.h"
+#include "kernels/cpu/products.h"
+#include "kernels/cpu/tile.h"
+#include "kernels/forms.h"
 #include "kernels/long_attention.h"
-#include "kernels/work.h"
+#include "kernels/weights.h"
 
 namespace lf {
 namespace {
 
 using at::Tensor;
-using Maybe = std::optional<Tensor>;  // a weight that a layer may do without
-using Tensors = std::vector<Tensor>;
-
-// Larger ones are computed again in backward.
-constexpr int64_t kMostKept = int64_t{64} << 20;  // floats
-
-// Keeping queries, keys and values costs their way through memory, computing them again the
-// products; in single precision and from this width on the products cost more.
-constexpr int64_t kKeptWidth = 64;
 
 // On CPU LibTorch's fused kernel overtakes two products and a softmax from here on (measured: at 8
 // tokens it takes eight times as long).
 constexpr int64_t kFewTokens = 64;
 
-// From here on its backward in bfloat16 is faster than in single precision (measured on AVX-512
-// with bfloat16 products: at 64 tokens it takes three to six times as long, at 256 about twice).
-constexpr int64_t kHalfTokens = 1024;
-
-// A task over tensors, which it keeps alive.
-struct Call {
-  Call(const Tensor& x, const Sequences& sequences, const AttentionWeights& weights,
-       Operands operands)
-      : norm_weight(plain_weight(weights.norm_weight)),
-        norm_bias(plain_weight(weights.norm_bias)),
-        query(plain_weight(weights.query)),
-        query_bias(plain_weight(weights.query_bias)),
-        key_value(plain_weight(weights.key_value)),
-        key_value_bias(plain_weight(weights.key_value_bias)),
-        out(plain_weight(weights.out)),
-        out_bias(plain_weight(weights.out_bias)),
-        query_scale(plain_weight(weights.query_scale)),
-        key_scale(plain_weight(weights.key_scale)),
-        bias(plain_weight(weights.bias)),
-        mask(plain_weight(weights.mask)),
-        rotary(plain_weight(weights.rotary)) {
-    task.outer = sequences.outer;
-    task.tokens = sequences.tokens;
-    task.inner = sequences.inner;
-    task.width = x.size(-1);
-    task.heads = weights.heads;
-    task.head_width = query.size(0) / weights.heads;
-    task.half_rows = x.scalar_type() == at::kBFloat16;
-    task.operands = operands;
-    task.norm = {data_or_null(norm_weight), data_or_null(norm_bias),
-                 static_cast<float>(weights.epsilon)};
-    task.query = left_of(query, operands, copies);
-    task.key = left_of(key_value.slice(0, 0, task.wide()), operands, copies);
-    task.plain_values = key_value.size(0) == task.wide();
-    if (!task.plain_values) {
-      task.value = left_of(key_value.slice(0, task.wide()), operands, copies);
-    }
-    task.out = left_of(out, operands, copies);
-    task.query_bias = data_or_null(query_bias);
-    task.key_value_bias = data_or_null(key_value_bias);
-    task.out_bias = data_or_null(out_bias);
-    task.query_scale = data_or_null(query_scale);
-    task.key_scale = data_or_null(key_scale);
-    task.bias = data_or_null(bias);
-    task.mask = data_or_null(mask);
-    task.rotary = data_or_null(rotary);
-    task.pairs = rotary.defined() ? rotary.size(1) : 0;
-    task.scale = static_cast<float>(weights.scale);
-    task.x = x.const_data_ptr();
-  }
-
-  void prepare_back() {
-    task.query_back = turned_left_of(query, task.operands, copies);
-    task.key_back = turned_left_of(key_value.slice(0, 0, task.wide()), task.operands, copies);
-    if (!task.plain_values) {
-      task.value_back = turned_left_of(key_value.slice(0, task.wide()), task.operands, copies);
-    }
-    task.out_back = turned_left_of(out, task.operands, copies);
-  }
-
-  Tensor norm_weight, norm_bias, query, query_bias, key_value, key_value_bias, out, out_bias,
-      query_scale, key_scale, bias, mask, rotary;
-  Tensors copies;
-  AttentionTask task{};
-};
-
-Tensor forward_of(Call& call, const Tensor& x, const Tensor& residual, const Tensor& kept) {
-  Tensor y = at::empty_like(x);
-  AttentionTask& task = call.task;
-  task.residual = residual.defined() ? residual.const_data_ptr() : nullptr;
-  task.y = y.mutable_data_ptr();
-  task.kept = kept.defined() ? kept.mutable_data_ptr<float>() : nullptr;
-  LF_RECORD_WORK("attention", task.flops());
-  over_threads(task.tiles(), task.operands, [&](int64_t tile) { attention_tile(task, tile); });
-  return y;
-}
+// From here on its backward in bf16 is faster than in single precision (measured on AVX-512
+// with bf16 products: at 64 tokens it takes three to six times as long, at 256 about twice).
+constexpr int64_t kBf16Tokens = 1024;
 
 // What backward needs besides tensors.
-struct Kept : torch::CustomClassHolder {
-  Sequences sequences{};
-  int64_t heads = 1;
-  double scale = 1, epsilon = 0;
-  Operands operands = Operands::kSingle;
-  bool bias_gradient = false, residual = false;
+struct Settings : torch::CustomClassHolder {
+  bool gpu = false;
+  AttentionCall call;  // its weights' tensors are saved by autograd, not here
 };
 
-// The tensors of a layer in the order of apply(), after x.
-AttentionWeights weights_of(const Tensors& saved, const Kept& kept) {
-  return {saved[1],  saved[2],   saved[3],   saved[4],    saved[5],  saved[6],
-          saved[7],  saved[8],   saved[9],   saved[10],   saved[11], saved[12],
-          saved[13], kept.heads, kept.scale, kept.epsilon};
+// The tensors of a layer in the order of apply().
+constexpr size_t kWeights = 13;
+std::array<Tensor AttentionWeights::*, kWeights> in_order() {
+  using W = AttentionWeights;
+  return {&W::norm_weight,    &W::norm_bias, &W::query,    &W::query_bias,  &W::key_value,
+          &W::key_value_bias, &W::out,       &W::out_bias, &W::query_scale, &W::key_scale,
+          &W::bias,           &W::mask,      &W::rotary};
 }
 
 class Attention : public torch::autograd::Function<Attention> {
  public:
   static Tensor forward(torch::autograd::AutogradContext* context,
-                        const c10::intrusive_ptr<Kept>& kept, const Tensor& x,
+                        const c10::intrusive_ptr<Settings>& settings, const Tensor& x,
                         const Maybe& norm_weight, const Maybe& norm_bias, const Tensor& query,
                         const Maybe& query_bias, const Tensor& key_value,
                         const Maybe& key_value_bias, const Tensor& out, const Maybe& out_bias,
@@ -160,72 +76,38 @@ class Attention : public torch::autograd::Function<Attention> {
                      given(bias),
                      given(mask),
                      given(rotary)};
-    Call call(x, kept->sequences, weights_of(saved, *kept), kept->operands);
-    Tensor mapped;
-    if (kept->operands == Operands::kSingle && call.task.width >= kKeptWidth &&
-        call.task.kept_size() <= kMostKept) {
-      mapped = at::empty({call.task.kept_size()}, at::kFloat);
-    }
-    saved.push_back(mapped);
-    context->saved_data["kept"] = c10::IValue::make_capsule(kept);
+    const AttentionCall call = call_of(*settings, saved);
+    const Made made = settings->gpu ? gpu::attention(call, x, given(residual), true)
+                                    : cpu::attention(call, x, given(residual), true);
+    saved.insert(saved.end(), made.kept.begin(), made.kept.end());
+    context->saved_data["settings"] = c10::IValue::make_capsule(settings);
     context->save_for_backward(saved);
-    return forward_of(call, x, given(residual), mapped);
+    return made.y;
   }
 
   static Tensors backward(torch::autograd::AutogradContext* context, const Tensors& gradients) {
     refuse_gradients_of_gradients();
     const Tensors saved = context->get_saved_variables();
-    const auto capsule = context->saved_data["kept"].toCapsule();
-    const auto& kept = dynamic_cast<const Kept&>(*capsule);
-    Call call(saved[0], kept.sequences, weights_of(saved, kept), kept.operands);
-    call.prepare_back();
-    AttentionTask& task = call.task;
+    const auto capsule = context->saved_data["settings"].toCapsule();
+    const auto& settings = dynamic_cast<const Settings&>(*capsule);
+    const AttentionCall call = call_of(settings, saved);
+    const Tensors kept(saved.begin() + 1 + kWeights, saved.end());
     const Tensor dy = gradients[0].to(saved[0].scalar_type()).contiguous();
-    const Tensor dx = at::empty_like(saved[0]);
-    task.bias_gradient = kept.bias_gradient;
-    if (kept.residual) task.residual = dy.const_data_ptr();
-    task.dy = dy.const_data_ptr();
-    task.dx = dx.mutable_data_ptr();
-    task.kept = saved[14].defined() ? saved[14].mutable_data_ptr<float>() : nullptr;
-    LF_RECORD_WORK("attention_backward", 2 * task.flops());
-    const ChunkSums sums(task.chunks(), task.sums_size());
-    task.sums = sums.data();
-    over_threads(task.chunks(), task.operands,
-                 [&](int64_t chunk) { attention_chunk_back(task, chunk); });
-    Tensors all = gradients_of(task, saved, dx, sums);
-    if (kept.residual) all.back() = gradients[0];
+    const AttentionGradients made = settings.gpu ? gpu::attention_back(call, saved[0], kept, dy)
+                                                 : cpu::attention_back(call, saved[0], kept, dy);
+    Tensors all = {{}, made.x};
+    for (const auto weight : in_order()) all.push_back(made.weights.*weight);
+    all.push_back(call.residual ? gradients[0] : Tensor());
     return all;
   }
 
  private:
-  static Tensors gradients_of(const AttentionTask& task, const Tensors& saved, const Tensor& dx,
-                              const ChunkSums& sums) {
-    const auto lanes = [&](size_t which, int64_t at) {
-      return saved[which].defined() ? sums.lanes(at, saved[which].numel()) : Tensor();
-    };
-    const int64_t wide = task.wide();
-    Tensor bias;
-    if (task.bias_gradient) {
-      bias = sums.plain(task.bias_sums(), task.heads * task.tokens * task.tokens)
-                 .view({task.heads, task.tokens, task.tokens});
-    }
-    return {{},
-            dx,
-            lanes(1, task.norm_sums()),
-            lanes(2, task.norm_bias_sums()),
-            sums.matrix(task.map_sums(), wide, task.width),
-            lanes(4, task.map_bias_sums()),
-            sums.matrix(task.map_sums() + wide * padded(task.width), (task.maps() - 1) * wide,
-                        task.width),
-            lanes(6, task.map_bias_sums() + wide * kLanes),
-            sums.turned(task.out_sums(), task.mixed(), task.width),
-            lanes(8, task.out_bias_sums()),
-            lanes(9, task.query_scale_sums()),
-            lanes(10, task.key_scale_sums()),
-            bias,
-            {},
-            {},
-            {}};
+  // `saved`: x, then the weights.
+  static AttentionCall call_of(const Settings& settings, const Tensors& saved) {
+    AttentionCall call = settings.call;
+    size_t i = 1;
+    for (const auto weight : in_order()) call.weights.*weight = saved[i++];
+    return call;
   }
 };
 
@@ -255,9 +137,9 @@ class HeadProducts : public torch::autograd::Function<HeadProducts> {
   static Tensors backward(torch::autograd::AutogradContext* context, const Tensors& gradients) {
     refuse_gradients_of_gradients();
     const Tensors saved = context->get_saved_variables();
-    const Tensor &a = saved[0], &b = saved[1], &slope = gradients[0];
-    return {head_products(slope, b.transpose(1, 2)).to(a.scalar_type()),
-            head_products(a.transpose(1, 2), slope).to(b.scalar_type())};
+    const Tensor &a = saved[0], &b = saved[1], &gradient = gradients[0];
+    return {head_products(gradient, b.transpose(1, 2)).to(a.scalar_type()),
+            head_products(a.transpose(1, 2), gradient).to(b.scalar_type())};
   }
 };
 
@@ -283,14 +165,14 @@ Tensor direct(const Tensor& x, const Tensor& scale) {
   return x / at::linalg_vector_norm(x, 2, at::IntArrayRef{-1}, true).clamp_min(1e-12) * scale;
 }
 
-// [..., tokens, head width], its first pairs of neighbours turned.
+// [..., tokens, head width], its first pairs of neighbours rotated.
 Tensor rotate(const Tensor& x, const Tensor& rotary) {
-  const int64_t turned = 2 * rotary.size(1);
-  const Tensor pairs = x.slice(-1, 0, turned).unflatten(-1, {-1, 2});
+  const int64_t rotated = 2 * rotary.size(1);
+  const Tensor pairs = x.slice(-1, 0, rotated).unflatten(-1, {-1, 2});
   const Tensor cosine = rotary.select(2, 0), sine = rotary.select(2, 1);
   const Tensor a = pairs.select(-1, 0), b = pairs.select(-1, 1);
   const Tensor out = at::stack({a * cosine - b * sine, b * cosine + a * sine}, -1).flatten(-2);
-  return turned == x.size(-1) ? out : at::cat({out, x.slice(-1, turned)}, -1);
+  return rotated == x.size(-1) ? out : at::cat({out, x.slice(-1, rotated)}, -1);
 }
 
 // LibTorch's fused kernel, which takes batches of one dimension only.
@@ -315,7 +197,7 @@ Tensor attend(const KernelChoice& kernels, const Tensor& q, const Tensor& k, con
   const double factor = scale.value_or(1 / std::sqrt(static_cast<double>(q.size(-1))));
   if (!bias.defined() && takes_long_attention(kernels, q, k, v))
     return long_attention(q, k, v, factor);
-  if (q.is_cuda() || tokens >= kHalfTokens || (tokens >= kFewTokens && !wants_bfloat16(v))) {
+  if (q.is_cuda() || tokens >= kBf16Tokens || (tokens >= kFewTokens && !wants_bf16(v))) {
     return attend_fused(q, k, v, bias, scale);
   }
   if (tokens >= kFewTokens) {
@@ -373,35 +255,31 @@ Tensor attention(const KernelChoice& kernels, const Tensor& x, const Sequences& 
   LF_CHECK(sequences.outer * sequences.tokens * sequences.inner * x.size(-1) == x.numel(),
            "sequences that do not add up to the rows of x");
   const Target target = target_of(kernels, Operation::kAttention, x);
-  if (target == Target::kPlain || x.numel() == 0 || sequences.tokens > kMostTokens) {
+  if (target == Target::kPlain || x.numel() == 0 || sequences.tokens > kMostTokens ||
+      (target == Target::kGpu && !gpu::takes_attention(x, sequences, weights))) {
     return attention_reference(kernels, x, sequences, weights, residual);
   }
-  if (target == Target::kGpu) {
-    return device_takes_attention(x, sequences, weights)
-               ? device_attention(x.contiguous(), sequences, weights, residual)
-               : attention_reference(kernels, x, sequences, weights, residual);
-  }
+  const bool on_gpu = target == Target::kGpu;
   const Tensor rows = x.contiguous();
-  const AttentionWeights w = with_plain_values(weights);
-  const auto kept = c10::make_intrusive<Kept>();
-  kept->sequences = sequences;
-  kept->heads = w.heads;
-  kept->scale = w.scale;
-  kept->epsilon = w.epsilon;
-  kept->operands = operands_for(rows);
-  kept->bias_gradient = w.bias.defined() && w.bias.requires_grad();
-  kept->residual = residual.defined();
   const Tensor added = residual.defined() ? residual.to(rows.scalar_type()).contiguous() : residual;
-  if (wants_gradient({x, w.norm_weight, w.norm_bias, w.query, w.query_bias, w.key_value,
-                      w.key_value_bias, w.out, w.out_bias, w.query_scale, w.key_scale, w.bias,
-                      added})) {
-    return Attention::apply(kept, rows, Maybe(w.norm_weight), Maybe(w.norm_bias), w.query,
-                            Maybe(w.query_bias), w.key_value, Maybe(w.key_value_bias), w.out,
-                            Maybe(w.out_bias), Maybe(w.query_scale), Maybe(w.key_scale),
-                            Maybe(w.bias), Maybe(w.mask), Maybe(w.rotary), Maybe(added));
+  const AttentionWeights w = on_gpu ? weights : with_plain_values(weights);
+  AttentionCall call{sequences, w, wants_bf16(rows), residual.defined(),
+                     w.bias.defined() && w.bias.requires_grad()};
+  if (!wants_gradient({x, w.norm_weight, w.norm_bias, w.query, w.query_bias, w.key_value,
+                       w.key_value_bias, w.out, w.out_bias, w.query_scale, w.key_scale, w.bias,
+                       added})) {
+    return (on_gpu ? gpu::attention(call, rows, added, false)
+                   : cpu::attention(call, rows, added, false))
+        .y;
   }
-  Call call(rows, sequences, w, kept->operands);
-  return forward_of(call, rows, added, {});
+  const auto settings = c10::make_intrusive<Settings>();
+  settings->gpu = on_gpu;
+  settings->call = call;
+  for (const auto weight : in_order()) settings->call.weights.*weight = Tensor();
+  return Attention::apply(settings, rows, Maybe(w.norm_weight), Maybe(w.norm_bias), w.query,
+                          Maybe(w.query_bias), w.key_value, Maybe(w.key_value_bias), w.out,
+                          Maybe(w.out_bias), Maybe(w.query_scale), Maybe(w.key_scale),
+                          Maybe(w.bias), Maybe(w.mask), Maybe(w.rotary), Maybe(added));
 }
 
 }  // namespace lf

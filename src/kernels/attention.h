@@ -1,8 +1,8 @@
-// The attention half of a transformer's layer with its norm and residual, as one operation:
+// The attention sublayer of a transformer with its norm and residual, as one operation:
 //   x + out(attention(query, key, value of norm(x)))
-// over sequences that lie anywhere in x: within each image, or along time at each place. Queries
-// and keys may be compared by direction, or turned by their place (rotary). Called by the
-// transformers and temporal layers of src/model.
+// over sequences that lie anywhere in x: within each image, or along time at each pixel. Queries
+// and keys may be normalized to unit length (cosine attention), or rotated by their position
+// (rotary).
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -25,17 +25,17 @@ struct Sequences {
 };
 
 struct AttentionWeights {
-  at::Tensor norm_weight, norm_bias;     // [width]; no weight: rows come normed; biases may be
-                                         // undefined, here and below
-  at::Tensor query, query_bias;          // [heads * head width, width]
+  at::Tensor norm_weight, norm_bias;  // [width]; no weight: rows are normed already; biases may be
+                                      // undefined, here and below
+  at::Tensor query, query_bias;       // [heads * head width, width]
   at::Tensor key_value, key_value_bias;  // [2 * heads * head width, width]
   at::Tensor out, out_bias;              // [width, heads * head width]
-  at::Tensor query_scale, key_scale;     // [head width]; defined: rows are made of length one
-                                         // and multiplied by these
+  at::Tensor query_scale, key_scale;     // [head width]; defined: rows are scaled to unit
+                                         // length and multiplied by these
   at::Tensor bias;                       // [heads, tokens, tokens], added to the logits
   // Constants, may be undefined: [outer, tokens, tokens], added to the logits of all heads (0 or
   // -inf; every query must see a key), and [tokens, pairs, 2], the cosines and sines by which the
-  // first pairs of neighbouring numbers of a query and key are turned.
+  // first pairs of neighbouring elements of a query and key are rotated.
   at::Tensor mask, rotary;
   int64_t heads = 1;
   double scale = 1;  // of the logits

@@ -1,5 +1,5 @@
-// A 3x3x3 convolution of every channel by itself over clips, that sees no later time step, with its
-// residual: the position generator of C-ViViT. Called by the transformers of src/model.
+// A causal depthwise 3x3x3 convolution over clips, which sees no later time step, with its
+// residual: the position generator of C-ViViT.
 #pragma once
 
 #include <ATen/core/Tensor.h>

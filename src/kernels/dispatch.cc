@@ -59,7 +59,7 @@ void refuse_gradients_of_gradients() {
            "(train.kernels=REFERENCE), or a block that is not recomputed?");
 }
 
-bool wants_bfloat16(const at::Tensor& x) {
+bool wants_bf16(const at::Tensor& x) {
   const at::DeviceType device = x.device().type();
   return x.scalar_type() == at::kBFloat16 ||
          (at::autocast::is_autocast_enabled(device) &&

@@ -54,7 +54,7 @@ bool wants_gradient(at::TensorList tensors);
 // For backward where it has no gradients of its own: asking for those is a bug rather than zeros.
 void refuse_gradients_of_gradients();
 
-// Whether products over x are to be in bfloat16: under autocast, and for inputs in it.
-bool wants_bfloat16(const at::Tensor& x);
+// Whether products over x are to be in bf16: under autocast, and for inputs in it.
+bool wants_bf16(const at::Tensor& x);
 
 }  // namespace lf

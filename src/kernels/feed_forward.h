@@ -1,6 +1,5 @@
-// The feed-forward half of a transformer's layer with its norm and residual, as one operation:
+// The feed-forward sublayer of a transformer with its norm and residual, as one operation:
 //   x + out(gelu(in(norm(x))))    or, gated,    x + out(a * gelu(b)) with (a, b) = in(norm(x)).
-// Called by the transformers of src/model.
 #pragma once
 
 #include <ATen/core/Tensor.h>

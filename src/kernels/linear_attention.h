@@ -1,6 +1,6 @@
 // Linear attention within each frame with its norm and residual, as one operation:
-//   x + out(scale * softmax(query) (softmax over places(key)^T value)) + bias, of norm(x),
-// where a query's softmax is over its own numbers. Called by the U-Nets of src/model.
+//   x + out(scale * softmax(query) (softmax over pixels(key)^T value)) + bias, of norm(x);
+// a query's softmax is over its own features.
 #pragma once
 
 #include <ATen/core/Tensor.h>

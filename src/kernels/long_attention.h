@@ -1,6 +1,5 @@
-// softmax(scale q k^T) v of long sequences of narrow heads on CPU, where products of so little
-// depth leave LibTorch's fused kernel waiting; without a table of weights. Called by attend() of
-// attention.h, whose other ways are its reference.
+// softmax(scale q k^T) v of long sequences of narrow heads on CPU without a table of weights.
+// Products of so little depth leave LibTorch's fused kernel waiting.
 #pragma once
 
 #include <ATen/core/Tensor.h>

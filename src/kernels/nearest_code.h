@@ -1,5 +1,5 @@
-// The nearest vector of a codebook for each row, without a table of all distances in memory. Has no
-// gradient. Called by the quantisers of src/model.
+// The nearest vector of a codebook for each row, without a table of all distances in memory. Has
+// no gradient.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -1,5 +1,4 @@
-// Norm, scale and shift, SiLU and residual of a U-Net's block as one operation. Called by the
-// networks of src/model.
+// Norm, scale and shift, SiLU and residual of a U-Net's block as one operation.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -1,6 +1,6 @@
-// A linear map of few rows, as those of tokens sampled one at a time, of clips' conditions and of
-// the patches of a small image: most of its time is the weight's way through memory, which a BLAS
-// makes three times as long. Its slopes have slopes. Called by the layers of src/model.
+// A linear map of a skinny matrix: few rows, as of sampled tokens, noise levels, conditioning and
+// patches of small images. Most of its time is the weight's way through memory, for which a BLAS
+// takes three times as long. Can be differentiated any number of times.
 #pragma once
 
 #include <ATen/core/Tensor.h>

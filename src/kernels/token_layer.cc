@@ -10,7 +10,7 @@
 #include <cmath>
 #include <optional>
 
-#include "kernels/cpu/chunk_sums.h"
+#include "kernels/cpu/task.h"
 #include "kernels/cpu/token_layer_rows.h"
 #include "kernels/dispatch.h"
 #include "kernels/skinny_matmul.h"
@@ -48,7 +48,7 @@ bool takes(const KernelChoice& kernels, const at::Tensor& x, const TokenLayerWei
            const at::Tensor& mask, const TokenCache* cache) {
   return cache != nullptr && !mask.defined() && x.size(1) == 1 && x.size(0) >= kFewest &&
          x.size(0) <= kMost && target_of(kernels, Operation::kTokenLayer, x) != Target::kPlain &&
-         x.scalar_type() == at::kFloat && operands_for(x) == Operands::kSingle &&
+         x.scalar_type() == at::kFloat && operands_of(wants_bf16(x)) == Operands::kSingle &&
          cache->keys.is_contiguous() && cache->values.is_contiguous() &&
          cache->keys.scalar_type() == at::kFloat &&
          weights.qkv_weight.scalar_type() == at::kFloat && weights.qkv_bias.defined() &&

@@ -1,8 +1,8 @@
-// A layer of a transformer over the newest tokens of some sequences, with what the settled tokens
-// came to in a cache:
+// A transformer layer over the newest tokens of some sequences, with the keys and values of earlier
+// tokens in a cache:
 //   h = x + out(attend(qkv(norm1(x)))),   y = h + narrow(gelu(wide(norm2(h)))).
-// The fused form is for sampling token by token, where LibTorch's attention of a single query and
-// the many small operations around it take longer than the products. Called by PriorNetwork.
+// The fused form serves sampling token by token, where LibTorch's attention of a single query and
+// many small operations take longer than the products.
 #pragma once
 
 #include <ATen/core/Tensor.h>

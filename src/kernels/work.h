@@ -1,6 +1,6 @@
-// How much arithmetic a fused operation does, told to whoever observes LibTorch's operations
-// (`lastframe bench step --breakdown`, LibTorch's profiler): a fused operation appears among them
-// as lf::NAME with its floating-point operations as only input. Called by the fused operations.
+// Reports the arithmetic of a fused operation to observers of LibTorch's operations (`lastframe
+// bench step --breakdown`, LibTorch's profiler): it appears among them as lf::NAME with its
+// floating-point operations as only input.
 #pragma once
 
 #include <ATen/record_function.h>

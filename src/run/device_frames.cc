@@ -67,7 +67,7 @@ at::Tensor shown(const at::Tensor& made, const at::Tensor& mirrored, const Batch
   show.width = layout.shape.width;
   show.channels = layout.shape.channels;
   show.made = made.const_data_ptr<float>();
-  show.half = layout.element == Element::kFp16;
+  show.fp16 = layout.element == Element::kFp16;
   show.mirrored = mirrored.const_data_ptr<uint8_t>();
   const at::Tensor out =
       at::empty({show.clips, show.frames, show.height, show.width, show.channels}, made.options());

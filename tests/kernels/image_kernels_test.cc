@@ -18,9 +18,9 @@ TEST(NormSiluKernel, HasTheSameBitsOnAnyNumberOfThreads) { expect_equal_bits(any
 TEST(NormSiluKernel, KeepsWhatIsNotFinite) { expect_keeps_what_is_not_finite(any_norm); }
 
 TEST(NormSiluKernel, TakesBfloat16) {
-  std::mt19937 luck = luck_of(2);
+  std::mt19937 generator = generator_of(2);
   for (int i = 0; i < 10; ++i) {
-    const int64_t groups = i % 2 == 0 ? 0 : 2, channels = 2 * between(luck, 4, 30);
+    const int64_t groups = i % 2 == 0 ? 0 : 2, channels = 2 * between(generator, 4, 30);
     const at::Tensor x = at::randn({4, 30, channels}).to(at::kBFloat16).requires_grad_();
     const at::Tensor same = x.detach().to(at::kFloat).requires_grad_();
     const at::Tensor gain = weight({2, channels}), shift = weight({2, channels});
@@ -49,18 +49,19 @@ TEST(LinearAttentionKernel, KeepsWhatIsNotFinite) {
 }
 
 // Within images, or over the frames of clips.
-Case convolution_case(std::mt19937& luck) {
-  const bool volume = coin(luck);
-  const int64_t in = between(luck, 8, volume ? 24 : 70), out = between(luck, 8, 70);
-  const int64_t frames = volume ? between(luck, 1, 9) : 1, images = frames * between(luck, 1, 6);
-  const at::Tensor x = weight({images, between(luck, 1, 9), between(luck, 1, 9), in});
+Case convolution_case(std::mt19937& generator) {
+  const bool volume = coin(generator);
+  const int64_t in = between(generator, 8, volume ? 24 : 70), out = between(generator, 8, 70);
+  const int64_t frames = volume ? between(generator, 1, 9) : 1,
+                images = frames * between(generator, 1, 6);
+  const at::Tensor x = weight({images, between(generator, 1, 9), between(generator, 1, 9), in});
   const at::Tensor filters = weight({out, volume ? 3 * in : in, 3, 3}, 0.2);
   Case one{lf::str("convolution ", x.sizes(), " to ", out, volume ? ", clips of " : "",
                    volume ? lf::str(frames) : ""),
            {x, filters},
            {}};
   at::Tensor bias;
-  if (coin(luck)) one.inputs.push_back(bias = weight({out}));
+  if (coin(generator)) one.inputs.push_back(bias = weight({out}));
   one.run = [=](const KernelChoice& kernels) {
     return convolution(kernels, x.permute({0, 3, 1, 2}), filters, bias, frames);
   };
@@ -72,9 +73,10 @@ TEST(ConvolutionKernel, HasTheSameBitsOnAnyNumberOfThreads) { expect_equal_bits(
 TEST(ConvolutionKernel, KeepsWhatIsNotFinite) { expect_keeps_what_is_not_finite(convolution_case); }
 
 TEST(ConvolutionKernel, TakesBfloat16) {
-  std::mt19937 luck = luck_of(11);
+  std::mt19937 generator = generator_of(11);
   for (int i = 0; i < 10; ++i) {
-    const int64_t in = between(luck, 8, 70), out = between(luck, 8, 70), side = between(luck, 3, 9);
+    const int64_t in = between(generator, 8, 70), out = between(generator, 8, 70),
+                  side = between(generator, 3, 9);
     const at::Tensor filters = weight({out, in, 3, 3}, 0.2), bias = weight({out});
     const at::Tensor x = at::randn({5, side, side, in}).to(at::kBFloat16).requires_grad_();
     const at::Tensor same = x.detach().to(at::kFloat).requires_grad_();
@@ -83,7 +85,7 @@ TEST(ConvolutionKernel, TakesBfloat16) {
                     return convolution(kernels, images.permute({0, 3, 1, 2}), filters, bias);
                   }};
     };
-    const Bfloat16Autocast autocast;
+    const Bf16Autocast autocast;
     const Tensors found = results(of(x), kFused);
     EXPECT_EQ(found[0].scalar_type(), at::kBFloat16);
     EXPECT_EQ(found[1].scalar_type(), at::kBFloat16);
@@ -109,16 +111,16 @@ TEST(ConvolutionKernel, TakesManyImagesAndConstantOnes) {
 }
 
 TEST(SkinnyMatmulKernel, EqualsItsReferenceWithTheSameBitsOnAnyNumberOfThreads) {
-  std::mt19937 luck = luck_of(12);
+  std::mt19937 generator = generator_of(12);
   const at::NoGradGuard no_grad;
   const int before = at::get_num_threads();
   for (const Isa width : isas_here()) {
     const ForcedIsa forced(width);
     for (int i = 0; i < 40; ++i) {
-      const int64_t depth = between(luck, 1, 300), features = between(luck, 1, 600);
-      const at::Tensor x = at::randn({between(luck, 1, 9), between(luck, 1, 9), depth});
+      const int64_t depth = between(generator, 1, 300), features = between(generator, 1, 600);
+      const at::Tensor x = at::randn({between(generator, 1, 9), between(generator, 1, 9), depth});
       const at::Tensor map = at::randn({features, depth});
-      const at::Tensor bias = coin(luck) ? at::randn({features}) : at::Tensor();
+      const at::Tensor bias = coin(generator) ? at::randn({features}) : at::Tensor();
       at::set_num_threads(1);
       const at::Tensor alone = linear_map(kFused, x, map, bias);
       at::set_num_threads(2);
@@ -131,7 +133,8 @@ TEST(SkinnyMatmulKernel, EqualsItsReferenceWithTheSameBitsOnAnyNumberOfThreads) 
   at::set_num_threads(before);
 }
 
-// Of what is learnt from: slopes, and slopes of the squares of slopes, as a penalty has them.
+// Of what is learnt from: gradients, and gradients of the squares of gradients, as a penalty has
+// them.
 at::Tensor slopes_of_slopes(const at::Tensor& y, const at::Tensor& x, const at::Tensor& map,
                             const at::Tensor& bias) {
   const std::vector<at::Tensor> first =
@@ -144,13 +147,13 @@ at::Tensor slopes_of_slopes(const at::Tensor& y, const at::Tensor& x, const at::
 }
 
 TEST(SkinnyMatmulKernel, HasTheSlopesOfItsReferenceAndTheirSlopes) {
-  std::mt19937 luck = luck_of(13);
+  std::mt19937 generator = generator_of(13);
   const int before = at::get_num_threads();
   for (const Isa width : isas_here()) {
     const ForcedIsa forced(width);
     for (int i = 0; i < 20; ++i) {
-      const int64_t depth = 16 * between(luck, 1, 90), features = between(luck, 1, 300);
-      const at::Tensor x = at::randn({between(luck, 4, 64), depth}).requires_grad_();
+      const int64_t depth = 16 * between(generator, 1, 90), features = between(generator, 1, 300);
+      const at::Tensor x = at::randn({between(generator, 4, 64), depth}).requires_grad_();
       const at::Tensor map = (at::randn({features, depth}) / 8).requires_grad_();
       const at::Tensor bias = at::randn({features}).requires_grad_();
       const at::Tensor truth = slopes_of_slopes(linear_map_reference(x, map, bias), x, map, bias);
@@ -167,13 +170,13 @@ TEST(SkinnyMatmulKernel, HasTheSlopesOfItsReferenceAndTheirSlopes) {
 }
 
 TEST(NearestCodeKernel, FindsTheNearest) {
-  std::mt19937 luck = luck_of(4);
+  std::mt19937 generator = generator_of(4);
   for (const Isa width : isas_here()) {
     const ForcedIsa forced(width);
     for (int i = 0; i < 30; ++i) {
-      const int64_t count = between(luck, 1, 300), dim = between(luck, 1, 40);
+      const int64_t count = between(generator, 1, 300), dim = between(generator, 1, 40);
       const at::Tensor rows = at::randn({count, dim}),
-                       codes = at::randn({between(luck, 1, 700), dim});
+                       codes = at::randn({between(generator, 1, 700), dim});
       const at::Tensor ids = nearest_code(kFused, rows, codes);
       const at::Tensor squares = (rows.unsqueeze(1) - codes).square().sum(2);
       const at::Tensor least = std::get<0>(squares.min(1));
@@ -201,13 +204,13 @@ TEST(NearestCodeKernel, HasTheSameBitsOnAnyNumberOfThreads) {
 
 // Against LibTorch's, any strides, every width of vectors.
 TEST(Products, EqualMatrixProducts) {
-  std::mt19937 luck = luck_of(3);
+  std::mt19937 generator = generator_of(3);
   for (const Isa width : isas_here()) {
     const ForcedIsa forced(width);
     for (int i = 0; i < 60; ++i) {
-      const int64_t rows = between(luck, 1, 40), depth = between(luck, 1, 50);
-      const int64_t columns = 16 * between(luck, 1, 7);
-      const bool turned = coin(luck), add = coin(luck);
+      const int64_t rows = between(generator, 1, 40), depth = between(generator, 1, 50);
+      const int64_t columns = 16 * between(generator, 1, 7);
+      const bool turned = coin(generator), add = coin(generator);
       const at::Tensor a = turned ? at::randn({depth, rows}).t() : at::randn({rows, depth});
       const at::Tensor b = at::randn({depth, columns});
       at::Tensor c = at::randn({rows, columns});
@@ -218,27 +221,27 @@ TEST(Products, EqualMatrixProducts) {
       const at::Tensor before = c.clone();
       multiply(Operands::kSingle, left, right, product);
       EXPECT_LT(gap(c, expected), 1e-6) << rows << " " << columns << " " << depth;
-      if (operands_here(Operands::kBfloat16) != Operands::kBfloat16) continue;
-      std::vector<Half> first(half_left_size(rows, depth)), second(half_right_size(depth, columns));
-      left.half = half_left(left, rows, depth, first.data());
-      right.half = half_right(right, depth, columns, second.data());
+      if (operands_here(Operands::kBf16) != Operands::kBf16) continue;
+      std::vector<Bf16> first(bf16_left_size(rows, depth)), second(bf16_right_size(depth, columns));
+      left.bf16 = bf16_left(left, rows, depth, first.data());
+      right.bf16 = bf16_right(right, depth, columns, second.data());
       c.copy_(before);
-      multiply(Operands::kBfloat16, left, right, product);
+      multiply(Operands::kBf16, left, right, product);
       EXPECT_LT(gap(c, expected), 1e-2) << rows << " " << columns << " " << depth;
       // `b` out of its turned tile [columns][depth], whose columns are whole vectors.
-      const int64_t width = columns - between(luck, 0, 15), whole = (depth + 15) / 16 * 16;
+      const int64_t width = columns - between(generator, 0, 15), whole = (depth + 15) / 16 * 16;
       const at::Tensor tile = at::zeros({width, whole + 16});
       tile.slice(1, 0, depth).copy_(b.slice(1, 0, width).t());
-      std::vector<Half> turned_half(half_right_size(whole, columns));
+      std::vector<Bf16> transposed_bf16(bf16_right_size(whole, columns));
       const at::Tensor deep = at::constant_pad_nd(a, {0, whole - depth}).contiguous();
-      std::vector<Half> deep_half(half_left_size(rows, whole));
+      std::vector<Bf16> deep_bf16(bf16_left_size(rows, whole));
       Left wide_left{deep.const_data_ptr<float>(), whole};
-      wide_left.half = half_left(wide_left, rows, whole, deep_half.data());
+      wide_left.bf16 = bf16_left(wide_left, rows, whole, deep_bf16.data());
       const Right from_tile{nullptr, columns,
-                            half_turned_right({tile.const_data_ptr<float>(), whole + 16}, width,
-                                              whole, turned_half.data())};
+                            bf16_transposed_right({tile.const_data_ptr<float>(), whole + 16}, width,
+                                                  whole, transposed_bf16.data())};
       c.copy_(before);
-      multiply(Operands::kBfloat16, wide_left, from_tile,
+      multiply(Operands::kBf16, wide_left, from_tile,
                {rows, columns, whole, product.out, columns, add});
       EXPECT_LT(gap(c.slice(1, 0, width), expected.slice(1, 0, width)), 1e-2)
           << rows << " " << columns << " " << depth << " " << width;
@@ -250,10 +253,10 @@ TEST(Products, EqualMatrixProducts) {
 
 // They would come as constants without a word, and a penalty on gradients would train nothing.
 TEST(Dispatch, GradientsOfGradientsAreRefusedWhereThereAreNone) {
-  std::mt19937 luck = luck_of(8);
+  std::mt19937 generator = generator_of(8);
   for (const MakeCase& make : {MakeCase(any_norm), MakeCase(any_linear_attention),
                                MakeCase(any_attention), MakeCase(any_feed_forward)}) {
-    const Case one = make(luck);
+    const Case one = make(generator);
     const at::Tensor y = one.run(kFused);
     EXPECT_THROW(torch::autograd::grad({y}, one.inputs, {at::ones_like(y)}, true, true), Error)
         << one.shape;

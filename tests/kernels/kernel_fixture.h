@@ -32,15 +32,15 @@ struct Case {
 using MakeCase = std::function<Case(std::mt19937&)>;
 
 // The same shapes and numbers in every run.
-inline std::mt19937 luck_of(unsigned seed) {
+inline std::mt19937 generator_of(unsigned seed) {
   at::manual_seed(seed);
   return std::mt19937(seed);
 }
 
-inline int64_t between(std::mt19937& luck, int64_t low, int64_t high) {
-  return std::uniform_int_distribution<int64_t>(low, high)(luck);
+inline int64_t between(std::mt19937& generator, int64_t low, int64_t high) {
+  return std::uniform_int_distribution<int64_t>(low, high)(generator);
 }
-inline bool coin(std::mt19937& luck) { return between(luck, 0, 1) == 1; }
+inline bool coin(std::mt19937& generator) { return between(generator, 0, 1) == 1; }
 
 constexpr KernelChoice kPlain{Form::kReference, false}, kFused{Form::kFused, true};
 
@@ -58,11 +58,11 @@ inline at::Tensor weight(at::IntArrayRef shape, double size = 1) {
 inline Tensors results(const Case& one, const KernelChoice& kernels) {
   const at::Tensor y = one.run(kernels);
   // Not around zero, where sums over rows would be nothing but rounding.
-  const at::Tensor slope =
+  const at::Tensor gradient =
       ((at::arange(y.numel(), y.options().dtype(at::kFloat)) * 0.7).sin() + 0.5).view(y.sizes());
   Tensors all = {y.detach()};
   for (const at::Tensor& gradient :
-       torch::autograd::grad({y}, one.inputs, {slope.to(y.scalar_type())})) {
+       torch::autograd::grad({y}, one.inputs, {gradient.to(y.scalar_type())})) {
     all.push_back(gradient);
   }
   return all;
@@ -73,10 +73,10 @@ inline double gap(const at::Tensor& a, const at::Tensor& b) {
       .item<double>();
 }
 
-inline void expect_equals_reference_here(const MakeCase& make, std::mt19937& luck, int cases,
+inline void expect_equals_reference_here(const MakeCase& make, std::mt19937& generator, int cases,
                                          const std::string& where) {
   for (int i = 0; i < cases; ++i) {
-    const Case one = make(luck);
+    const Case one = make(generator);
     const Tensors truth = results(one, kPlain), found = results(one, kFused);
     ASSERT_EQ(truth.size(), found.size());
     EXPECT_LT(gap(found[0], truth[0]), 1e-5) << one.shape << " " << where;
@@ -91,19 +91,19 @@ inline void expect_equals_reference_here(const MakeCase& make, std::mt19937& luc
 }
 
 inline void expect_equals_reference(const MakeCase& make, int cases) {
-  std::mt19937 luck = luck_of(5);
+  std::mt19937 generator = generator_of(5);
   for (const Isa width : isas_here()) {
     const ForcedIsa forced(width);
-    expect_equals_reference_here(make, luck, cases, name_of(width));
+    expect_equals_reference_here(make, generator, cases, name_of(width));
   }
 }
 
 // What comes out must not depend on who computes it, nor on whether a gradient will be asked for.
 inline void expect_equal_bits(const MakeCase& make, int cases = 100) {
-  std::mt19937 luck = luck_of(6);
+  std::mt19937 generator = generator_of(6);
   const int before = at::get_num_threads();
   for (int i = 0; i < cases; ++i) {
-    const Case one = make(luck);
+    const Case one = make(generator);
     at::set_num_threads(1);
     const Tensors alone = results(one, kFused);
     at::set_num_threads(2);
@@ -120,14 +120,14 @@ inline void expect_equal_bits(const MakeCase& make, int cases = 100) {
   at::set_num_threads(before);
 }
 
-class Bfloat16Autocast {
+class Bf16Autocast {
  public:
-  Bfloat16Autocast() {
+  Bf16Autocast() {
     at::autocast::set_autocast_enabled(device_of_cases().type(), true);
     at::autocast::set_autocast_dtype(device_of_cases().type(), at::kBFloat16);
     at::autocast::increment_nesting();
   }
-  ~Bfloat16Autocast() {
+  ~Bf16Autocast() {
     if (at::autocast::decrement_nesting() == 0) at::autocast::clear_cache();
     at::autocast::set_autocast_enabled(device_of_cases().type(), false);
   }
@@ -135,12 +135,12 @@ class Bfloat16Autocast {
 
 // Under autocast the fused form is as near to single precision as the plain one, summed over cases.
 inline void expect_no_worse_than_autocast(const MakeCase& make, int cases) {
-  std::mt19937 luck = luck_of(7);
+  std::mt19937 generator = generator_of(7);
   std::vector<double> plain, fused;
   for (int i = 0; i < cases; ++i) {
-    const Case one = make(luck);
+    const Case one = make(generator);
     const Tensors truth = results(one, kPlain);
-    const Bfloat16Autocast autocast;
+    const Bf16Autocast autocast;
     const Tensors theirs = results(one, kPlain), ours = results(one, kFused);
     plain.resize(truth.size());
     fused.resize(truth.size());
@@ -157,8 +157,8 @@ inline void expect_no_worse_than_autocast(const MakeCase& make, int cases) {
 
 // A number that is none must not get lost on the way: the trainer looks for it.
 inline void expect_keeps_what_is_not_finite(const MakeCase& make) {
-  std::mt19937 luck = luck_of(8);
-  const Case one = make(luck);
+  std::mt19937 generator = generator_of(8);
+  const Case one = make(generator);
   const at::NoGradGuard no_grad;
   one.inputs[0].detach().view({-1})[0].fill_(std::numeric_limits<float>::quiet_NaN());
   EXPECT_FALSE(one.run(kFused).isfinite().all().item<bool>()) << one.shape;

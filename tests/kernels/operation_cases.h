@@ -27,16 +27,17 @@ inline at::Tensor random_mask(int64_t outer, int64_t tokens) {
 
 // Cosine or plain, with any of biases, rotary, mask and bias; odd sizes included. `biases`: for
 // autocast, all cases must have the same inputs.
-inline Case attention_case(std::mt19937& luck, bool fixed) {
-  const int64_t heads = between(luck, 1, 3), head = between(luck, 3, 20),
-                width = coin(luck) ? between(luck, 3, head) : between(luck, 5, 70);
+inline Case attention_case(std::mt19937& generator, bool fixed) {
+  const int64_t heads = between(generator, 1, 3), head = between(generator, 3, 20),
+                width = coin(generator) ? between(generator, 3, head) : between(generator, 5, 70);
   const int64_t most = fixed ? 12 : 40;
-  const Sequences s{between(luck, 1, 3), between(luck, 1, most), between(luck, 1, 20)};
-  const bool cosine = fixed || coin(luck), biases = fixed || coin(luck);
+  const Sequences s{between(generator, 1, 3), between(generator, 1, most),
+                    between(generator, 1, 20)};
+  const bool cosine = fixed || coin(generator), biases = fixed || coin(generator);
   AttentionWeights w;
   w.heads = heads;
   w.scale = cosine ? 4 : 0.3;
-  const bool norm = fixed || coin(luck);
+  const bool norm = fixed || coin(generator);
   if (norm) w.norm_weight = weight({width});
   w.query = weight({heads * head, width}, 0.2);
   w.key_value = weight({2 * heads * head, width}, 0.2);
@@ -52,14 +53,14 @@ inline Case attention_case(std::mt19937& luck, bool fixed) {
     w.key_value_bias = weight({2 * heads * head});
     w.out_bias = weight({width});
   }
-  if (fixed || coin(luck)) w.bias = weight({heads, s.tokens, s.tokens});
-  if (coin(luck)) w.mask = random_mask(s.outer, s.tokens);
-  if (coin(luck)) {
-    const at::Tensor angles = at::rand({s.tokens, between(luck, 1, head / 2)}) * 6;
+  if (fixed || coin(generator)) w.bias = weight({heads, s.tokens, s.tokens});
+  if (coin(generator)) w.mask = random_mask(s.outer, s.tokens);
+  if (coin(generator)) {
+    const at::Tensor angles = at::rand({s.tokens, between(generator, 1, head / 2)}) * 6;
     w.rotary = at::stack({angles.cos(), angles.sin()}, -1).to(device_of_cases());
   }
   const at::Tensor x = weight({s.outer, s.tokens, s.inner, width});
-  const at::Tensor residual = !fixed && coin(luck) ? weight(x.sizes()) : at::Tensor();
+  const at::Tensor residual = !fixed && coin(generator) ? weight(x.sizes()) : at::Tensor();
   for (const at::Tensor& one_of :
        {x, w.norm_weight, w.query, w.key_value, w.out, w.query_scale, w.key_scale, w.norm_bias,
         w.query_bias, w.key_value_bias, w.out_bias, w.bias, residual}) {
@@ -72,16 +73,16 @@ inline Case attention_case(std::mt19937& luck, bool fixed) {
   one.run = [=](const KernelChoice& kernels) { return attention(kernels, x, s, w, residual); };
   return one;
 }
-inline Case any_attention(std::mt19937& luck) { return attention_case(luck, false); }
-inline Case full_attention(std::mt19937& luck) { return attention_case(luck, true); }
+inline Case any_attention(std::mt19937& generator) { return attention_case(generator, false); }
+inline Case full_attention(std::mt19937& generator) { return attention_case(generator, true); }
 
 // Long sequences of narrow heads, no multiple of a block.
-inline Case any_long_attention(std::mt19937& luck) {
-  const int64_t clips = between(luck, 1, 2), heads = between(luck, 1, 3),
-                width = between(luck, 1, 64),
-                tokens = between(luck, std::max<int64_t>(64, 4 * width), 500);
+inline Case any_long_attention(std::mt19937& generator) {
+  const int64_t clips = between(generator, 1, 2), heads = between(generator, 1, 3),
+                width = between(generator, 1, 64),
+                tokens = between(generator, std::max<int64_t>(64, 4 * width), 500);
   const at::Tensor rows = weight({clips, tokens, 3, heads, width});
-  const double scale = coin(luck) ? 1 : 0.2;
+  const double scale = coin(generator) ? 1 : 0.2;
   return {lf::str("long attention ", clips, "x", tokens, ", ", heads, " heads of ", width),
           {rows},
           [=](const KernelChoice& kernels) {
@@ -90,11 +91,11 @@ inline Case any_long_attention(std::mt19937& luck) {
           }};
 }
 
-inline Case feed_forward_case(std::mt19937& luck, bool fixed) {
-  const int64_t width = between(luck, 3, 70), hidden = between(luck, 1, 90);
-  const int64_t rows = between(luck, 1, 400);
+inline Case feed_forward_case(std::mt19937& generator, bool fixed) {
+  const int64_t width = between(generator, 3, 70), hidden = between(generator, 1, 90);
+  const int64_t rows = between(generator, 1, 400);
   FeedForwardWeights w;
-  w.gated = fixed || coin(luck);
+  w.gated = fixed || coin(generator);
   const int64_t maps = w.gated ? 2 * hidden : hidden;
   w.norm_weight = weight({width});
   w.in = weight({maps, width}, 0.3);
@@ -103,7 +104,7 @@ inline Case feed_forward_case(std::mt19937& luck, bool fixed) {
   Case one{lf::str("feed forward ", rows, "x", width, ", ", hidden, w.gated ? " gated" : ""),
            {x, w.norm_weight, w.in, w.out},
            {}};
-  if (fixed || coin(luck)) {
+  if (fixed || coin(generator)) {
     w.norm_bias = weight({width});
     w.in_bias = weight({maps});
     w.out_bias = weight({width});
@@ -112,34 +113,39 @@ inline Case feed_forward_case(std::mt19937& luck, bool fixed) {
   one.run = [=](const KernelChoice& kernels) { return feed_forward(kernels, x, w); };
   return one;
 }
-inline Case any_feed_forward(std::mt19937& luck) { return feed_forward_case(luck, false); }
-inline Case full_feed_forward(std::mt19937& luck) { return feed_forward_case(luck, true); }
+inline Case any_feed_forward(std::mt19937& generator) {
+  return feed_forward_case(generator, false);
+}
+inline Case full_feed_forward(std::mt19937& generator) {
+  return feed_forward_case(generator, true);
+}
 
-inline Case depthwise_case(std::mt19937& luck) {
-  const int64_t channels = between(luck, 1, 70);
-  const at::Tensor x = weight({between(luck, 1, 3), between(luck, 1, 6), between(luck, 1, 6),
-                               between(luck, 1, 6), channels});
+inline Case depthwise_case(std::mt19937& generator) {
+  const int64_t channels = between(generator, 1, 70);
+  const at::Tensor x = weight({between(generator, 1, 3), between(generator, 1, 6),
+                               between(generator, 1, 6), between(generator, 1, 6), channels});
   const at::Tensor taps = weight({channels, 1, 3, 3, 3}), bias = weight({channels});
   return {lf::str("depthwise ", x.sizes()), {x, taps, bias}, [=](const KernelChoice& kernels) {
             return causal_depthwise(kernels, x, taps, bias);
           }};
 }
 
-inline Case norm_case(std::mt19937& luck, bool fixed) {
-  const int64_t groups = coin(luck) ? 0 : between(luck, 1, 4);
-  const int64_t channels = groups > 0 ? groups * between(luck, 1, 17) : between(luck, 2, 70);
-  const int64_t clips = between(luck, 1, 3), frames = between(luck, 1, 3),
-                side = between(luck, 2, 9);
-  const int64_t rows = coin(luck) ? clips : 1;
+inline Case norm_case(std::mt19937& generator, bool fixed) {
+  const int64_t groups = coin(generator) ? 0 : between(generator, 1, 4);
+  const int64_t channels =
+      groups > 0 ? groups * between(generator, 1, 17) : between(generator, 2, 70);
+  const int64_t clips = between(generator, 1, 3), frames = between(generator, 1, 3),
+                side = between(generator, 2, 9);
+  const int64_t rows = coin(generator) ? clips : 1;
   const at::Tensor x = weight({clips * frames, side * side, channels});
   const at::Tensor gain = weight({rows, channels}), shift = weight({rows, channels});
-  const NormKind kind{groups, 1e-5, fixed || coin(luck)};
+  const NormKind kind{groups, 1e-5, fixed || coin(generator)};
   Case one{lf::str("norm ", clips, "x", frames, ", ", side, "x", side, "x", channels, ", groups ",
                    groups, kind.silu ? ", silu" : ""),
            {x, gain, shift},
            {}};
   at::Tensor residual;
-  if (fixed || coin(luck)) {
+  if (fixed || coin(generator)) {
     residual = weight(x.sizes());
     one.inputs.push_back(residual);
   }
@@ -148,12 +154,12 @@ inline Case norm_case(std::mt19937& luck, bool fixed) {
   };
   return one;
 }
-inline Case any_norm(std::mt19937& luck) { return norm_case(luck, false); }
+inline Case any_norm(std::mt19937& generator) { return norm_case(generator, false); }
 
-inline Case linear_attention_case(std::mt19937& luck, bool fixed) {
-  const int64_t heads = between(luck, 1, 3), head = between(luck, 2, 20),
-                width = between(luck, 3, 70);
-  const int64_t frames = between(luck, 1, 6), places = between(luck, 1, 90);
+inline Case linear_attention_case(std::mt19937& generator, bool fixed) {
+  const int64_t heads = between(generator, 1, 3), head = between(generator, 2, 20),
+                width = between(generator, 3, 70);
+  const int64_t frames = between(generator, 1, 6), places = between(generator, 1, 90);
   LinearAttentionWeights w;
   w.heads = heads;
   w.scale = 0.4;
@@ -165,7 +171,7 @@ inline Case linear_attention_case(std::mt19937& luck, bool fixed) {
                    head),
            {x, w.norm_weight, w.query_key_value, w.out},
            {}};
-  if (fixed || coin(luck)) {
+  if (fixed || coin(generator)) {
     w.norm_bias = weight({width});
     w.out_bias = weight({width});
     one.inputs.push_back(w.norm_bias);
@@ -174,7 +180,11 @@ inline Case linear_attention_case(std::mt19937& luck, bool fixed) {
   one.run = [=](const KernelChoice& kernels) { return linear_attention(kernels, x, w); };
   return one;
 }
-inline Case any_linear_attention(std::mt19937& luck) { return linear_attention_case(luck, false); }
-inline Case full_linear_attention(std::mt19937& luck) { return linear_attention_case(luck, true); }
+inline Case any_linear_attention(std::mt19937& generator) {
+  return linear_attention_case(generator, false);
+}
+inline Case full_linear_attention(std::mt19937& generator) {
+  return linear_attention_case(generator, true);
+}
 
 }  // namespace lf

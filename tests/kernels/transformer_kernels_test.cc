@@ -53,7 +53,7 @@ TEST(LongAttentionKernel, KeepsWhatIsNotFinite) {
 
 // Scores far from zero: a block of keys may hold nothing that counts beside the next one's.
 TEST(LongAttentionKernel, TakesScoresOfAnySize) {
-  luck_of(11);
+  generator_of(11);
   const at::Tensor q = normal({1, 2, 300, 8}) * 20, k = normal(q.sizes()) * 20,
                    v = normal(q.sizes());
   const at::Tensor scores = at::matmul(q.to(at::kDouble), k.to(at::kDouble).mT());
@@ -86,8 +86,8 @@ TEST(AttentionKernel, MaskedTokensLeaveNoTrace) {
 
 // Rows in bfloat16, as a network's activations may be: in and out, summed in single precision.
 TEST(TransformerKernels, TakeRowsInBfloat16) {
-  std::mt19937 luck = luck_of(9);
-  const Case one = full_feed_forward(luck);
+  std::mt19937 generator = generator_of(9);
+  const Case one = full_feed_forward(generator);
   const at::Tensor x = one.inputs[0].detach().to(at::kBFloat16).requires_grad_();
   FeedForwardWeights w{one.inputs[1], one.inputs[4], one.inputs[2], one.inputs[5],
                        one.inputs[3], one.inputs[6], true};
@@ -117,15 +117,15 @@ TEST(DepthwiseKernel, KeepsWhatIsNotFinite) { expect_keeps_what_is_not_finite(de
 
 // One token of each sequence behind some that are settled: outputs, what joins the cache, and bits.
 TEST(TokenLayerKernel, EqualsItsReferenceWithTheSameBitsOnAnyNumberOfThreads) {
-  std::mt19937 luck = luck_of(31);
+  std::mt19937 generator = generator_of(31);
   const at::NoGradGuard no_grad;
   const int before = at::get_num_threads();
   for (const Isa width : isas_here()) {
     const ForcedIsa forced(width);
     for (int i = 0; i < 25; ++i) {
-      const int64_t heads = between(luck, 1, 4), wide = heads * between(luck, 1, 40),
-                    hidden = between(luck, 1, 200), rows = between(luck, 4, 40),
-                    places = between(luck, 1, 70), length = between(luck, 0, places - 1);
+      const int64_t heads = between(generator, 1, 4), wide = heads * between(generator, 1, 40),
+                    hidden = between(generator, 1, 200), rows = between(generator, 4, 40),
+                    places = between(generator, 1, 70), length = between(generator, 0, places - 1);
       const auto matrix = [](int64_t out, int64_t in) {
         return at::randn({out, in}) / std::sqrt(static_cast<double>(in));
       };

@@ -1,6 +1,6 @@
-// The fused attention on CPU: plain pointers, tile by tile, forward and backward. A tile is up to
-// sixteen sequences side by side, one a lane, so that scores, softmax and sums run down the lanes
-// for any number of tokens. Chunks are as in feed_forward_tiles.h. Called by attention.cc.
+// The fused attention on CPU: plain pointers, tile by tile, forward and backward. A tile is up
+// to sixteen sequences side by side, one a lane, so that scores, softmax and sums run down the
+// lanes for any number of tokens. Chunks are as in feed_forward_tiles.h.
 #pragma once
 
 #include <cstdint>
@@ -12,14 +12,14 @@ namespace lf {
 
 struct AttentionTask {
   int64_t outer, tokens, inner, width, heads, head_width;
-  bool half_rows;  // x, y and their gradients are bfloat16
+  bool bf16_rows;  // x, y and their gradients are bf16
   Operands operands;
   NormWeights norm;  // no weight: rows come normed
   // Values are the normed rows themselves, and `out` is [width, heads * width]: the value map is
   // part of it. `value` and `value_back` are not read.
   bool plain_values;
   Left query, key, value, out;                      // [wide(), width], out [width, mixed()]
-  Left query_back, key_back, value_back, out_back;  // the same turned round
+  Left query_back, key_back, value_back, out_back;  // the same transposed
   const float *query_bias, *key_value_bias, *out_bias;
   const float *query_scale, *key_scale;  // both, or neither
   const float *bias, *mask, *rotary;
@@ -44,10 +44,10 @@ struct AttentionTask {
   int64_t chunks() const;
   int64_t kept_size() const { return tiles() * maps() * wide() * tile_row(columns()); }
 
-  // A chunk's sums: matrices have rows of padded(width), vectors 16 lanes a number; the bias is
+  // A chunk's sums: matrices have rows of padded(width), vectors 16 lanes an element; the bias is
   // plain.
   int64_t map_sums() const { return 0; }                                // of query, key and value
-  int64_t out_sums() const { return maps() * wide() * padded(width); }  // turned round
+  int64_t out_sums() const { return maps() * wide() * padded(width); }  // transposed
   int64_t map_bias_sums() const { return out_sums() + mixed() * padded(width); }
   int64_t out_bias_sums() const { return map_bias_sums() + 3 * wide() * kLanes; }
   int64_t norm_sums() const { return out_bias_sums() + width * kLanes; }

@@ -5,11 +5,11 @@
 namespace lf {
 namespace {
 
-constexpr int64_t kNine = 9;  // numbers of a filter
+constexpr int64_t kNine = 9;  // elements of a filter
 
-// Winograd's sums of three numbers of a filter, six of them, and the way back of slopes; see
-// convolution_tiles.cc.
-LF_INLINE void filter_sums_of(const Lanes* g, int64_t step, Lanes* out, int64_t to) {
+// Winograd's transform of three elements of a filter to six, and of their gradients; see
+// convolution_transforms.cc.
+LF_INLINE void filter_transform(const Lanes* g, int64_t step, Lanes* out, int64_t to) {
   const Lanes a = g[0], b = g[step], c = g[2 * step];
   const Lanes outer = (a + c) * (-1.0F / 6), inner = b * (1.0F / 6);
   const Lanes wide_outer = a * (1.0F / 24) + c * (1.0F / 6), wide_inner = b * (1.0F / 12);
@@ -20,7 +20,7 @@ LF_INLINE void filter_sums_of(const Lanes* g, int64_t step, Lanes* out, int64_t 
   out[4 * to] = wide_outer - wide_inner;
   out[5 * to] = c;
 }
-LF_INLINE void filter_sums_of_back(const Lanes* u, int64_t step, Lanes* out, int64_t to) {
+LF_INLINE void filter_transform_back(const Lanes* u, int64_t step, Lanes* out, int64_t to) {
   const Lanes p = u[step] + u[2 * step], m = u[2 * step] - u[step], q = u[3 * step] + u[4 * step],
               n = u[3 * step] - u[4 * step];
   const Lanes first = u[0], last = u[5 * step];
@@ -29,12 +29,12 @@ LF_INLINE void filter_sums_of_back(const Lanes* u, int64_t step, Lanes* out, int
   out[2 * to] = (q - p) * (1.0F / 6) + last;
 }
 
-LF_INLINE void sums_of(const Lanes* nine, float* sums, int64_t apart) {
+LF_INLINE void transform(const Lanes* nine, float* sums, int64_t apart) {
   Lanes part[3 * kSide];
-  for (int64_t s = 0; s < 3; ++s) filter_sums_of(nine + s, 3, part + s, 3);
+  for (int64_t s = 0; s < 3; ++s) filter_transform(nine + s, 3, part + s, 3);
   for (int64_t r = 0; r < kSide; ++r) {
     Lanes made[kSide];
-    filter_sums_of(part + 3 * r, 1, made, 1);
+    filter_transform(part + 3 * r, 1, made, 1);
 #pragma GCC unroll 6
     for (int64_t s = 0; s < kSide; ++s) store(sums + (kSide * r + s) * apart, made[s]);
   }
@@ -79,7 +79,7 @@ LF_INLINE int64_t next(const ConvolutionTask& task, int64_t first) {
   return std::min(first + kLanes, (first / task.in + 1) * task.in);
 }
 
-struct FilterSums {
+struct TransformFilters {
   static LF_INLINE void run(const ConvolutionTask* task, const float* weight, int64_t block,
                             float* sums) {
     const int64_t wide = ConvolutionTask::row(task->out);
@@ -88,13 +88,13 @@ struct FilterSums {
       Lanes lanes[kLanes * kNine];
       square.read(weight, lanes);
       for (int64_t i = 0; i < square.ins; ++i) {
-        sums_of(lanes + i * kNine, sums + (c + i) * wide + block * kLanes, task->filter_size());
+        transform(lanes + i * kNine, sums + (c + i) * wide + block * kLanes, task->filter_size());
       }
     }
   }
 };
 
-struct TurnedFilterSums {
+struct TransformTransposedFilters {
   static LF_INLINE void run(const ConvolutionTask* task, const float* weight, int64_t block,
                             float* sums) {
     const int64_t wide = ConvolutionTask::row(task->in);
@@ -104,15 +104,15 @@ struct TurnedFilterSums {
       for (int64_t o = 0; o < square.outs; ++o) {
         Lanes nine[kNine];
         for (int64_t n = 0; n < kNine; ++n) nine[n] = load(weight + square.at(o, n), square.ins);
-        sums_of(nine, sums + (tap * task->out + block * kLanes + o) * wide + c % task->in,
-                task->turned_size());
+        transform(nine, sums + (tap * task->out + block * kLanes + o) * wide + c % task->in,
+                  task->transposed_size());
       }
     }
   }
 };
 
-struct FilterSumsBack {
-  static LF_INLINE void run(const ConvolutionTask* task, int64_t block, float* weight_slopes) {
+struct TransformFiltersBack {
+  static LF_INLINE void run(const ConvolutionTask* task, int64_t block, float* weight_gradients) {
     const int64_t wide = ConvolutionTask::row(task->out);
     const int64_t chunks = task->chunks(), apart = task->sums_size();
     for (int64_t c = 0; c < task->taps * task->in; c = next(*task, c)) {
@@ -127,30 +127,31 @@ struct FilterSumsBack {
             sum[s] = load(one);
             for (int64_t k = 1; k < chunks; ++k) sum[s] += load(one + k * apart);
           }
-          filter_sums_of_back(sum, 1, part + 3 * r, 1);
+          filter_transform_back(sum, 1, part + 3 * r, 1);
         }
         for (int64_t s = 0; s < 3; ++s) {
-          filter_sums_of_back(part + s, 3, lanes + i * kNine + s, 3);
+          filter_transform_back(part + s, 3, lanes + i * kNine + s, 3);
         }
       }
-      square.write(lanes, weight_slopes);
+      square.write(lanes, weight_gradients);
     }
   }
 };
 
 }  // namespace
 
-void filter_sums(const ConvolutionTask& task, const float* weight, int64_t block, float* sums) {
-  run_kernel<FilterSums>(&task, weight, block, sums);
+void transform_filters(const ConvolutionTask& task, const float* weight, int64_t block,
+                       float* sums) {
+  run_kernel<TransformFilters>(&task, weight, block, sums);
 }
 
-void turned_filter_sums(const ConvolutionTask& task, const float* weight, int64_t block,
-                        float* sums) {
-  run_kernel<TurnedFilterSums>(&task, weight, block, sums);
+void transform_transposed_filters(const ConvolutionTask& task, const float* weight, int64_t block,
+                                  float* sums) {
+  run_kernel<TransformTransposedFilters>(&task, weight, block, sums);
 }
 
-void filter_sums_back(const ConvolutionTask& task, int64_t block, float* weight_slopes) {
-  run_kernel<FilterSumsBack>(&task, block, weight_slopes);
+void transform_filters_back(const ConvolutionTask& task, int64_t block, float* weight_gradients) {
+  run_kernel<TransformFiltersBack>(&task, block, weight_gradients);
 }
 
 }  // namespace lf

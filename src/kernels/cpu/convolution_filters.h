@@ -1,6 +1,5 @@
-// The filters of the fused convolution: from a weight to the 36 sums that
-// convolution_tiles.h multiplies with, and the slopes of those back to the weight's. Called by
-// convolution.cc.
+// The filters of the fused convolution: the transform of a weight to the 36 matrices that
+// convolution_tiles.h multiplies with, and of their gradients back to the weight's.
 #pragma once
 
 #include <cstdint>
@@ -15,12 +14,13 @@ inline int64_t filter_blocks(const ConvolutionTask& task) {
   return ConvolutionTask::row(task.out) / kLanes;
 }
 
-// To what task.filters and task.filters_turned point at, with zeros in the padding.
-void filter_sums(const ConvolutionTask& task, const float* weight, int64_t block, float* sums);
-void turned_filter_sums(const ConvolutionTask& task, const float* weight, int64_t block,
-                        float* sums);
+// To what task.filters and task.filters_transposed point at, with zeros in the padding.
+void transform_filters(const ConvolutionTask& task, const float* weight, int64_t block,
+                       float* sums);
+void transform_transposed_filters(const ConvolutionTask& task, const float* weight, int64_t block,
+                                  float* sums);
 
 // From task.sums, all chunks of them.
-void filter_sums_back(const ConvolutionTask& task, int64_t block, float* weight_slopes);
+void transform_filters_back(const ConvolutionTask& task, int64_t block, float* weight_gradients);
 
 }  // namespace lf

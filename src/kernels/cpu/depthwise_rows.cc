@@ -72,8 +72,8 @@ struct BlockBack {
     for (int64_t index = 0; index < task.rows(); ++index) {
       const Place at = place_of(task, index);
       for (int64_t column = 0; column < task.width; ++column) {
-        const Lanes slope = load(dy + (index * task.width + column) * task.channels + c, count);
-        shift += slope;
+        const Lanes gradient = load(dy + (index * task.width + column) * task.channels + c, count);
+        shift += gradient;
         for (int64_t t = 0; t < 3; ++t) {
           const int64_t step = at.step + t - 2;
           if (step < 0) continue;
@@ -87,31 +87,31 @@ struct BlockBack {
             for (int64_t z = 0; z < 3; ++z) {
               const int64_t place = column + z - 1;
               if (place < 0 || place >= task.width) continue;
-              taps[t * 9 + y * 3 + z] += slope * load(line + place * task.channels, count);
+              taps[t * 9 + y * 3 + z] += gradient * load(line + place * task.channels, count);
             }
           }
         }
       }
     }
     for (int64_t tap = 0; tap < 27; ++tap) {
-      store(task.tap_slopes + tap * task.channels + c, taps[tap], count);
+      store(task.tap_gradients + tap * task.channels + c, taps[tap], count);
     }
-    store(task.bias_slopes + c, shift, count);
+    store(task.bias_gradients + c, shift, count);
   }
 };
 
 }  // namespace
 
 void depthwise_row(const DepthwiseTask& task, int64_t row) {
-  run_rows<RowForward>(task.half, &task, row);
+  run_rows<RowForward>(task.bf16_rows, &task, row);
 }
 
 void depthwise_row_back(const DepthwiseTask& task, int64_t row) {
-  run_rows<RowBack>(task.half, &task, row);
+  run_rows<RowBack>(task.bf16_rows, &task, row);
 }
 
 void depthwise_block_back(const DepthwiseTask& task, int64_t block) {
-  run_rows<BlockBack>(task.half, &task, block);
+  run_rows<BlockBack>(task.bf16_rows, &task, block);
 }
 
 }  // namespace lf

@@ -1,5 +1,5 @@
 // The fused causal depthwise convolution on CPU: plain pointers, a row of an image or a block of
-// channels at a time. Called by depthwise.cc.
+// channels at a time.
 #pragma once
 
 #include <cstdint>
@@ -8,12 +8,12 @@ namespace lf {
 
 struct DepthwiseTask {
   int64_t clips, steps, height, width, channels;
-  bool half;          // x, y and their gradients are bfloat16
+  bool bf16_rows;     // x, y and their gradients are bf16
   const float* taps;  // [27][channels]
   const float* bias;  // [channels]
   const void *x, *dy;
   void *y, *dx;
-  float *tap_slopes, *bias_slopes;  // as taps and bias
+  float *tap_gradients, *bias_gradients;  // as taps and bias
 
   int64_t rows() const { return clips * steps * height; }
   int64_t blocks() const { return (channels + 15) / 16; }

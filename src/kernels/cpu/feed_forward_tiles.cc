@@ -30,22 +30,23 @@ LF_INLINE void activate(const FeedForwardTask& task, const float* mapped, int64_
   }
 }
 
-// `slope` is that of what activate() gave; `out` gets that of `mapped`, `active` what it gave.
-LF_INLINE void activate_back(const FeedForwardTask& task, const float* mapped, const float* slope,
-                             int64_t row, int64_t columns, float* active, float* out) {
+// `gradient` is that of what activate() gave; `out` gets that of `mapped`, `active` what it gave.
+LF_INLINE void activate_back(const FeedForwardTask& task, const float* mapped,
+                             const float* gradient, int64_t row, int64_t columns, float* active,
+                             float* out) {
   for (int64_t h = 0; h < task.hidden; ++h) {
     for (int64_t c = 0; c < columns; c += kLanes) {
       const int64_t at = h * row + c, gate = at + task.hidden * row;
-      const Lanes given = load(slope + at), first = load(mapped + at);
+      const Lanes given = load(gradient + at), first = load(mapped + at);
       if (task.gated) {
         const Gelu curve = gelu(load(mapped + gate));
         store(active + at, first * curve.value);
         store(out + at, given * curve.value);
-        store(out + gate, given * first * curve.slope);
+        store(out + gate, given * first * curve.derivative);
       } else {
         const Gelu curve = gelu(first);
         store(active + at, curve.value);
-        store(out + at, given * curve.slope);
+        store(out + at, given * curve.derivative);
       }
     }
   }
@@ -58,7 +59,6 @@ LF_INLINE void map_in(const FeedForwardTask& task, const Right& normal, int64_t 
            {task.maps(), columns, task.width, mapped, row, task.in_bias != nullptr});
 }
 
-template <typename X>
 struct Tile {
   static LF_INLINE void run(const FeedForwardTask* given, int64_t tile) {
     const FeedForwardTask& task = *given;
@@ -67,8 +67,7 @@ struct Tile {
     const int64_t columns = map.columns(), row = tile_row(task.columns());
     auto* normal = scratch.take<float>(task.width * row);
     auto* spread = scratch.take<float>(columns);
-    const auto* x = static_cast<const X*>(task.x);
-    gather(x, task.width, map, normal, row);
+    gather(task.x, task.bf16_rows, task.width, map, normal, row);
     normalise(normal, row, task.width, columns, task.norm.epsilon, spread);
     scale_features(normal, row, task.width, columns, task.norm, normal);
     float* mapped = task.kept != nullptr ? task.kept + tile * task.maps() * row
@@ -79,11 +78,10 @@ struct Tile {
     activate(task, mapped, row, columns, active);
     multiply(task.operands, task.out, sides.right(active, row, task.hidden, columns),
              {task.width, columns, task.hidden, normal, row, false});
-    scatter(normal, row, task.width, map, x, task.out_bias, static_cast<X*>(task.y));
+    scatter(normal, row, task.width, map, task.x, task.out_bias, task.y, task.bf16_rows);
   }
 };
 
-template <typename X>
 struct TileBack {
   static LF_INLINE void run(const FeedForwardTask* given, int64_t tile, float* sums, bool add) {
     const FeedForwardTask& task = *given;
@@ -95,12 +93,11 @@ struct TileBack {
     auto* normal = scratch.take<float>(width * row);
     auto* scaled = scratch.take<float>(width * row);
     auto* spread = scratch.take<float>(columns);
-    gather(static_cast<const X*>(task.x), width, map, normal, row);
+    gather(task.x, task.bf16_rows, width, map, normal, row);
     normalise(normal, row, width, columns, task.norm.epsilon, spread);
     scale_features(normal, row, width, columns, task.norm, scaled);
-    auto* given_slope = scratch.take<float>(width * row);
-    const auto* dy = static_cast<const X*>(task.dy);
-    gather(dy, width, map, given_slope, row);
+    auto* given_gradient = scratch.take<float>(width * row);
+    gather(task.dy, task.bf16_rows, width, map, given_gradient, row);
 
     const float* mapped = task.kept != nullptr ? task.kept + tile * task.maps() * row : nullptr;
     if (mapped == nullptr) {
@@ -108,30 +105,30 @@ struct TileBack {
       map_in(task, sides.right(scaled, row, width, columns), columns, again, row);
       mapped = again;
     }
-    auto* active_slope = scratch.take<float>(hidden * row);
-    multiply(task.operands, task.out_back, sides.right(given_slope, row, width, columns),
-             {hidden, columns, width, active_slope, row, false});
+    auto* active_gradient = scratch.take<float>(hidden * row);
+    multiply(task.operands, task.out_back, sides.right(given_gradient, row, width, columns),
+             {hidden, columns, width, active_gradient, row, false});
     auto* active = scratch.take<float>(hidden * row);
-    auto* slope = scratch.take<float>(task.maps() * row);
-    activate_back(task, mapped, active_slope, row, columns, active, slope);
+    auto* gradient = scratch.take<float>(task.maps() * row);
+    activate_back(task, mapped, active_gradient, row, columns, active, gradient);
 
-    multiply(task.operands, sides.left(slope, row, task.maps(), columns),
-             sides.turned_right(scaled, row, width, columns),
+    multiply(task.operands, sides.left(gradient, row, task.maps(), columns),
+             sides.transposed_right(scaled, row, width, columns),
              {task.maps(), wide, columns, sums + task.in_sums(), wide, add});
     multiply(task.operands, sides.left(active, row, hidden, columns),
-             sides.turned_right(given_slope, row, width, columns),
+             sides.transposed_right(given_gradient, row, width, columns),
              {hidden, wide, columns, sums + task.out_sums(), wide, add});
     if (task.in_bias != nullptr) {
-      add_sums(slope, row, task.maps(), columns, sums + task.in_bias_sums());
+      add_sums(gradient, row, task.maps(), columns, sums + task.in_bias_sums());
     }
     if (task.out_bias != nullptr) {
-      add_sums(given_slope, row, width, columns, sums + task.out_bias_sums());
+      add_sums(given_gradient, row, width, columns, sums + task.out_bias_sums());
     }
-    multiply(task.operands, task.in_back, sides.right(slope, row, task.maps(), columns),
+    multiply(task.operands, task.in_back, sides.right(gradient, row, task.maps(), columns),
              {width, columns, task.maps(), scaled, row, false});
     normalise_back(normal, scaled, row, width, columns, task.norm.weight, spread,
                    sums + task.norm_sums(), sums + task.norm_bias_sums());
-    scatter(scaled, row, width, map, dy, nullptr, static_cast<X*>(task.dx));
+    scatter(scaled, row, width, map, task.dy, nullptr, task.dx, task.bf16_rows);
   }
 };
 
@@ -147,9 +144,7 @@ int64_t FeedForwardTask::chunks() const {
   return std::clamp<int64_t>(tiles() / 4, std::min<int64_t>(tiles(), 2), 32);
 }
 
-void feed_forward_tile(const FeedForwardTask& task, int64_t tile) {
-  run_rows<Tile>(task.half_rows, &task, tile);
-}
+void feed_forward_tile(const FeedForwardTask& task, int64_t tile) { run_kernel<Tile>(&task, tile); }
 
 void feed_forward_chunk_back(const FeedForwardTask& task, int64_t chunk) {
   float* sums = task.sums + chunk * task.sums_size();
@@ -157,7 +152,7 @@ void feed_forward_chunk_back(const FeedForwardTask& task, int64_t chunk) {
   const int64_t begin = chunk * task.tiles() / task.chunks();
   const int64_t end = (chunk + 1) * task.tiles() / task.chunks();
   for (int64_t tile = begin; tile < end; ++tile) {
-    run_rows<TileBack>(task.half_rows, &task, tile, sums, tile > begin);
+    run_kernel<TileBack>(&task, tile, sums, tile > begin);
   }
 }
 

@@ -1,6 +1,6 @@
-// The fused feed-forward on CPU: plain pointers, tile by tile, forward and backward. What belongs
-// together over several tiles is a chunk; a chunk's sums are its own and are added up in the order
-// of chunks, so that the bits do not depend on the number of threads. Called by feed_forward.cc.
+// The fused feed-forward on CPU: plain pointers, tile by tile, forward and backward. What
+// belongs together over several tiles is a chunk; a chunk's sums are its own and are added up in
+// the order of chunks, so that the bits do not depend on the number of threads.
 #pragma once
 
 #include <cstdint>
@@ -12,11 +12,11 @@ namespace lf {
 
 struct FeedForwardTask {
   int64_t rows, width, hidden;
-  bool gated, half_rows;  // half_rows: x, y and their gradients are bfloat16
+  bool gated, bf16_rows;  // bf16_rows: x, y and their gradients are bf16
   Operands operands;
   NormWeights norm;
   Left in, out;            // [maps(), width] and [width, hidden]
-  Left in_back, out_back;  // the same turned round
+  Left in_back, out_back;  // the same transposed
   const float *in_bias, *out_bias;
   const void *x, *dy;
   void *y, *dx;
@@ -30,9 +30,9 @@ struct FeedForwardTask {
   int64_t chunks() const;
   int64_t kept_size() const { return tiles() * maps() * tile_row(columns()); }
 
-  // A chunk's sums: matrices have rows of padded(width), vectors 16 lanes a number.
+  // A chunk's sums: matrices have rows of padded(width), vectors 16 lanes an element.
   int64_t in_sums() const { return 0; }
-  int64_t out_sums() const { return maps() * padded(width); }  // turned round
+  int64_t out_sums() const { return maps() * padded(width); }  // transposed
   int64_t in_bias_sums() const { return out_sums() + hidden * padded(width); }
   int64_t out_bias_sums() const { return in_bias_sums() + maps() * kLanes; }
   int64_t norm_sums() const { return out_bias_sums() + width * kLanes; }

@@ -1,7 +1,7 @@
 // Sixteen floats at a time, in the compiler's own vector type: AVX-512, AVX2, SSE2 or NEON code
 // comes out of the same source, for the width that base/isa.h chooses at run time, without
 // intrinsics. Everything here is inlined into a kernel; nothing of torch. Sums may be contracted
-// (fma), so the bits depend on the CPU, not on the number of threads. Called by the kernels.
+// (fma), so the bits depend on the CPU, not on the number of threads.
 #pragma once
 
 #include <cstdint>
@@ -28,19 +28,19 @@ using LooseLanes = float __attribute__((vector_size(64), aligned(4), may_alias))
 using LooseShorts = uint16_t __attribute__((vector_size(32), aligned(2), may_alias));
 using LoosePairs = uint16_t __attribute__((vector_size(64), aligned(2), may_alias));
 
-// A bfloat16 as memory holds it.
-struct Half {
+// A bf16 as memory holds it.
+struct Bf16 {
   uint16_t bits;
 };
 // The same, rounded by the CPU's own instruction in a tenth of the operations, for kernels that
-// run_half() chooses. Numbers below 2^-126 become zeros.
-struct NativeHalf : Half {};
+// run_bf16() chooses. Values below 2^-126 become zeros.
+struct NativeBf16 : Bf16 {};
 
 LF_INLINE Lanes all(float x) { return Lanes{} + x; }
 LF_INLINE Words bits_of(Lanes x) { return reinterpret_cast<Words>(x); }
 LF_INLINE Lanes lanes_of(Words x) { return reinterpret_cast<Lanes>(x); }
 
-// To the nearest bfloat16, ties to even, in the upper halves; what is no number stays none.
+// To the nearest bf16, ties to even, in the upper halves; what is NaN stays NaN.
 LF_INLINE Words rounded(Lanes x) {
   const Words bits = bits_of(x);
   const Words near = bits + 0x7fffu + ((bits >> 16) & 1u);
@@ -48,38 +48,38 @@ LF_INLINE Words rounded(Lanes x) {
 }
 
 LF_INLINE Lanes load(const float* from) { return *reinterpret_cast<const LooseLanes*>(from); }
-LF_INLINE Lanes load(const Half* from) {
+LF_INLINE Lanes load(const Bf16* from) {
   const Shorts bits = *reinterpret_cast<const LooseShorts*>(from);
   return lanes_of(__builtin_convertvector(bits, Words) << 16);
 }
 LF_INLINE void store(float* to, Lanes x) { *reinterpret_cast<LooseLanes*>(to) = x; }
-LF_INLINE void store(Half* to, Lanes x) {
+LF_INLINE void store(Bf16* to, Lanes x) {
   *reinterpret_cast<LooseShorts*>(to) = __builtin_convertvector(rounded(x) >> 16, Shorts);
 }
 // Assembly, because an intrinsic cannot be inlined into a kernel before its width is known, and
 // because the conversion above is made in halves (GCC 12). Clang takes neither there, and has
-// Half's way.
+// Bf16's way.
 #if defined(__x86_64__) && !defined(__clang__)
-#define LF_NATIVE_HALF
+#define LF_NATIVE_BF16
 #endif
-#if defined(LF_NATIVE_HALF)
-LF_INLINE Lanes load(const NativeHalf* from) {
+#if defined(LF_NATIVE_BF16)
+LF_INLINE Lanes load(const NativeBf16* from) {
   Words bits;
   __asm__("vpmovzxwd %1, %0" : "=v"(bits) : "m"(*reinterpret_cast<const LooseShorts*>(from)));
   return lanes_of(bits << 16);
 }
-LF_INLINE void store(NativeHalf* to, Lanes x) {
+LF_INLINE void store(NativeBf16* to, Lanes x) {
   Shorts bits;
   __asm__("vcvtneps2bf16 %1, %0" : "=v"(bits) : "v"(x));
   *reinterpret_cast<LooseShorts*>(to) = bits;
 }
 #endif
 
-// Numbers of `a` and then of `b`, each rounded to a bfloat16.
+// Elements of `a` and then of `b`, each rounded to a bf16.
 template <typename X>
 LF_INLINE Pairs joined(Lanes a, Lanes b) {
-#if defined(LF_NATIVE_HALF)
-  if constexpr (std::is_same_v<X, NativeHalf>) {
+#if defined(LF_NATIVE_BF16)
+  if constexpr (std::is_same_v<X, NativeBf16>) {
     Pairs bits;
     __asm__("vcvtne2ps2bf16 %1, %2, %0" : "=v"(bits) : "v"(a), "v"(b));
     return bits;
@@ -92,10 +92,10 @@ LF_INLINE Pairs joined(Lanes a, Lanes b) {
                                  31);
 }
 
-// Numbers of `a` and `b` in turn, each rounded to a bfloat16.
+// Elements of `a` and `b` in turn, each rounded to a bf16.
 template <typename X>
 LF_INLINE Pairs interleaved(Lanes a, Lanes b) {
-  if constexpr (std::is_same_v<X, NativeHalf>) {
+  if constexpr (std::is_same_v<X, NativeBf16>) {
     const Pairs both = joined<X>(a, b);
     return __builtin_shufflevector(both, both, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7,
                                    23, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15,
@@ -125,30 +125,30 @@ LF_INLINE Lanes larger(Lanes a, Lanes b) { return a < b ? b : a; }  // NaN in `a
 LF_INLINE Lanes smaller(Lanes a, Lanes b) { return b < a ? b : a; }
 
 template <int kBy, size_t... kLane>
-LF_INLINE Lanes turned(Lanes x, std::index_sequence<kLane...> /*lanes*/) {
+LF_INLINE Lanes rotated(Lanes x, std::index_sequence<kLane...> /*lanes*/) {
   return __builtin_shufflevector(x, x, (static_cast<int>(kLane + kBy) % 16)...);
 }
 template <int kBy>
-LF_INLINE Lanes turned(Lanes x) {  // lane i gets lane i + kBy
-  return turned<kBy>(x, std::make_index_sequence<16>());
+LF_INLINE Lanes rotated(Lanes x) {  // lane i gets lane i + kBy
+  return rotated<kBy>(x, std::make_index_sequence<16>());
 }
 
 LF_INLINE float sum_of(Lanes x) {
-  x += turned<8>(x);
-  x += turned<4>(x);
-  x += turned<2>(x);
-  x += turned<1>(x);
+  x += rotated<8>(x);
+  x += rotated<4>(x);
+  x += rotated<2>(x);
+  x += rotated<1>(x);
   return x[0];
 }
 
-// The larger one, no number if one of them is none. Adds what is none instead of choosing it: two
+// The larger one, NaN if one of them is NaN. Adds the NaN instead of choosing it: two
 // choices in a row are made lane by lane, with a branch for each (GCC 12).
 LF_INLINE Lanes largest(Lanes a, Lanes b) { return larger(a, b) + (b == b ? Lanes{} : b); }
 LF_INLINE float largest_of(Lanes x) {
-  x = largest(x, turned<8>(x));
-  x = largest(x, turned<4>(x));
-  x = largest(x, turned<2>(x));
-  x = largest(x, turned<1>(x));
+  x = largest(x, rotated<8>(x));
+  x = largest(x, rotated<4>(x));
+  x = largest(x, rotated<2>(x));
+  x = largest(x, rotated<1>(x));
   return x[0];
 }
 
@@ -191,10 +191,10 @@ LF_INLINE Lanes power_of_two(Lanes x) {
 
 LF_INLINE Lanes sigmoid(Lanes x) { return 1.0F / (1.0F + exponential(-x)); }
 
-// The exact GELU, x * Phi(x), and its slope. Phi through the error function as Abramowitz and
+// The exact GELU, x * Phi(x), and its derivative. Phi through the error function as Abramowitz and
 // Stegun 7.1.26 gives it, which is within 1.5e-7.
 struct Gelu {
-  Lanes value, slope;
+  Lanes value, derivative;
 };
 LF_INLINE Gelu gelu(Lanes x) {
   const Lanes z = (x < Lanes{} ? -x : x) * 0.707106781F;
@@ -237,19 +237,19 @@ LF_INLINE void transpose(Lanes* rows) {
   exchange_all<1>(rows);
 }
 
-// A kernel that writes bfloat16, at isa()'s width.
+// A kernel that writes bf16, at isa()'s width.
 template <template <typename> class Kernel, typename... Args>
-void run_half(Args... args) {
+void run_bf16(Args... args) {
 #if defined(__x86_64__)
-  if (isa() == Isa::kAvx512Bf16) return run_avx512<Kernel<NativeHalf>>(args...);
+  if (isa() == Isa::kAvx512Bf16) return run_avx512<Kernel<NativeBf16>>(args...);
 #endif
-  run_kernel<Kernel<Half>>(args...);
+  run_kernel<Kernel<Bf16>>(args...);
 }
 
-// A kernel of rows in bfloat16, or in single precision.
+// A kernel of rows in bf16, or in single precision.
 template <template <typename> class Kernel, typename... Args>
-void run_rows(bool half, Args... args) {
-  if (half) return run_half<Kernel>(args...);
+void run_rows(bool bf16, Args... args) {
+  if (bf16) return run_bf16<Kernel>(args...);
   run_kernel<Kernel<float>>(args...);
 }
 

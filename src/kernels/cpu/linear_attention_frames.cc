@@ -21,8 +21,8 @@ LF_INLINE Span span_of(const LinearAttentionTask& task, int64_t frame, int64_t b
   return span;
 }
 
-// Each place's numbers to positive ones that add up to one.
-LF_INLINE void soften_features(float* x, int64_t rows, const Span& span) {
+// Each place's values to positive ones that add up to one.
+LF_INLINE void softmax_features(float* x, int64_t rows, const Span& span) {
   for (int64_t c = 0; c < span.columns; c += kLanes) {
     Lanes most = load(x + c), sum{};
     for (int64_t f = 1; f < rows; ++f) most = larger(load(x + f * span.row + c), most);
@@ -38,29 +38,30 @@ LF_INLINE void soften_features(float* x, int64_t rows, const Span& span) {
   }
 }
 
-LF_INLINE void soften_features_back(const float* x, float* slope, int64_t rows, const Span& span) {
+LF_INLINE void softmax_features_back(const float* x, float* gradient, int64_t rows,
+                                     const Span& span) {
   for (int64_t c = 0; c < span.columns; c += kLanes) {
     Lanes along{};
     for (int64_t f = 0; f < rows; ++f) {
-      along += load(x + f * span.row + c) * load(slope + f * span.row + c);
+      along += load(x + f * span.row + c) * load(gradient + f * span.row + c);
     }
     for (int64_t f = 0; f < rows; ++f) {
       const int64_t at = f * span.row + c;
-      store(slope + at, load(x + at) * (load(slope + at) - along));
+      store(gradient + at, load(x + at) * (load(gradient + at) - along));
     }
   }
 }
 
-// What a feature of the keys is softened with, and what has been summed with it so far.
-struct Softening {
+// What a feature of the keys is softmaxed with, and what has been summed with it so far.
+struct RunningSoftmax {
   float *largest, *sum;
   float* context;  // [features][lined]
 };
 
-// A block's keys to positive numbers, 0 beyond its places; what earlier blocks came to is corrected
-// where a number is larger than theirs.
-LF_INLINE void soften_keys(float* x, int64_t features, int64_t lined, const Span& span, bool first,
-                           const Softening& so_far) {
+// A block's keys to positive values, 0 beyond its places; what earlier blocks came to is corrected
+// where a value is larger than theirs.
+LF_INLINE void softmax_keys(float* x, int64_t features, int64_t lined, const Span& span, bool first,
+                            const RunningSoftmax& so_far) {
   for (int64_t f = 0; f < features; ++f) {
     float* at = x + f * span.row;
     for (int64_t p = span.places; p < span.columns; ++p) at[p] = -__builtin_inff();
@@ -93,7 +94,7 @@ LF_INLINE void soften_keys(float* x, int64_t features, int64_t lined, const Span
 LF_INLINE Left head_rows(const Left& weight, const LinearAttentionTask& task, int64_t head) {
   Left rows = weight;
   rows.data += head * task.head_width * weight.row;
-  if (weight.half != nullptr) rows.half += half_left_size(head * task.head_width, task.width);
+  if (weight.bf16 != nullptr) rows.bf16 += bf16_left_size(head * task.head_width, task.width);
   return rows;
 }
 
@@ -103,8 +104,8 @@ struct Rows {
   Right by_feature, by_place;
 };
 
-// What one head's keys make of a frame: `mixing` [head width][lined] takes softened queries to what
-// is added to x.
+// What one head's keys make of a frame: `mixing` [head width][lined] takes softmaxed queries to
+// what is added to x.
 struct Head {
   float *context, *mixing, *values;  // [head width][lined], the last [head width][padded]
 };
@@ -117,18 +118,17 @@ struct Frame {
   LF_INLINE Sides sides() const { return {scratch, task.operands}; }
 
   // The normed rows of a block; `normal` keeps what they were before the norm's weights.
-  template <typename X>
   LF_INLINE Rows rows(const Span& span, bool by_place, bool keep) const {
     Rows rows{};
     rows.normal = scratch->take<float>(task.width * span.row);
     rows.spread = scratch->take<float>(span.columns);
     auto* scaled = keep ? scratch->take<float>(task.width * span.row) : rows.normal;
-    gather(static_cast<const X*>(task.x), task.width, span.map, rows.normal, span.row);
+    gather(task.x, task.bf16_rows, task.width, span.map, rows.normal, span.row);
     normalise(rows.normal, span.row, task.width, span.columns, task.norm.epsilon, rows.spread);
     scale_features(rows.normal, span.row, task.width, span.columns, task.norm, scaled);
     rows.by_feature = sides().right(scaled, span.row, task.width, span.columns);
     if (by_place) {
-      rows.by_place = sides().turned_right(scaled, span.row, task.width, span.columns);
+      rows.by_place = sides().transposed_right(scaled, span.row, task.width, span.columns);
     }
     return rows;
   }
@@ -137,7 +137,7 @@ struct Frame {
   LF_INLINE float* kept(float* own) const {
     return task.kept != nullptr ? task.kept + index * task.kept_size() : own;
   }
-  LF_INLINE Softening softening(float* kept, int64_t h) const {
+  LF_INLINE RunningSoftmax running_softmax(float* kept, int64_t h) const {
     float* largest = kept + task.contexts_size() + h * task.head_width;
     return {largest, largest + task.wide(), kept + h * task.head_width * task.lined()};
   }
@@ -146,10 +146,10 @@ struct Frame {
   LF_INLINE void add_keys(const Rows& rows, const Span& span, float* kept, float* key) const {
     const int64_t d = task.head_width, lined = task.lined();
     for (int64_t h = 0; h < task.heads; ++h) {
-      const Softening so_far = softening(kept, h);
+      const RunningSoftmax so_far = running_softmax(kept, h);
       multiply(task.operands, head_rows(task.key, task, h), rows.by_feature,
                {d, span.columns, task.width, key, span.row, false});
-      soften_keys(key, d, lined, span, span.first == 0, so_far);
+      softmax_keys(key, d, lined, span, span.first == 0, so_far);
       Scratch here;
       multiply(task.operands, Sides{&here, task.operands}.left(key, span.row, d, span.columns),
                rows.by_place, {d, lined, span.columns, so_far.context, lined, span.first > 0});
@@ -158,7 +158,7 @@ struct Frame {
 
   // Keys add up to one from here on, and `sum` is 1 over what they did.
   LF_INLINE void end_keys(float* kept) const {
-    const Softening all_heads = softening(kept, 0);
+    const RunningSoftmax all_heads = running_softmax(kept, 0);
     for (int64_t f = 0; f < task.wide(); ++f) {
       const float part = all_heads.sum[f] = 1.0F / all_heads.sum[f];
       float* context = all_heads.context + f * task.lined();
@@ -170,10 +170,12 @@ struct Frame {
 
   LF_INLINE Head head(float* kept, int64_t h, float* mixing, float* values) const {
     const int64_t d = task.head_width, lined = task.lined();
-    const Head head{softening(kept, h).context, mixing + h * d * lined, values};
-    multiply(Operands::kSingle, {head.context, lined}, {task.value_turned + h * d, task.out_row()},
+    const Head head{running_softmax(kept, h).context, mixing + h * d * lined, values};
+    multiply(Operands::kSingle, {head.context, lined},
+             {task.value_transposed + h * d, task.out_row()},
              {d, padded(d), task.width, head.values, padded(d), false});
-    multiply(Operands::kSingle, {head.values, padded(d)}, {task.out_turned + h * d * lined, lined},
+    multiply(Operands::kSingle, {head.values, padded(d)},
+             {task.out_transposed + h * d * lined, lined},
              {d, lined, d, head.mixing, lined, false});
     for (int64_t i = 0; i < d * lined; i += kLanes) {
       store(head.mixing + i, load(head.mixing + i) * task.scale);
@@ -181,18 +183,17 @@ struct Frame {
     return head;
   }
 
-  // A matrix [head width][lined] turned round, as the left side.
-  LF_INLINE Left turned(const float* matrix) const {
+  // A matrix [head width][lined] transposed, as the left side.
+  LF_INLINE Left transposed(const float* matrix) const {
     Left left{matrix, 1, task.lined()};
-    if (task.operands == Operands::kBfloat16) {
-      left.half = half_left(left, task.width, task.head_width,
-                            scratch->take<Half>(half_left_size(task.width, task.head_width)));
+    if (task.operands == Operands::kBf16) {
+      left.bf16 = bf16_left(left, task.width, task.head_width,
+                            scratch->take<Bf16>(bf16_left_size(task.width, task.head_width)));
     }
     return left;
   }
 };
 
-template <typename X>
 struct FrameForward {
   static LF_INLINE void run(const LinearAttentionTask* given, int64_t index) {
     const LinearAttentionTask& task = *given;
@@ -204,7 +205,7 @@ struct FrameForward {
     auto* tile = scratch.take<float>(d * tile_row(kBlock));
     for (int64_t b = 0; b < blocks; ++b) {
       const Span span = span_of(task, index, b);
-      rows[b] = frame.rows<X>(span, true, false);
+      rows[b] = frame.rows(span, true, false);
       frame.add_keys(rows[b], span, kept, tile);
     }
     frame.end_keys(kept);
@@ -213,7 +214,7 @@ struct FrameForward {
     auto* values = scratch.take<float>(d * padded(d));
     auto* mixes = scratch.take<Left>(task.heads);
     for (int64_t h = 0; h < task.heads; ++h) {
-      mixes[h] = frame.turned(frame.head(kept, h, mixing, values).mixing);
+      mixes[h] = frame.transposed(frame.head(kept, h, mixing, values).mixing);
     }
     auto* added = scratch.take<float>(task.width * tile_row(kBlock));
     for (int64_t b = 0; b < blocks; ++b) {
@@ -221,25 +222,24 @@ struct FrameForward {
       for (int64_t h = 0; h < task.heads; ++h) {
         multiply(task.operands, head_rows(task.query, task, h), rows[b].by_feature,
                  {d, span.columns, task.width, tile, span.row, false});
-        soften_features(tile, d, span);
+        softmax_features(tile, d, span);
         Scratch here;
         multiply(task.operands, mixes[h],
                  Sides{&here, task.operands}.right(tile, span.row, d, span.columns),
                  {task.width, span.columns, d, added, span.row, h > 0});
       }
-      scatter(added, span.row, task.width, span.map, static_cast<const X*>(task.x), task.out_bias,
-              static_cast<X*>(task.y));
+      scatter(added, span.row, task.width, span.map, task.x, task.out_bias, task.y, task.bf16_rows);
     }
   }
 };
 
-// The slopes of a frame: first through the queries, which gives those of the contexts, then through
-// the keys.
+// The gradients of a frame: first through the queries, which gives those of the contexts, then
+// through the keys.
 struct Back {
   const Frame& frame;
   float* sums;
-  bool add;             // to what the chunk's earlier frames came to
-  float *tile, *slope;  // [head width][row]
+  bool add;                // to what the chunk's earlier frames came to
+  float *tile, *gradient;  // [head width][row]
 
   LF_INLINE Left left(Scratch& here, const float* data, const Span& span) const {
     return Sides{&here, frame.task.operands}.left(data, span.row, frame.task.head_width,
@@ -254,66 +254,66 @@ struct Back {
     return sums + task.map_sums() + (part * task.wide() + h * task.head_width) * task.lined();
   }
 
-  // One block and head: from the slopes of y to those of the mixing and of the normed rows.
+  // One block and head: from the gradients of y to those of the mixing and of the normed rows.
   LF_INLINE void queries(const Span& span, int64_t h, const Rows& rows, const Left& mixing,
-                         const Right& dy, const Right& dy_by_place, float* mixing_slope,
-                         float* rows_slope) const {
+                         const Right& dy, const Right& dy_by_place, float* mixing_gradient,
+                         float* rows_gradient) const {
     const LinearAttentionTask& task = frame.task;
     const int64_t d = task.head_width, lined = task.lined();
     const bool more = span.first > 0;
     multiply(task.operands, head_rows(task.query, task, h), rows.by_feature,
              {d, span.columns, task.width, tile, span.row, false});
-    soften_features(tile, d, span);
-    multiply(task.operands, mixing, dy, {d, span.columns, task.width, slope, span.row, false});
+    softmax_features(tile, d, span);
+    multiply(task.operands, mixing, dy, {d, span.columns, task.width, gradient, span.row, false});
     Scratch here;
     multiply(task.operands, left(here, tile, span), dy_by_place,
-             {d, lined, span.columns, mixing_slope, lined, more});
-    soften_features_back(tile, slope, d, span);
-    multiply(task.operands, left(here, slope, span), rows.by_place,
+             {d, lined, span.columns, mixing_gradient, lined, more});
+    softmax_features_back(tile, gradient, d, span);
+    multiply(task.operands, left(here, gradient, span), rows.by_place,
              {d, lined, span.columns, map_sums(0, h), lined, add || more});
-    multiply(task.operands, head_columns(task.query_back, h), right(here, slope, span),
-             {task.width, span.columns, d, rows_slope, span.row, h > 0});
+    multiply(task.operands, head_columns(task.query_back, h), right(here, gradient, span),
+             {task.width, span.columns, d, rows_gradient, span.row, h > 0});
   }
 
-  // What the mixing was made of, and what that was made of: gives the slopes of the context, and of
-  // what is along it in each feature.
-  LF_INLINE void mixing(int64_t h, const Head& head, float* mixing_slope, float* values_slope,
-                        float* context_slope, float* along) const {
+  // What the mixing was made of, and what that was made of: gives the gradients of the context, and
+  // of what is along it in each feature.
+  LF_INLINE void mixing(int64_t h, const Head& head, float* mixing_gradient, float* values_gradient,
+                        float* context_gradient, float* along) const {
     const LinearAttentionTask& task = frame.task;
     const int64_t d = task.head_width, lined = task.lined(), square = padded(d);
     for (int64_t i = 0; i < d * lined; i += kLanes) {
-      store(mixing_slope + i, load(mixing_slope + i) * task.scale);
+      store(mixing_gradient + i, load(mixing_gradient + i) * task.scale);
     }
-    multiply(Operands::kSingle, {mixing_slope, lined}, {task.out + h * d, task.out_row()},
-             {d, square, task.width, values_slope, square, false});
-    multiply(Operands::kSingle, {head.values, 1, square}, {mixing_slope, lined},
+    multiply(Operands::kSingle, {mixing_gradient, lined}, {task.out + h * d, task.out_row()},
+             {d, square, task.width, values_gradient, square, false});
+    multiply(Operands::kSingle, {head.values, 1, square}, {mixing_gradient, lined},
              {d, lined, d, sums + task.out_sums() + h * d * lined, lined, add});
-    multiply(Operands::kSingle, {values_slope, square}, {task.value + h * d * lined, lined},
-             {d, lined, d, context_slope, lined, false});
-    multiply(Operands::kSingle, {values_slope, 1, square}, {head.context, lined},
+    multiply(Operands::kSingle, {values_gradient, square}, {task.value + h * d * lined, lined},
+             {d, lined, d, context_gradient, lined, false});
+    multiply(Operands::kSingle, {values_gradient, 1, square}, {head.context, lined},
              {d, lined, d, map_sums(2, h), lined, add});
     for (int64_t f = 0; f < d; ++f) {
       Lanes sum{};
       for (int64_t c = 0; c < lined; c += kLanes) {
-        sum += load(context_slope + f * lined + c) * load(head.context + f * lined + c);
+        sum += load(context_gradient + f * lined + c) * load(head.context + f * lined + c);
       }
       along[f] = sum_of(sum);
     }
   }
 
-  // One block and head: from the slopes of the context to those of the normed rows.
-  LF_INLINE void keys(const Span& span, int64_t h, const Rows& rows, const Softening& softening,
-                      const Left& context, const Left& turned, const float* along,
-                      float* rows_slope) const {
+  // One block and head: from the gradients of the context to those of the normed rows.
+  LF_INLINE void keys(const Span& span, int64_t h, const Rows& rows,
+                      const RunningSoftmax& running_softmax, const Left& context,
+                      const Left& transposed, const float* along, float* rows_gradient) const {
     const LinearAttentionTask& task = frame.task;
     const int64_t d = task.head_width, lined = task.lined();
     multiply(task.operands, head_rows(task.key, task, h), rows.by_feature,
              {d, span.columns, task.width, tile, span.row, false});
     multiply(task.operands, context, rows.by_feature,
-             {d, span.columns, task.width, slope, span.row, false});
+             {d, span.columns, task.width, gradient, span.row, false});
     for (int64_t f = 0; f < d; ++f) {
-      float *key = tile + f * span.row, *back = slope + f * span.row;
-      const float largest = softening.largest[f], part = softening.sum[f];
+      float *key = tile + f * span.row, *back = gradient + f * span.row;
+      const float largest = running_softmax.largest[f], part = running_softmax.sum[f];
       for (int64_t p = 0; p < span.columns; p += kLanes) {
         const Lanes one = exponential(load(key + p) - largest) * part;
         store(key + p, one);
@@ -321,27 +321,26 @@ struct Back {
       }
     }
     clear_columns(tile, span.row, d, span.places, span.columns);
-    clear_columns(slope, span.row, d, span.places, span.columns);
+    clear_columns(gradient, span.row, d, span.places, span.columns);
     Scratch here;
-    multiply(task.operands, left(here, slope, span), rows.by_place,
+    multiply(task.operands, left(here, gradient, span), rows.by_place,
              {d, lined, span.columns, map_sums(1, h), lined, add || span.first > 0});
-    const Product onto{task.width, span.columns, d, rows_slope, span.row, true};
-    multiply(task.operands, turned, right(here, tile, span), onto);
-    multiply(task.operands, head_columns(task.key_back, h), right(here, slope, span), onto);
+    const Product onto{task.width, span.columns, d, rows_gradient, span.row, true};
+    multiply(task.operands, transposed, right(here, tile, span), onto);
+    multiply(task.operands, head_columns(task.key_back, h), right(here, gradient, span), onto);
   }
 
-  // Of a weight turned round, [width, wide]: the columns of a head. Copies in bfloat16 are made a
+  // Of a weight transposed, [width, wide]: the columns of a head. Copies in bf16 are made a
   // head, [heads][width, head width].
-  LF_INLINE Left head_columns(const Left& turned, int64_t h) const {
+  LF_INLINE Left head_columns(const Left& transposed, int64_t h) const {
     const LinearAttentionTask& task = frame.task;
-    Left left = turned;
-    left.data += h * task.head_width * turned.column;
-    if (turned.half != nullptr) left.half += h * half_left_size(task.width, task.head_width);
+    Left left = transposed;
+    left.data += h * task.head_width * transposed.column;
+    if (transposed.bf16 != nullptr) left.bf16 += h * bf16_left_size(task.width, task.head_width);
     return left;
   }
 };
 
-template <typename X>
 struct FrameBack {
   static LF_INLINE void run(const LinearAttentionTask* given, int64_t index, float* sums,
                             bool add) {
@@ -353,9 +352,9 @@ struct FrameBack {
     const Back back{frame, sums, add, scratch.take<float>(tile), scratch.take<float>(tile)};
     float* kept = frame.kept(nullptr);
     auto* rows = scratch.take<Rows>(blocks);
-    auto** slopes = scratch.take<float*>(blocks);  // of the normed rows
+    auto** gradients = scratch.take<float*>(blocks);  // of the normed rows
     auto* mixing = scratch.take<float>(contexts);
-    auto* mixing_slopes = scratch.take<float>(contexts);
+    auto* mixing_gradients = scratch.take<float>(contexts);
     auto* values = scratch.take<float>(task.wide() * padded(d));
     auto* heads = scratch.take<Head>(task.heads);
     auto* lefts = scratch.take<Left>(2 * task.heads);
@@ -364,46 +363,47 @@ struct FrameBack {
       lefts[h] = frame.sides().left(heads[h].mixing, lined, d, task.width);
     }
 
-    const auto* dy = static_cast<const X*>(task.dy);
     for (int64_t b = 0; b < blocks; ++b) {
       const Span span = span_of(task, index, b);
-      rows[b] = frame.rows<X>(span, true, true);
-      slopes[b] = scratch.take<float>(task.width * span.row);
+      rows[b] = frame.rows(span, true, true);
+      gradients[b] = scratch.take<float>(task.width * span.row);
       Scratch here;
       const Frame block{task, index, &here};
-      auto* slope = here.take<float>(task.width * span.row);
-      gather(dy, task.width, span.map, slope, span.row);
+      auto* gradient = here.take<float>(task.width * span.row);
+      gather(task.dy, task.bf16_rows, task.width, span.map, gradient, span.row);
       if (task.out_bias != nullptr) {
-        add_sums(slope, span.row, task.width, span.columns, sums + task.out_bias_sums());
+        add_sums(gradient, span.row, task.width, span.columns, sums + task.out_bias_sums());
       }
-      const Right by_feature = block.sides().right(slope, span.row, task.width, span.columns);
-      const Right by_place = block.sides().turned_right(slope, span.row, task.width, span.columns);
+      const Right by_feature = block.sides().right(gradient, span.row, task.width, span.columns);
+      const Right by_place =
+          block.sides().transposed_right(gradient, span.row, task.width, span.columns);
       for (int64_t h = 0; h < task.heads; ++h) {
         back.queries(span, h, rows[b], lefts[h], by_feature, by_place,
-                     mixing_slopes + h * d * lined, slopes[b]);
+                     mixing_gradients + h * d * lined, gradients[b]);
       }
     }
 
-    auto* values_slope = scratch.take<float>(d * padded(d));
+    auto* values_gradient = scratch.take<float>(d * padded(d));
     auto* along = scratch.take<float>(task.wide());
-    float* context_slopes = mixing;  // which is not needed any more
+    float* context_gradients = mixing;  // which is not needed any more
     for (int64_t h = 0; h < task.heads; ++h) {
-      float* context_slope = context_slopes + h * d * lined;
-      back.mixing(h, heads[h], mixing_slopes + h * d * lined, values_slope, context_slope,
+      float* context_gradient = context_gradients + h * d * lined;
+      back.mixing(h, heads[h], mixing_gradients + h * d * lined, values_gradient, context_gradient,
                   along + h * d);
-      lefts[h] = frame.sides().left(context_slope, lined, d, task.width);
-      lefts[task.heads + h] = frame.turned(context_slope);
+      lefts[h] = frame.sides().left(context_gradient, lined, d, task.width);
+      lefts[task.heads + h] = frame.transposed(context_gradient);
     }
     for (int64_t b = 0; b < blocks; ++b) {
       const Span span = span_of(task, index, b);
       for (int64_t h = 0; h < task.heads; ++h) {
-        back.keys(span, h, rows[b], frame.softening(kept, h), lefts[h], lefts[task.heads + h],
-                  along + h * d, slopes[b]);
+        back.keys(span, h, rows[b], frame.running_softmax(kept, h), lefts[h], lefts[task.heads + h],
+                  along + h * d, gradients[b]);
       }
-      normalise_back(rows[b].normal, slopes[b], span.row, task.width, span.columns,
+      normalise_back(rows[b].normal, gradients[b], span.row, task.width, span.columns,
                      task.norm.weight, rows[b].spread, sums + task.norm_sums(),
                      sums + task.norm_bias_sums());
-      scatter(slopes[b], span.row, task.width, span.map, dy, nullptr, static_cast<X*>(task.dx));
+      scatter(gradients[b], span.row, task.width, span.map, task.dy, nullptr, task.dx,
+              task.bf16_rows);
     }
   }
 };
@@ -415,7 +415,7 @@ int64_t LinearAttentionTask::chunks() const {
 }
 
 void linear_attention_frame(const LinearAttentionTask& task, int64_t frame) {
-  run_rows<FrameForward>(task.half_rows, &task, frame);
+  run_kernel<FrameForward>(&task, frame);
 }
 
 void linear_attention_chunk_back(const LinearAttentionTask& task, int64_t chunk) {
@@ -424,7 +424,7 @@ void linear_attention_chunk_back(const LinearAttentionTask& task, int64_t chunk)
   const int64_t begin = chunk * task.frames / task.chunks();
   const int64_t end = (chunk + 1) * task.frames / task.chunks();
   for (int64_t frame = begin; frame < end; ++frame) {
-    run_rows<FrameBack>(task.half_rows, &task, frame, sums, frame > begin);
+    run_kernel<FrameBack>(&task, frame, sums, frame > begin);
   }
 }
 

@@ -1,7 +1,7 @@
 // The fused linear attention on CPU: plain pointers, a frame at a time, forward and backward. A
 // frame's places go through in blocks that lie in a core's first cache; the softmax of keys over
-// all places is made on the way, corrected where a block holds a larger number. Chunks are as in
-// feed_forward_tiles.h. Called by linear_attention.cc.
+// all places is made on the way, corrected where a block holds a larger value. Chunks are as in
+// feed_forward_tiles.h.
 #pragma once
 
 #include <cstdint>
@@ -15,13 +15,13 @@ constexpr int64_t kBlock = 256;  // places
 
 struct LinearAttentionTask {
   int64_t frames, places, width, heads, head_width;
-  bool half_rows;  // x, y and their gradients are bfloat16
+  bool bf16_rows;  // x, y and their gradients are bf16
   Operands operands;
   NormWeights norm;
-  Left query, key, query_back, key_back;  // [wide(), width], and turned round
-  // Of value [wide(), width] and out [width, wide()]: rows as they are and turned round, each row
+  Left query, key, query_back, key_back;  // [wide(), width], and transposed
+  // Of value [wide(), width] and out [width, wide()]: rows as they are and transposed, each row
   // padded: to padded(width), or to wide() + 16.
-  const float *value, *value_turned, *out, *out_turned;
+  const float *value, *value_transposed, *out, *out_transposed;
   const float* out_bias;
   float scale;
   const void *x, *dy;
@@ -34,7 +34,7 @@ struct LinearAttentionTask {
   int64_t out_row() const { return wide() + kLanes; }
   int64_t blocks() const { return (places + kBlock - 1) / kBlock; }
   int64_t chunks() const;
-  // Softened keys times normed rows, and what the keys were softened with: the largest number of
+  // Softmaxed keys times normed rows, and what the keys were softmaxed with: the largest value of
   // each feature and 1 over the sum.
   int64_t contexts_size() const { return wide() * lined(); }
   int64_t kept_size() const { return contexts_size() + 2 * wide(); }
@@ -42,9 +42,9 @@ struct LinearAttentionTask {
     return 2 * frames * wide() * (4 * width * places + 2 * width * head_width);
   }
 
-  // A chunk's sums: matrices have rows of padded(width), vectors 16 lanes a number.
+  // A chunk's sums: matrices have rows of padded(width), vectors 16 lanes an element.
   int64_t map_sums() const { return 0; }                     // of query, key and value
-  int64_t out_sums() const { return 3 * wide() * lined(); }  // turned round
+  int64_t out_sums() const { return 3 * wide() * lined(); }  // transposed
   int64_t out_bias_sums() const { return 4 * wide() * lined(); }
   int64_t norm_sums() const { return out_bias_sums() + width * kLanes; }
   int64_t norm_bias_sums() const { return norm_sums() + width * kLanes; }

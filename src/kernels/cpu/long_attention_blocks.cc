@@ -31,19 +31,19 @@ LF_INLINE Queries queries_of(const LongAttentionTask& task, int64_t sequence, in
           sequence * task.logs_row() + first};
 }
 
-// All numbers of a tile times `factor`.
+// All elements of a tile times `factor`.
 LF_INLINE void scale_tile(float* tile, int64_t rows, float factor) {
   for (int64_t i = 0; i < rows * kQueries; i += kLanes) store(tile + i, load(tile + i) * factor);
 }
 
 // What the keys so far have come to, a query a lane; `mixed` is not yet divided by the sum.
-struct Softening {
+struct RunningSoftmax {
   float *most, *sum, *mixed;
 };
 
 // Scores of `keys` keys to weights; what the keys before them came to is corrected.
-LF_INLINE void soften(float* scores, int64_t keys, int64_t width, int64_t columns, bool first,
-                      const Softening& so_far) {
+LF_INLINE void softmax(float* scores, int64_t keys, int64_t width, int64_t columns, bool first,
+                       const RunningSoftmax& so_far) {
   for (int64_t c = 0; c < columns; c += kLanes) {
     float* column = scores + c;
     Lanes most = load(column);
@@ -77,16 +77,16 @@ struct Block {
     Scratch scratch;
     auto* query = scratch.take<float>(width * kQueries);
     auto* scores = scratch.take<float>(kKeys * kQueries);
-    const Softening so_far{scratch.take<float>(kQueries), scratch.take<float>(kQueries),
-                           scratch.take<float>(width * kQueries)};
-    gather(task.query, width, queries.map, query, kQueries);
+    const RunningSoftmax so_far{scratch.take<float>(kQueries), scratch.take<float>(kQueries),
+                                scratch.take<float>(width * kQueries)};
+    gather(task.query, false, width, queries.map, query, kQueries);
     scale_tile(query, width, task.scale * kLog2E);
     for (int64_t j = 0; j < task.tokens; j += kKeys) {
       const int64_t keys = std::min(kKeys, task.tokens - j);
       const int64_t at = (sequence * task.tokens + j) * width;
       product({task.key + at, width}, {query, kQueries},
               {keys, columns, width, scores, kQueries, false});
-      soften(scores, keys, width, columns, j == 0, so_far);
+      softmax(scores, keys, width, columns, j == 0, so_far);
       product({task.value + at, 1, width}, {scores, kQueries},
               {width, columns, keys, so_far.mixed, kQueries, j > 0});
     }
@@ -100,20 +100,20 @@ struct Block {
     for (int64_t c = 0; c < columns; ++c) {
       task.logs[queries.at + c] = so_far.most[c] + __builtin_log2f(so_far.sum[c]);
     }
-    scatter<float>(so_far.mixed, kQueries, width, queries.map, nullptr, nullptr, task.mixed);
+    scatter(so_far.mixed, kQueries, width, queries.map, nullptr, nullptr, task.mixed, false);
   }
 };
 
-// Scores to weights, and their slopes to those of the scores before the scale. `along`: what a
+// Scores to weights, and their gradients to those of the scores before the scale. `along`: what a
 // query's weights lose by adding up to one.
-LF_INLINE void weights_back(float* scores, float* slopes, int64_t keys, int64_t columns,
+LF_INLINE void weights_back(float* scores, float* gradients, int64_t keys, int64_t columns,
                             const float* logs, const float* along) {
   for (int64_t c = 0; c < columns; c += kLanes) {
     const Lanes log = load(logs + c), less = load(along + c);
     for (int64_t at = c; at < keys * kQueries; at += kQueries) {
       const Lanes one = power_of_two(load(scores + at) - log);
       store(scores + at, one);
-      store(slopes + at, one * (load(slopes + at) - less));
+      store(gradients + at, one * (load(gradients + at) - less));
     }
   }
 }
@@ -121,36 +121,37 @@ LF_INLINE void weights_back(float* scores, float* slopes, int64_t keys, int64_t 
 // Memory for one block of queries, as tiles and as rows of padded(width).
 struct Tiles {
   Tiles(Scratch& scratch, int64_t width) {
-    for (float** tile : {&query, &slope, &mixed, &query_slope}) {
+    for (float** tile : {&query, &gradient, &mixed, &query_gradient}) {
       *tile = scratch.take<float>(width * kQueries);
     }
     query_rows = scratch.take<float>(kQueries * padded(width));
-    slope_rows = scratch.take<float>(kQueries * padded(width));
+    gradient_rows = scratch.take<float>(kQueries * padded(width));
     scores = scratch.take<float>(kKeys * kQueries);
-    slopes = scratch.take<float>(kKeys * kQueries);
+    gradients = scratch.take<float>(kKeys * kQueries);
     along = scratch.take<float>(kQueries);
   }
-  float *query, *slope, *mixed, *query_slope, *query_rows, *slope_rows, *scores, *slopes, *along;
+  float *query, *gradient, *mixed, *query_gradient, *query_rows, *gradient_rows, *scores,
+      *gradients, *along;
 };
 
 struct BlockBack {
   const LongAttentionTask& task;
   int64_t sequence;
   Tiles tiles;
-  float *keys, *values;  // slopes, [tokens][padded(width)]
+  float *keys, *values;  // gradients, [tokens][padded(width)]
 
   LF_INLINE void load_block(const Queries& queries) const {
     const int64_t width = task.width, columns = queries.columns;
-    gather(task.query, width, queries.map, tiles.query, kQueries);
-    gather(task.slope, width, queries.map, tiles.slope, kQueries);
-    gather(static_cast<const float*>(task.mixed), width, queries.map, tiles.mixed, kQueries);
-    turn(tiles.query, kQueries, width, columns, tiles.query_rows);
-    turn(tiles.slope, kQueries, width, columns, tiles.slope_rows);
+    gather(task.query, false, width, queries.map, tiles.query, kQueries);
+    gather(task.gradient, false, width, queries.map, tiles.gradient, kQueries);
+    gather(task.mixed, false, width, queries.map, tiles.mixed, kQueries);
+    transpose_tile(tiles.query, kQueries, width, columns, tiles.query_rows);
+    transpose_tile(tiles.gradient, kQueries, width, columns, tiles.gradient_rows);
     scale_tile(tiles.query, width, task.scale * kLog2E);
     for (int64_t c = 0; c < columns; c += kLanes) {
       Lanes along{};
       for (int64_t at = c; at < width * kQueries; at += kQueries) {
-        along += load(tiles.slope + at) * load(tiles.mixed + at);
+        along += load(tiles.gradient + at) * load(tiles.mixed + at);
       }
       store(tiles.along + c, along);
     }
@@ -160,26 +161,27 @@ struct BlockBack {
     const Queries queries = queries_of(task, sequence, block);
     const int64_t width = task.width, wide = padded(width), columns = queries.columns;
     load_block(queries);
-    const Right query_rows{tiles.query_rows, wide}, slope_rows{tiles.slope_rows, wide};
+    const Right query_rows{tiles.query_rows, wide}, gradient_rows{tiles.gradient_rows, wide};
     for (int64_t j = 0; j < task.tokens; j += kKeys) {
       const int64_t count = std::min(kKeys, task.tokens - j);
       const int64_t at = (sequence * task.tokens + j) * width;
       const Product square{count, columns, width, tiles.scores, kQueries, false};
       product({task.key + at, width}, {tiles.query, kQueries}, square);
-      Product slopes = square;
-      slopes.out = tiles.slopes;
-      product({task.value + at, width}, {tiles.slope, kQueries}, slopes);
-      weights_back(tiles.scores, tiles.slopes, count, columns, task.logs + queries.at, tiles.along);
-      product({tiles.scores, kQueries}, slope_rows,
+      Product gradients = square;
+      gradients.out = tiles.gradients;
+      product({task.value + at, width}, {tiles.gradient, kQueries}, gradients);
+      weights_back(tiles.scores, tiles.gradients, count, columns, task.logs + queries.at,
+                   tiles.along);
+      product({tiles.scores, kQueries}, gradient_rows,
               {count, wide, columns, values + j * wide, wide, block > 0});
-      product({tiles.slopes, kQueries}, query_rows,
+      product({tiles.gradients, kQueries}, query_rows,
               {count, wide, columns, keys + j * wide, wide, block > 0});
-      product({task.key + at, 1, width}, {tiles.slopes, kQueries},
-              {width, columns, count, tiles.query_slope, kQueries, j > 0});
+      product({task.key + at, 1, width}, {tiles.gradients, kQueries},
+              {width, columns, count, tiles.query_gradient, kQueries, j > 0});
     }
-    scale_tile(tiles.query_slope, width, task.scale);
-    scatter<float>(tiles.query_slope, kQueries, width, queries.map, nullptr, nullptr,
-                   task.query_slope);
+    scale_tile(tiles.query_gradient, width, task.scale);
+    scatter(tiles.query_gradient, kQueries, width, queries.map, nullptr, nullptr,
+            task.query_gradient, false);
   }
 };
 
@@ -203,8 +205,8 @@ struct Back {
     const BlockBack back{task, sequence, Tiles(scratch, task.width), scratch.take<float>(rows),
                          scratch.take<float>(rows)};
     for (int64_t block = 0; block < task.blocks(); ++block) back.run(block);
-    write_rows(back.keys, task, sequence, task.scale, task.key_slope);
-    write_rows(back.values, task, sequence, 1, task.value_slope);
+    write_rows(back.keys, task, sequence, task.scale, task.key_gradient);
+    write_rows(back.values, task, sequence, 1, task.value_gradient);
   }
 };
 

@@ -1,7 +1,7 @@
-// Attention of long sequences on CPU: plain pointers, a block of queries against a block of keys at
-// a time, so that no score leaves a core's first cache. Scores lie keys first: softmax and its sums
-// run down the lanes, a query each, and are corrected where a later key scores higher. Backward
-// makes the weights again from the logarithm of their sum. Called by long_attention.cc.
+// Attention of long sequences on CPU: plain pointers, a block of queries against a block of keys
+// at a time, so that no score leaves a core's first cache. Scores lie keys first: softmax and
+// its sums run down the lanes, a query each, and are corrected where a later key scores higher.
+// Backward makes the weights again from the logarithm of their sum.
 #pragma once
 
 #include <cstdint>
@@ -14,8 +14,8 @@ struct LongAttentionTask {
   const float *query, *key, *value;  // [sequences, tokens, width], as all below
   float* mixed;                      // what forward makes and backward needs
   float* logs;                       // [sequences, logs_row()]: log2 of what weights add up to
-  const float* slope;                // of `mixed`
-  float *query_slope, *key_slope, *value_slope;
+  const float* gradient;             // of `mixed`
+  float *query_gradient, *key_gradient, *value_gradient;
 
   int64_t blocks() const;  // of queries, a sequence
   int64_t logs_row() const;

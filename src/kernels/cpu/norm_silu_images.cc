@@ -97,44 +97,44 @@ struct ImageBack {
   const float *gain, *shift;
   Channels moments;
 
-  struct Slope {
-    Lanes normal, slope;  // slope: of normal * gain + shift
+  struct AtGradient {
+    Lanes normal, gradient;  // gradient: of normal * gain + shift
   };
-  LF_INLINE Slope slope_at(int64_t row, int64_t c, float scale) const {
+  LF_INLINE AtGradient gradient_at(int64_t row, int64_t c, float scale) const {
     const int64_t count = std::min(kLanes, task.channels - c);
     Lanes normal = load(x + row + c, count);
     normal = task.groups > 0 ? (normal - load(moments.mean + c)) * load(moments.spread + c)
                              : normal * scale;
-    Lanes slope = load(dy + row + c, count);
+    Lanes gradient = load(dy + row + c, count);
     if (task.silu) {
       const Lanes before = normal * load(gain + c, count) + load(shift + c, count);
       const Lanes part = sigmoid(before);
-      slope *= part * (1.0F + before * (1.0F - part));
+      gradient *= part * (1.0F + before * (1.0F - part));
     }
-    return {normal, slope};
+    return {normal, gradient};
   }
-  LF_INLINE void add(int64_t c, const Slope& at, float* gains, float* shifts) const {
-    store(gains + c, load(gains + c) + at.slope * at.normal);
-    store(shifts + c, load(shifts + c) + at.slope);
+  LF_INLINE void add(int64_t c, const AtGradient& at, float* gains, float* shifts) const {
+    store(gains + c, load(gains + c) + at.gradient * at.normal);
+    store(shifts + c, load(shifts + c) + at.gradient);
   }
 
-  LF_INLINE void rms(X* dx, float* gains, float* shifts, float* slopes, float* normals) const {
+  LF_INLINE void rms(X* dx, float* gains, float* shifts, float* gradients, float* normals) const {
     for (int64_t p = 0; p < task.places; ++p) {
       const int64_t row = p * task.channels;
       const float scale = rms_scale(x + row, task.channels);
       Lanes along{};
       for (int64_t c = 0; c < task.channels; c += kLanes) {
         const int64_t count = std::min(kLanes, task.channels - c);
-        const Slope at = slope_at(row, c, scale);
+        const AtGradient at = gradient_at(row, c, scale);
         add(c, at, gains, shifts);
-        const Lanes inner = at.slope * load(gain + c, count);
+        const Lanes inner = at.gradient * load(gain + c, count);
         along += inner * at.normal;
-        store(slopes + c, inner);
+        store(gradients + c, inner);
         store(normals + c, at.normal);
       }
       const float part = sum_of(along) / static_cast<float>(task.channels);
       for (int64_t c = 0; c < task.channels; c += kLanes) {
-        const Lanes out = (load(slopes + c) - load(normals + c) * part) * scale;
+        const Lanes out = (load(gradients + c) - load(normals + c) * part) * scale;
         store(dx + row + c, out, task.channels - c);
       }
     }
@@ -143,7 +143,7 @@ struct ImageBack {
   LF_INLINE void group(X* dx, float* gains, float* shifts, float* mean, float* along) const {
     for (int64_t p = 0; p < task.places; ++p) {
       for (int64_t c = 0; c < task.channels; c += kLanes) {
-        add(c, slope_at(p * task.channels, c, 0), gains, shifts);
+        add(c, gradient_at(p * task.channels, c, 0), gains, shifts);
       }
     }
     const int64_t part = task.channels / task.groups;
@@ -163,8 +163,8 @@ struct ImageBack {
       const int64_t row = p * task.channels;
       for (int64_t c = 0; c < task.channels; c += kLanes) {
         const int64_t count = std::min(kLanes, task.channels - c);
-        const Slope at = slope_at(row, c, 0);
-        const Lanes inner = at.slope * load(gain + c, count);
+        const AtGradient at = gradient_at(row, c, 0);
+        const Lanes inner = at.gradient * load(gain + c, count);
         store(dx + row + c,
               (inner - load(mean + c) - at.normal * load(along + c)) * load(moments.spread + c),
               count);
@@ -205,11 +205,11 @@ struct ImageBack {
 }  // namespace
 
 void norm_silu_image(const NormSiluTask& task, int64_t image) {
-  run_rows<Image>(task.half, &task, image);
+  run_rows<Image>(task.bf16_rows, &task, image);
 }
 
 void norm_silu_image_back(const NormSiluTask& task, int64_t image) {
-  run_rows<ImageBack>(task.half, &task, image);
+  run_rows<ImageBack>(task.bf16_rows, &task, image);
 }
 
 }  // namespace lf

@@ -11,10 +11,10 @@
 namespace lf {
 namespace {
 
-static_assert(sizeof(Half) == sizeof(at::BFloat16));
+static_assert(sizeof(Bf16) == sizeof(at::BFloat16));
 
-// Rows x (16 kVectors) of the result stay in registers while the depth passes by. With one vector a
-// number of the left matrix is used once: the next rows are fetched meanwhile.
+// Rows x (16 kVectors) of the result stay in registers while the depth passes by. With one vector
+// an element of the left matrix is used once: the next rows are fetched meanwhile.
 template <int kRows, int kVectors>
 LF_INLINE void block(const Left& a, const Right& b, const Product& p, int64_t i, int64_t j) {
   Lanes sum[kRows][kVectors];
@@ -88,7 +88,7 @@ void multiply_single(const Left& left, const Right& right, const Product& produc
 #endif
 }
 
-bool has_bfloat16() {
+bool has_bf16() {
   static const bool has = [] {
     at::BFloat16 a[2] = {1.0F, 2.0F}, b[32];
     std::fill(b, b + 32, at::BFloat16(3.0F));
@@ -106,17 +106,17 @@ bool has_bfloat16() {
 
 int64_t even(int64_t depth) { return depth + depth % 2; }
 
-LF_INLINE void store_pairs(Half* to, Lanes x, int64_t count) {
+LF_INLINE void store_pairs(Bf16* to, Lanes x, int64_t count) {
   if (count >= 2 * kLanes) {
     *reinterpret_cast<LoosePairs*>(to) = reinterpret_cast<Pairs>(x);
   } else {
-    std::memcpy(to, &x, static_cast<size_t>(count) * sizeof(Half));
+    std::memcpy(to, &x, static_cast<size_t>(count) * sizeof(Bf16));
   }
 }
 
 template <typename X>
 struct LeftCopy {
-  static LF_INLINE void run(const Left* left, int64_t rows, int64_t depth, Half* out) {
+  static LF_INLINE void run(const Left* left, int64_t rows, int64_t depth, Bf16* out) {
     const int64_t wide = even(depth);
     if (left->column == 1) {
       for (int64_t i = 0; i < rows; ++i) {
@@ -148,7 +148,7 @@ struct LeftCopy {
 // Rows k and k + 1 interleaved.
 template <typename X>
 struct RightCopy {
-  static LF_INLINE void run(const Right* right, int64_t depth, int64_t columns, Half* out) {
+  static LF_INLINE void run(const Right* right, int64_t depth, int64_t columns, Bf16* out) {
     for (int64_t k = 0; k < depth; k += 2) {
       for (int64_t j = 0; j < columns; j += kLanes) {
         const float* from = right->data + k * right->row + j;
@@ -160,8 +160,8 @@ struct RightCopy {
 };
 
 template <typename X>
-struct TurnedRightCopy {
-  static LF_INLINE void run(const Left* left, int64_t width, int64_t depth, Half* out) {
+struct TransposedRightCopy {
+  static LF_INLINE void run(const Left* left, int64_t width, int64_t depth, Bf16* out) {
     const int64_t wide = (width + kLanes - 1) / kLanes * kLanes;
     for (int64_t k = 0; k < depth; k += 2 * kLanes) {
       const bool two = k + kLanes < depth;
@@ -185,42 +185,42 @@ struct TurnedRightCopy {
 }  // namespace
 
 Operands operands_here(Operands wanted) {
-  return wanted == Operands::kBfloat16 && has_bfloat16() ? wanted : Operands::kSingle;
+  return wanted == Operands::kBf16 && has_bf16() ? wanted : Operands::kSingle;
 }
 
-int64_t half_left_size(int64_t rows, int64_t depth) { return rows * even(depth); }
-int64_t half_right_size(int64_t depth, int64_t columns) { return even(depth) * columns; }
+int64_t bf16_left_size(int64_t rows, int64_t depth) { return rows * even(depth); }
+int64_t bf16_right_size(int64_t depth, int64_t columns) { return even(depth) * columns; }
 
-const Half* half_left(const Left& left, int64_t rows, int64_t depth, Half* out) {
+const Bf16* bf16_left(const Left& left, int64_t rows, int64_t depth, Bf16* out) {
   LF_CHECK(left.column == 1 || left.row == 1, "a left matrix whose elements do not touch");
-  run_half<LeftCopy>(&left, rows, depth, out);
+  run_bf16<LeftCopy>(&left, rows, depth, out);
   return out;
 }
 
-const Half* half_right(const Right& right, int64_t depth, int64_t columns, Half* out) {
-  run_half<RightCopy>(&right, depth, columns, out);
+const Bf16* bf16_right(const Right& right, int64_t depth, int64_t columns, Bf16* out) {
+  run_bf16<RightCopy>(&right, depth, columns, out);
   return out;
 }
 
-const Half* half_turned_right(const Left& left, int64_t width, int64_t depth, Half* out) {
+const Bf16* bf16_transposed_right(const Left& left, int64_t width, int64_t depth, Bf16* out) {
   LF_CHECK(left.column == 1 && depth % kLanes == 0, "a tile that is no tile");
-  run_half<TurnedRightCopy>(&left, width, depth, out);
+  run_bf16<TransposedRightCopy>(&left, width, depth, out);
   return out;
 }
 
 void multiply(Operands operands, const Left& left, const Right& right, const Product& product) {
   if (product.rows == 0 || product.columns == 0) return;
   if (operands == Operands::kSingle) return multiply_single(left, right, product);
-  LF_CHECK(left.half != nullptr && right.half != nullptr, "a product without its bfloat16 copies");
+  LF_CHECK(left.bf16 != nullptr && right.bf16 != nullptr, "a product without its bf16 copies");
   const int64_t depth = even(product.depth);
   at::native::cpublas::brgemm(product.rows, product.columns, depth, depth, product.columns,
                               product.out_row, product.add,
-                              reinterpret_cast<const at::BFloat16*>(left.half),
-                              reinterpret_cast<const at::BFloat16*>(right.half), product.out, true);
+                              reinterpret_cast<const at::BFloat16*>(left.bf16),
+                              reinterpret_cast<const at::BFloat16*>(right.bf16), product.out, true);
 }
 
 void end_products(Operands operands) {
-  if (operands == Operands::kBfloat16) at::native::cpublas::brgemm_release(true);
+  if (operands == Operands::kBf16) at::native::cpublas::brgemm_release(true);
 }
 
 }  // namespace lf

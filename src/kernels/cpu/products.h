@@ -1,6 +1,6 @@
-// Products of small matrices that lie in a core's cache, on the calling thread: in single precision
-// by code of our own, in bfloat16 (summed in single precision) by oneDNN where this CPU has it. Not
-// for large matrices: the kernels cut those into tiles. Called by the kernels.
+// Products of small matrices that lie in a core's cache, on the calling thread: in single
+// precision by code of our own, in bf16 (summed in single precision) by oneDNN where this CPU
+// has it. Not for large matrices: the kernels cut those into tiles.
 #pragma once
 
 #include <cstdint>
@@ -10,35 +10,35 @@
 namespace lf {
 
 // What the operands of products are rounded to.
-enum class Operands { kSingle, kBfloat16 };
+enum class Operands { kSingle, kBf16 };
 
-// `wanted`, or single precision where this CPU cannot multiply in bfloat16.
+// `wanted`, or single precision where this CPU cannot multiply in bf16.
 Operands operands_here(Operands wanted);
 
 // The left matrix: element (i, k) is data[i * row + k * column]. One of the two strides is 1.
-// `half` is the same as bfloat16, made by half_left(), for products in it.
+// `bf16` is the same in bf16, made by bf16_left(), for products in it.
 struct Left {
   const float* data = nullptr;
   int64_t row = 0, column = 1;
-  const Half* half = nullptr;
+  const Bf16* bf16 = nullptr;
 };
 
 // The right matrix: element (k, j) is data[k * row + j], and rows may be read up to the next
-// multiple of 16. `half` is made by half_right().
+// multiple of 16. `bf16` is made by bf16_right().
 struct Right {
   const float* data = nullptr;
   int64_t row = 0;
-  const Half* half = nullptr;
+  const Bf16* bf16 = nullptr;
 };
 
-// Numbers of Half that the copies below take.
-int64_t half_left_size(int64_t rows, int64_t depth);
-int64_t half_right_size(int64_t depth, int64_t columns);
-const Half* half_left(const Left& left, int64_t rows, int64_t depth, Half* out);
-const Half* half_right(const Right& right, int64_t depth, int64_t columns, Half* out);
-// Of `left` turned round, [depth, width] with zeros up to the next multiple of 16 columns. Its rows
+// Bf16 elements that the copies below take.
+int64_t bf16_left_size(int64_t rows, int64_t depth);
+int64_t bf16_right_size(int64_t depth, int64_t columns);
+const Bf16* bf16_left(const Left& left, int64_t rows, int64_t depth, Bf16* out);
+const Bf16* bf16_right(const Right& right, int64_t depth, int64_t columns, Bf16* out);
+// Of `left` transposed, [depth, width] with zeros up to the next multiple of 16 columns. Its rows
 // lie as they are, `depth` a multiple of 16.
-const Half* half_turned_right(const Left& left, int64_t width, int64_t depth, Half* out);
+const Bf16* bf16_transposed_right(const Left& left, int64_t width, int64_t depth, Bf16* out);
 
 // out [rows, columns] = left [rows, depth] right [depth, columns], or += with `add`. `columns` is a
 // multiple of 16.

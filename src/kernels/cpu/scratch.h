@@ -1,6 +1,6 @@
 // Memory of one thread for the tiles of a kernel: taken in turn, given back all at once when the
-// Scratch ends, kept for the next one. Not thread-safe, each thread has its own; two may be alive
-// in a thread, the later one ends first. Called by the kernels.
+// Scratch ends, kept for the next one. Not thread-safe, each thread has its own; two may be
+// alive in a thread, the later one ends first.
 #pragma once
 
 #include <cstddef>

@@ -1,4 +1,4 @@
-// A tile: up to a few hundred rows of a [rows, width] tensor, turned round in a core's cache so
+// A tile: up to a few hundred rows of a [rows, width] tensor, transposed in a core's cache so
 // that a feature's values over the tile's rows lie side by side. Which rows, in which order, is the
 // tile's map. Here are the ways in and out, and the layer norm at both. Inlined into the kernels of
 // transformers; nothing of torch.
@@ -51,66 +51,17 @@ LF_INLINE void clear_columns(float* tile, int64_t row, int64_t width, int64_t be
   }
 }
 
+// The ways in and out are compiled once for each instruction set (tile.cc), not into each kernel.
+// `bf16` says what the tensors' rows are.
+//
 // [rows, width] -> [width][row]
-template <typename X>
-LF_INLINE void gather(const X* x, int64_t width, const TileMap& map, float* out, int64_t row) {
-  clear_columns(out, row, width, map.used(), map.columns());
-  for (int64_t step = 0; step < map.steps; ++step) {  // ascending: see lane_attention.h
-    for (int64_t c = 0; c < width; c += kLanes) {
-      const int64_t count = std::min(kLanes, width - c);
-      Lanes part[kLanes];
-#pragma GCC unroll 1
-      for (int64_t lane = 0; lane < kLanes; ++lane) {
-        part[lane] =
-            map.holds(step, lane) ? load(x + map.row(step, lane) * width + c, count) : Lanes{};
-      }
-      transpose(part);
-      for (int64_t e = 0; e < count; ++e) store(out + (c + e) * row + step * map.stride, part[e]);
-    }
-  }
-}
-
+void gather(const void* x, bool bf16, int64_t width, const TileMap& map, float* out, int64_t row);
 // A feature's rows back to where they came from: y = `residual` + tile + `bias`, the last two where
 // they are given.
-template <typename X>
-LF_INLINE void scatter(const float* tile, int64_t row, int64_t width, const TileMap& map,
-                       const X* residual, const float* bias, X* y) {
-  for (int64_t step = 0; step < map.steps; ++step) {
-    for (int64_t c = 0; c < width; c += kLanes) {
-      const int64_t count = std::min(kLanes, width - c);
-      Lanes part[kLanes];
-      for (int64_t e = 0; e < kLanes; ++e) {
-        part[e] = e < count ? load(tile + (c + e) * row + step * map.stride) : Lanes{};
-      }
-      transpose(part);
-      const Lanes shift = bias != nullptr ? load(bias + c, count) : Lanes{};
-#pragma GCC unroll 1
-      for (int64_t lane = 0; lane < kLanes; ++lane) {
-        if (!map.holds(step, lane)) continue;
-        const int64_t at = map.row(step, lane) * width + c;
-        Lanes value = part[lane] + shift;
-        if (residual != nullptr) value += load(residual + at, count);
-        store(y + at, value, count);
-      }
-    }
-  }
-}
-
+void scatter(const float* tile, int64_t row, int64_t width, const TileMap& map,
+             const void* residual, const float* bias, void* y, bool bf16);
 // [width][row] -> [columns][padded(width)], zeros in the padding.
-LF_INLINE void turn(const float* tile, int64_t row, int64_t width, int64_t columns, float* out) {
-  const int64_t wide = padded(width);
-  for (int64_t column = 0; column < columns; column += kLanes) {
-    for (int64_t c = 0; c < width; c += kLanes) {
-      Lanes part[kLanes];
-      for (int64_t e = 0; e < kLanes; ++e) {
-        part[e] = c + e < width ? load(tile + (c + e) * row + column) : Lanes{};
-      }
-      transpose(part);
-      for (int64_t lane = 0; lane < kLanes; ++lane)
-        store(out + (column + lane) * wide + c, part[lane]);
-    }
-  }
-}
+void transpose_tile(const float* tile, int64_t row, int64_t width, int64_t columns, float* out);
 
 struct NormWeights {
   const float* weight;
@@ -157,19 +108,19 @@ LF_INLINE void normalise_back(const float* normal, float* gradient, int64_t row,
   for (int64_t c = 0; c < width; ++c) {
     Lanes up = load(weight_sums + c * kLanes), shift = load(bias_sums + c * kLanes);
     for (int64_t column = 0; column < columns; column += kLanes) {
-      const Lanes slope = load(gradient + c * row + column);
-      up += slope * load(normal + c * row + column);
-      shift += slope;
+      const Lanes d = load(gradient + c * row + column);
+      up += d * load(normal + c * row + column);
+      shift += d;
     }
     store(weight_sums + c * kLanes, up);
     store(bias_sums + c * kLanes, shift);
   }
   for (int64_t column = 0; column < columns; column += kLanes) {
     const float* x = normal + column;
-    float* slope = gradient + column;
+    float* dx = gradient + column;
     Lanes mean{}, along{};
     for (int64_t c = 0; c < width; ++c) {
-      const Lanes one = load(slope + c * row) * weight[c];
+      const Lanes one = load(dx + c * row) * weight[c];
       mean += one;
       along += one * load(x + c * row);
     }
@@ -177,8 +128,8 @@ LF_INLINE void normalise_back(const float* normal, float* gradient, int64_t row,
     along *= part;
     const Lanes scale = load(spread + column);
     for (int64_t c = 0; c < width; ++c) {
-      const Lanes one = load(slope + c * row) * weight[c];
-      store(slope + c * row, (one - mean - load(x + c * row) * along) * scale);
+      const Lanes one = load(dx + c * row) * weight[c];
+      store(dx + c * row, (one - mean - load(x + c * row) * along) * scale);
     }
   }
 }
@@ -204,34 +155,34 @@ LF_INLINE void fill_rows(const float* values, int64_t rows, int64_t columns, flo
   }
 }
 
-// Matrices of a tile as sides of products, with the bfloat16 copies those need.
+// Matrices of a tile as sides of products, with the bf16 copies those need.
 struct Sides {
   Scratch* scratch;
   Operands operands;
   LF_INLINE Right right(const float* data, int64_t row, int64_t depth, int64_t columns) const {
     Right right{data, row};
-    if (operands == Operands::kBfloat16) {
-      right.half =
-          half_right(right, depth, columns, scratch->take<Half>(half_right_size(depth, columns)));
+    if (operands == Operands::kBf16) {
+      right.bf16 =
+          bf16_right(right, depth, columns, scratch->take<Bf16>(bf16_right_size(depth, columns)));
     }
     return right;
   }
-  // A tile [width][row] turned round: [columns][padded(width)].
-  LF_INLINE Right turned_right(const float* tile, int64_t row, int64_t width,
-                               int64_t columns) const {
+  // A tile [width][row] transposed: [columns][padded(width)].
+  LF_INLINE Right transposed_right(const float* tile, int64_t row, int64_t width,
+                                   int64_t columns) const {
     const int64_t wide = padded(width);
-    if (operands == Operands::kBfloat16) {
-      auto* half = scratch->take<Half>(half_right_size(columns, wide));
-      return {nullptr, wide, half_turned_right({tile, row}, width, columns, half)};
+    if (operands == Operands::kBf16) {
+      auto* bf16 = scratch->take<Bf16>(bf16_right_size(columns, wide));
+      return {nullptr, wide, bf16_transposed_right({tile, row}, width, columns, bf16)};
     }
-    auto* turned = scratch->take<float>(columns * wide);
-    turn(tile, row, width, columns, turned);
-    return {turned, wide};
+    auto* transposed = scratch->take<float>(columns * wide);
+    transpose_tile(tile, row, width, columns, transposed);
+    return {transposed, wide};
   }
   LF_INLINE Left left(const float* data, int64_t row, int64_t rows, int64_t depth) const {
     Left left{data, row};
-    if (operands == Operands::kBfloat16) {
-      left.half = half_left(left, rows, depth, scratch->take<Half>(half_left_size(rows, depth)));
+    if (operands == Operands::kBf16) {
+      left.bf16 = bf16_left(left, rows, depth, scratch->take<Bf16>(bf16_left_size(rows, depth)));
     }
     return left;
   }

@@ -19,7 +19,7 @@ struct Begin {
     const int64_t row = task->row(), columns = task->columns();
     Scratch scratch;
     auto* spread = scratch.take<float>(columns);
-    gather(task->x, task->width, consecutive(0, task->rows), b->x, row);
+    gather(task->x, false, task->width, consecutive(0, task->rows), b->x, row);
     std::copy(b->x, b->x + task->width * row, b->normal);
     normalise(b->normal, row, task->width, columns, task->norm1.epsilon, spread);
     scale_features(b->normal, row, task->width, columns, task->norm1, b->normal);
@@ -39,21 +39,21 @@ struct NormAgain {
 
 struct ToSequences {
   static LF_INLINE void run(const TokenLayerTask* task, const Between* b) {
-    scatter<float>(b->maps, task->row(), 3 * task->width, consecutive(0, task->rows), nullptr,
-                   nullptr, b->maps_of);
+    scatter(b->maps, task->row(), 3 * task->width, consecutive(0, task->rows), nullptr, nullptr,
+            b->maps_of, false);
   }
 };
 
 struct FromSequences {
   static LF_INLINE void run(const TokenLayerTask* task, const Between* b) {
-    gather(b->mixed_of, task->width, consecutive(0, task->rows), b->normal, task->row());
+    gather(b->mixed_of, false, task->width, consecutive(0, task->rows), b->normal, task->row());
   }
 };
 
 struct End {
   static LF_INLINE void run(const TokenLayerTask* task, const Between* b) {
-    scatter<float>(b->x, task->row(), task->width, consecutive(0, task->rows), nullptr, nullptr,
-                   task->y);
+    scatter(b->x, task->row(), task->width, consecutive(0, task->rows), nullptr, nullptr, task->y,
+            false);
   }
 };
 

@@ -1,6 +1,6 @@
-// The fused token layer on CPU: plain pointers, all rows at once with a feature's values over the
-// rows side by side, features (or sequences) dealt over threads. Sums are made whole by one thread
-// each, so that the bits do not depend on how many there are. Called by token_layer.cc.
+// The fused token layer on CPU: plain pointers, all rows at once with a feature's values over
+// the rows side by side, features (or sequences) dealt over threads. Sums are made whole by one
+// thread each, so that the bits do not depend on how many there are.
 #pragma once
 
 #include <cstdint>

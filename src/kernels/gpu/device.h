@@ -1,7 +1,6 @@
 // What the CUDA plugin offers beside process groups (comm/device_backend.h): page-locked host
 // memory, steps recorded once and replayed, and kernels over raw device pointers. An interface
-// only: it includes neither torch nor CUDA, src/cuda implements it, launch/plugin opens it. Called
-// by train and by the dispatch of the fused kernels.
+// only: it includes neither torch nor CUDA, src/cuda implements it, launch/plugin opens it.
 #pragma once
 
 #include <cstddef>

@@ -1,8 +1,8 @@
-// The fused operations of a GPU as raw device pointers and shapes: what the CUDA plugin implements
-// (src/cuda/operations.cc) and the operations here call. Neither torch nor CUDA is known here.
-// Everything is queued on the current stream of the current device and returns at once; nothing is
-// allocated, waited for or added up in an order that changes, so that steps can be recorded and
-// repeat their bits. Called by the device forms beside the operations.
+// The fused operations of a GPU as raw device pointers and shapes: what the CUDA plugin
+// implements (src/cuda/operations.cc) and the operations here call. Neither torch nor CUDA is
+// known here. Everything is queued on the current stream of the current device and returns at
+// once; nothing is allocated, waited for or added up in an order that changes, so that steps can
+// be recorded and repeat their bits.
 #pragma once
 
 #include <algorithm>
@@ -10,14 +10,14 @@
 
 namespace lf {
 
-// Numbers at a device address: single precision, or bfloat16 where `half`.
+// Elements at a device address: single precision, or bf16.
 struct DeviceData {
   const void* data = nullptr;
-  bool half = false;
+  bool bf16 = false;
 };
 struct DeviceResult {
   void* data = nullptr;
-  bool half = false;
+  bool bf16 = false;
 };
 
 // y = silu(norm(x) * gain + shift) + residual over images of places of channels, and its way back.
@@ -36,7 +36,7 @@ struct DeviceNorm {
   float* statistics =
       nullptr;             // of group norm: [images][groups][2], written forward, read backward
   float* sums = nullptr;   // [images][slices()][2][channels], backward and forward of group
-                           // norm; backward leaves the slopes of gain and shift there
+                           // norm; backward leaves the gradients of gain and shift there
   float* means = nullptr;  // backward of group norm, scratch: [images][groups][2]
 
   // Parts of an image that are summed by themselves.
@@ -62,11 +62,11 @@ struct DeviceAttention {
   DeviceResult mixed;  // [rows][heads * head_width], of the type of maps; so are these:
   DeviceData d_mixed;
   DeviceResult d_maps;
-  float* scale_sums = nullptr;  // [chunks()][heads][2][head_width], slopes of the scales
+  float* scale_sums = nullptr;  // [chunks()][heads][2][head_width], gradients of the scales
   float* bias_sums = nullptr;   // [chunks()][heads][tokens][tokens]; nullptr: not wanted
 
   int64_t sequences() const { return outer * inner; }
-  // Parts of the sequences that a head's slopes are summed over by themselves.
+  // Parts of the sequences that a head's gradients are summed over by themselves.
   int64_t chunks() const {
     const int64_t parts = tokens <= 16 ? 2640 : 1320;
     return std::max<int64_t>(1,
@@ -74,7 +74,7 @@ struct DeviceAttention {
   }
 };
 
-// softmax over a query's own numbers times softmax over places(key)^T value, times scale, within
+// softmax over a query's own elements times softmax over places(key)^T value, times scale, within
 // each frame. Rows of `maps` as above.
 struct DeviceLinearAttention {
   int64_t frames = 0, places = 0, heads = 0, head_width = 0;
@@ -105,7 +105,7 @@ struct DeviceDepthwise {
   DeviceResult y;
   DeviceData dy;
   DeviceResult dx;
-  float* sums = nullptr;  // [chunks()][28][channels]: slopes of the taps, then of the bias
+  float* sums = nullptr;  // [chunks()][28][channels]: gradients of the taps, then of the bias
 
   int64_t rows() const { return clips * steps * height; }
   int64_t chunks() const {
@@ -169,12 +169,12 @@ struct DeviceFrame {
   float *sum = nullptr, *columns = nullptr;  // memory of a frame of every clip, each
 };
 
-// Such frames as a loader gives them: the image last, rounded to bytes or halves, in [-1, 1], and
+// Such frames as a loader gives them: the image last, rounded to bytes or fp16, in [-1, 1], and
 // mirrored where that is wanted.
 struct DeviceShow {
   int64_t clips = 0, frames = 0, height = 0, width = 0, channels = 0;
   const float* made = nullptr;  // as DeviceFrame::frames
-  bool half = false;
+  bool fp16 = false;
   const uint8_t* mirrored = nullptr;  // of each clip
   float* out = nullptr;               // [clips][frames][height][width][channels]
 };

@@ -4,11 +4,11 @@
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/linear.h>
 
-#include "kernels/cpu/chunk_sums.h"
-#include "kernels/dispatch.h"
+#include "kernels/forms.h"
 #include "kernels/gpu/device.h"
+#include "kernels/weights.h"
 
-namespace lf {
+namespace lf::gpu {
 
 using at::Tensor;
 
@@ -21,9 +21,8 @@ DeviceResult result_of(const Tensor& tensor) {
   return {tensor.mutable_data_ptr(), tensor.scalar_type() == at::kBFloat16};
 }
 
-at::ScalarType product_type(const Tensor& x) {
-  return wants_bfloat16(x) ? at::kBFloat16 : at::kFloat;
-}
+// Wider rows are not normed by the kernels.
+bool takes_rows(const Tensor& x) { return x.size(-1) <= kMostDeviceChannels; }
 
 Tensor device_linear(const Tensor& rows, const Tensor& weight, const Tensor& bias) {
   const NoAutocast as_they_are;
@@ -58,8 +57,8 @@ Tensor device_layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bi
   return y;
 }
 
-LayerNormSlopes device_layer_norm_back(const Tensor& x, const Tensor& weight, const Tensor& bias,
-                                       double epsilon, const Tensor& dy, const Tensor& added) {
+LayerNormGradients device_layer_norm_back(const Tensor& x, const Tensor& weight, const Tensor& bias,
+                                          double epsilon, const Tensor& dy, const Tensor& added) {
   DeviceNorm task = norm_task(x, weight, bias, epsilon);
   Tensor dx = at::empty_like(x);
   const Tensor sums = at::empty({task.slices(), 2, task.channels}, x.options().dtype(at::kFloat));
@@ -68,8 +67,8 @@ LayerNormSlopes device_layer_norm_back(const Tensor& x, const Tensor& weight, co
   task.dx = result_of(dx);
   task.sums = sums.mutable_data_ptr<float>();
   device_operations()->norm_back(task);
-  const Tensor slopes = sums.sum(0);
-  return {dx, slopes.select(0, 0), bias.defined() ? slopes.select(0, 1) : Tensor()};
+  const Tensor gradients = sums.sum(0);
+  return {dx, gradients.select(0, 0), bias.defined() ? gradients.select(0, 1) : Tensor()};
 }
 
 Tensor device_add_residual(const Tensor& x, const Tensor& branch, const Tensor& bias) {
@@ -85,13 +84,13 @@ Tensor device_add_residual(const Tensor& x, const Tensor& branch, const Tensor& 
   return y;
 }
 
-Tensor weight_slopes(const Tensor& d_rows, const Tensor& rows) {
+Tensor weight_gradients(const Tensor& d_rows, const Tensor& rows) {
   const NoAutocast as_they_are;
   return d_rows.flatten(0, -2).t().mm(rows.flatten(0, -2)).to(at::kFloat);
 }
 
-Tensor bias_slopes(const Tensor& d_rows, bool wanted) {
+Tensor bias_gradients(const Tensor& d_rows, bool wanted) {
   return wanted ? d_rows.flatten(0, -2).sum(0, /*keepdim=*/false, at::kFloat) : Tensor();
 }
 
-}  // namespace lf
+}  // namespace lf::gpu

@@ -20,8 +20,8 @@ class DeviceForms : public testing::Test {
   void TearDown() override { use_device(nullptr); }
 
   static void expect_equals(Case (*make)(std::mt19937&), const char* name) {
-    std::mt19937 luck = luck_of(5);
-    expect_equals_reference_here(make, luck, 12, name);
+    std::mt19937 generator = generator_of(5);
+    expect_equals_reference_here(make, generator, 12, name);
     expect_keeps_what_is_not_finite(make);
   }
 };
@@ -75,11 +75,11 @@ TEST_F(DeviceForms, TakeWhatIsLarge) {
 }
 
 TEST_F(DeviceForms, FindTheNearestCode) {
-  std::mt19937 luck = luck_of(4);
+  std::mt19937 generator = generator_of(4);
   for (int i = 0; i < 8; ++i) {
-    const int64_t count = between(luck, 1, 300), dim = between(luck, 1, 40);
+    const int64_t count = between(generator, 1, 300), dim = between(generator, 1, 40);
     const at::Tensor rows = at::randn({count, dim}),
-                     codes = at::randn({between(luck, 1, 500), dim});
+                     codes = at::randn({between(generator, 1, 500), dim});
     const at::Tensor ids = nearest_code(kFused, rows, codes);
     const at::Tensor squares = (rows.unsqueeze(1) - codes).square().sum(2);
     const at::Tensor least = std::get<0>(squares.min(1));

@@ -1,13 +1,11 @@
-#include "kernels/cpu/chunk_sums.h"
+#include "kernels/cpu/partial_sums.h"
 
 #include <ATen/Parallel.h>
-#include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 
 #include <algorithm>
 
 #include "kernels/cpu/tile.h"
-#include "kernels/dispatch.h"
 
 namespace lf {
 namespace {
@@ -25,7 +23,7 @@ struct AddRow {
 };
 
 // Sixteen rows of the sums become sixteen columns of the result.
-struct AddTurned {
+struct AddTransposed {
   static LF_INLINE void run(const float* sums, int64_t count, int64_t size, int64_t width,
                             int64_t row, int64_t rows, float* out) {
     const int64_t wide = padded(width), here = std::min(kLanes, rows - row);
@@ -57,10 +55,10 @@ struct AddLanes {
 
 }  // namespace
 
-ChunkSums::ChunkSums(int64_t count, int64_t size)
+PartialSums::PartialSums(int64_t count, int64_t size)
     : count_(count), size_(size), sums_(at::empty({count, size}, at::kFloat)) {}
 
-at::Tensor ChunkSums::matrix(int64_t at, int64_t rows, int64_t width) const {
+at::Tensor PartialSums::matrix(int64_t at, int64_t rows, int64_t width) const {
   at::Tensor out = at::empty({rows, width}, at::kFloat);
   const float* sums = data() + at;
   auto* to = out.mutable_data_ptr<float>();
@@ -72,71 +70,30 @@ at::Tensor ChunkSums::matrix(int64_t at, int64_t rows, int64_t width) const {
   return out;
 }
 
-at::Tensor ChunkSums::turned(int64_t at, int64_t rows, int64_t width) const {
+at::Tensor PartialSums::transposed(int64_t at, int64_t rows, int64_t width) const {
   at::Tensor out = at::empty({width, rows}, at::kFloat);
   const float* sums = data() + at;
   auto* to = out.mutable_data_ptr<float>();
   at::parallel_for(0, padded(rows) / kLanes, 4, [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
-      run_kernel<AddTurned>(sums, count_, size_, width, r * kLanes, rows, to);
+      run_kernel<AddTransposed>(sums, count_, size_, width, r * kLanes, rows, to);
     }
   });
   return out;
 }
 
-at::Tensor ChunkSums::lanes(int64_t at, int64_t numbers) const {
+at::Tensor PartialSums::lanes(int64_t at, int64_t numbers) const {
   at::Tensor out = at::empty({numbers}, at::kFloat);
   const float* sums = data() + at;
   run_kernel<AddLanes>(sums, count_, size_, numbers, out.mutable_data_ptr<float>());
   return out;
 }
 
-at::Tensor ChunkSums::plain(int64_t at, int64_t numbers) const {
+at::Tensor PartialSums::plain(int64_t at, int64_t numbers) const {
   at::Tensor out = at::empty({numbers}, at::kFloat);
   const float* sums = data() + at;
   run_kernel<AddRow>(sums, count_, size_, numbers, out.mutable_data_ptr<float>());
   return out;
-}
-
-void over_threads(int64_t count, Operands operands, const std::function<void(int64_t)>& body) {
-  at::parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) body(i);
-    end_products(operands);
-  });
-}
-
-static Left with_half(Left left, int64_t rows, int64_t depth, Operands operands,
-                      std::vector<at::Tensor>& kept) {
-  if (operands == Operands::kSingle) return left;
-  kept.push_back(at::empty({half_left_size(rows, depth)}, at::kBFloat16));
-  left.half = half_left(left, rows, depth, static_cast<Half*>(kept.back().mutable_data_ptr()));
-  return left;
-}
-
-Left left_of(const at::Tensor& weight, Operands operands, std::vector<at::Tensor>& kept) {
-  return with_half({weight.const_data_ptr<float>(), weight.size(1), 1}, weight.size(0),
-                   weight.size(1), operands, kept);
-}
-
-Left turned_left_of(const at::Tensor& weight, Operands operands, std::vector<at::Tensor>& kept) {
-  return with_half({weight.const_data_ptr<float>(), 1, weight.size(1)}, weight.size(1),
-                   weight.size(0), operands, kept);
-}
-
-Operands operands_for(const at::Tensor& x) {
-  return operands_here(wants_bfloat16(x) ? Operands::kBfloat16 : Operands::kSingle);
-}
-
-at::Tensor plain_weight(const at::Tensor& weight) {
-  if (!weight.defined()) return weight;
-  // Most are so already, and a layer over one token reads many.
-  const bool plain = weight.scalar_type() == at::kFloat && weight.is_contiguous();
-  if (plain && !at::GradMode::is_enabled()) return weight;
-  return weight.detach().to(at::kFloat).contiguous();
-}
-
-const float* data_or_null(const at::Tensor& weight) {
-  return weight.defined() ? weight.const_data_ptr<float>() : nullptr;
 }
 
 }  // namespace lf
