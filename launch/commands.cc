@@ -8,7 +8,7 @@ std::span<const Command* const> command_table() {
       &kExportCommand,      &kTrainCommand,       &kEvaluateCommand,     &kSampleCommand,
       &kFeaturesCommand,    &kDoctorCommand,      &kListCommand,         &kPlanCommand,
       &kBenchLoadCommand,   &kBenchRecipeCommand, &kBenchFrechetCommand, &kBenchStepCommand,
-      &kBenchSampleCommand, &kBenchCommCommand,
+      &kBenchSampleCommand, &kBenchCommCommand,   &kBenchKernelsCommand,
   };
   return kCommands;
 }

@@ -26,6 +26,7 @@ extern const Command kBenchFrechetCommand;
 extern const Command kBenchStepCommand;
 extern const Command kBenchSampleCommand;
 extern const Command kBenchCommCommand;
+extern const Command kBenchKernelsCommand;
 
 // In the order in which people meet them.
 std::span<const Command* const> command_table();

@@ -11,8 +11,8 @@
 #include <map>
 
 #include "base/clock.h"
-#include "kernels/cpu/partial_sums.h"
 #include "kernels/cpu/products.h"
+#include "kernels/cpu/task.h"
 
 namespace lf {
 namespace {
@@ -167,20 +167,20 @@ double product_peak(bool bfloat16) {
   double best = speed_of(768, 1, [&](int calls) {
     for (int i = 0; i < calls; ++i) at::mm(large, large);
   });
-  const Operands operands = operands_here(bfloat16 ? Operands::kBfloat16 : Operands::kSingle);
-  if (bfloat16 != (operands == Operands::kBfloat16)) return best;
+  const Operands operands = operands_here(bfloat16 ? Operands::kBf16 : Operands::kSingle);
+  if (bfloat16 != (operands == Operands::kBf16)) return best;
   const int64_t threads = at::get_num_threads();
   const double ours = speed_of(kSide, threads, [&](int calls) {
     over_threads(threads, operands, [&](int64_t) {
       const std::vector<float> a(kSide * kSide, 1.0F), b(kSide * kSide, 1.0F);
       std::vector<float> c(kSide * kSide);
-      std::vector<Half> first(static_cast<size_t>(half_left_size(kSide, kSide)));
-      std::vector<Half> second(static_cast<size_t>(half_right_size(kSide, kSide)));
+      std::vector<Bf16> first(static_cast<size_t>(bf16_left_size(kSide, kSide)));
+      std::vector<Bf16> second(static_cast<size_t>(bf16_right_size(kSide, kSide)));
       Left left{a.data(), kSide};
       Right right{b.data(), kSide};
       if (bfloat16) {
-        left.half = half_left(left, kSide, kSide, first.data());
-        right.half = half_right(right, kSide, kSide, second.data());
+        left.bf16 = bf16_left(left, kSide, kSide, first.data());
+        right.bf16 = bf16_right(right, kSide, kSide, second.data());
       }
       for (int call = 0; call < calls; ++call) {
         multiply(operands, left, right, {kSide, kSide, kSide, c.data(), kSide, false});

@@ -1,12 +1,10 @@
 // The operations' GPU forms without a GPU: the plugin's kernels are compiled as C++ and run on the
 // host thread by thread (emulation/), cuBLAS's products are the CPU's. Index arithmetic, barriers
 // and the forms' gradients are tested here, rounding and speed on a device (tests/gpu).
-#include "kernels/gpu/forms.h"
-
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 
-#include "kernels/gpu/forms.h"
+#include "kernels/forms.h"
 #include "kernels/nearest_code.h"
 #include "tests/kernels/emulation/emulated_operations.h"
 #include "tests/kernels/operation_cases.h"
@@ -65,13 +63,13 @@ TEST_F(DeviceForms, TakeWhatIsLarge) {
   w.out = weight({16, 40}, 0.3);
   const at::Tensor x = weight({1, kMostTokens, 3, 16});
   const Sequences s{1, kMostTokens, 3};
-  ASSERT_TRUE(device_takes_attention(x, s, w));
+  ASSERT_TRUE(gpu::takes_attention(x, s, w));
   const Case one{"", {x, w.query, w.key_value, w.out}, [&](const KernelChoice& kernels) {
                    return attention(kernels, x, s, w);
                  }};
   const Tensors truth = results(one, kPlain), found = results(one, kFused);
   for (size_t k = 0; k < truth.size(); ++k) EXPECT_LT(gap(found[k], truth[k]), 1e-4) << k;
-  EXPECT_FALSE(device_takes_attention(x, {1, kMostTokens + 1, 3}, w));
+  EXPECT_FALSE(gpu::takes_attention(x, {1, kMostTokens + 1, 3}, w));
 }
 
 TEST_F(DeviceForms, FindTheNearestCode) {
