@@ -1,10 +1,11 @@
 // The operations' GPU forms without a GPU: the plugin's kernels are compiled as C++ and run on the
 // host thread by thread (emulation/), cuBLAS's products are the CPU's. Index arithmetic, barriers
 // and the forms' gradients are tested here, rounding and speed on a device (tests/gpu).
+#include "kernels/forms.h"
+
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 
-#include "kernels/forms.h"
 #include "kernels/nearest_code.h"
 #include "tests/kernels/emulation/emulated_operations.h"
 #include "tests/kernels/operation_cases.h"
