@@ -15,15 +15,16 @@
 #include "base/stop_signals.h"
 #include "comm/world.h"
 #include "config/config.h"
-#include "eval/arrays.h"
 #include "eval/images.h"
 #include "eval/open_extractor.h"
+#include "eval/statistics.h"
 #include "launch/commands.h"
 #include "launch/evaluate_run.h"
 #include "launch/options/arguments.h"
 #include "launch/output.h"
 #include "launch/plugin.h"
 #include "run/accelerator.h"
+#include "run/arrays.h"
 
 namespace lf {
 namespace {

@@ -1,5 +1,5 @@
 // A run folder as something to evaluate: a checkpoint's model with its averaged weights, and the
-// stores that its config names. Called by `lastframe evaluate --run`.
+// stores that its config names.
 #pragma once
 
 #include <string>

@@ -1,5 +1,4 @@
-// Clips that were made, written as an array, as pictures and moving. What `lastframe sample` makes
-// is handed over here as bytes; making it is sample.cc's. Called by it.
+// Clips that were made, from bytes to an array, pictures and animations.
 #pragma once
 
 #include <cstdint>

@@ -1,46 +1,38 @@
-// `lastframe sample`: clips that a run's model makes from nothing, goes on with or reconstructs, as
-// pictures or as an array. Clips are made in groups of a fixed size that are dealt over the ranks,
-// so that a clip has the same bits for any number of them.
+// `lastframe sample`: clips that a run's model makes unconditionally, continues or reconstructs, as
+// pictures or as an array. They are made in groups of a fixed size that are dealt over the ranks,
+// so that a clip has the same bits for any number of ranks.
 #include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
-#include <ATen/core/grad_mode.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/tensor.h>
 
-#include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <memory>
 
+#include "base/clock.h"
 #include "base/error.h"
-#include "base/file.h"
 #include "base/json.h"
 #include "base/log.h"
-#include "base/progress.h"
-#include "checkpoint/checkpoint.h"
 #include "comm/world.h"
-#include "data/loader/loader.h"
-#include "eval/arrays.h"
-#include "eval/chunks.h"
-#include "eval/images.h"
 #include "eval/open_extractor.h"
 #include "launch/commands.h"
 #include "launch/made_clips.h"
 #include "launch/options/arguments.h"
 #include "launch/plugin.h"
 #include "launch/sample_task.h"
-#include "model/autocast.h"
 #include "run/accelerator.h"
+#include "run/arrays.h"
+#include "run/clip_maker.h"
 #include "run/clips.h"
-#include "run/run_model.h"
+#include "run/run.h"
 
 namespace lf {
 namespace {
 
-// Clips that are made together, but for the last ones, which may be fewer. The same for any number
-// of ranks, so that their bits are too.
+// Clips in one call of the model; the last call may make fewer. Fixed, so that the bits of a clip
+// do not depend on the ranks.
 constexpr int64_t kGroup = 16;
 
 // For the header of an array, which is put before the bytes of clips in place.
@@ -51,7 +43,7 @@ constexpr int64_t kHeaderRoom = 256;
 class GivenClips {
  public:
   virtual ~GivenClips() = default;
-  virtual Clips group(int64_t first, int64_t count) = 0;  // at most kGroup
+  virtual Clips group(int64_t first, int64_t count) const = 0;  // on the model's device
 };
 
 void check_count(const std::string& from, uint64_t there, int64_t count) {
@@ -62,36 +54,31 @@ void check_count(const std::string& from, uint64_t there, int64_t count) {
 
 class StoreClips : public GivenClips {
  public:
-  StoreClips(const std::string& folder, const RunModel& run, int64_t count) {
-    const ClipShape& shape = run.shape;
-    const std::shared_ptr<const Store> store = Store::open(folder);
-    const ClipShape found = store->clip_shape();
-    if (found.height != shape.height || found.width != shape.width ||
-        found.channels != shape.channels || found.frames != shape.frames) {
+  StoreClips(const std::string& folder, const Run& run, int64_t count)
+      : store_(Store::open(folder)), columns_(run.config.loader()), device_(run.device) {
+    const ClipShape &shape = run.shape, found = store_->clip_shape();
+    if (found != shape) {
       fail(Code::kUsage, printable(folder), " holds clips of ", found.frames, "x", found.height,
            "x", found.width, "x", found.channels, ", the run was trained on ", shape.frames, "x",
            shape.height, "x", shape.width, "x", shape.channels, "; give a store of that shape");
     }
-    check_count(folder, store->clips(), count);
-    LoaderConfig in_order;
-    in_order.set_threads(0);
-    in_order.set_shuffle(false);
-    *in_order.mutable_side() = run.config.loader().side();
-    loader_ = std::make_unique<Loader>(store, in_order, LoaderShare{0, 0, 1, kGroup});
+    check_count(folder, store_->clips(), count);
   }
 
-  Clips group(int64_t first, int64_t count) override {
-    loader_->seek(static_cast<uint64_t>(first));
-    return clips_from_batch(loader_->next(), 0, at::kCPU).slice(0, count);
+  Clips group(int64_t first, int64_t count) const override {
+    return clips_in_order(*store_, first, count, device_, &columns_);
   }
 
  private:
-  std::unique_ptr<Loader> loader_;
+  std::shared_ptr<const Store> store_;
+  const LoaderConfig columns_;  // whose side columns the model looks at
+  const at::Device device_;
 };
 
 class ArrayClips : public GivenClips {
  public:
-  ArrayClips(const std::string& path, int64_t count) : bytes_(load_npy(path)) {
+  ArrayClips(const std::string& path, const Run& run, int64_t count)
+      : bytes_(load_npy(path)), device_(run.device) {
     if (bytes_.dim() != 5 || bytes_.scalar_type() != at::kByte || bytes_.numel() == 0) {
       fail(Code::kUsage, printable(path), " is ", bytes_.sizes(), " of ", bytes_.dtype(),
            ", expected bytes [n, T, H, W, C], as `lastframe sample --out FILE.npy` writes them");
@@ -99,17 +86,19 @@ class ArrayClips : public GivenClips {
     check_count(path, static_cast<uint64_t>(bytes_.size(0)), count);
   }
 
-  Clips group(int64_t first, int64_t count) override {
+  Clips group(int64_t first, int64_t count) const override {
     Clips clips;
-    clips.x_BTHWC = bytes_.slice(0, first, first + count).to(at::kFloat) / 127.5 - 1;
+    clips.x_BTHWC = (bytes_.slice(0, first, first + count).to(at::kFloat) / 127.5 - 1).to(device_);
     return clips;
   }
 
  private:
-  at::Tensor bytes_;
+  const at::Tensor bytes_;
+  const at::Device device_;
 };
 
-struct Wish {
+// What the command line asks for.
+struct SampleOptions {
   int64_t count, given, frames, label;
   uint64_t seed;
   Precision precision;
@@ -133,22 +122,22 @@ std::vector<int64_t> observed_frames(const std::string& list) {
   return frames;
 }
 
-Wish wish_of(const Arguments& arguments) {
-  Wish wish;
-  wish.count = arguments.integer("--count");
-  wish.given = arguments.integer("--given", 0);
-  wish.frames = arguments.integer("--frames", 0);
-  wish.label = arguments.integer("--class", -1);
-  wish.seed = static_cast<uint64_t>(arguments.integer("--seed"));
-  wish.precision = arguments.precision();
-  wish.store = arguments.get("--store");
-  wish.from = arguments.get("--from");
-  wish.text = arguments.get("--text");
-  wish.task = arguments.get("--task");
-  wish.scheme = arguments.get("--scheme");
-  wish.lpips = arguments.get("--lpips");
-  wish.observed = observed_frames(arguments.get("--observe"));
-  return wish;
+SampleOptions options_of(const Arguments& arguments) {
+  SampleOptions options;
+  options.count = arguments.integer("--count");
+  options.given = arguments.integer("--given", 0);
+  options.frames = arguments.integer("--frames", 0);
+  options.label = arguments.integer("--class", -1);
+  options.seed = static_cast<uint64_t>(arguments.integer("--seed"));
+  options.precision = arguments.precision();
+  options.store = arguments.get("--store");
+  options.from = arguments.get("--from");
+  options.text = arguments.get("--text");
+  options.task = arguments.get("--task");
+  options.scheme = arguments.get("--scheme");
+  options.lpips = arguments.get("--lpips");
+  options.observed = observed_frames(arguments.get("--observe"));
+  return options;
 }
 
 // Texts for a group of clips: a row for each, or one for all.
@@ -175,7 +164,8 @@ class Texts {
 };
 
 // What is kept of the clips that are given.
-void give(const Clips& clips, const Wish& wish, const Config& config, SampleRequest& request) {
+void give(const Clips& clips, const SampleOptions& options, const Config& config,
+          SampleRequest& request) {
   const DiffusionConfig& diffusion = config.model().diffusion();
   for (const NamedTensor& column : clips.side) {
     if (column.name == diffusion.text() && !request.text_BE.defined()) {
@@ -183,13 +173,13 @@ void give(const Clips& clips, const Wish& wish, const Config& config, SampleRequ
     }
   }
   const at::Tensor& x = clips.x_BTHWC;
-  if (diffusion.upscale() > 1 && !wish.from.empty()) {
+  if (diffusion.upscale() > 1 && !options.from.empty()) {
     request.small_BTHWC = x;
     return;
   }
-  const std::vector<int64_t>& kept = wish.observed;
+  const std::vector<int64_t>& kept = options.observed;
   if (kept.empty()) {
-    request.given_BTHWC = wish.given > 0 ? x.slice(1, 0, wish.given) : x;
+    request.given_BTHWC = options.given > 0 ? x.slice(1, 0, options.given) : x;
     return;
   }
   if (kept.back() >= x.size(1)) {
@@ -201,140 +191,134 @@ void give(const Clips& clips, const Wish& wish, const Config& config, SampleRequ
 }
 
 // What --task asks for becomes what is observed and how many frames there are to be.
-void apply_task(const RunModel& run, Wish& wish) {
-  if (wish.task.empty()) return;
-  FrameTask task{wish.task, wish.observed, wish.frames, 0};
-  if (!wish.store.empty()) task.there = run.shape.frames;
-  if (!wish.from.empty()) task.there = load_npy(wish.from).size(1);
-  for (int64_t frame = 0; frame < wish.given; ++frame) task.observed.push_back(frame);
+void apply_task(const Run& run, SampleOptions& options) {
+  if (options.task.empty()) return;
+  FrameTask task{options.task, options.observed, options.frames, 0};
+  if (!options.store.empty()) task.there = run.shape.frames;
+  if (!options.from.empty()) task.there = load_npy(options.from).size(1);
+  for (int64_t frame = 0; frame < options.given; ++frame) task.observed.push_back(frame);
   task = resolved(std::move(task), run.config, *run.model, run.shape);
-  wish.observed = task.observed;
-  wish.given = 0;
-  wish.frames = task.frames;
+  options.observed = task.observed;
+  options.given = 0;
+  options.frames = task.frames;
 }
 
 // LPIPS as a distance between two frames, for adaptive schemes; none without its weights.
-ImageDistance distance_of(const Wish& wish, const Config& config, at::Device device) {
-  if (wish.lpips.empty()) return {};
+ImageDistance distance_of(const SampleOptions& options, const Config& config, at::Device device) {
+  if (options.lpips.empty()) return {};
   if (!config.model().diffusion().sampler().adaptive()) {
     fail(Code::kUsage,
          "--lpips is for schemes that choose what is shown, such as --scheme adaptive-hierarchy-2; "
          "leave it out, or choose one");
   }
-  const std::shared_ptr<PairDistance> looks = open_pair_distance(wish.lpips, device);
+  const std::shared_ptr<PairDistance> looks = open_pair_distance(options.lpips, device);
   return [looks](const at::Tensor& a_HWC, const at::Tensor& b_HWC) {
     const auto image = [](const at::Tensor& x) { return bytes_of(x).unsqueeze(0); };
     return looks->distance(image(a_HWC), image(b_HWC)).item<double>();
   };
 }
 
-// Some frames at a time: copies of a long video would take more memory than the video itself.
-void append_bytes(const at::Tensor& clips_BTHWC, std::string& bytes) {
-  for (const at::Tensor& clip : clips_BTHWC.unbind()) {
-    for (const at::Tensor& part : clip.split(64)) {
-      const at::Tensor kept = part.scalar_type() == at::kByte ? part.contiguous() : bytes_of(part);
-      bytes.append(reinterpret_cast<const char*>(kept.const_data_ptr<uint8_t>()), kept.nbytes());
-    }
-  }
+std::vector<int64_t> kept_frames(const SampleOptions& options) {
+  std::vector<int64_t> frames = options.observed;
+  for (int64_t frame = 0; frame < options.given; ++frame) frames.push_back(frame);
+  return frames;
 }
 
 // All that decides what the clips are.
-std::string description_of(const RunModel& run, const Wish& wish, at::Device device) {
+std::string description_of(const Run& run, const SampleOptions& options) {
   std::string text =
-      str(weights_text(run.manifest, run.config), "\n", wish.count, " clips of seed ", wish.seed,
-          ", class ", wish.label, ", frames ", wish.frames, ", given ", wish.given, "\n",
-          Precision_Name(wish.precision), " on a ", device.is_cpu() ? "CPU" : "GPU", ", threads ",
-          at::get_num_threads(), ", kernels ", Kernels_Name(run.config.train().kernels()),
-          "\nobserved");
-  for (const int64_t frame : wish.observed) text += str(" ", frame);
-  if (!wish.store.empty()) text += "\nstore " + Store::open(wish.store)->index().store_id();
-  for (const std::string& file : {wish.from, wish.text, wish.lpips}) {
-    text += "\n" + (file.empty() ? std::string("no file") : hash_of_file(file));
+      str(run.making_key(options.precision), options.count, " clips of seed ", options.seed,
+          ", class ", options.label, ", frames ", options.frames, ", given ", options.given,
+          ", threads ", at::get_num_threads(), "\nobserved");
+  for (const int64_t frame : options.observed) text += str(" ", frame);
+  if (!options.store.empty()) text += "\nstore " + Store::open(options.store)->index().store_id();
+  for (const std::string& file : {options.from, options.text, options.lpips}) {
+    text += str("\n", file.empty() ? "no file" : hash_of_file(file));
   }
   return text + "\n";
 }
 
-// The clips of a group, on the device that makes them.
-at::Tensor make_group(RunModel& run, const Wish& wish, GivenClips* given, SampleRequest request,
-                      at::Device device) {
-  const Autocast autocast(wish.precision, device.type());
-  Clips clips;
-  if (given != nullptr) {
-    clips = given->group(request.first, request.count);
-    clips.x_BTHWC = clips.x_BTHWC.to(device);
-    for (NamedTensor& column : clips.side) column.tensor = column.tensor.to(device);
-  }
-  if (given == nullptr || wish.keeps_some()) {
-    if (given != nullptr) give(clips, wish, run.config, request);
-    return run.model->sample(request);
-  }
-  if (clips.labels_B.defined()) clips.labels_B = clips.labels_B.to(device);
-  clips.seed = request.seed;
-  clips.first_position = request.first;
-  return run.model->reconstruct(clips);
-}
-
-// Where the groups are kept until all are made; a single one is not.
-ChunkCache kept_groups(const RunModel& run, const Wish& wish, at::Device device,
-                       const std::string& folder) {
-  if (wish.count <= kGroup) return {};
-  return {folder, "clips", description_of(run, wish, device)};
-}
-
-// What others have kept there stays.
-void forget(const ChunkCache& kept, const std::string& parts) {
-  FileSystem& files = real_file_system();
-  files.remove_tree(kept.folder());
-  if (files.exists(parts) && files.list(parts).empty()) files.remove_tree(parts);
-}
-
-// Bytes of the clips of this rank's groups, [T, H, W, C] each, and T.
-std::string make_share(World& world, RunModel& run, const Wish& wish, at::Device device,
-                       const ChunkCache& kept, int64_t* frames) {
-  const at::NoGradGuard no_grad;
-  std::unique_ptr<GivenClips> given;
-  if (!wish.store.empty()) given = std::make_unique<StoreClips>(wish.store, run, wish.count);
-  if (!wish.from.empty()) given = std::make_unique<ArrayClips>(wish.from, wish.count);
-  const Texts texts(wish.text, wish.count);
-  const ImageDistance distance = distance_of(wish, run.config, device);
-  const int64_t groups = (wish.count + kGroup - 1) / kGroup;
-  const int64_t begin = groups * world.rank() / world.size(),
-                end = groups * (world.rank() + 1) / world.size();
-  const auto clips_until = [&](int64_t g) {
-    return static_cast<uint64_t>(std::min(g * kGroup, wish.count) - begin * kGroup);
-  };
-  Progress progress("sample", world.size() > 1 ? "of rank 0's clips" : "clips", clips_until(end));
-  std::string bytes;
-  for (int64_t g = begin; g < end; ++g) {
-    SampleRequest request;
-    request.seed = wish.seed;
-    request.first = g * kGroup;
-    request.count = std::min(kGroup, wish.count - request.first);
-    request.frames = wish.frames;
-    if (wish.label >= 0) {
-      request.labels_B = at::full({request.count}, wish.label, at::kLong).to(device);
+// Makes the clips of a call of the model, on its device.
+class Sampling {
+ public:
+  Sampling(const Run& run, const SampleOptions& options)
+      : run_(run),
+        options_(options),
+        texts_(options.text, options.count),
+        distance_(distance_of(options, run.config, run.device)) {
+    if (!options.store.empty()) {
+      given_ = std::make_unique<StoreClips>(options.store, run, options.count);
     }
-    request.text_BE = texts.group(request.first, request.count);
-    request.distance = distance;
-    const auto make = [&] { return make_group(run, wish, given.get(), request, device); };
-    const auto as_bytes = [&] { return TensorsByName{{"clips", bytes_of(make())}}; };
-    const at::Tensor made =
-        kept.folder().empty() ? make() : kept.get(g, request.count, as_bytes).at("clips");
-    *frames = made.size(1);
-    if (bytes.empty()) bytes.reserve(static_cast<size_t>((end - g) * made.numel() + kHeaderRoom));
-    append_bytes(made, bytes);
-    if (world.is_root() && g + 1 < end) progress.show(clips_until(g + 1));
+    if (!options.from.empty()) {
+      given_ = std::make_unique<ArrayClips>(options.from, run, options.count);
+    }
   }
-  *frames = world.max(*frames);  // a rank without a group has not seen any
-  return bytes;
+
+  at::Tensor make(int64_t first, int64_t count) const {
+    SampleRequest request;
+    request.seed = options_.seed;
+    request.first = first;
+    request.count = count;
+    request.frames = options_.frames;
+    if (options_.label >= 0) {
+      request.labels_B = at::full({count}, options_.label, at::kLong).to(run_.device);
+    }
+    request.text_BE = texts_.group(first, count);
+    request.distance = distance_;
+    if (!given_) return run_.model->sample(request);
+    Clips clips = given_->group(first, count);
+    if (options_.keeps_some()) {
+      give(clips, options_, run_.config, request);
+      return run_.model->sample(request);
+    }
+    clips.seed = options_.seed;
+    clips.first_position = first;
+    return run_.model->reconstruct(clips);
+  }
+
+ private:
+  const Run& run_;
+  const SampleOptions& options_;
+  const Texts texts_;
+  const ImageDistance distance_;
+  std::unique_ptr<GivenClips> given_;  // null: none
+};
+
+// Groups are kept until all are made; a single one is not.
+ChunkCache kept_groups(const Run& run, const SampleOptions& options, const std::string& out) {
+  if (options.count <= kGroup) return {};
+  return {out + ".parts", "clips", description_of(run, options)};
+}
+
+// Collective. [count, T, H, W, C] on rank 0, whose T becomes `frames`.
+std::string make_clips(World& world, const Run& run, const SampleOptions& options,
+                       const ChunkCache& kept, int64_t* frames) {
+  const Sampling sampling(run, options);
+  ClipMaker maker([&](int64_t first, int64_t count) { return sampling.make(first, count); },
+                  {.what = "samples",
+                   .groups = {options.count, kGroup},
+                   .batch = kGroup,
+                   .precision = options.precision,
+                   .device = run.device,
+                   .kept = kept});
+  const Chunks& groups = maker.groups();
+  const int64_t own =
+      groups.first(world.rank() + 1, world.size()) - groups.first(world.rank(), world.size());
+  std::string bytes;
+  maker.for_own_groups(world, "sample", [&](const at::Tensor& clips) {
+    *frames = clips.size(1);  // rank 0 always has a group
+    if (bytes.empty()) bytes.reserve(static_cast<size_t>(own) * clips.nbytes() + kHeaderRoom);
+    bytes.append(static_cast<const char*>(clips.const_data_ptr()), clips.nbytes());
+  });
+  std::vector<std::string> shares = world.gather(bytes);
+  if (!world.is_root()) return {};
+  return shares.size() == 1 ? std::move(shares.front()) : join(shares, "");
 }
 
 // The stages in which the clips would be made, and nothing else.
-void print_stages(const Wish& wish, const RunModel& run, bool as_json) {
-  std::vector<int64_t> observed = wish.observed;
-  for (int64_t frame = 0; frame < wish.given; ++frame) observed.push_back(frame);
+void print_stages(const SampleOptions& options, const Run& run, bool as_json) {
   const std::vector<std::string> stages =
-      stages_of({wish.task, observed, wish.frames, 0}, run.config, run.shape);
+      stages_of({options.task, kept_frames(options), options.frames, 0}, run.config, run.shape);
   if (!as_json) {
     std::printf("%zu stages, observed frames -> frames that are made\n", stages.size());
     for (const std::string& stage : stages) std::puts(stage.c_str());
@@ -349,63 +333,51 @@ void print_stages(const Wish& wish, const RunModel& run, bool as_json) {
   std::puts(json.text().c_str());
 }
 
-void print_report(const Wish& wish, const RunModel& run, const std::string& checkpoint,
-                  at::Device device, int64_t frames, double seconds, const std::string& out) {
+void print_report(const SampleOptions& options, const Run& run, int64_t frames, double seconds,
+                  const std::string& out) {
   Json json;
   json.object([&] {
-    json.field("count", wish.count).field("frames", frames).field("seconds", seconds);
-    json.field("checkpoint", checkpoint).field("images", run.manifest.images());
-    json.field("device", device.str()).field("precision", Precision_Name(wish.precision));
+    json.field("count", options.count).field("frames", frames).field("seconds", seconds);
+    json.field("checkpoint", run.checkpoint.folder()).field("images", run.images());
+    json.field("device", run.device.str()).field("precision", Precision_Name(options.precision));
     json.field("out", out);
   });
   std::puts(json.text().c_str());
 }
 
 int run_sample(const Arguments& arguments) {
-  Wish wish = wish_of(arguments);
+  SampleOptions options = options_of(arguments);
   const bool dry = arguments.has("--dry-run");
   const std::string folder = arguments.get("--run");
   const std::string out = dry ? "" : arguments.get("--out");
   World& world = World::join();
   start_log("lastframe", world.rank());
   at::set_num_threads(static_cast<int>(arguments.integer("--threads")));
-  // Rank 0 chooses: the run may be training, and save another meanwhile.
-  const std::string checkpoint =
-      world.broadcast(world.is_root() ? newest_checkpoint(folder) : std::string());
-  std::vector<std::string> sets = arguments.sets();
-  const Config config = run_config(read_manifest(real_file_system(), checkpoint), checkpoint, sets);
+  Run run = open_run(world, folder, arguments.sets());
   const at::Device device =
-      dry ? at::kCPU : choose_device(world, config.train(), accelerator_of_machine());
-  if (!wish.scheme.empty()) {
-    for (std::string& set : scheme_options_of(wish.scheme, config)) sets.push_back(std::move(set));
-  }
-  RunModel run = open_run_model(checkpoint, device, sets);
-  apply_task(run, wish);
+      dry ? at::kCPU : choose_device(world, run.config.train(), accelerator_of_machine());
+  if (!options.scheme.empty()) run.set(scheme_options_of(options.scheme, run.config));
+  run.load_model(device);
+  apply_task(run, options);
   if (dry) {
-    if (world.is_root()) print_stages(wish, run, arguments.has("--json"));
+    if (world.is_root()) print_stages(options, run, arguments.has("--json"));
     world.barrier();
     return 0;
   }
-  const auto begin = std::chrono::steady_clock::now();
+  const Clock::time_point begin = Clock::now();
   int64_t frames = 0;
-  const std::string parts = out + ".parts";
-  const ChunkCache kept = kept_groups(run, wish, device, parts);
-  std::vector<std::string> shares =
-      world.gather(make_share(world, run, wish, device, kept, &frames));
-  const double seconds =
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  const ChunkCache kept = kept_groups(run, options, out);
+  std::string clips = make_clips(world, run, options, kept, &frames);
+  const double seconds = seconds_since(begin);
   if (world.is_root()) {
-    std::string all = shares.size() == 1 ? std::move(shares.front()) : join(shares, "");
     ClipShape shape = run.shape;
     shape.frames = static_cast<int>(frames);
-    std::vector<int64_t> observed = wish.observed;
-    for (int64_t frame = 0; frame < wish.given; ++frame) observed.push_back(frame);
-    MadeClips(std::move(all), shape, std::move(observed)).write(out);
-    if (!kept.folder().empty()) forget(kept, parts);
+    MadeClips(std::move(clips), shape, kept_frames(options)).write(out);
+    kept.remove();
     if (arguments.has("--json")) {
-      print_report(wish, run, checkpoint, device, frames, seconds, out);
+      print_report(options, run, frames, seconds, out);
     } else {
-      LF_INFO("wrote ", wish.count, " clips of ", frames, " frames to ", printable(out), " in ",
+      LF_INFO("wrote ", options.count, " clips of ", frames, " frames to ", printable(out), " in ",
               human_seconds(seconds));
     }
   }

@@ -13,26 +13,27 @@ namespace {
 
 constexpr const char* kFrames = "model.diffusion.frames=";
 
-constexpr std::array kFromNothing = {
+constexpr std::array kUnconditional = {
     "model.code_prior", "model.diffusion.frames=JOINT", "model.diffusion.frames=AUTOREGRESSIVE",
     "model.diffusion.frames=FLEXIBLE", "model.diffusion.frames=RANDOM"};
-constexpr std::array kGoOn = {"model.code_prior",
-                              "model.rvd",
-                              "model.diffusion.frames=JOINT",
-                              "model.diffusion.frames=AUTOREGRESSIVE",
-                              "model.diffusion.frames=LAST",
-                              "model.diffusion.frames=PREDICT",
-                              "model.diffusion.frames=FLEXIBLE",
-                              "model.diffusion.frames=RANDOM"};
+constexpr std::array kContinue = {"model.code_prior",
+                                  "model.rvd",
+                                  "model.diffusion.frames=JOINT",
+                                  "model.diffusion.frames=AUTOREGRESSIVE",
+                                  "model.diffusion.frames=LAST",
+                                  "model.diffusion.frames=PREDICT",
+                                  "model.diffusion.frames=FLEXIBLE",
+                                  "model.diffusion.frames=RANDOM"};
 constexpr std::array kBetween = {"model.diffusion.frames=JOINT", "model.diffusion.frames=FLEXIBLE",
                                  "model.diffusion.frames=RANDOM"};
 constexpr std::array kEvenly = {"model.diffusion.frames=JOINT", "model.diffusion.frames=BETWEEN",
                                 "model.diffusion.frames=FLEXIBLE", "model.diffusion.frames=RANDOM"};
 
 constexpr auto kTasks = std::to_array<TaskKind>({
-    {"generate", kFromNothing, "all frames, from nothing"},
-    {"predict", kGoOn, "from the first frames of each clip, those after them"},
-    {"extend", kGoOn, "from all frames of each clip, more: --frames says how many there will be"},
+    {"generate", kUnconditional, "all frames, unconditionally"},
+    {"predict", kContinue, "from the first frames of each clip, those after them"},
+    {"extend", kContinue,
+     "from all frames of each clip, more: --frames says how many there will be"},
     {"infill", kBetween, "from the first and the last frame (or --observe), those between"},
     {"upsample", kEvenly, "from every second frame (or --observe), those between"},
     {"complete", kBetween, "from any frames, which --observe names, all others"},
@@ -84,9 +85,9 @@ bool in_a_row(const std::vector<int64_t>& frames) {
 std::string trouble_with(const FrameTask& task) {
   const std::vector<int64_t>& seen = task.observed;
   if (task.name == "predict" || task.name == "extend") {
-    if (!in_a_row(seen)) return "goes on from the first frames; expected 0, 1, ... in a row";
+    if (!in_a_row(seen)) return "continues from the first frames; expected 0, 1, ... in a row";
     if (task.frames <= seen.back() + 1) {
-      return str("goes on from ", seen.size(), " frames to ", task.frames,
+      return str("continues from ", seen.size(), " frames to ", task.frames,
                  ", the observed ones included; ask for more with --frames");
     }
   }
@@ -127,7 +128,7 @@ FrameTask resolved(FrameTask task, const Config& config, const Model& model,
   require_able(kind, config);
   if (task.name == "generate") {
     if (task.there == 0) return task;
-    fail(Code::kUsage, "--task generate makes clips from nothing; leave out --store and --from");
+    fail(Code::kUsage, "--task generate makes clips unconditionally; leave out --store and --from");
   }
   if (task.there == 0) {
     fail(Code::kUsage, "--task ", task.name,

@@ -1,7 +1,6 @@
-// What `lastframe sample --task` and `--scheme` mean for a model: which frames of the clips that
-// are given it is shown and how many it is to make, which models can do such a thing, and in which
-// stages they do it (--dry-run). Numbers and words only: making the clips is sample's. Called by
-// it.
+// What `lastframe sample --task` and `--scheme` mean for a model: which frames of the given clips
+// it is shown and how many it is to make, which models can do so, and in which stages they do it
+// (--dry-run). Plans only: making the clips is sample's.
 #pragma once
 
 #include <cstdint>

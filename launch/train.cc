@@ -1,4 +1,6 @@
 // `lastframe train`: starts or resumes a run, or with --dry-run says what it would be.
+#include "train/train.h"
+
 #include <array>
 #include <cmath>
 #include <cstdio>
@@ -17,9 +19,8 @@
 #include "launch/version.h"
 #include "model/tokens/tokenizer.h"
 #include "run/clips.h"
-#include "run/run_model.h"
+#include "run/exported_model.h"
 #include "train/estimate.h"
-#include "train/trainer.h"
 
 namespace lf {
 namespace {

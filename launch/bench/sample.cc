@@ -24,7 +24,7 @@
 #include "model/autocast.h"
 #include "run/accelerator.h"
 #include "run/clips.h"
-#include "run/run_model.h"
+#include "run/exported_model.h"
 
 namespace lf {
 namespace {

@@ -12,7 +12,7 @@ namespace lf {
 
 CodeCounts count_codes(const at::Tensor& codes, int64_t codebook) {
   if (codes.numel() == 0 || at::isFloatingType(codes.scalar_type())) {
-    fail(Code::kData, "codes are whole numbers, at least one an image; these are ",
+    fail(Code::kData, "codes are integers, at least one an image; these are ",
          codes.numel() == 0 ? "empty" : "fractions");
   }
   const at::Tensor flat = codes.flatten().to(at::kLong);

@@ -1,5 +1,4 @@
-// How a tokenizer uses its codebook, from the codes it gave to images. Called by eval's metrics and
-// evaluations.
+// How a tokenizer uses its codebook, from the codes it gave to images.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -20,7 +19,7 @@ struct CodeCounts {
   int64_t images = 0;
 };
 
-// codes: [N, ...] whole numbers in [0, codebook), N images. Anything else is Code::kData.
+// codes: [N, ...] integers in [0, codebook), N images. Anything else is Code::kData.
 CodeCounts count_codes(const at::Tensor& codes, int64_t codebook);
 
 CodeUse code_use(const CodeCounts& codes);

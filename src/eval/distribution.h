@@ -1,7 +1,7 @@
 // Metrics that compare two sets of features sample by sample, or judge one set of class scores:
 // KID, precision and recall, density and coverage, the Inception Score. Everything is computed in
 // double precision and in blocks, so that memory grows with the number of samples, not its square.
-// What needs only mean and covariance is frechet.h. Called by eval's metrics.
+// What needs only mean and covariance is frechet.h.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -1,11 +1,8 @@
 // The evaluation of a model over all ranks: samples by their numbers, or reconstructions of clips,
 // turned into features and compared with a reference, every result with where it comes from. The
-// answer does not depend on the number of ranks. Also the same for two sets of files. Called by the
-// trainer every so often, and by `lastframe evaluate`.
+// answer does not depend on the number of ranks. Also the same for two sets of files.
 #pragma once
 
-#include <functional>
-#include <memory>
 #include <string>
 #include <vector>
 
@@ -13,24 +10,11 @@
 #include "data/store/store.h"
 #include "eval/metrics.h"
 #include "eval/report.h"
+#include "eval/subject.h"
 #include "model/model.h"
 #include "run.pb.h"
 
 namespace lf {
-
-// A model with the weights it is to be judged by, and its surroundings.
-struct EvaluationSubject {
-  Model* model = nullptr;
-  at::Device device = at::kCPU;
-  std::shared_ptr<const Store> store;       // it was trained on
-  std::shared_ptr<const Store> validation;  // whose clips it reconstructs
-  std::string run_folder;
-  int64_t images = 0;        // that it was trained on
-  std::string weights;       // "ema" or "model"
-  std::string weights_text;  // tells them from others; "": what they make is not kept on disk
-  // Asked between chunks on every rank, beside stop_requested(): whether to break off.
-  std::function<bool()> break_off;
-};
 
 // Collective. The results on rank 0, in the order of config.metrics; elsewhere none.
 // Code::kInterrupted on every rank if one was asked to stop.
@@ -39,10 +23,6 @@ std::vector<Result> evaluate_model(World& world, const EvaluationConfig& config,
 
 // Code::kUsage, before anything long begins, if this model of this store could not be judged so.
 void check_evaluation(const EvaluationConfig& config, const Store& store, const Model& model);
-
-// "pixels" or "track" for clips of this shape, or a file of weights.
-std::unique_ptr<Extractor> extractor_for(const EvaluationConfig& config, at::Device device,
-                                         const ClipShape& shape, const KernelChoice& kernels);
 
 // Collective. Two folders, arrays or stores, or statistics (.npz) in place of `real`. With
 // `save_as`, the made set's statistics go to that .npz file; without `real` that is all.

@@ -1,6 +1,5 @@
 // From images or clips to sets of features, over all ranks: each rank makes and looks at its
-// chunks, the moments meet on rank 0 in an order that does not depend on the ranks. Called by
-// evaluate.h.
+// chunks, the moments meet on rank 0 in an order that does not depend on the ranks.
 #pragma once
 
 #include <functional>
@@ -8,20 +7,20 @@
 #include <vector>
 
 #include "comm/world.h"
-#include "eval/chunks.h"
 #include "eval/metrics.h"
 #include "model/extractors/extractor.h"
+#include "run/chunks.h"
 
 namespace lf {
 
 // Samples `first` to `first + count - 1`: uint8 [count, T, H, W, C].
-using ClipMaker = std::function<at::Tensor(int64_t first, int64_t count)>;
+using ReadClips = std::function<at::Tensor(int64_t first, int64_t count)>;
 
 struct Extraction {
   std::string title;  // of the progress bar
   std::string name;   // of the sets
   Chunks chunks;
-  ClipMaker make;
+  ReadClips read;
   std::vector<std::string> layers;
   int64_t pad_to = 0;          // frames of a clip, its last repeated; 0: as they are
   bool keep_features = false;  // of every sample, beside the moments
@@ -33,15 +32,5 @@ struct Extraction {
 // Code::kInterrupted on every rank if one was asked to stop; finished chunks are in the cache.
 std::vector<FeatureSet> extract_features(World& world, Extractor& extractor,
                                          const Extraction& what);
-
-// Collective. Runs `work` on each of this rank's chunks under a progress bar, until done or
-// stopped, or until `break_off` says so.
-void for_own_chunks(World& world, const Chunks& chunks, const std::string& title,
-                    const std::function<bool()>& break_off,
-                    const std::function<void(int64_t chunk)>& work);
-
-// Collective. The rows of all ranks one behind the other, on rank 0; undefined elsewhere. Rows are
-// contiguous and all of one type and shape.
-at::Tensor gather_rows(World& world, const std::vector<at::Tensor>& own);
 
 }  // namespace lf

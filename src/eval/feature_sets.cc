@@ -5,8 +5,11 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/log.h"
-#include "eval/arrays.h"
-#include "eval/chunks.h"
+#include "eval/open_extractor.h"
+#include "eval/pixel_extractor.h"
+#include "eval/statistics.h"
+#include "eval/track.h"
+#include "run/arrays.h"
 
 namespace lf {
 namespace {
@@ -43,8 +46,30 @@ void require_same_size(const Extractor& extractor, ClipShape real, const std::st
        " of ", text(fake), "; a distance needs a reference of the same resolution");
 }
 
-Features::Features(const std::vector<ChosenMetric>& chosen, Extractor* from, std::string id)
-    : extractor(from), preprocessing(std::move(id)) {
+std::vector<std::string> metric_names(const EvaluationConfig& config) {
+  return {config.metrics().begin(), config.metrics().end()};
+}
+
+std::unique_ptr<Extractor> extractor_for(const EvaluationConfig& config, at::Device device,
+                                         const ClipShape& shape, const KernelChoice& kernels) {
+  const Preprocessing id = parse_preprocessing(config.preprocessing());
+  if (config.extractor() == "pixels") return make_pixel_extractor(shape.channels);
+  if (config.extractor() == "track") {
+    if (shape.frames < 2)
+      fail(Code::kUsage, "extractor track follows things through clips, and these are images");
+    return make_track_extractor(shape.frames);
+  }
+  if (config.extractor().empty()) {
+    fail(Code::kUsage, "these metrics need an extractor; give a file of weights with --extractor ",
+         "FILE (or evaluation.extractor), or --extractor pixels for fd_pixels, or track for "
+         "track_outliers, which need none");
+  }
+  return open_extractor(config.extractor(), id, device, kernels);
+}
+
+Features::Features(const std::vector<ChosenMetric>& chosen, Extractor* from, std::string id,
+                   std::string how)
+    : extractor(from), preprocessing(std::move(id)), arithmetic(std::move(how)) {
   for (const ChosenMetric& metric : chosen) {
     if (metric.layer.empty()) continue;
     if (std::find(layers.begin(), layers.end(), metric.layer) == layers.end()) {
@@ -56,9 +81,10 @@ Features::Features(const std::vector<ChosenMetric>& chosen, Extractor* from, std
   std::sort(layers.begin(), layers.end());
 }
 
-std::string Features::text() const {
+std::string Features::key() const {
   return str("extractor ", extractor->name(), " ", extractor->hash(), "\npreprocessing ",
-             preprocessing, "\nlayers ", join(layers, " "), "\npadded to ", pad_to, "\n");
+             preprocessing, "\nlayers ", join(layers, " "), "\npadded to ", pad_to, "\n",
+             arithmetic, "\n");
 }
 
 std::vector<FeatureSet> features_of(World& world, const Features& features, const ImageSet& images,
@@ -68,7 +94,7 @@ std::vector<FeatureSet> features_of(World& world, const Features& features, cons
   Extraction what{.title = "features of " + printable(images.name(), 40),
                   .name = images.name(),
                   .chunks = chunks,
-                  .make = [&](int64_t first, int64_t n) { return images.read(first, n); },
+                  .read = [&](int64_t first, int64_t n) { return images.read(first, n); },
                   .layers = features.layers,
                   .pad_to = features.pad_to,
                   .keep_features = features.every_sample,
@@ -77,7 +103,7 @@ std::vector<FeatureSet> features_of(World& world, const Features& features, cons
   if (!cache.empty()) {
     what.cache = ChunkCache(
         cache, "reference",
-        str("images ", images.name(), "\nchunks of ", chunks.size, "\n", features.text()));
+        str("images ", images.name(), "\nchunks of ", chunks.size, "\n", features.key()));
   }
   std::vector<FeatureSet> sets = extract_features(world, *features.extractor, what);
   for (FeatureSet& set : sets) set.hash = images.hash();
@@ -90,9 +116,8 @@ std::vector<FeatureSet> reference_of(World& world, const Features& features, con
   const bool keep = !cache.empty() && !features.every_sample;
   ChunkCache statistics;
   if (keep) {
-    statistics =
-        ChunkCache(cache, "statistics",
-                   str("images ", images.name(), "\ncount ", count, "\n", features.text()));
+    statistics = ChunkCache(cache, "statistics",
+                            str("images ", images.name(), "\ncount ", count, "\n", features.key()));
     std::vector<FeatureSet> sets;
     if (world.is_root()) sets = kept_statistics(statistics.folder(), features, images);
     if (world.max(static_cast<int64_t>(!sets.empty())) == 1) {
@@ -123,6 +148,31 @@ std::vector<FeatureSet> statistics_as_reference(const Features& features, const 
     }
   }
   return {{path, statistics.n, std::move(statistics.moments), {}, hash_of_file(path)}};
+}
+
+Result result_of_sets(const ChosenMetric& metric, const Features& features,
+                      const std::vector<FeatureSet>& real, const std::vector<FeatureSet>& fake,
+                      const MetricOptions& options) {
+  const auto at = std::find(features.layers.begin(), features.layers.end(), metric.layer) -
+                  features.layers.begin();
+  const auto i = static_cast<size_t>(at);
+  Result out;
+  out.metric = metric.name;
+  out.value = compute_of_sets(metric, real[i], fake[i], options);
+  out.extractor = features.extractor->name();
+  out.extractor_hash = features.extractor->hash();
+  out.layer = metric.layer;
+  out.preprocessing = features.preprocessing;
+  if (metric.row->needs != Evidence::kScores) {
+    out.reference = real[i].name;
+    out.reference_hash = real[i].hash;
+    out.reference_n = real[i].n;
+  }
+  if (!out.value.more.empty() && out.value.more[0].first == "few_samples") {
+    LF_WARN(metric.name, " of ", fake[i].n, " samples against ", real[i].n, " by ",
+            real[i].moments.dim(), " features is mostly bias; compare it at equal n only");
+  }
+  return out;
 }
 
 }  // namespace lf

@@ -1,10 +1,10 @@
-// Which features of an extractor some metrics look at, and those of the images that a reference is
-// made of, kept on disk where they will be wanted again. What a model makes is evaluate.h's. Called
-// by evaluate.h.
+// Which features of an extractor some metrics look at, those of the images that a reference is made
+// of, kept on disk where they will be wanted again, and the comparison of two sets.
 #pragma once
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -12,8 +12,17 @@
 #include "eval/extraction.h"
 #include "eval/images.h"
 #include "eval/metrics.h"
+#include "eval/report.h"
+#include "kernels/dispatch.h"
+#include "run.pb.h"
 
 namespace lf {
+
+std::vector<std::string> metric_names(const EvaluationConfig& config);
+
+// "pixels" or "track" for clips of this shape, or a file of weights.
+std::unique_ptr<Extractor> extractor_for(const EvaluationConfig& config, at::Device device,
+                                         const ClipShape& shape, const KernelChoice& kernels);
 
 // What features are looked at, by which extractor, for which metrics.
 struct Features {
@@ -22,9 +31,11 @@ struct Features {
   std::vector<std::string> layers;  // each once
   int64_t pad_to = 0;
   bool every_sample = false;  // of the made ones and of the real ones; else moments do
+  std::string arithmetic;     // arithmetic_key(), for the keys of caches
 
-  Features(const std::vector<ChosenMetric>& chosen, Extractor* from, std::string id);
-  std::string text() const;  // for the keys of caches
+  Features(const std::vector<ChosenMetric>& chosen, Extractor* from, std::string id,
+           std::string arithmetic);
+  std::string key() const;  // under which such features are kept
 };
 
 // Code::kUsage unless the frames are of one size; of clips as long, too, if whole clips are looked
@@ -46,5 +57,10 @@ std::vector<FeatureSet> reference_of(World& world, const Features& features, con
 
 // A .npz file in place of images. On every rank, though only rank 0 computes with it.
 std::vector<FeatureSet> statistics_as_reference(const Features& features, const std::string& path);
+
+// On rank 0. Warns where there are too few samples for a distance of moments.
+Result result_of_sets(const ChosenMetric& metric, const Features& features,
+                      const std::vector<FeatureSet>& real, const std::vector<FeatureSet>& fake,
+                      const MetricOptions& options);
 
 }  // namespace lf

@@ -22,7 +22,7 @@ struct Trace {
   double error = 0;  // that rounding may have caused, at most
 };
 
-// The lower half of L^T S L, without the products with the zeros of the lower triangular L.
+// The lower triangle of L^T S L, without the products with the zeros of the lower triangular L.
 at::Tensor half_of_product(const at::Tensor& lower, const at::Tensor& s) {
   constexpr int64_t kStrip = 256;
   const int64_t n = s.size(0);
@@ -79,15 +79,15 @@ double frechet_distance(const Moments& a, const Moments& b) {
   }
   const at::Tensor s1 = a.covariance(), s2 = b.covariance();
   const at::Tensor delta = a.mean() - b.mean();
-  const double rest =
+  const double mean_and_traces =
       delta.dot(delta).item<double>() + s1.trace().item<double>() + s2.trace().item<double>();
   constexpr double kRelative = 1e-7;  // the accuracy asked for; the bound is a wide one
   Trace trace;
   if (trace_by_eigenvalues(s1, s2, &trace) &&
-      2 * trace.error < kRelative * (rest - 2 * trace.value)) {
-    return rest - 2 * trace.value;
+      2 * trace.error < kRelative * (mean_and_traces - 2 * trace.value)) {
+    return mean_and_traces - 2 * trace.value;
   }
-  return std::max(0.0, rest - 2 * trace_by_singular_values(s1, s2));
+  return std::max(0.0, mean_and_traces - 2 * trace_by_singular_values(s1, s2));
 }
 
 }  // namespace lf

@@ -1,6 +1,5 @@
 // The Frechet distance between two Gaussians: |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)), in
 // double precision, without a matrix square root and without adding anything to the covariances.
-// Called by eval's metrics.
 #pragma once
 
 #include "eval/moments.h"

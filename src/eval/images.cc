@@ -2,14 +2,12 @@
 
 #include <ATen/ops/empty.h>
 
-#include <array>
-#include <cstdio>
 #include <cstring>
 
 #include "base/error.h"
 #include "base/file.h"
-#include "checkpoint/safetensors.h"
 #include "data/store/export.h"
+#include "run/arrays.h"
 
 namespace lf {
 namespace {
@@ -67,16 +65,6 @@ class StoreImages : public ImageSet {
 };
 
 }  // namespace
-
-std::string hash_of_file(const std::string& path) {
-  FileSystem& files = real_file_system();
-  FileInfo info;
-  files.info(path, &info);
-  std::array<char, 20> text{};
-  std::snprintf(text.data(), text.size(), "%08x%08x", crc32c_of_file(files, path),
-                static_cast<unsigned>(info.size));
-  return text.data();
-}
 
 std::unique_ptr<ImageSet> images_of_store(std::shared_ptr<const Store> store) {
   return std::make_unique<StoreImages>(std::move(store));

@@ -1,5 +1,4 @@
-// A set of images or clips to be evaluated, by number and as bytes: a folder, an array, a store.
-// What a model makes is evaluate.h's. Called by evaluate's commands.
+// A set of images or clips, by number and as bytes: a folder, an array, a store.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -23,9 +22,6 @@ class ImageSet {
   // uint8 [count, T, H, W, C]. What cannot be read is Code::kData naming the image.
   virtual at::Tensor read(int64_t first, int64_t count) const = 0;
 };
-
-// Checksum and size of a file, 16 hex digits.
-std::string hash_of_file(const std::string& path);
 
 // A .npy array of bytes, the folder of a store, or a folder of images of one size.
 std::unique_ptr<ImageSet> open_images(const std::string& path);

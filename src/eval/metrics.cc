@@ -18,7 +18,7 @@ constexpr int64_t kSubsets = 100, kSubsetSize = 1000, kSplits = 10;
 
 MetricValue frechet(const FeatureSet& real, const FeatureSet& fake, const MetricOptions&) {
   MetricValue out{frechet_distance(real.moments, fake.moments), fake.n, {}, {}};
-  // Below as many samples as numbers the distance is mostly bias: it compares at equal n only.
+  // With fewer samples than features the distance is mostly bias: it compares at equal n only.
   const int64_t fewest = std::min(real.n, fake.n);
   if (fewest > 0 && fewest <= real.moments.dim()) out.more.emplace_back("few_samples", 1);
   return out;
@@ -40,7 +40,7 @@ MetricValue score(const FeatureSet&, const FeatureSet& fake, const MetricOptions
   return {score.mean, fake.n, {{"deviation", score.deviation}}, {}};
 }
 
-// One of the four numbers; each row has the neighbours its authors took.
+// One of the four; each row has the neighbours its authors took.
 template <double Manifold::*member, int64_t usual>
 MetricValue neighbour_metric(const FeatureSet& real, const FeatureSet& fake,
                              const MetricOptions& options) {

@@ -1,6 +1,6 @@
 // The table of metrics, and what each is computed from. Adding one: a function in the file of its
-// kind and a row in metrics.cc. Names are honest: `fid` is Inception's 2048 numbers and nothing
-// else. Called by evaluate.h and the commands.
+// kind and a row in metrics.cc. Names are honest: `fid` is Inception's 2048 features and nothing
+// else.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -74,7 +74,7 @@ struct ChosenMetric {
 // "fid768,psnr" -> rows. Unknown or repeated names, and names that would be untrue of this
 // extractor or of clips of `frames` frames, are Code::kUsage. `extractor` may be null: then the
 // features come from a file, or none are needed. A clip too short for its extractor is refused
-// unless the name tells of padding: fvd_pad16.
+// unless the name states the padding: fvd_pad16.
 std::vector<ChosenMetric> choose_metrics(const std::vector<std::string>& names,
                                          const Extractor* extractor, int64_t frames);
 

@@ -32,7 +32,7 @@ Moments::Moments(int64_t dim)
     : dim_(dim),
       mean_(at::zeros({dim}, at::kDouble)),
       scatter_(at::zeros({dim, dim}, at::kDouble)) {
-  LF_CHECK(dim > 0 && dim <= kLargestDim, "features of ", dim, " numbers");
+  LF_CHECK(dim > 0 && dim <= kLargestDim, "features of width ", dim);
 }
 
 Moments::Moments(int64_t count, const at::Tensor& mean, const at::Tensor& covariance)
@@ -113,11 +113,11 @@ Moments Moments::unpack(const std::string& bytes) {
   LF_CHECK(bytes.size() >= sizeof(int64_t));
   std::memcpy(&moments.count_, bytes.data(), sizeof(int64_t));
   if (moments.count_ == 0) return moments;
-  // d + d (d + 1) / 2 numbers follow.
-  const auto numbers = static_cast<int64_t>((bytes.size() - sizeof(int64_t)) / sizeof(double));
-  const double root = std::sqrt(9 + 8 * static_cast<double>(numbers));
+  // d + d (d + 1) / 2 values follow.
+  const auto values = static_cast<int64_t>((bytes.size() - sizeof(int64_t)) / sizeof(double));
+  const double root = std::sqrt(9 + 8 * static_cast<double>(values));
   const auto dim = static_cast<int64_t>(std::lround((root - 3) / 2));
-  LF_CHECK(dim * (dim + 3) / 2 == numbers, "packed moments");
+  LF_CHECK(dim * (dim + 3) / 2 == values, "packed moments");
   const int64_t count = moments.count_;
   moments = Moments(dim);
   moments.count_ = count;

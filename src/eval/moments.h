@@ -2,7 +2,7 @@
 // precision: what the Frechet distance is computed from. Blocks are centred before they are
 // multiplied, so that features far from zero keep their digits. MomentsTree makes the result a
 // function of the samples alone: whoever held which of them, the same sums are formed in the same
-// order. Knows nothing of images or extractors. Called by eval.
+// order. Knows nothing of images or extractors.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -26,7 +26,7 @@ class Moments {
 
   int64_t count() const { return count_; }
   int64_t dim() const { return dim_; }
-  // Rows of numbers, [n, dim]; none is fine. Code::kData if one is not finite.
+  // Rows of features, [n, dim]; none is fine. Code::kData if one is not finite.
   void add(const at::Tensor& features_ND);
   // Exact (Chan et al.); either may be empty.
   void merge(const Moments& other);

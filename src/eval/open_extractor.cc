@@ -6,12 +6,12 @@
 
 #include "base/error.h"
 #include "checkpoint/tensors.h"
-#include "eval/images.h"
 #include "model/classifier.h"
 #include "model/extractors/i3d.h"
 #include "model/extractors/inception.h"
 #include "model/extractors/torchscript.h"
 #include "model/extractors/weights.h"
+#include "run/arrays.h"
 
 namespace lf {
 namespace {

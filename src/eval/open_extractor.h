@@ -1,6 +1,5 @@
-// Opens a file of weights as the network it holds, found out from the tensors in it. Here and not
-// beside the networks, because model does not know checkpoint. Called by evaluate and `lastframe
-// features`.
+// Opens a file of weights as the network it holds, recognised by the tensors in it. Here and not
+// beside the networks, because model does not know checkpoint.
 #pragma once
 
 #include <c10/core/Device.h>

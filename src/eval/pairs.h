@@ -1,6 +1,5 @@
 // Metrics that compare each image or video with its counterpart: PSNR, SSIM, CRPS. Pixels are
-// doubles in [0, 1]. Per frame; what is averaged over frames and videos is the caller's. Called by
-// eval's metrics.
+// doubles in [0, 1]. Per frame; what is averaged over frames and videos is the caller's.
 #pragma once
 
 #include <ATen/core/Tensor.h>

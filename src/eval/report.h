@@ -1,5 +1,4 @@
-// Results with where they come from, as people and scripts read them. Called by the commands, and
-// by the trainer for its evaluations.
+// Results with where they come from, as people and scripts read them.
 #pragma once
 
 #include <cstdint>

@@ -1,7 +1,7 @@
 // Where something is in each frame of a video, and how far two sets of videos agree in that: the
-// metrics of long videos whose content has a place, such as a bouncing digit. What is tracked is
-// all that is bright; one object on a dark ground is meant. An extractor that needs no weights, and
-// the two metrics that are of its numbers. Called by eval's metrics and evaluate.h.
+// metrics of long videos whose content has a place, such as a bouncing digit. All that is bright is
+// tracked; one object on a dark ground is meant. An extractor that needs no weights, and the two
+// metrics of its features.
 #pragma once
 
 #include <memory>
@@ -11,7 +11,7 @@
 namespace lf {
 
 // One layer, "track": of every frame the bright pixels' centre (x, y, in pixels; -1 where there are
-// none) and their weight in whole pixels, 3 numbers a frame. For clips of `frames` frames, 2 or
+// none) and their weight in whole pixels, 3 values a frame. For clips of `frames` frames, 2 or
 // more.
 std::unique_ptr<Extractor> make_track_extractor(int64_t frames);
 

@@ -1,6 +1,6 @@
 // Where a rank computes: on the CPU, or on the GPU of its local rank through what the CUDA plugin
-// offers. Decides, and says so in one sentence if what was asked for cannot be had; opening the
-// plugin is launch's, which passes the result on. Called by the trainer and by evaluation.
+// offers. Decides, and explains in one sentence if what was asked for cannot be had; opening the
+// plugin is launch's, which passes the result on.
 #pragma once
 
 #include <ATen/core/Tensor.h>

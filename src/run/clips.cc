@@ -24,8 +24,8 @@ Clips clips_from_batch(const Batch& batch, uint64_t seed, at::Device device,
   const int64_t frames = layout.shape.frames, height = layout.shape.height,
                 width = layout.shape.width, channels = layout.shape.channels;
   const int64_t frame = height * width * channels;
-  // Copied to the device as stored, a quarter of the bytes of floats, and turned into floats there.
-  // The copy is waited for: the loader reuses the batch's memory.
+  // Copied to the device as stored, a quarter of the bytes of floats, and converted to floats
+  // there. The copy is waited for: the loader reuses the batch's memory.
   const auto floats = [&](const at::Tensor& stored) { return stored.to(device).to(at::kFloat); };
   Clips out;
   if (made_there != nullptr) {
@@ -69,11 +69,13 @@ at::Tensor bytes_of(const at::Tensor& x) {
       .contiguous();
 }
 
-Clips clips_in_order(const Store& store, int64_t first, int64_t count, at::Device device) {
+Clips clips_in_order(const Store& store, int64_t first, int64_t count, at::Device device,
+                     const LoaderConfig* columns) {
   LoaderConfig config;
   config.set_threads(0);
+  if (columns != nullptr) *config.mutable_side() = columns->side();
   for (const StoreColumn& column : store.index().columns()) {
-    if (column.kind() == StoreColumn::FLOAT) config.add_side(column.name());
+    if (columns == nullptr && column.kind() == StoreColumn::FLOAT) config.add_side(column.name());
   }
   // Borrowed for the length of this call.
   const std::shared_ptr<const Store> borrowed(&store, [](const Store*) {});

@@ -1,6 +1,5 @@
 // From what is in a store to what the model takes: stored pixels become floats in [-1, 1] on the
-// device, and the batch gets the key of its random numbers; pictures go the way back. Called by the
-// trainer, previews, evaluation and, for the shape, by commands that look at a config.
+// device, and the batch gets the key of its random numbers; pictures go the way back.
 #pragma once
 
 #include "config/config.h"
@@ -14,9 +13,11 @@ namespace lf {
 Clips clips_from_batch(const Batch& batch, uint64_t seed, at::Device device,
                        const DeviceFrames* frames = nullptr);
 
-// Clips first..first + count - 1 of the store as they are stored: draw 0, not mirrored. What lies
-// beyond the last clip is the first again.
-Clips clips_in_order(const Store& store, int64_t first, int64_t count, at::Device device);
+// Clips first..first + count - 1 of the store as they are stored: draw 0, not mirrored, with the
+// side columns of `columns`, or with all that hold floats. What lies beyond the last clip is the
+// first again.
+Clips clips_in_order(const Store& store, int64_t first, int64_t count, at::Device device,
+                     const LoaderConfig* columns = nullptr);
 
 // [-1, 1] -> 0..255, rounded half to even and clipped, in host memory.
 at::Tensor bytes_of(const at::Tensor& x);

@@ -13,7 +13,7 @@
 namespace lf {
 namespace {
 
-// What each clip's numbers are keyed by, on the device.
+// The keys of each clip's random numbers, on the device.
 struct Keys {
   at::Tensor items, draws, mirrored;
   at::Tensor noise;  // [frames - 1, clips, 2]

@@ -1,7 +1,7 @@
 // Pseudo videos of a RECOMPUTED store made on the device that trains: only images cross the bus,
-// and no core of the host blurs. The same floats as the host's, to the bit. For recipes of sums,
-// blur and noise (data/recipe/recipe's formulas); others, and stores that hold their frames, stay
-// with the loader's threads. Called by the trainer, through clips_from_batch().
+// and no core of the host blurs. The same floats as the host's, to the bit. For recipes of weighted
+// sums, blur and noise (data/recipe/recipe's formulas); others, and stores that hold their frames,
+// stay with the loader's threads.
 #pragma once
 
 #include <memory>

@@ -3,12 +3,12 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "base/host.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "base/memory.h"
@@ -66,17 +66,17 @@ Verdict Coordinator::after_step(int64_t before, int64_t after, StepTally& tally,
          "; no update was made in them. Lower "
          "train.optimizer.lr or train.optimizer.clip_norm, or try train.precision=FP32");
   }
-  // One number carries everybody's wish: the strongest reason to stop, and rank 0's clock.
+  // One number carries what every rank asks for: the strongest reason to stop, and rank 0's clock.
   const double minutes = config_.checkpoint().every_minutes();
   const bool clock_says_save =
       world_.is_root() && minutes > 0 && seconds_since(saved_) > 60 * minutes;
-  const int64_t wish =
+  const int64_t asked =
       world_.max(static_cast<int64_t>(stop_requested()) * 2 + (clock_says_save ? 1 : 0));
-  reason_ = static_cast<StopReason>(wish / 2);
+  reason_ = static_cast<StopReason>(asked / 2);
 
   Verdict verdict;
-  verdict.leave = reason_ != StopReason::kNone || after >= end_;
-  verdict.save = wish % 2 == 1 || due(config_.checkpoint().every_images(), before, after);
+  verdict.stop = reason_ != StopReason::kNone || after >= end_;
+  verdict.save = asked % 2 == 1 || due(config_.checkpoint().every_images(), before, after);
   verdict.validate = due(config_.train().validation_images(), before, after);
   const int64_t preview_images = config_.train().preview_images();
   verdict.preview = due(preview_images, before, after) ||
@@ -87,8 +87,8 @@ Verdict Coordinator::after_step(int64_t before, int64_t after, StepTally& tally,
   // The best by an evaluation can be kept only if there is a checkpoint of it.
   verdict.save = verdict.save || verdict.evaluate;
   if (verdict.save) saved_ = Clock::now();
-  if (verdict.leave) settle();
-  if (verdict.leave || log) report(after, tally, watchdog);
+  if (verdict.stop) settle();
+  if (verdict.stop || log) report(after, tally, watchdog);
   if (!log_) return verdict;
   log_->progress(after);
   if (seconds_since(status_written_) > kStatusSeconds) write_status("running", after);
@@ -158,8 +158,6 @@ void Coordinator::results(const EvaluationRecord& record) {
 
 void Coordinator::write_status(const std::string& state, int64_t images) {
   status_written_ = Clock::now();
-  std::array<char, 256> host{};
-  ::gethostname(host.data(), host.size() - 1);
   const auto left = static_cast<double>(std::max<int64_t>(0, end_ - images));
   Json json;
   json.object([&] {
@@ -170,13 +168,13 @@ void Coordinator::write_status(const std::string& state, int64_t images) {
     json.field("loss", loss_).field("images_per_second", images_per_second_);
     json.field("eta_seconds", images_per_second_ > 0 ? left / images_per_second_ : 0.0);
     json.field("checkpoint", checkpoint_).field("skipped_steps", skipped_);
-    json.field("ranks", world_.size()).field("host", host.data()).field("pid", ::getpid());
+    json.field("ranks", world_.size()).field("host", host_name()).field("pid", ::getpid());
     json.field("straggler", straggler_).field("updated", unix_now());
     json.field("reason", reason_ == StopReason::kNone ? "" : name_of(reason_));
   });
   // A full disk must not end a run that can still train; the checkpoint will say so loudly.
   try {
-    // Once a newer start has taken the run over, how this one fares is nobody's business.
+    // Once a newer start has taken the run over, status.json is its own.
     if (newest_life(folder_) > life_) return;
     publish_file(real_file_system(), folder_ + "/status.json", json.text() + "\n");
   } catch (const Error& error) {
@@ -199,10 +197,10 @@ int Coordinator::end(int64_t images, const std::string& checkpoint, StopReason b
                  images);
     if (restart) {
       LF_INFO("stopped by ", name_of(reason_), " at image ", images,
-              " with a checkpoint; the same command goes on from here");
+              " with a checkpoint; the same command resumes from here");
     } else if (reason_ == StopReason::kStopFile) {
       LF_INFO("stopped by ", folder_, "/STOP at image ", images,
-              " with a checkpoint; remove that file, and the same command goes on from here");
+              " with a checkpoint; remove that file, and the same command resumes from here");
     }
   }
   return restart ? static_cast<int>(Code::kInterrupted) : 0;

@@ -1,7 +1,7 @@
-// Rank 0's head and everybody's ears: after every step the ranks agree, in one small message,
-// whether to save, validate, evaluate, show or leave; rank 0 keeps the log, the progress bar and
-// status.json. It never looks at a tensor; saving is the Saver's, training the Trainer's. Called by
-// the trainer.
+// What to do after a step, and what a run shows of itself. After every step the ranks agree, in one
+// small message, whether to save, validate, evaluate, show or stop; rank 0 keeps the log, the
+// progress bar and status.json. Never looks at a tensor; saving is the Saver's, training the
+// Trainer's.
 #pragma once
 
 #include <chrono>
@@ -21,7 +21,7 @@ namespace lf {
 
 struct Verdict {
   bool save = false, validate = false, preview = false, evaluate = false;
-  bool leave = false;  // all ranks, now; a checkpoint first
+  bool stop = false;  // all ranks, now; a checkpoint first
 };
 
 class Coordinator {
@@ -43,7 +43,7 @@ class Coordinator {
                int width);
   void results(const EvaluationRecord& record);
 
-  // status.json for the last time, and the exit status: 75 if the ranks left for a signal or the
+  // status.json for the last time, and the exit status: 75 if the ranks stopped for a signal or the
   // deadline, else 0. With `broken_off`, for a reason that came after the last step, the run is not
   // finished, though it has made all steps.
   int end(int64_t images, const std::string& checkpoint, StopReason broken_off);
@@ -68,7 +68,7 @@ class Coordinator {
   int64_t life_ = 0;  // of this start of the run, on rank 0
   double loss_ = 0, images_per_second_ = 0;
   SpikeWatch spikes_;
-  int straggler_rank_ = -1;  // the last one told of
+  int straggler_rank_ = -1;  // the last one warned of
   std::string checkpoint_, straggler_;
 };
 

@@ -1,6 +1,6 @@
 // A running average of the weights, counted in images so that the batch size does not matter: with
 // a half-life, or with a power function of given relative width (which needs no tuning to the
-// length of the run). Called by the trainer; evaluation and export read the average.
+// length of the run).
 #pragma once
 
 #include <vector>

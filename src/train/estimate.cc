@@ -11,7 +11,7 @@
 namespace lf {
 namespace {
 
-// Told by the CPU allocator of every allocation of this thread.
+// Hears from the CPU allocator of every allocation of this thread.
 class PeakBytes : public c10::MemoryReportingInfoBase {
  public:
   void reportMemoryUsage(void* /*ptr*/, int64_t size, size_t /*total_allocated*/,

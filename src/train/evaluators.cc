@@ -13,9 +13,7 @@
 #include "comm/threads.h"
 #include "comm/watchdog.h"
 #include "eval/evaluate.h"
-#include "eval/report.h"
-#include "run/run_model.h"
-#include "train/trainer.h"
+#include "run/run.h"
 
 namespace lf {
 namespace {
@@ -53,7 +51,7 @@ class Evaluating {
   std::string next_order() {
     const Watchdog::Phase phase("waiting for a checkpoint");
     while (!hears()) {
-      tell_of_stop();
+      report_stop();
       note_progress();
       pause(20);
     }
@@ -62,16 +60,16 @@ class Evaluating {
     return order;
   }
 
-  // Whether rank 0 has said something that is not yet followed.
+  // Whether rank 0 has asked for something that is not yet done.
   bool hears() {
     if (!order_) order_ = everyone_.take(0);
     return order_.has_value();
   }
 
-  void tell_of_stop() {
-    if (told_ || stop_requested() == StopReason::kNone) return;
+  void report_stop() {
+    if (reported_ || stop_requested() == StopReason::kNone) return;
     everyone_.post(0, {kStop});
-    told_ = true;
+    reported_ = true;
   }
 
   void evaluate(const std::string& folder) {
@@ -80,41 +78,22 @@ class Evaluating {
       const std::vector<Result> results = results_of(folder);
       if (!part_.is_root()) return;
       answer = kFound + record_of(results, images_).SerializeAsString();
-    } catch (const Error& error) {  // all ranks leave it together
+    } catch (const Error& error) {  // all ranks throw it together
       if (error.code() != Code::kInterrupted) throw;
     }
     if (!part_.is_root()) return;
     everyone_.post(0, answer);
-    tell_of_stop();
+    report_stop();
   }
 
   std::vector<Result> results_of(const std::string& folder) {
-    const RunModel run = open_run_model(folder, device_, {}, job_.make);
-    images_ = run.manifest.images();
-    EvaluationSubject subject;
-    subject.model = run.model.get();
-    subject.device = device_;
-    subject.store = open_store(run.manifest);
-    subject.validation = config_.train().validation_store().empty()
-                             ? subject.store
-                             : Store::open(config_.train().validation_store());
-    subject.run_folder = job_.run_folder;
-    subject.images = images_;
-    subject.weights = run.weights;
+    Run run = open_run(folder, job_.run_folder);
+    run.load_model(device_, job_.make);
+    run.stores = open_run_stores(config_, job_.run_folder, run.manifest().store_id());
+    images_ = run.images();
+    EvaluationSubject subject = subject_of(run);
     subject.break_off = [this] { return part_.is_root() && hears(); };
     return evaluate_model(part_, config_.evaluation(), subject);
-  }
-
-  std::shared_ptr<const Store> open_store(const CheckpointManifest& manifest) const {
-    const std::string folder =
-        config_.train().store().empty() ? job_.run_folder + "/store" : config_.train().store();
-    std::shared_ptr<const Store> store = Store::open(folder);
-    if (store->index().store_id() != manifest.store_id()) {
-      fail(Code::kUsage, printable(folder), " is store ", store->index().store_id(),
-           ", the checkpoint was trained on store ", manifest.store_id(),
-           "; was the store replaced while the run went on?");
-    }
-    return store;
   }
 
   World& everyone_;
@@ -124,18 +103,9 @@ class Evaluating {
   const Watchdog watchdog_;
   const at::Device device_;
   std::optional<std::string> order_;
-  bool told_ = false;
+  bool reported_ = false;
   int64_t images_ = 0;  // of the checkpoint being evaluated
 };
-
-int evaluate_apart(World& everyone, World& part, const Config& config, const TrainJob& job) {
-  at::set_num_threads(threads_of_rank(part, config.train().threads()));
-  real_file_system().make_folders(job.run_folder);
-  open_log_file(job.run_folder + "/logs");
-  watch_for_stop(job.run_folder, config.train().deadline_margin_seconds());
-  note_part(1);
-  return Evaluating(everyone, part, config, job).run();
-}
 
 }  // namespace
 
@@ -180,22 +150,13 @@ StopReason Evaluators::wait() {
 
 void Evaluators::end(int status) { everyone_.post(first_, kEnd + std::to_string(status)); }
 
-int run_training(World& world, const Config& config, const TrainJob& job) {
-  const int apart = config.evaluation().ranks();
-  if (apart == 0) return Trainer(world, config, job).run();
-  if (config.evaluation().every_images() == 0) {
-    fail(Code::kUsage, "evaluation.ranks is ", apart, " but evaluation.every_images is 0: ",
-         "those ranks would have nothing to do; set both, or neither");
-  }
-  if (apart >= world.size()) {
-    fail(Code::kUsage, "evaluation.ranks is ", apart, " of ", world.size(),
-         world.size() == 1 ? " rank" : " ranks", ", which leaves none to train; start with more, ",
-         "such as mpirun -n ", apart + 1);
-  }
-  const bool evaluates = world.rank() >= world.size() - apart;
-  World& part = world.part(evaluates ? 1 : 0);
-  if (evaluates) return evaluate_apart(world, part, config, job);
-  return Trainer(part, config, job, &world).run();
+int evaluate_apart(World& everyone, World& part, const Config& config, const TrainJob& job) {
+  at::set_num_threads(threads_of_rank(part, config.train().threads()));
+  real_file_system().make_folders(job.run_folder);
+  open_log_file(job.run_folder + "/logs");
+  watch_for_stop(job.run_folder, config.train().deadline_margin_seconds());
+  note_part(1);
+  return Evaluating(everyone, part, config, job).run();
 }
 
 }  // namespace lf

@@ -1,8 +1,8 @@
 // Evaluation by ranks of its own (evaluation.ranks), so that training does not stand still for it.
 // The last ranks of the job take no part in training: they load each checkpoint that is to be
-// evaluated, with its averaged weights, and send rank 0 what they found. A checkpoint that awaits
-// its numbers is known by its manifest, so what was cut off is made up for by the next start. How
-// an evaluation is made is eval's. Called by `lastframe train`.
+// evaluated, with its averaged weights, and send rank 0 what they found. The manifest of a
+// checkpoint names the metrics that it awaits, so the next start catches up on what was cut off.
+// How an evaluation is made is eval's.
 #pragma once
 
 #include <deque>
@@ -14,10 +14,9 @@
 #include "comm/world.h"
 #include "config/config.h"
 #include "record.pb.h"
+#include "train/train_job.h"
 
 namespace lf {
-
-struct TrainJob;
 
 // Those ranks as the training ones see them.
 class Evaluators {
@@ -44,8 +43,8 @@ class Evaluators {
   std::string current_;            // that they are at; "": they are free
 };
 
-// Collective. Trains, or on the last evaluation.ranks ranks evaluates, until the run or the slice
-// is finished or something asks it to stop. Returns the exit status, the same on all ranks.
-int run_training(World& world, const Config& config, const TrainJob& job);
+// Collective over `part`, those ranks, which are the last of `everyone`: evaluates what rank 0 asks
+// for until that ends. Returns the exit status that rank 0 gives.
+int evaluate_apart(World& everyone, World& part, const Config& config, const TrainJob& job);
 
 }  // namespace lf

@@ -1,6 +1,6 @@
 // A file that grows by whole records: metrics, events. Storage that is full costs a warning, and
 // the records wait in memory until there is room, because a run that can still train must not end
-// for its log. Not for anything that has to be durable. Called by RunLog and TensorboardWriter.
+// for its log. Not for anything that has to be durable.
 #pragma once
 
 #include <string>

@@ -77,7 +77,7 @@ at::Tensor Optimizer::gradient_norm() const {
 
 void Optimizer::set_learning_rate(double lr) { lr_.fill_(lr); }
 
-// Do both lie alike? How far apart the only one of a dimension is does not matter.
+// Same layout? Strides of size-1 dimensions are ignored.
 static bool lie_alike(const at::Tensor& a, const at::Tensor& b) {
   if (a.sizes() != b.sizes()) return false;
   for (int64_t d = 0; d < a.dim(); ++d) {

@@ -57,14 +57,14 @@ PostHoc combine_averages(const std::vector<TrackedAverage>& tracked, const Track
       overlaps[i][j] = overlap(one, tracked[static_cast<size_t>(j)]);
     }
   }
-  // Neighbours are nearly alike, so the system is close to singular; equal ones may be among them.
+  // Neighbours are nearly equal, so the system is close to singular; equal ones may be among them.
   at::Tensor shares = at::linalg_pinv(overlaps, 1e-13, /*hermitian=*/true).matmul(with_wanted);
   shares = shares / shares.sum();
   const double norm = overlap(wanted, wanted);
-  const double rest = norm - 2 * shares.dot(with_wanted).item<double>() +
-                      shares.dot(overlaps.matmul(shares)).item<double>();
+  const double misfit = norm - 2 * shares.dot(with_wanted).item<double>() +
+                        shares.dot(overlaps.matmul(shares)).item<double>();
   const auto* data = shares.const_data_ptr<double>();
-  return {{data, data + count}, std::sqrt(std::max(0.0, rest / norm))};
+  return {{data, data + count}, std::sqrt(std::max(0.0, misfit / norm))};
 }
 
 void export_average(FileSystem& files, const std::string& run_folder, double width,

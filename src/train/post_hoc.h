@@ -1,7 +1,7 @@
 // The average of the weights that a run would have kept with another power function, made after the
 // run from those that its checkpoints tracked (train.ema.tracked_widths): their profiles over
 // training are combined to the profile asked for, by least squares. After Karras et al.,
-// arXiv:2312.02696, section 3. Called by `lastframe export --ema-width`.
+// arXiv:2312.02696, section 3.
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,6 @@
 // Pictures of what a model makes, always of the same clips so that they compare over a run: a sheet
-// whose rows are clips and the model's versions of them in turn, and an animation of them. Files
-// carry the image count and are never overwritten. Called by the trainer.
+// whose rows are clips and the model's versions of them by turns, and an animation of them. Files
+// carry the image count and are never overwritten.
 #pragma once
 
 #include <string>

@@ -36,7 +36,7 @@ void cut_back_metrics(const std::string& path, int64_t resume_images) {
   std::string kept;
   for (size_t begin = 0; begin < bytes.size();) {
     const size_t end = bytes.find('\n', begin);
-    if (end == std::string::npos) break;  // a half line: the process died while writing it
+    if (end == std::string::npos) break;  // incomplete: the process died while writing it
     const std::string line = bytes.substr(begin, end - begin);
     const int64_t images = images_of(line);
     if (images >= 0 && images <= resume_images) kept += line + "\n";
@@ -66,25 +66,25 @@ void RunLog::append(const std::string& line) {
 }
 
 void RunLog::step(const StepReport& r) {
-  std::vector<std::pair<std::string, double>> numbers = {{"loss", r.loss}};
-  numbers.insert(numbers.end(), r.terms.begin(), r.terms.end());
-  numbers.insert(numbers.end(), {{"lr", r.lr},
-                                 {"gradient_norm", r.gradient_norm},
-                                 {"images_per_second", r.images_per_second},
-                                 {"images_per_second_per_rank", r.images_per_second / r.ranks},
-                                 {"data_wait", r.data_wait},
-                                 {"communication", r.communication},
-                                 {"checkpoint_stall", r.checkpoint_stall},
-                                 {"overhead", r.overhead},
-                                 {"memory_bytes", static_cast<double>(r.memory_bytes)},
-                                 {"skipped_steps", static_cast<double>(r.skipped_steps)}});
+  std::vector<std::pair<std::string, double>> values = {{"loss", r.loss}};
+  values.insert(values.end(), r.terms.begin(), r.terms.end());
+  values.insert(values.end(), {{"lr", r.lr},
+                               {"gradient_norm", r.gradient_norm},
+                               {"images_per_second", r.images_per_second},
+                               {"images_per_second_per_rank", r.images_per_second / r.ranks},
+                               {"data_wait", r.data_wait},
+                               {"communication", r.communication},
+                               {"checkpoint_stall", r.checkpoint_stall},
+                               {"overhead", r.overhead},
+                               {"memory_bytes", static_cast<double>(r.memory_bytes)},
+                               {"skipped_steps", static_cast<double>(r.skipped_steps)}});
   Json json;
   json.object([&] {
     json.field("images", r.images);
-    for (const auto& [name, value] : numbers) json.field(name, value);
+    for (const auto& [name, value] : values) json.field(name, value);
   });
   append(json.text());
-  for (const auto& [name, value] : numbers) tensorboard_.scalar(r.images, "train/" + name, value);
+  for (const auto& [name, value] : values) tensorboard_.scalar(r.images, "train/" + name, value);
   tensorboard_.flush();
   shown_ = str(
       "loss ", short_number(r.loss), " data-wait ", short_number(100 * r.data_wait), "% comm ",

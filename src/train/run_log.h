@@ -1,6 +1,6 @@
 // What a run leaves behind to look at: metrics.jsonl (one object a logged step), TensorBoard events
 // and the progress bar. On resume both files are cut back to the resume point, so nothing appears
-// twice. Only rank 0 has one. Called by the trainer and the coordinator.
+// twice. Only rank 0 has one.
 #pragma once
 
 #include <string>
@@ -17,7 +17,7 @@ namespace lf {
 struct StepReport {
   int64_t images = 0;
   double loss = 0;
-  std::vector<std::pair<std::string, double>> terms;  // of the loss, and other named numbers
+  std::vector<std::pair<std::string, double>> terms;  // of the loss, and other named values
   double lr = 0, gradient_norm = 0;
   double images_per_second = 0;
   // Shares of wall time. Overhead is what neither the model nor communication took: loading,
@@ -39,7 +39,7 @@ class RunLog {
   void results(const EvaluationRecord& record);
   void preview(int64_t images, const std::string& tag, const std::string& png, int height,
                int width);
-  // Moves the bar on between two reports; it keeps showing the last report's numbers.
+  // Moves the bar on between two reports; it keeps showing the last report's values.
   void progress(int64_t images) { progress_.show(static_cast<uint64_t>(images), shown_); }
   void finish(int64_t images) { progress_.finish(static_cast<uint64_t>(images), shown_); }
 
@@ -52,7 +52,7 @@ class RunLog {
   std::string shown_;  // beside the bar
 };
 
-// Drops lines past `resume_images` and a half line at the end; the rest stays byte for byte.
+// Drops lines past `resume_images` and an incomplete line at the end; the rest stays byte for byte.
 void cut_back_metrics(const std::string& path, int64_t resume_images);
 
 }  // namespace lf

@@ -206,7 +206,7 @@ void Saver::add_numbers(const std::string& folder, const std::vector<NamedNumber
     life_->while_newest(files, [&] { prune_checkpoints(files, run_.folder, config, *life_); });
   } catch (const Error& error) {
     if (error.code() != Code::kStorage) throw;
-    LF_WARN("numbers of ", folder, " are not kept: ", error.what());
+    LF_WARN("metrics of ", folder, " are not kept: ", error.what());
   }
 }
 
@@ -214,8 +214,8 @@ void Saver::note_failure(const std::string& message) {
   ++failures_;
   if (world_.is_root()) {
     LF_ERROR("the checkpoint at image ", images_, " could not be saved (", failures_,
-             " in a row): ", message, "; the one before stays, training goes on");
-    try {  // half a checkpoint would take up the room that the next one needs
+             " in a row): ", message, "; the one before stays, training continues");
+    try {  // an unfinished checkpoint would take up the room that the next one needs
       if (!hidden_.empty()) real_file_system().remove_tree(hidden_);
     } catch (const Error& error) {
       LF_WARN(error.what());
@@ -231,7 +231,7 @@ void Saver::finish() {
   while (stage_ != Stage::kIdle) advance();
   if (failures_ > 0) {
     fail(Code::kStorage, "the run's last checkpoint could not be saved; free space under ",
-         run_.folder, " and start again: it goes on from ",
+         run_.folder, " and start again: it resumes from ",
          newest_.empty() ? "the start" : newest_);
   }
 }

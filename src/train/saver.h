@@ -1,7 +1,6 @@
-// Saves and takes up the state of a run on all ranks: whole named tensors are dealt over the ranks,
+// Saves and restores the state of a run on all ranks: whole named tensors are dealt over the ranks,
 // staged between steps, written behind training's back, and published by rank 0 once every rank's
 // file is durable. The format and its safety are src/checkpoint's; this file knows the World.
-// Called by the trainer.
 #pragma once
 
 #include <memory>
@@ -36,9 +35,9 @@ class Saver {
   // Code::kUsage if it was made with another store or a config that a resume may not change.
   int64_t restore(const std::vector<TensorGroup>& state);
 
-  // Collective. Begins to save, with `numbers` that are known of this state and the names of those
-  // that it `awaits`; waits first for a save still in flight. Storage that cannot be written is
-  // logged and tried again at the next save, up to a limit, since training can go on.
+  // Collective. Begins to save, with the metrics that are known of this state and the names of
+  // those that it `awaits`; waits first for a save still in flight. Storage that cannot be written
+  // is logged and tried again at the next save, up to a limit, since training can continue.
   void begin(int64_t images, const std::vector<TensorGroup>& state,
              const std::vector<NamedNumber>& numbers, const std::vector<std::string>& awaits = {});
   // Collective, after every step: publishes what has become durable on all ranks.
@@ -47,9 +46,9 @@ class Saver {
   void finish();
 
   const std::string& newest() const { return newest_; }  // folder of the newest published, or ""
-  // On rank 0, of those that await numbers: the folders published since the last call.
+  // On rank 0, of those that await metrics: the folders published since the last call.
   std::vector<std::string> take_awaiting() { return std::exchange(awaiting_, {}); }
-  // On rank 0: such numbers. By them keep_best chooses, at once or with the commit in flight.
+  // On rank 0: such metrics. By them keep_best chooses, at once or with the commit in flight.
   void add_numbers(const std::string& folder, const std::vector<NamedNumber>& numbers);
 
  private:

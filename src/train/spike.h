@@ -1,6 +1,5 @@
-// Tells a loss that jumps out of what the losses before it were, for the log: somebody who looks
-// for the reason of a bad run wants to know when it began. Nothing is decided by it. Called by the
-// coordinator with every loss it reports.
+// Finds a loss that jumps out of the losses before it, for the log: somebody who looks for the
+// reason of a bad run wants to know when it began. Decides nothing.
 #pragma once
 
 #include <cmath>

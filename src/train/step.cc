@@ -16,7 +16,7 @@
 #include "kernels/gpu/device.h"
 #include "model/autocast.h"
 #include "model/refills.h"
-#include "run/run_model.h"
+#include "run/exported_model.h"
 #include "train/post_hoc.h"
 
 namespace lf {
@@ -165,13 +165,13 @@ void Step::set_rates(int64_t images, StepTally& tally) {
 // All that a step is on the device.
 void Step::queue(const Clips& clips, StepTally& tally) {
   terms_.clear();
-  std::vector<at::Tensor> numbers;
+  std::vector<at::Tensor> values;
   at::Tensor moved;
   for (size_t phase = 0; phase < optimizers_.size(); ++phase) {
     take_turn(phase);
     accumulate(clips, phase, tally);
     const at::Tensor norm = update(phase);
-    numbers.push_back(norm.to(at::kDouble));
+    values.push_back(norm.to(at::kDouble));
     const at::Tensor finite = at::isfinite(norm).to(at::kFloat);
     moved = moved.defined() ? moved * finite : finite;
   }
@@ -179,10 +179,10 @@ void Step::queue(const Clips& clips, StepTally& tally) {
   ema_->update(moved);
   for (Ema& average : tracked_) average.update(moved);
   for (NamedTensor& term : terms_) {
-    numbers.push_back(term.tensor.to(device_, at::kDouble).reshape({}));
+    values.push_back(term.tensor.to(device_, at::kDouble).reshape({}));
     term.tensor.reset();
   }
-  numbers_ = at::stack(numbers);
+  values_ = at::stack(values);
 }
 
 // Nothing runs: the replay that follows is the first to move anything.
@@ -210,13 +210,13 @@ void Step::record() {
   make_syncs();
 }
 
-// Queues the way of the step's numbers to the host.
+// Queues the copy of the step's values to the host.
 void Step::remember(int64_t images) {
-  Outcome& outcome = outcomes_.emplace_back(Outcome{numbers_, nullptr, images});
+  Outcome& outcome = outcomes_.emplace_back(Outcome{values_, nullptr, images});
   if (device_.is_cpu()) return;
-  outcome.numbers =
-      at::empty(numbers_.sizes(), at::TensorOptions().dtype(at::kDouble).pinned_memory(true));
-  outcome.numbers.copy_(numbers_, /*non_blocking=*/true);
+  outcome.values =
+      at::empty(values_.sizes(), at::TensorOptions().dtype(at::kDouble).pinned_memory(true));
+  outcome.values.copy_(values_, /*non_blocking=*/true);
   outcome.ready = std::make_unique<c10::Event>(device_.type());
   outcome.ready->record(c10::impl::VirtualGuardImpl(device_.type()).getStream(device_));
 }
@@ -232,7 +232,7 @@ void Step::settle_first(StepTally& tally) {
   const Clock::time_point begin = Clock::now();
   if (outcome.ready) outcome.ready->synchronize();
   tally.model += seconds_since(begin);
-  const double* number = outcome.numbers.const_data_ptr<double>();
+  const double* number = outcome.values.const_data_ptr<double>();
   tally.gradient_norm = number[0];
   bool moved = true;
   for (const Optimizer& optimizer : optimizers_) {

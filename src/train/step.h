@@ -2,8 +2,7 @@
 // gradients' mean over the ranks and an update; then the averages of the weights. It owns what a
 // step moves, so it is also what a checkpoint saves. On a GPU it is queued and not waited for, and
 // after some steps recorded and replayed as one graph where the model allows it (train.graph).
-// Where clips come from, and when to save, show or stop, is the Trainer's. Called by the trainer
-// and, without a store, by `lastframe bench step`.
+// Where clips come from, and when to save, show or stop, is the Trainer's.
 #pragma once
 
 #include <c10/core/Event.h>
@@ -29,7 +28,7 @@ namespace lf {
 class RecordedStep;
 class Refills;
 
-// Code::kUsage, naming the numbers of ranks that fit, unless the batch divides into equal
+// Code::kUsage, naming the world sizes that fit, unless the batch divides into equal
 // micro-batches.
 void check_batch(const Config& config, int ranks);
 
@@ -66,7 +65,7 @@ class Step {
  private:
   // What is to be read of a step: the gradient norms of the phases, then the terms.
   struct Outcome {
-    at::Tensor numbers;  // double, in host memory once `ready`
+    at::Tensor values;  // double, in host memory once `ready`
     std::unique_ptr<c10::Event> ready;
     int64_t images = 0;
   };
@@ -94,7 +93,7 @@ class Step {
   std::unique_ptr<Ema> ema_;
   std::vector<Ema> tracked_;        // for averages made after the run
   std::vector<NamedTensor> terms_;  // of the step being queued, "" for the loss itself; names stay
-  at::Tensor numbers_;              // of it, for its outcome
+  at::Tensor values_;               // of it, for its outcome
   std::deque<Outcome> outcomes_;
   std::string unrecorded_;
   int64_t steps_ = 0;                 // since this object was made

@@ -2,12 +2,12 @@
 
 #include <unistd.h>
 
-#include <array>
-#include <chrono>
 #include <cstring>
 
+#include "base/clock.h"
 #include "base/crc32c.h"
 #include "base/error.h"
+#include "base/host.h"
 
 namespace lf {
 namespace {
@@ -31,10 +31,6 @@ T load(const std::string& bytes, size_t at) {
   return value;
 }
 
-double wall_time() {
-  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
-}
-
 // Rewrites one earlier event file without what lies past the resume point and a torn tail.
 void cut_back(const std::string& path, int64_t resume_step) {
   FileSystem& files = real_file_system();
@@ -53,9 +49,7 @@ std::string new_event_file(const std::string& folder, int64_t resume_step) {
   for (const std::string& name : real_file_system().list(folder)) {
     if (name.starts_with("events.out.tfevents.")) cut_back(folder + "/" + name, resume_step);
   }
-  std::array<char, 256> host{};
-  ::gethostname(host.data(), host.size() - 1);
-  return str(folder, "/events.out.tfevents.", static_cast<int64_t>(wall_time()), ".", host.data(),
+  return str(folder, "/events.out.tfevents.", static_cast<int64_t>(unix_now()), ".", host_name(),
              ".", ::getpid());
 }
 
@@ -88,7 +82,7 @@ TensorboardWriter::TensorboardWriter(const std::string& folder, int64_t resume_s
   TensorboardEvent version;
   version.set_file_version("brain.Event:2");
   write(version);
-  if (resume_step > 0) {  // tells TensorBoard to drop what it remembers from this step on
+  if (resume_step > 0) {  // makes TensorBoard drop what it has from this step on
     TensorboardEvent restart;
     restart.set_step(resume_step + 1);
     restart.mutable_session_log()->set_status(TensorboardSession::START);
@@ -120,7 +114,7 @@ void TensorboardWriter::image(int64_t step, const std::string& tag, const std::s
 }
 
 void TensorboardWriter::write(TensorboardEvent event) {
-  event.set_wall_time(wall_time());
+  event.set_wall_time(unix_now());
   file_.append(frame_event(event));
 }
 

@@ -1,5 +1,5 @@
 // TensorBoard event files, written directly: length, masked CRC-32C, a protobuf event, masked
-// CRC-32C. Called by RunLog. Reading is only for cutting a file back to the point of a resume.
+// CRC-32C. Reading is only for cutting a file back to the point of a resume.
 #pragma once
 
 #include <string>

@@ -1,13 +1,13 @@
 #include "train/trainer.h"
 
-#include <chrono>
-
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "eval/evaluate.h"
 #include "model/autocast.h"
 #include "run/clips.h"
+#include "run/run.h"
 #include "train/preview.h"
 #include "train/saver.h"
 
@@ -25,8 +25,8 @@ int Trainer::run() {
     if (verdict.validate) validate();
     if (verdict.evaluate) evaluate();
     if (verdict.preview) show_preview();
-    if (verdict.save || verdict.leave) save(verdict.evaluate);
-    if (verdict.leave) break;
+    if (verdict.save || verdict.stop) save(verdict.evaluate);
+    if (verdict.stop) break;
   }
   {
     const Watchdog::Phase phase("last checkpoint", 3600);
@@ -74,7 +74,7 @@ void Trainer::validate() {
   const Ema::Swap averaged(step_->ema());
   constexpr uint64_t kValidationSeed = 0x5eed;
   const auto batch = static_cast<uint64_t>(config_.train().batch());
-  Loader loader(validation_store_, in_order(config_.loader()),
+  Loader loader(stores_.validation, in_order(config_.loader()),
                 {kValidationSeed, world_.rank(), world_.size(), batch});
   const int64_t batches =
       std::max<int64_t>(1, config_.train().validation_clips() / static_cast<int64_t>(batch));
@@ -105,11 +105,11 @@ void Trainer::evaluate() {
   EvaluationSubject subject;
   subject.model = &step_->model();
   subject.device = device_;
-  subject.store = store_;
-  subject.validation = validation_store_;
+  subject.stores = stores_;
   subject.run_folder = job_.run_folder;
   subject.images = images_;
   subject.weights = step_->ema().enabled() ? "ema" : "model";
+  subject.arithmetic = arithmetic_key(config_.train(), device_);
   try {
     const std::vector<Result> results = evaluate_model(world_, config_.evaluation(), subject);
     if (!world_.is_root()) return;
@@ -117,7 +117,7 @@ void Trainer::evaluate() {
     publish_record(record, job_.run_folder);
     coordinator_->results(record);
     numbers_.insert(numbers_.end(), record.number().begin(), record.number().end());
-  } catch (const Error& error) {  // all ranks leave it together; the checkpoint comes first
+  } catch (const Error& error) {  // all ranks throw it together; the checkpoint comes first
     if (error.code() != Code::kInterrupted) throw;
     if (world_.is_root()) LF_INFO("image ", images_, ": the evaluation was broken off");
   }
@@ -142,7 +142,7 @@ void Trainer::show_preview() {
     const at::NoGradGuard no_grad;
     const Ema::Swap averaged(step_->ema());
     const Preview preview =
-        make_preview(step_->model(), *store_, config_.train().preview_clips(), device_);
+        make_preview(step_->model(), *stores_.training, config_.train().preview_clips(), device_);
     try {
       write_preview(preview, job_.run_folder, images_);
     } catch (const Error& error) {  // a picture is not worth a run
@@ -156,15 +156,14 @@ void Trainer::show_preview() {
 
 void Trainer::save(bool to_be_evaluated) {
   const Watchdog::Phase phase("checkpoint", 3600);
-  const auto begin = std::chrono::steady_clock::now();
+  const Clock::time_point begin = Clock::now();
   step_->check_replicas(str("at image ", images_));
   std::vector<std::string> awaits;
   if (evaluators_ && to_be_evaluated) {
     awaits.assign(config_.evaluation().metrics().begin(), config_.evaluation().metrics().end());
   }
   saver_->begin(images_, step_->state(), numbers_, awaits);
-  tally_.checkpoint_stall +=
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  tally_.checkpoint_stall += seconds_since(begin);
 }
 
 }  // namespace lf

@@ -1,7 +1,6 @@
 // The training loop: any model, any number of ranks, one page. Progress is counted in images, data
 // order and randomness derive from it, so the state is the tensors and one integer. What one step
-// does is Step's; what to save, when to stop and what to show the Coordinator's. Called by
-// `lastframe train`.
+// does is Step's; what to save, when to stop and what to show the Coordinator's.
 #pragma once
 
 #include <memory>
@@ -12,23 +11,16 @@
 #include "comm/world.h"
 #include "config/config.h"
 #include "data/loader/loader.h"
-#include "run/accelerator.h"
 #include "run/device_frames.h"
+#include "run/stores.h"
 #include "train/coordinator.h"
 #include "train/evaluators.h"
 #include "train/saver.h"
 #include "train/step.h"
+#include "train/train_job.h"
 #include "train/work_queue.h"
 
 namespace lf {
-
-struct TrainJob {
-  std::string run_folder;
-  int64_t until_images = 0;  // ends a slice cleanly; 0: the whole run
-  std::string code_version;  // of this program, for the checkpoints' manifests
-  Accelerator accelerator;   // of this machine
-  ModelMaker make = make_model;
-};
 
 class Trainer {
  public:
@@ -52,6 +44,7 @@ class Trainer {
   void save(bool to_be_evaluated);
 
   void open_stores();
+  void build_store_of_source();
   void build_step();
   void resume();
 
@@ -60,7 +53,7 @@ class Trainer {
   const TrainJob job_;
   at::Device device_ = at::kCPU;
   WorkQueue copies_{at::kCPU};  // of clips to the device
-  std::shared_ptr<const Store> store_, validation_store_;
+  RunStores stores_;
   std::unique_ptr<Step> step_;
   std::unique_ptr<DeviceFrames> device_frames_;  // nullptr: the loader's threads make them
   std::unique_ptr<Loader> loader_;

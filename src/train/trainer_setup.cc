@@ -49,11 +49,11 @@ Trainer::Trainer(World& world, const Config& config, const TrainJob& job, World*
   open_stores();
   build_step();
   if (config.evaluation().every_images() > 0) {
-    check_evaluation(config.evaluation(), *store_, step_->model());
+    check_evaluation(config.evaluation(), *stores_.training, step_->model());
   }
   saver_ = std::make_unique<Saver>(world, config_,
-                                   RunIdentity{job.run_folder, store_->index().store_id(),
-                                               job.code_version, store_->clip_shape()},
+                                   RunIdentity{job.run_folder, stores_.training->index().store_id(),
+                                               job.code_version, stores_.training->clip_shape()},
                                    checkpoint_staging(device_, job.accelerator));
   resume();
   coordinator_ = std::make_unique<Coordinator>(world, config_, job.run_folder, images_, end_);
@@ -69,37 +69,35 @@ Trainer::~Trainer() {
   watchdog_.reset();  // the step's end is a matter of all ranks, so it comes last
 }
 
+void Trainer::build_store_of_source() {
+  if (!config_.source().has_generated()) {
+    fail(Code::kUsage,
+         "train.store is not set; give the folder that `lastframe build` made "
+         "(--set train.store=DIR), or a generated source");
+  }
+  const std::unique_ptr<Source> source = open_source(config_.source());
+  BuildRequest request;
+  request.config = config_;
+  request.source = source.get();
+  request.folder = training_store_folder(config_, job_.run_folder);
+  request.rank = world_.rank();
+  request.size = world_.size();
+  request.threads = at::get_num_threads();
+  build_store(request);
+  world_.barrier();
+}
+
 void Trainer::open_stores() {
   const Watchdog::Phase phase("open the store", 24 * 3600);
-  std::string folder = config_.train().store();
-  if (folder.empty()) {
-    if (!config_.source().has_generated()) {
-      fail(Code::kUsage,
-           "train.store is not set; give the folder that `lastframe build` made "
-           "(--set train.store=DIR), or a generated source");
-    }
-    folder = job_.run_folder + "/store";
-    const std::unique_ptr<Source> source = open_source(config_.source());
-    BuildRequest request;
-    request.config = config_;
-    request.source = source.get();
-    request.folder = folder;
-    request.rank = world_.rank();
-    request.size = world_.size();
-    request.threads = at::get_num_threads();
-    build_store(request);
-    world_.barrier();
+  if (config_.train().store().empty()) build_store_of_source();
+  stores_ = open_run_stores(config_, job_.run_folder);
+  world_.agree("store", stores_.training->index().store_id());
+  if (device_.is_cuda()) {
+    device_frames_ = DeviceFrames::of(stores_.training, device_, kernel_choice(config_.train()));
   }
-  store_ = Store::open(folder);
-  world_.agree("store", store_->index().store_id());
-  validation_store_ = config_.train().validation_store().empty()
-                          ? store_
-                          : Store::open(config_.train().validation_store());
-  if (device_.is_cuda())
-    device_frames_ = DeviceFrames::of(store_, device_, kernel_choice(config_.train()));
   if (device_frames_ && world_.is_root()) LF_INFO("the frames of clips are made on ", device_);
   loader_ = std::make_unique<Loader>(
-      store_, config_.loader(),
+      stores_.training, config_.loader(),
       LoaderShare{config_.train().seed(), world_.rank(), world_.size(),
                   static_cast<uint64_t>(config_.train().batch()), device_frames_ != nullptr},
       batch_memory(device_, job_.accelerator));
@@ -107,12 +105,12 @@ void Trainer::open_stores() {
 
 void Trainer::build_step() {
   const Watchdog::Phase phase("build the model", 3600);
-  step_ = std::make_unique<Step>(world_, config_, store_->clip_shape(), device_, job_.accelerator,
-                                 job_.make);
+  step_ = std::make_unique<Step>(world_, config_, stores_.training->clip_shape(), device_,
+                                 job_.accelerator, job_.make);
   if (const int64_t images = step_->model().images_per_clip(); images > 0) {
     constexpr uint64_t kImages = 0x1ace;  // another order than the clips'
     image_loader_ = std::make_unique<Loader>(
-        store_, config_.loader(),
+        stores_.training, config_.loader(),
         LoaderShare{config_.train().seed() ^ kImages, world_.rank(), world_.size(),
                     static_cast<uint64_t>(config_.train().batch() * images)},
         batch_memory(device_, job_.accelerator));
@@ -120,7 +118,7 @@ void Trainer::build_step() {
   if (world_.is_root()) {
     LF_INFO("model: ", human_count(static_cast<uint64_t>(step_->model().parameters().count())),
             " parameters; ", world_.size(), " ranks of ", at::get_num_threads(), " threads; store ",
-            store_->folder(), ": ", human_count(store_->clips()), " clips");
+            stores_.training->folder(), ": ", human_count(stores_.training->clips()), " clips");
   }
 }
 

@@ -1,6 +1,6 @@
 // A queue of work of one's own on a GPU (a stream), beside the one that is current: a training step
 // is recorded from one, and the next clips are copied on another while the step runs. On the CPU
-// there is nothing to queue. Called by step and trainer.
+// there is nothing to queue.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -1,5 +1,5 @@
 // Arrays and statistics in NumPy's files, ours and others', whole and damaged.
-#include "eval/arrays.h"
+#include "run/arrays.h"
 
 #include <ATen/ops/equal.h>
 #include <unistd.h>
@@ -8,6 +8,7 @@
 
 #include "base/file.h"
 #include "data/formats/npz.h"
+#include "eval/statistics.h"
 #include "tests/error_of.h"
 #include "tests/eval/features_fixture.h"
 

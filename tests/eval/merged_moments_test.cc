@@ -2,10 +2,9 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/equal.h>
 
-#include "eval/chunks.h"
-#include "eval/extraction.h"
 #include "eval/frechet.h"
 #include "eval/moments.h"
+#include "run/chunks.h"
 #include "tests/error_of.h"
 #include "tests/eval/features_fixture.h"
 

@@ -95,6 +95,15 @@ check({result["precision"] for result in bf16.values()} == {"BF16"} and
       {result["precision"] for result in alone.values()} == {"FP32"}, f"{bf16} {alone}")
 check(bf16["fd_pixels"]["value"] != alone["fd_pixels"]["value"], "bf16 makes the same samples")
 
+# ---- another form of the kernels is another arithmetic: nothing that was kept is served for it
+for more, precision in ((["--set", "train.kernels=REFERENCE"], []),
+                        (["--set", "train.kernels=REFERENCE"], ["--precision", "BF16"])):
+    kept = set(cache().iterdir())
+    evaluate(*base, *more, *precision, contains=f"{COUNT} samples were made in ")
+    fresh = sorted(path.name.split("-")[0] for path in set(cache().iterdir()) - kept)
+    check("samples" in fresh and "features" in fresh, f"{more}, {precision}: only {fresh} are new")
+    check(before.items() <= chunks().items(), f"{more}, {precision}: other samples were made again")
+
 # ---- the codes a tokenizer gives to the clips it was trained on; a prior gives none
 use = "code_usage,code_perplexity,bits_per_image"
 by_count = [json_in(execute(ranks(count) + [program, "evaluate", "--run", tokenizer, "--metrics", use, "--json"]))

@@ -24,7 +24,7 @@
 #include "base/log.h"
 #include "base/stop_signals.h"
 #include "comm/activity.h"
-#include "train/trainer.h"
+#include "train/train.h"
 
 namespace lf {
 namespace {

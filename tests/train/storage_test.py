@@ -42,7 +42,7 @@ for count in (1, 2):
         fill()
         text = train(run, count, [*how, "checkpoint.every_images=36"], until=18 * BATCH, status=7,
                      contains="could not be saved")
-        check("(1 in a row)" in text and "training goes on" in text and "No space left" in text, text)
+        check("(1 in a row)" in text and "training continues" in text and "No space left" in text, text)
         check(text.count("in a row)") == 3, f"three saves should fail at {name}:\n{text}")
         text = train(run, count, [*how, "checkpoint.every_images=48"], until=16 * BATCH, status=7)
         check("the run's last checkpoint could not be saved" in text, text)

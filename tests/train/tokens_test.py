@@ -86,6 +86,19 @@ def priors():
     execute(words)
     check(pixels(cut, (40, 3, 8, 8, 3)) == made[1] and not parts.exists(), "made anew")
 
+    # Groups of one arithmetic are not taken for those of another.
+    cut.unlink()
+    cut.mkdir()
+    seen = set()
+    for other in ([], ["--set", "train.kernels=REFERENCE"], ["--precision", "BF16"],
+                  ["--set", "train.kernels=REFERENCE", "--precision", "BF16"]):
+        execute(words + other, 7, "cut.npy")
+        kept = {path for path in parts.iterdir() if len(list(path.glob("chunk-*.npz"))) == 3}
+        check(len(kept) == len(seen) + 1 and kept > seen, f"{other}: kept {kept} after {seen}")
+        seen = kept
+    shutil.rmtree(parts)
+    cut.rmdir()
+
     output("sample", "--run", whole, "--count", 10, "--seed", 5, "--out", here / "few.npy")
     check(made[1].startswith(pixels(here / "few.npy", (10, 3, 8, 8, 3))), "few are not the first of many")
     output("sample", "--run", whole, "--count", 10, "--seed", 6, "--out", here / "other.npy")

@@ -1,0 +1,78 @@
+#include "run/clip_maker.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/isfinite.h>
+
+#include <algorithm>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "model/autocast.h"
+#include "run/clips.h"
+
+namespace lf {
+namespace {
+
+constexpr int64_t kFramesAtOnce = 1024;
+
+// In parts: a float copy of a long video in host memory would be four times the video.
+void copy_as_bytes(const at::Tensor& made_BTHWC, const at::Tensor& out_BTHWC) {
+  const int64_t clips = made_BTHWC.size(0), frames = made_BTHWC.size(1);
+  const int64_t clips_at_once = std::max<int64_t>(1, kFramesAtOnce / frames);
+  for (int64_t clip = 0; clip < clips; clip += clips_at_once) {
+    const at::Tensor some = made_BTHWC.slice(0, clip, clip + clips_at_once);
+    const at::Tensor into = out_BTHWC.slice(0, clip, clip + clips_at_once);
+    for (int64_t frame = 0; frame < frames; frame += kFramesAtOnce) {
+      into.slice(1, frame, frame + kFramesAtOnce)
+          .copy_(bytes_of(some.slice(1, frame, frame + kFramesAtOnce)));
+    }
+  }
+}
+
+}  // namespace
+
+ClipMaker::ClipMaker(MakeClips make, ClipGroups groups)
+    : make_(std::move(make)), how_(std::move(groups)) {}
+
+at::Tensor ClipMaker::group(int64_t number) {
+  const int64_t first = how_.groups.begin(number), count = how_.groups.length(number);
+  return how_.kept
+      .get(number, count,
+           [&] {
+             return TensorsByName{{"clips", make_group(first, count)}};
+           })
+      .at("clips");
+}
+
+void ClipMaker::for_own_groups(World& world, const std::string& title,
+                               const std::function<void(const at::Tensor& clips)>& take) {
+  for_own_chunks(world, how_.groups, title, nullptr, [&](int64_t number) { take(group(number)); });
+}
+
+at::Tensor ClipMaker::make_group(int64_t first, int64_t count) {
+  const at::NoGradGuard no_grad;
+  const Clock::time_point begin = Clock::now();
+  const Autocast autocast(how_.precision, how_.device.type());
+  at::Tensor clips;
+  for (int64_t from = first; from < first + count; from += how_.batch) {
+    const int64_t n = std::min(how_.batch, first + count - from);
+    const at::Tensor made = make_(from, n);
+    if (!at::isfinite(made).all().item<bool>()) {
+      fail(Code::kNotFinite, how_.what, " ", from, " to ", from + n - 1,
+           " are not finite; is it the checkpoint of a run that diverged?");
+    }
+    if (!clips.defined()) {
+      std::vector<int64_t> shape = made.sizes().vec();
+      shape[0] = count;
+      clips = at::empty(shape, at::kByte);
+    }
+    copy_as_bytes(made, clips.slice(0, from - first, from - first + n));
+  }
+  made_ += count;
+  seconds_ += seconds_since(begin);
+  return clips;
+}
+
+}  // namespace lf

@@ -1,0 +1,20 @@
+// What a process is asked to train, beside the config.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "model/model.h"
+#include "run/accelerator.h"
+
+namespace lf {
+
+struct TrainJob {
+  std::string run_folder;
+  int64_t until_images = 0;  // ends a slice cleanly; 0: the whole run
+  std::string code_version;  // of this program, for the checkpoints' manifests
+  Accelerator accelerator;   // of this machine
+  ModelMaker make = make_model;
+};
+
+}  // namespace lf
