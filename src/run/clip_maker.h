@@ -20,7 +20,7 @@ struct ClipGroups {
   int64_t batch = 1;  // clips in one call of the model
   Precision precision = FP32;
   at::Device device = at::kCPU;
-  ChunkCache kept;
+  ChunkCache kept = {};  // by default nothing is kept
 };
 
 class ClipMaker {

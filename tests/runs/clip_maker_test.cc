@@ -45,7 +45,8 @@ class ClipMakers : public testing::Test {
       : folder_(World::join().broadcast(testing::TempDir() + str("lf-clips-", ::getpid()))) {}
   ~ClipMakers() override {
     World::join().barrier();
-    std::filesystem::remove_all(folder_);
+    if (World::join().is_root()) std::filesystem::remove_all(folder_);
+    World::join().barrier();  // before the next test begins in the same folder
   }
   ChunkCache kept(const std::string& key) const { return {folder_, "clips", key}; }
   const std::string folder_;
@@ -55,7 +56,9 @@ TEST_F(ClipMakers, RanksAndBatchesDoNotChangeTheBytes) {
   const at::Tensor expected = bytes_of(ramp(0, kGroups.count));
   for (const int64_t batch : {1, 3, 8, 100}) {
     const at::Tensor made = all_clips(maker_of(batch));
-    if (World::join().is_root()) EXPECT_TRUE(at::equal(made, expected)) << "batches of " << batch;
+    if (World::join().is_root()) {
+      EXPECT_TRUE(at::equal(made, expected)) << "batches of " << batch;
+    }
   }
 }
 
@@ -73,7 +76,9 @@ TEST_F(ClipMakers, OfAnInterruptedStartTheFinishedGroupsAreTaken) {
   EXPECT_EQ(world.sum(interrupted.made() + resumed.made()), kGroups.count);
   EXPECT_EQ(interrupted.made(), has_group ? kGroups.length(own) : 0);
   const at::Tensor made = gather_rows(world, clips);
-  if (world.is_root()) EXPECT_TRUE(at::equal(made, bytes_of(ramp(0, kGroups.count))));
+  if (world.is_root()) {
+    EXPECT_TRUE(at::equal(made, bytes_of(ramp(0, kGroups.count))));
+  }
 }
 
 // One rank makes them, all take them: whose group it is does not matter.
