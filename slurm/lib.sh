@@ -2,17 +2,17 @@
 # when SLURM is asked to start the job again. They source it on the batch node and call run_job; it
 # is not a program, and there is nothing to edit here.
 #
-# A job is started again only when lastframe says so (exit status 75: interrupted, a checkpoint is
-# made), never when its user cancelled it, and at most `restarts` times.
+# A job is restarted only when lastframe asks for it (exit status 75: interrupted, with a
+# checkpoint), never when its user cancelled it, and at most `restarts` times.
 #
-# Who hears that the job must go, `seconds` before its time limit or when it is preempted:
-#   --signal=USR1@seconds     every rank that srun started, from SLURM itself; this script hears
-#                             nothing. mpirun's ranks on this node would hear nothing either: they
+# Who receives the warning that the job must stop, `seconds` before its time limit or when it is preempted:
+#   --signal=USR1@seconds     every rank that srun started, from SLURM itself; this script receives
+#                             nothing. mpirun's ranks on this node would receive nothing either: they
 #                             belong to the batch step. Hence srun for this form,
 #   --signal=B:USR1@seconds   this script alone, which hands USR1 to mpirun, which hands it to
 #                             every rank. It must be USR1: at SIGTERM mpirun kills its ranks.
-# For preemption SLURM heeds --signal only with SlurmctldParameters=preempt_send_user_signal.
-# Without it srun's ranks get SIGTERM instead, which lastframe takes for the same wish; under mpirun
+# For preemption SLURM respects --signal only with SlurmctldParameters=preempt_send_user_signal.
+# Without it srun's ranks get SIGTERM instead, which lastframe treats alike; under mpirun
 # SIGTERM ends the far nodes' daemons and all ranks with them, and what was done since the last
 # checkpoint is lost: at most one interval (checkpoint.every_minutes, every_images).
 set -uo pipefail
@@ -51,7 +51,7 @@ find_program() {
     fail "no lastframe in $home/build/release nor on PATH; run ./launch/setup on the login node"
 }
 
-# lastframe leaves with a checkpoint in time for it (train.deadline_margin_seconds), signal or not.
+# lastframe exits with a checkpoint in time for it (train.deadline_margin_seconds), signal or not.
 # SLURM_JOB_END_TIME is what newer SLURM sets by itself; 22.05 does not.
 find_deadline() {
   local end=${SLURM_JOB_END_TIME:-$(job_field EndTime)}
@@ -65,7 +65,7 @@ choose_launcher() {
     launcher=(mpirun -n "$SLURM_NTASKS" --bind-to none)
   else
     # pmix is how Open MPI's ranks find each other; none and pmi2 start strangers. A site may have
-    # --kill-on-bad-exit on, which would kill ranks that are still leaving when the first has left
+    # --kill-on-bad-exit on, which would kill ranks that are still exiting when the first has exited
     # with 75. And srun has not inherited --cpus-per-task since 22.05.
     launcher=(srun --mpi=pmix --kill-on-bad-exit=0)
     [[ -z ${SLURM_CPUS_PER_TASK:-} ]] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
@@ -109,7 +109,7 @@ restart() {
   state=$(job_field JobState)
   lives=$(job_field Restarts)
   case $state in
-    CANCELLED*) say "cancelled, so it is not started again; submitting it again goes on"; exit 75 ;;
+    CANCELLED*) say "cancelled, so it is not started again; submit it again to resume"; exit 75 ;;
     PREEMPTED) await_slurm "preempted; SLURM requeues it" ;;
   esac
   if [[ ${lives:-$life} != "$life" ]]; then
@@ -119,7 +119,7 @@ restart() {
   fi
   if ((life >= restarts)); then
     say "interrupted with a checkpoint, but it was started again $restarts times already" \
-      "(restarts, at the top); submitting it again goes on"
+      "(restarts, at the top); submit it again to resume"
     exit 75
   fi
   # Said first: SLURM may end this script before scontrol returns.
@@ -135,7 +135,7 @@ excuse() {
   preempted=$(job_field PreemptTime)
   started=$(job_field StartTime)
   if [[ $preempted =~ ^[0-9]+$ ]] && ((preempted >= ${started:-0})); then
-    await_slurm "preempted without a checkpoint; SLURM requeues it, to go on from the last one"
+    await_slurm "preempted without a checkpoint; SLURM requeues it, to resume from the last one"
   fi
   # SLURM gives a silent node up after SlurmdTimeout; ranks miss their peers sooner.
   silence=$(scontrol show config 2>/dev/null | sed -n 's/^SlurmdTimeout *= *\([0-9]*\) sec.*/\1/p')
