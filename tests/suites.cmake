@@ -26,7 +26,7 @@ function(test_program target)
     set_target_properties(${target} PROPERTIES BUILD_RPATH "${LASTFRAME_TORCH}/lib")
   endif()
   if(TARGET kernel_tests AND NOT target STREQUAL kernel_tests)  # the first that needs LibTorch; it compiles the headers for all
-    reuse_torch_headers(${target} kernel_tests)
+    reuse_headers(${target} kernel_tests)
   endif()
 endfunction()
 
