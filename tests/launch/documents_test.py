@@ -1,6 +1,7 @@
 """What documents and examples say of the program is true: every command, option, config file and option of
-the config in a line that begins with `lastframe` exists. Lines of code blocks and `code` of *.md, the
-comments at the head of configs and the examples of --help are read; nothing is run."""
+the config in a line that begins with `lastframe` or `launch/local` exists, every linked file and named script,
+and the table of configs is complete. Lines of code blocks and `code` of *.md, the comments at the head of
+configs and the examples of --help are read; nothing is run."""
 
 import json
 import re
@@ -21,7 +22,7 @@ def command_lines(text):
     """What follows `lastframe` on lines of code, continued lines joined."""
     for line in re.sub(r"\\\n\s*", " ", text).splitlines():
         match = re.match(r"^(?:[#$> ]|\w+=\S+ |mpirun |srun |\./|(?:-n|--bind-to|--oversubscribe|\d+|none)(?= ))*"
-                         r"lastframe (.*)", line)
+                         r"(?:lastframe|launch/local(?: -n \w+)?) (.*)", line)
         if match:
             yield match.group(1).split("  #")[0].split(" | ")[0].split(" > ")[0].strip()
 
@@ -29,7 +30,7 @@ def command_lines(text):
 def check_set(where, assignment):
     path = assignment.split("=")[0].rstrip("+")
     path = re.sub(r"\[\d+\]", "", path)
-    expect(path in config_options | groups, f"{where}: --set {assignment}: no option {path!r}")
+    expect(path in config_options | groups | {"recipe.fade"}, f"{where}: --set {assignment}: no option {path!r}")
 
 
 def check_words(where, line):
@@ -76,11 +77,19 @@ for path in documents:
     where = path.relative_to(root)
     for block in re.findall(r"^```\w*\n(.*?)^```", text, re.M | re.S):
         check_text(where, block)
+    for target in re.findall(r"\]\(([^)#\s]+)\)", text):
+        expect(target.startswith("http") or (path.parent / target).exists(), f"{where}: no file {target}")
+    for script in re.findall(r"(?:^|[\s`])(?:\./)?((?:launch|tests|tools|slurm)/[\w./-]*\w)", text, re.M):
+        expect(re.search("[A-Z]{2}|/X_", script) or any((folder / script).exists() for folder in (root, path.parent)),
+               f"{where}: no file {script}")
     for code in re.findall(r"`(lastframe [^`]+)`", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)):
         check_text(where, " ".join(code.split()))
 for path in (root / "configs").rglob("*.pbtxt"):
     head = "\n".join(line.lstrip("# ") for line in path.read_text().split("\n\n")[0].splitlines())
     check_text(path.relative_to(root), head)
+linked = set(re.findall(r"\]\(([^)]+\.pbtxt)\)", (root / "configs" / "README.md").read_text()))
+there = {path.relative_to(root / "configs").as_posix() for path in (root / "configs").rglob("*.pbtxt")}
+expect(linked == there, f"configs/README.md lacks {sorted(there - linked)}, and links {sorted(linked - there)}")
 expect(lines > 60, f"only {lines} command lines seen")
 print(f"{lines} command lines in {len(documents)} documents, the configs and the help")
 finish()
