@@ -19,8 +19,8 @@ import sys
 import time
 
 INCLUDE = re.compile(rb'^\s*#\s*include\s+["<]([^">]+)[">]', re.MULTILINE)
-# GCC's precompiled headers mean nothing to clang; without them it also sees what files fail to include.
-PRECOMPILED = re.compile(r" -fpch-preprocess| -Winvalid-pch| -include [^ \"]*cmake_pch\.hxx")
+# .clang-tidy says which warnings are errors.
+ERRORS = re.compile(r" -Werror(?!=)")
 SOURCES = (".cc", ".cpp", ".c")
 HEADERS = (".h", ".hpp", ".cu", ".cuh")
 
@@ -70,7 +70,7 @@ class Tidy:
         self.cache = os.environ.get("LASTFRAME_LINT_CACHE") or os.path.join(build, "lint-cache")
         os.makedirs(self.cache, exist_ok=True)
         with open(os.path.join(build, "compile_commands.json"), encoding="utf-8") as file:
-            entries = json.loads(PRECOMPILED.sub("", file.read()))
+            entries = json.loads(ERRORS.sub("", file.read()))
         self.commands = {os.path.realpath(os.path.join(entry["directory"], entry["file"])): entry
                          for entry in entries}
         self.folder = os.path.join(build, "lint-commands")

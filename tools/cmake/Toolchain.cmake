@@ -34,3 +34,14 @@ if(LASTFRAME_SANITIZE)
     add_compile_options(-fno-sanitize-recover=undefined)
   endif()
 endif()
+
+# compile_together(TARGET GROUP FILE...) gives TARGET these files, which are one for the compiler, because
+# their headers cost more than their code. Lint reads them one by one, so each includes what it uses.
+option(LASTFRAME_UNITY "Compile small files of a room together" ON)
+function(compile_together target group)
+  target_sources(${target} PRIVATE ${ARGN})
+  if(LASTFRAME_UNITY)
+    set_source_files_properties(${ARGN} PROPERTIES UNITY_GROUP "${group}")
+    set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_MODE GROUP)
+  endif()
+endfunction()
