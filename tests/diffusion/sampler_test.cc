@@ -131,7 +131,6 @@ TEST(EulerSampler, OnFlowsIsAStraightStep) {
   EXPECT_LT(largest_difference(toy_path(config), z), 1e-12);
 }
 
-// Rows 19 and 46.
 TEST(Samplers, AllReachTheDataWithAllSchedules) {
   for (const ScheduleKind& schedule : schedule_kinds()) {
     for (const SamplerKind& sampler : sampler_kinds()) {

@@ -225,7 +225,7 @@ TEST(DiffusionModel, SamplesAreTheSameInAnyBatches) {
   }
 }
 
-// Rows 25, 38, 40: given frames come back as they were, whatever the way they are heeded.
+// Given frames come back as they were, whichever way they are respected.
 TEST(DiffusionModel, GivenFramesComeBackUntouched) {
   const at::Tensor given = some_clips(2, 2).x_BTHWC;
   for (const Sets& sets :
