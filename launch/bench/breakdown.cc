@@ -160,15 +160,15 @@ void add_operations(const std::vector<OperationCost>& operations, Json& json) {
   });
 }
 
-double product_peak(bool bfloat16) {
+double product_peak(bool bf16) {
   constexpr int64_t kSide = 192;
-  const at::ScalarType type = bfloat16 ? at::kBFloat16 : at::kFloat;
+  const at::ScalarType type = bf16 ? at::kBFloat16 : at::kFloat;
   const at::Tensor large = at::ones({768, 768}, at::TensorOptions().dtype(type));
   double best = speed_of(768, 1, [&](int calls) {
     for (int i = 0; i < calls; ++i) at::mm(large, large);
   });
-  const Operands operands = operands_here(bfloat16 ? Operands::kBf16 : Operands::kSingle);
-  if (bfloat16 != (operands == Operands::kBf16)) return best;
+  const Operands operands = operands_here(bf16 ? Operands::kBf16 : Operands::kSingle);
+  if (bf16 != (operands == Operands::kBf16)) return best;
   const int64_t threads = at::get_num_threads();
   const double ours = speed_of(kSide, threads, [&](int calls) {
     over_threads(threads, operands, [&](int64_t) {
@@ -178,7 +178,7 @@ double product_peak(bool bfloat16) {
       std::vector<Bf16> second(static_cast<size_t>(bf16_right_size(kSide, kSide)));
       Left left{a.data(), kSide};
       Right right{b.data(), kSide};
-      if (bfloat16) {
+      if (bf16) {
         left.bf16 = bf16_left(left, kSide, kSide, first.data());
         right.bf16 = bf16_right(right, kSide, kSide, second.data());
       }

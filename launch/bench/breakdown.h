@@ -29,6 +29,6 @@ void add_operations(const std::vector<OperationCost>& operations, Json& json);
 
 // Floating-point operations a second of the faster of our and LibTorch's matrix products at sizes
 // that fit the cache, on at::get_num_threads() threads of the CPU.
-double product_peak(bool bfloat16);
+double product_peak(bool bf16);
 
 }  // namespace lf

@@ -102,7 +102,7 @@ std::vector<OperationCost> observe_kernels(at::Device device, const std::functio
 
 DevicePeaks device_peaks(at::Device device) {
   DevicePeaks peaks;
-  peaks.bfloat16 = product_speed(device, at::kBFloat16);
+  peaks.bf16 = product_speed(device, at::kBFloat16);
   const bool before = at::globalContext().allowTF32CuBLAS();
   at::globalContext().setAllowTF32CuBLAS(true);
   peaks.tf32 = product_speed(device, at::kFloat);

@@ -28,7 +28,7 @@ std::vector<OperationCost> observe_kernels(at::Device device, const std::functio
 
 // Floating-point operations a second of large products on the GPU.
 struct DevicePeaks {
-  double bfloat16 = 0, tf32 = 0, single = 0;
+  double bf16 = 0, tf32 = 0, single = 0;
 };
 DevicePeaks device_peaks(at::Device device);
 

@@ -108,7 +108,7 @@ struct Breakdown {
   DevicePeaks peaks;  // of a GPU
 };
 
-Breakdown break_down(Steps& steps, bool bfloat16) {
+Breakdown break_down(Steps& steps, bool bf16) {
   constexpr int kObserved = 5;
   StepTally unused;
   Breakdown out;
@@ -127,11 +127,11 @@ Breakdown break_down(Steps& steps, bool bfloat16) {
     out.operations = observe_kernels(steps.device(), some);
     out.peaks = device_peaks(steps.device());
     // cuDNN's convolutions compute FP32 in TF32 by default.
-    out.peak = bfloat16                               ? out.peaks.bfloat16
+    out.peak = bf16                               ? out.peaks.bf16
                : at::globalContext().allowTF32CuDNN() ? out.peaks.tf32
                                                       : out.peaks.single;
   } else {
-    out.peak = product_peak(bfloat16);
+    out.peak = product_peak(bf16);
   }
   for (OperationCost& cost : out.operations) {
     cost.calls /= kObserved;
@@ -151,7 +151,7 @@ void print_breakdown(const Breakdown& breakdown, double median) {
       100 * breakdown.flops / median / breakdown.peak);
   if (breakdown.peaks.single == 0) return;
   std::printf("products of 8192x8192 on this GPU, GFLOP/s: BF16 %.0f, TF32 %.0f, FP32 %.0f\n",
-              breakdown.peaks.bfloat16 / kGiga, breakdown.peaks.tf32 / kGiga,
+              breakdown.peaks.bf16 / kGiga, breakdown.peaks.tf32 / kGiga,
               breakdown.peaks.single / kGiga);
 }
 
@@ -178,7 +178,7 @@ void add(const Breakdown& breakdown, double median, Json& json) {
   json.field("peak_share", breakdown.flops / median / breakdown.peak);
   if (breakdown.peaks.single > 0) {
     json.object("gpu_flops_per_s", [&] {
-      json.field("BF16", breakdown.peaks.bfloat16).field("TF32", breakdown.peaks.tf32);
+      json.field("BF16", breakdown.peaks.bf16).field("TF32", breakdown.peaks.tf32);
       json.field("FP32", breakdown.peaks.single);
     });
   }

@@ -78,7 +78,7 @@ at::Tensor Optimizer::gradient_norm() const {
 void Optimizer::set_learning_rate(double lr) { lr_.fill_(lr); }
 
 // Same layout? Strides of size-1 dimensions are ignored.
-static bool lie_alike(const at::Tensor& a, const at::Tensor& b) {
+static bool same_layout(const at::Tensor& a, const at::Tensor& b) {
   if (a.sizes() != b.sizes()) return false;
   for (int64_t d = 0; d < a.dim(); ++d) {
     if (a.size(d) > 1 && a.stride(d) != b.stride(d)) return false;
@@ -86,15 +86,15 @@ static bool lie_alike(const at::Tensor& a, const at::Tensor& b) {
   return true;
 }
 
-// The numbers of each as they lie in memory. What LibTorch's fused update is given must lie alike,
-// which it does not check, and on CPU it copies what does not lie row by row.
+// The elements of each in the order of memory. LibTorch's fused update needs tensors of the same layout,
+// which it does not check, and on CPU it copies what is not contiguous.
 static std::vector<at::Tensor> flat(const std::vector<at::Tensor>& tensors,
                                     const std::vector<at::Tensor>& like) {
   std::vector<at::Tensor> out;
   out.reserve(tensors.size());
   for (size_t i = 0; i < tensors.size(); ++i) {
     const at::Tensor& one = tensors[i];
-    LF_CHECK(lie_alike(one, like[i]) && one.is_non_overlapping_and_dense(),
+    LF_CHECK(same_layout(one, like[i]) && one.is_non_overlapping_and_dense(),
              "a gradient or moment that lies otherwise than its weight");
     out.push_back(one.is_contiguous()
                       ? one

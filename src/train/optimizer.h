@@ -1,7 +1,6 @@
 // AdamW over one phase's weights: state by name, learning-rate schedule in images, clipping by the
 // global norm, one fused update. A gradient that is not finite on any rank is not finite in the
-// all-reduced sum, so every rank skips the same update. Called by the trainer; checkpoint saves the
-// state.
+// all-reduced sum, so every rank skips the same update. The checkpoint saves the state.
 #pragma once
 
 #include <ATen/core/Tensor.h>

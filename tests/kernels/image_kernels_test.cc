@@ -135,7 +135,7 @@ TEST(SkinnyMatmulKernel, EqualsItsReferenceWithTheSameBitsOnAnyNumberOfThreads) 
 
 // Of what is learnt from: gradients, and gradients of the squares of gradients, as a penalty has
 // them.
-at::Tensor slopes_of_slopes(const at::Tensor& y, const at::Tensor& x, const at::Tensor& map,
+at::Tensor second_gradients(const at::Tensor& y, const at::Tensor& x, const at::Tensor& map,
                             const at::Tensor& bias) {
   const std::vector<at::Tensor> first =
       torch::autograd::grad({y.square().sum()}, {x, map, bias}, {}, true, true);
@@ -146,7 +146,7 @@ at::Tensor slopes_of_slopes(const at::Tensor& y, const at::Tensor& x, const at::
   return at::cat(all);
 }
 
-TEST(SkinnyMatmulKernel, HasTheSlopesOfItsReferenceAndTheirSlopes) {
+TEST(SkinnyMatmulKernel, HasTheGradientsOfItsReferenceAndTheirGradients) {
   std::mt19937 generator = generator_of(13);
   const int before = at::get_num_threads();
   for (const Isa width : isas_here()) {
@@ -156,12 +156,12 @@ TEST(SkinnyMatmulKernel, HasTheSlopesOfItsReferenceAndTheirSlopes) {
       const at::Tensor x = at::randn({between(generator, 4, 64), depth}).requires_grad_();
       const at::Tensor map = (at::randn({features, depth}) / 8).requires_grad_();
       const at::Tensor bias = at::randn({features}).requires_grad_();
-      const at::Tensor truth = slopes_of_slopes(linear_map_reference(x, map, bias), x, map, bias);
+      const at::Tensor truth = second_gradients(linear_map_reference(x, map, bias), x, map, bias);
       at::set_num_threads(1);
-      const at::Tensor alone = slopes_of_slopes(linear_map(kFused, x, map, bias), x, map, bias);
+      const at::Tensor alone = second_gradients(linear_map(kFused, x, map, bias), x, map, bias);
       at::set_num_threads(2);
       EXPECT_TRUE(
-          at::equal(alone, slopes_of_slopes(linear_map(kFused, x, map, bias), x, map, bias)))
+          at::equal(alone, second_gradients(linear_map(kFused, x, map, bias), x, map, bias)))
           << x.sizes() << " " << features;
       EXPECT_LT(gap(alone, truth), 1e-4) << x.sizes() << " " << features;
     }

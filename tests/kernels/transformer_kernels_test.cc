@@ -84,21 +84,21 @@ TEST(AttentionKernel, MaskedTokensLeaveNoTrace) {
                         attention(kFused, other, {3, tokens, 5}, w).slice(1, 0, 4)));
 }
 
-// Rows in bfloat16, as a network's activations may be: in and out, summed in single precision.
+// Rows in bf16, as a network's activations may be: in and out, summed in single precision.
 TEST(TransformerKernels, TakeRowsInBfloat16) {
   std::mt19937 generator = generator_of(9);
   const Case one = full_feed_forward(generator);
   const at::Tensor x = one.inputs[0].detach().to(at::kBFloat16).requires_grad_();
   FeedForwardWeights w{one.inputs[1], one.inputs[4], one.inputs[2], one.inputs[5],
                        one.inputs[3], one.inputs[6], true};
-  const Case half{"half", {x, w.in, w.out}, [&](const KernelChoice& kernels) {
+  const Case rows_in_bf16{"bf16", {x, w.in, w.out}, [&](const KernelChoice& kernels) {
                     return feed_forward(kernels, x, w);
                   }};
   const at::Tensor same = x.detach().to(at::kFloat).requires_grad_();
   const Case whole{"whole", {same, w.in, w.out}, [&](const KernelChoice& kernels) {
                      return feed_forward(kernels, same, w);
                    }};
-  const Tensors found = results(half, kFused), truth = results(whole, kPlain);
+  const Tensors found = results(rows_in_bf16, kFused), truth = results(whole, kPlain);
   EXPECT_EQ(found[0].scalar_type(), at::kBFloat16);
   EXPECT_EQ(found[1].scalar_type(), at::kBFloat16);
   for (size_t k = 0; k < truth.size(); ++k) EXPECT_LT(gap(found[k], truth[k]), 0.02) << k;
