@@ -63,54 +63,25 @@ ExtractorLayer find_layer(const Extractor& extractor, const Arguments& arguments
                    printable(arguments.get("--extractor")), " has the layers ", join(known, ", "));
 }
 
-// Writes the rows of an array one batch after the other; the file appears whole or not at all.
-class RowFile {
- public:
-  RowFile(FileSystem& files, const std::string& path, uint64_t rows, int64_t dim)
-      : files_(files), path_(path), hidden_(path + ".tmp"), out_(files.create(hidden_)) {
-    const std::string header = npy_header("<f4", {rows, static_cast<uint64_t>(dim)});
-    out_->write(header.data(), header.size());
-  }
-  ~RowFile() {
-    if (published_) return;
-    try {
-      files_.remove(hidden_);
-    } catch (const Error& error) {
-      LF_WARN(error.what());
-    }
-  }
-  void append(const at::Tensor& rows) {
-    const at::Tensor host = rows.to(at::kCPU, at::kFloat).contiguous();
-    out_->write(host.const_data_ptr(), host.nbytes());
-  }
-  void publish() {
-    out_->sync();
-    out_->close();
-    files_.rename(hidden_, path_);
-    published_ = true;
-    files_.sync_folder(parent_folder(path_));
-  }
-
- private:
-  FileSystem& files_;
-  std::string path_, hidden_;
-  std::unique_ptr<OutFile> out_;
-  bool published_ = false;
-};
-
+// Writes the array a batch at a time; the file appears whole or not at all.
 void extract(Extractor& extractor, const ExtractorLayer& layer, const Source& source,
              uint64_t batch, const std::string& out) {
-  RowFile rows(real_file_system(), out, source.size(), layer.dim);
   Progress bar("features", source.shape().frames > 1 ? "clips" : "images", source.size());
-  for (uint64_t first = 0; first < source.size(); first += batch) {
-    if (const StopReason reason = stop_requested(); reason != StopReason::kNone) {
-      fail(Code::kInterrupted, "features was stopped by ", name_of(reason), "; run it again");
+  publish_file(real_file_system(), out, out + ".tmp", [&](OutFile& file) {
+    const std::string header = npy_header("<f4", {source.size(), static_cast<uint64_t>(layer.dim)});
+    file.write(header.data(), header.size());
+    for (uint64_t first = 0; first < source.size(); first += batch) {
+      if (const StopReason reason = stop_requested(); reason != StopReason::kNone) {
+        fail(Code::kInterrupted, "features was stopped by ", name_of(reason), "; run it again");
+      }
+      const uint64_t count = std::min(batch, source.size() - first);
+      const at::Tensor rows =
+          extractor.features(load_clips(source, first, count), {layer.name}).front();
+      const at::Tensor host = rows.to(at::kCPU, at::kFloat).contiguous();
+      file.write(host.const_data_ptr(), host.nbytes());
+      bar.show(first + count);
     }
-    const uint64_t count = std::min(batch, source.size() - first);
-    rows.append(extractor.features(load_clips(source, first, count), {layer.name}).front());
-    bar.show(first + count);
-  }
-  rows.publish();
+  });
   bar.finish(source.size());
 }
 
