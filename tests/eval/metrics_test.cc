@@ -44,7 +44,7 @@ NamedExtractor inception(bool whole) {
 }
 
 FeatureSet set_of(const at::Tensor& rows, const std::string& name) {
-  FeatureSet set{name, rows.size(0), {}, rows};
+  FeatureSet set{name, rows.size(0), {}, rows, {}};
   set.moments.add(rows);
   return set;
 }
