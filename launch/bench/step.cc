@@ -127,7 +127,7 @@ Breakdown break_down(Steps& steps, bool bf16) {
     out.operations = observe_kernels(steps.device(), some);
     out.peaks = device_peaks(steps.device());
     // cuDNN's convolutions compute FP32 in TF32 by default.
-    out.peak = bf16                               ? out.peaks.bf16
+    out.peak = bf16                                   ? out.peaks.bf16
                : at::globalContext().allowTF32CuDNN() ? out.peaks.tf32
                                                       : out.peaks.single;
   } else {

@@ -86,8 +86,8 @@ static bool same_layout(const at::Tensor& a, const at::Tensor& b) {
   return true;
 }
 
-// The elements of each in the order of memory. LibTorch's fused update needs tensors of the same layout,
-// which it does not check, and on CPU it copies what is not contiguous.
+// The elements of each in the order of memory. LibTorch's fused update needs tensors of the same
+// layout, which it does not check, and on CPU it copies what is not contiguous.
 static std::vector<at::Tensor> flat(const std::vector<at::Tensor>& tensors,
                                     const std::vector<at::Tensor>& like) {
   std::vector<at::Tensor> out;

@@ -92,8 +92,8 @@ TEST(TransformerKernels, TakeRowsInBfloat16) {
   FeedForwardWeights w{one.inputs[1], one.inputs[4], one.inputs[2], one.inputs[5],
                        one.inputs[3], one.inputs[6], true};
   const Case rows_in_bf16{"bf16", {x, w.in, w.out}, [&](const KernelChoice& kernels) {
-                    return feed_forward(kernels, x, w);
-                  }};
+                            return feed_forward(kernels, x, w);
+                          }};
   const at::Tensor same = x.detach().to(at::kFloat).requires_grad_();
   const Case whole{"whole", {same, w.in, w.out}, [&](const KernelChoice& kernels) {
                      return feed_forward(kernels, same, w);
