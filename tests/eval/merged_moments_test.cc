@@ -69,7 +69,9 @@ TEST(Moments, RowsOfAllRanksStandInOrder) {
   }
   const at::Tensor gathered = gather_rows(world, own);
   EXPECT_EQ(gathered.defined(), world.is_root());
-  if (world.is_root()) EXPECT_TRUE(at::equal(gathered, at::cat(all)));
+  if (world.is_root()) {
+    EXPECT_TRUE(at::equal(gathered, at::cat(all)));
+  }
 }
 
 }  // namespace
