@@ -15,20 +15,23 @@
 namespace lf {
 namespace {
 
-constexpr int64_t kFramesAtOnce = 1024;
+constexpr int64_t kFramesAtOnce = 64;
 
-// In parts: a float copy of a long video in host memory would be four times the video.
-void copy_as_bytes(const at::Tensor& made_BTHWC, const at::Tensor& out_BTHWC) {
+// Whether all values are finite. In parts: a float copy of a long video in host memory would be
+// four times the video.
+bool copy_as_bytes(const at::Tensor& made_BTHWC, const at::Tensor& out_BTHWC) {
   const int64_t clips = made_BTHWC.size(0), frames = made_BTHWC.size(1);
   const int64_t clips_at_once = std::max<int64_t>(1, kFramesAtOnce / frames);
   for (int64_t clip = 0; clip < clips; clip += clips_at_once) {
     const at::Tensor some = made_BTHWC.slice(0, clip, clip + clips_at_once);
     const at::Tensor into = out_BTHWC.slice(0, clip, clip + clips_at_once);
     for (int64_t frame = 0; frame < frames; frame += kFramesAtOnce) {
-      into.slice(1, frame, frame + kFramesAtOnce)
-          .copy_(bytes_of(some.slice(1, frame, frame + kFramesAtOnce)));
+      const at::Tensor part = some.slice(1, frame, frame + kFramesAtOnce);
+      if (!at::isfinite(part).all().item<bool>()) return false;
+      into.slice(1, frame, frame + kFramesAtOnce).copy_(bytes_of(part));
     }
   }
+  return true;
 }
 
 }  // namespace
@@ -59,16 +62,15 @@ at::Tensor ClipMaker::make_group(int64_t first, int64_t count) {
   for (int64_t from = first; from < first + count; from += how_.batch) {
     const int64_t n = std::min(how_.batch, first + count - from);
     const at::Tensor made = make_(from, n);
-    if (!at::isfinite(made).all().item<bool>()) {
-      fail(Code::kNotFinite, how_.what, " ", from, " to ", from + n - 1,
-           " are not finite; is it the checkpoint of a run that diverged?");
-    }
     if (!clips.defined()) {
       std::vector<int64_t> shape = made.sizes().vec();
       shape[0] = count;
       clips = at::empty(shape, at::kByte);
     }
-    copy_as_bytes(made, clips.slice(0, from - first, from - first + n));
+    if (!copy_as_bytes(made, clips.slice(0, from - first, from - first + n))) {
+      fail(Code::kNotFinite, how_.what, " ", from, " to ", from + n - 1,
+           " are not finite; is it the checkpoint of a run that diverged?");
+    }
   }
   made_ += count;
   seconds_ += seconds_since(begin);

@@ -80,7 +80,7 @@ for path in documents:
     for target in re.findall(r"\]\(([^)#\s]+)\)", text):
         expect(target.startswith("http") or (path.parent / target).exists(), f"{where}: no file {target}")
     for script in re.findall(r"(?:^|[\s`])(?:\./)?((?:launch|tests|tools|slurm)/[\w./-]*\w)", text, re.M):
-        expect(re.search("[A-Z]{2}|/X_", script) or any((folder / script).exists() for folder in (root, path.parent)),
+        expect(re.search("[A-Z]{2}|/X[_.]", script) or any((folder / script).exists() for folder in (root, path.parent)),
                f"{where}: no file {script}")
     for code in re.findall(r"`(lastframe [^`]+)`", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)):
         check_text(where, " ".join(code.split()))

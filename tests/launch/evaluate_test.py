@@ -87,7 +87,7 @@ refused(2, "no meaning with --features", "--features", a, b, "--metrics", "kid",
 refused(2, "unexpected argument", "--codes", a, b, "--codebook", "8", "--metrics", "code_usage")
 refused(2, "--lpips", "--pairs", image_a, image_b, "--metrics", "lpips")
 refused(2, "give one of", "--metrics", "kid")
-refused(2, "give one of", "--features", a, b, "--pairs", a, "--metrics", "kid")
+refused(2, "give one of", "--features", a, b, "--pairs", a, b, "--metrics", "kid")
 refused(2, "absent.npy", "--features", a, here / "absent.npy", "--metrics", "kid")
 nan = array("nan.npy", (1, 16, 16, 3), [float("nan")] + [0.5] * 767)
 large = array("large.npy", (1, 16, 16, 3), [200.0] * 768)

@@ -80,7 +80,7 @@ def conditions():
         check(made[6 * i * frame:][:2 * frame] == truth[3 * i * frame:][:2 * frame], f"frames given of clip {i}")
     execute([program, "sample", "--run", predict, "--out", here / "no.npy"], 2, "predicts from 2 frames")
     execute([program, "sample", "--run", predict, "--out", here / "no.npy", "--store", store(), "--observe",
-             "0,2"], 2, "continues from the first frames")
+             "0,2"], 2, "continues the first frames")
     text = execute([program, "evaluate", "--run", predict, "--json", "--metrics", "psnr", "--samples", 20])
     found = json_in(text)["psnr"]
     check(found["subject"] == "reconstructions" and found["given_frames"] == 2

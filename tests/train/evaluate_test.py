@@ -138,7 +138,7 @@ check(third["fd_pixels"]["reference_hash"] == second["fd_pixels"]["reference_has
 for words, status, contains in (
         (["--metrics", "fid", "--extractor", "pixels"], 2, "fd_pixels"),
         (["--metrics", "fd_pixels", "--set", "evaluation.extractor="], 2, "extractor"),
-        (["--metrics", "psnr", "--samples", "1"], 2, "evaluation.samples"),
+        (["--metrics", "psnr", "--samples", "1"], 2, "--samples"),
         (["--metrics", "fd_pixels", "--extractor", "pixels", "--subject", "SAMPLES"], 2, "reconstruct"),
         (["--metrics", "psnr", "--checkpoint", here], 4, "holds no checkpoint"),
         (["--metrics", "psnr", "--set", f"train.store={store()}"], 2, "train.store"),

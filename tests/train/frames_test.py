@@ -89,7 +89,7 @@ def tasks():
         sample(run, "--task", "predict", "--observe", "0,1,2", "--frames", 3, "--store", clips, *out, status=2,
                contains="ask for more")
         sample(run, "--task", "predict", *out, status=2, contains="--store DIR")
-        sample(run, "--task", "generate", "--store", clips, *out, status=2, contains="from nothing")
+        sample(run, "--task", "generate", "--store", clips, *out, status=2, contains="unconditionally")
         sample(run, "--task", "infil", *out, status=2, contains="infill")
 
     flexible = here / "flexible"
