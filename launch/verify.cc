@@ -43,7 +43,7 @@ void report_verify(const std::string& folder, const VerifyReport& report,
       out.field("shards", report.shards);
       out.field("clips", report.clips);
       out.field("bytes", report.bytes);
-      out.field("valid", report.damage.empty());
+      out.field("sound", report.damage.empty());  // scripts read this name
       out.array("damage", [&] {
         for (const Damage& damage : report.damage) {
           out.object([&] {

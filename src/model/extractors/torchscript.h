@@ -1,4 +1,4 @@
-// Extractors in TorchScript files. Two known ones are called by their own conventions: NVIDIA's
+// Extractors in TorchScript files. Two known ones have calling conventions of their own: NVIDIA's
 // inception-2015-12-05.pt (keyword return_features) and StyleGAN-V's i3d_torchscript.pt (rescale,
 // resize, return_features); they count as "inception" and "i3d". Any other is called with float32
 // [N, 3, H, W] in 0..255 (with an attribute `frames` of T or more: [N, 3, T, H, W]) and returns
