@@ -7,7 +7,6 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/ones_like.h>
 #include <ATen/ops/randn.h>
-#include <c10/core/Allocator.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
@@ -27,6 +26,7 @@
 #include "kernels/linear_attention.h"
 #include "kernels/nearest_code.h"
 #include "kernels/norm_silu.h"
+#include "kernels/peak_bytes.h"
 #include "kernels/skinny_matmul.h"
 #include "kernels/token_layer.h"
 #include "launch/commands.h"
@@ -255,21 +255,6 @@ const std::vector<std::function<Case()>>& cases() {
   return all;
 }
 
-// The most that LibTorch's allocator held at once for the work of this thread.
-class PeakMemory : public c10::MemoryReportingInfoBase {
- public:
-  void reportMemoryUsage(void* /*ptr*/, int64_t size, size_t /*allocated*/, size_t /*reserved*/,
-                         c10::Device /*device*/) override {
-    now_ += size;
-    most_ = std::max(most_, now_);
-  }
-  bool memoryProfilingEnabled() const override { return true; }
-  int64_t most() const { return most_; }
-
- private:
-  int64_t now_ = 0, most_ = 0;
-};
-
 void run(const Case& one, const KernelChoice& kernels) {
   if (one.inputs.empty()) {
     const at::NoGradGuard no_grad;
@@ -281,10 +266,7 @@ void run(const Case& one, const KernelChoice& kernels) {
 }
 
 int64_t memory_of(const Case& one, const KernelChoice& kernels) {
-  const auto peak = std::make_shared<PeakMemory>();
-  const c10::DebugInfoGuard guard(c10::DebugInfoKind::PROFILER_STATE, peak);
-  run(one, kernels);
-  return peak->most();
+  return peak_bytes_of([&] { run(one, kernels); });
 }
 
 struct Measured {

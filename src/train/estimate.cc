@@ -1,45 +1,28 @@
 #include "train/estimate.h"
 
 #include <ATen/ops/zeros.h>
-#include <c10/core/Allocator.h>
-#include <c10/util/ThreadLocalDebugInfo.h>
 
 #include <algorithm>
 
 #include "base/error.h"
+#include "kernels/peak_bytes.h"
 
 namespace lf {
 namespace {
 
-// Hears from the CPU allocator of every allocation of this thread.
-class PeakBytes : public c10::MemoryReportingInfoBase {
- public:
-  void reportMemoryUsage(void* /*ptr*/, int64_t size, size_t /*total_allocated*/,
-                         size_t /*total_reserved*/, c10::Device /*device*/) override {
-    now_ += size;
-    peak_ = std::max(peak_, now_);
-  }
-  bool memoryProfilingEnabled() const override { return true; }
-  int64_t peak() const { return peak_; }
-
- private:
-  int64_t now_ = 0, peak_ = 0;
-};
-
 int64_t peak_of_step(Model& model, const ClipShape& shape, int64_t clips) {
-  const auto peak = std::make_shared<PeakBytes>();
-  const c10::DebugInfoGuard guard(c10::DebugInfoKind::PROFILER_STATE, peak);
-  Clips batch{
-      at::zeros({clips, shape.frames, shape.height, shape.width, shape.channels}, at::kFloat),
-      at::zeros({clips}, at::kLong), 0, 0};
-  if (const int64_t images = model.images_per_clip(); images > 0) {
-    batch.images_BNHWC =
-        at::zeros({clips, images, shape.height, shape.width, shape.channels}, at::kFloat);
-  }
-  model.loss(batch, 0, true).total.backward();
-  for (const NamedTensor& weight : model.parameters().weights())
-    weight.tensor.mutable_grad().reset();
-  return peak->peak();
+  return peak_bytes_of([&] {
+    Clips batch{
+        at::zeros({clips, shape.frames, shape.height, shape.width, shape.channels}, at::kFloat),
+        at::zeros({clips}, at::kLong), 0, 0};
+    if (const int64_t images = model.images_per_clip(); images > 0) {
+      batch.images_BNHWC =
+          at::zeros({clips, images, shape.height, shape.width, shape.channels}, at::kFloat);
+    }
+    model.loss(batch, 0, true).total.backward();
+    for (const NamedTensor& weight : model.parameters().weights())
+      weight.tensor.mutable_grad().reset();
+  });
 }
 
 }  // namespace

@@ -7,13 +7,12 @@
 #include <ATen/ops/equal.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/tensor.h>
-#include <c10/core/Allocator.h>
-#include <c10/util/ThreadLocalDebugInfo.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
 
 #include "kernels/convolution.h"
+#include "kernels/peak_bytes.h"
 #include "model/denoisers/relative_attention.h"
 #include "tests/error_of.h"
 #include "tests/model/denoisers/denoiser_fixture.h"
@@ -307,31 +306,15 @@ TEST(Completion, GivenFramesComeBackUntouchedForAnyLength) {
   }
 }
 
-// Called by the CPU allocator for every allocation of this thread.
-class PeakBytes : public c10::MemoryReportingInfoBase {
- public:
-  void reportMemoryUsage(void* /*ptr*/, int64_t size, size_t /*total_allocated*/,
-                         size_t /*total_reserved*/, c10::Device /*device*/) override {
-    now_ += size;
-    peak_ = std::max(peak_, now_);
-  }
-  bool memoryProfilingEnabled() const override { return true; }
-  int64_t peak() const { return peak_; }
-
- private:
-  int64_t now_ = 0, peak_ = 0;
-};
-
 TEST(LongVideos, NothingButTheVideoItselfGrowsWithItsLength) {
   const auto model = small_model(
       8, flexible({"model.diffusion.sampler.steps=1", "model.diffusion.sampler.scheme=HIERARCHY"}));
   const auto peak = [&](int64_t frames) {
-    const auto bytes = std::make_shared<PeakBytes>();
-    const c10::DebugInfoGuard guard(c10::DebugInfoKind::PROFILER_STATE, bytes);
-    SampleRequest request;
-    request.frames = frames;
-    EXPECT_EQ(model->sample(request).size(1), frames);
-    return bytes->peak();
+    return peak_bytes_of([&] {
+      SampleRequest request;
+      request.frames = frames;
+      EXPECT_EQ(model->sample(request).size(1), frames);
+    });
   };
   const int64_t video = (200 - 20) * 8 * 8 * 3 * static_cast<int64_t>(sizeof(float));
   const int64_t few = peak(20), many = peak(200);
