@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """clang-format and clang-tidy over the tracked sources, in parallel, with a cache of clean results.
 
-Called by `tests/run lint`, after the build folder is configured and the protobuf headers are
+Needs a build folder that is configured (preset lint) and in which the generated headers are
 generated. A file's clean clang-tidy result is remembered under a key made of everything it depends
 on: the tool's version, .clang-tidy, the compile command, the file and every header of ours that it
 reaches, and the torch wheels. A file that fails is never remembered. The cache is in the build
