@@ -116,7 +116,8 @@ class Tidy:
         self.reached(path, folders, seen)
         stamp = os.path.join(".deps", "python", ".wheels")
         wheels = self.read(stamp).decode() if os.path.exists(stamp) else ""
-        text = json.dumps([self.common, command, wheels, sorted(seen.items())])
+        # Paths as seen from here, so that another checkout finds what this one has checked.
+        text = json.dumps([self.common, command, wheels, sorted(seen.items())]).replace(os.getcwd(), ".")
         return hashlib.sha256(text.encode()).hexdigest()
 
     def check(self, path):
