@@ -49,7 +49,7 @@ class BlurSteps : public Operator {
   BlurSteps(const Setting& setting, std::vector<double> sigmas, double noise)
       : shape_(setting.image), sigmas_(std::move(sigmas)), noise_(noise) {}
 
-  void apply(const Step& step, float* out) const override {
+  void apply(const CorruptionStep& step, float* out) const override {
     const size_t count = floats_of(shape_);
     const float* in = step.parents[0];
     const FrameFormula formula = without_blur(step.parents.size());
@@ -65,7 +65,7 @@ class BlurSteps : public Operator {
   Bounds bounds() const override { return noise_ > 0 ? Bounds::kLost : Bounds::kKept; }
 
  protected:
-  virtual void filter(const Step& step, const float* in, float* out) const = 0;
+  virtual void filter(const CorruptionStep& step, const float* in, float* out) const = 0;
   // The formula of a frame but for its blur.
   FrameFormula without_blur(size_t parents) const {
     FrameFormula formula;

@@ -22,7 +22,7 @@ constexpr auto kStar = RecipeConfig::STAR;
 class StaticOperator : public Operator {
  public:
   explicit StaticOperator(const Setting& setting) : count_(floats_of(setting.image)) {}
-  void apply(const Step& step, float* out) const override {
+  void apply(const CorruptionStep& step, float* out) const override {
     std::memcpy(out, step.parents[0], count_ * sizeof(float));
   }
   bool random() const override { return false; }
@@ -93,7 +93,7 @@ std::unique_ptr<Operator> make_static(const Setting& setting, const RecipeConfig
 
 size_t floats_of(const ClipShape& shape) { return shape.image().bytes(); }
 
-Stream stream_of(const Step& step) {
+Stream stream_of(const CorruptionStep& step) {
   return {step.key.seed, Purpose::kCorruption, step.key.clip, step.key.draw,
           static_cast<uint32_t>(step.s) | step.place << 16};
 }
@@ -105,7 +105,7 @@ float* thread_floats(int slot, size_t count) {
   return floats.data();
 }
 
-void add_noise(const Step& step, float scale, float* out, size_t count) {
+void add_noise(const CorruptionStep& step, float scale, float* out, size_t count) {
   constexpr size_t kPiece = 4096;  // stays in the first-level cache
   float values[kPiece];
   const Stream stream = stream_of(step);

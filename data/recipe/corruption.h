@@ -27,7 +27,7 @@ struct Setting {
 };
 
 // One frame to make.
-struct Step {
+struct CorruptionStep {
   int s = 1;                              // counted from the image
   std::span<const float* const> parents;  // parents_of(topology, window, s)
   ClipKey key;
@@ -40,7 +40,7 @@ enum class Bounds { kKept, kLost, kRestored };
 class Operator {
  public:
   virtual ~Operator() = default;
-  virtual void apply(const Step& step, float* out) const = 0;
+  virtual void apply(const CorruptionStep& step, float* out) const = 0;
   // The formula of y_s without its parents' indices; nullopt unless y_s is a weighted sum, blur and
   // noise.
   virtual std::optional<FrameFormula> formula(int s, size_t parents) const { return {}; }
@@ -77,13 +77,13 @@ std::unique_ptr<Operator> make_static(const Setting& setting, const RecipeConfig
 size_t floats_of(const ClipShape& shape);  // of one frame
 
 // The random numbers of one frame, keyed by (seed, clip, draw, step, place).
-Stream stream_of(const Step& step);
+Stream stream_of(const CorruptionStep& step);
 
 // A buffer of the calling thread of at least `count` floats; slots 0..3 are four buffers.
 float* thread_floats(int slot, size_t count);
 
 // Adds scale * N(0, 1) from the step's stream.
-void add_noise(const Step& step, float scale, float* out, size_t count);
+void add_noise(const CorruptionStep& step, float scale, float* out, size_t count);
 
 // Throws Code::kUsage if one of these options is not its default, as it would have no effect
 // (`because`).

@@ -37,7 +37,7 @@ class BlurOperator : public BlurSteps {
   }
 
  protected:
-  void filter(const Step& step, const float* in, float* out) const override {
+  void filter(const CorruptionStep& step, const float* in, float* out) const override {
     const size_t at = static_cast<size_t>(step.s - 1) * (directions_ ? kDirections : 1);
     const Kernel1D* vertical = &kernels_[at];
     const Kernel1D* horizontal = vertical;

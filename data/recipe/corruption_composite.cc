@@ -12,13 +12,13 @@ class CompositeOperator : public Operator {
  public:
   CompositeOperator(const Setting& setting, std::vector<std::unique_ptr<Operator>> operators)
       : count_(floats_of(setting.image)), operators_(std::move(operators)) {}
-  void apply(const Step& step, float* out) const override {
+  void apply(const CorruptionStep& step, float* out) const override {
     // Ping-pong between `out` and another frame so that the last lands in `out`.
     float* other = thread_floats(0, count_);
     const float* in = step.parents[0];
     for (size_t i = 0; i < operators_.size(); ++i) {
       float* to = (operators_.size() - i) % 2 == 1 ? out : other;
-      Step inner = step;
+      CorruptionStep inner = step;
       inner.parents = {&in, 1};
       inner.place = static_cast<uint32_t>(i) + 1;
       operators_[i]->apply(inner, to);

@@ -53,7 +53,7 @@ class HeatOperator : public BlurSteps {
   }
 
  protected:
-  void filter(const Step& step, const float* in, float* out) const override {
+  void filter(const CorruptionStep& step, const float* in, float* out) const override {
     const size_t count = floats_of(shape_);
     const size_t at = static_cast<size_t>(step.s - 1);
     const int h = shape_.height, w = shape_.width, c = shape_.channels;

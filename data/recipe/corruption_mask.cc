@@ -27,7 +27,7 @@ class MaskOperator : public Operator {
       thresholds_.push_back(std::move(thresholds));
     }
   }
-  void apply(const Step& step, float* out) const override {
+  void apply(const CorruptionStep& step, float* out) const override {
     const int across = (shape_.width + block_ - 1) / block_;
     const int down = (shape_.height + block_ - 1) / block_;
     thread_local std::vector<uint32_t> draws;

@@ -26,7 +26,7 @@ class NoiseOperator : public Operator {
       rows_.push_back(std::move(row));
     }
   }
-  void apply(const Step& step, float* out) const override {
+  void apply(const CorruptionStep& step, float* out) const override {
     const Row& row = rows_[static_cast<size_t>(step.s)];
     mix_frames(step.parents, row.weights, row.offset, out, count_);
     add_noise(step, row.fresh, out, count_);

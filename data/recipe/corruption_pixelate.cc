@@ -91,7 +91,7 @@ class GridOperator : public Operator {
         blocks_(std::move(blocks)),
         random_(random_offset),
         smooth_(smooth) {}
-  void apply(const Step& step, float* out) const override {
+  void apply(const CorruptionStep& step, float* out) const override {
     const int size = blocks_[static_cast<size_t>(step.s - 1)];
     Axis y{shape_.height, size, 0}, x{shape_.width, size, 0};
     if (random_) {

@@ -16,7 +16,7 @@ class QuantiseOperator : public Operator {
  public:
   QuantiseOperator(const Setting& setting, std::vector<int> levels, bool dither)
       : count_(floats_of(setting.image)), levels_(std::move(levels)), dither_(dither) {}
-  void apply(const Step& step, float* out) const override {
+  void apply(const CorruptionStep& step, float* out) const override {
     constexpr size_t kPiece = 4096;
     float values[kPiece];
     const int levels = levels_[static_cast<size_t>(step.s - 1)];

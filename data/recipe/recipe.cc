@@ -140,7 +140,7 @@ std::vector<FrameFormula> Recipe::formulas() const {
 }
 
 std::array<uint32_t, 2> Recipe::noise_key(uint64_t seed, int s) {
-  Step step;
+  CorruptionStep step;
   step.s = s;
   step.key.seed = seed;
   return stream_key(stream_of(step), 0);
