@@ -120,7 +120,7 @@ int run_build(const Arguments& arguments) {
   return 0;
 }
 
-constexpr Option kOptions[] = {
+constexpr Option kBuildOptions[] = {
     {"--out",
      text("DIR"),
      "folder of the store; must be new, empty, or hold the same store",
@@ -152,7 +152,7 @@ const Command kBuildCommand = {
         "lastframe build --set source.folder.path=photos --set source.size=64 --out "
         "stores/photos\n"
         "mpirun -n 4 lastframe build --config configs/cifar10/cvivit.pbtxt --out stores/cifar10",
-    .options = kOptions,
+    .options = kBuildOptions,
     .run = run_build,
 };
 

@@ -317,7 +317,7 @@ int run_doctor(const Arguments& arguments) {
   return smoke ? status_of(*smoke) : 0;
 }
 
-constexpr Option kOptions[] = {
+constexpr Option kDoctorOptions[] = {
     {"--smoke", kNoValue, "also test an all-reduce with known sums, a folder and SIGUSR1"},
     {"--folder",
      text("DIR"),
@@ -348,7 +348,7 @@ const Command kDoctorCommand = {
         "lastframe doctor\n"
         "mpirun -n 4 --oversubscribe --bind-to none lastframe doctor --smoke --json\n"
         "srun -n 8 lastframe doctor --smoke --folder /scratch/me",
-    .options = kOptions,
+    .options = kDoctorOptions,
     .run = run_doctor,
 };
 

@@ -201,7 +201,7 @@ int run_evaluate(const Arguments& arguments) {
   return 0;
 }
 
-constexpr Option kOptions[] = {
+constexpr Option kEvaluateOptions[] = {
     {"--metrics",
      of_config("evaluation.metrics", "LIST"),
      "names separated by commas (see `lastframe list metrics`)",
@@ -297,7 +297,7 @@ const Command kEvaluateCommand = {
         "fid\n"
         "lastframe evaluate --features real.npy made.npy --metrics frechet,kid --json\n"
         "lastframe evaluate --pairs real made --metrics psnr,ssim",
-    .options = kOptions,
+    .options = kEvaluateOptions,
     .run = run_evaluate,
     .one_of = "--run|--fake|--features|--pairs|--codes",
 };

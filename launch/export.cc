@@ -89,7 +89,7 @@ int run_export(const Arguments& arguments) {
   return 0;
 }
 
-constexpr Option kOptions[] = {
+constexpr Option kExportOptions[] = {
     {"--npy",
      text("FILE"),
      "write one NumPy array [n, T, H, W, C]; fp16 frames stay fp16, and the last frame beside "
@@ -134,7 +134,7 @@ const Command kExportCommand = {
         "lastframe export stores/cifar10 --npy clips.npy --range 0:100\n"
         "lastframe export stores/cifar10 --png clips\n"
         "lastframe export runs/first --out first.safetensors",
-    .options = kOptions,
+    .options = kExportOptions,
     .run = run_export,
     .one_of = "--npy|--png|--out",
     .mode = kind_of_folder,

@@ -122,7 +122,7 @@ int run_features(const Arguments& arguments) {
   return 0;
 }
 
-constexpr Option kOptions[] = {
+constexpr Option kFeaturesOptions[] = {
     {"--extractor",
      text("FILE"),
      "weights: safetensors as tools/convert_weights or `lastframe export` write them, or "
@@ -159,7 +159,7 @@ const Command kFeaturesCommand = {
         "    --out photos.npy\n"
         "lastframe features --extractor own.safetensors --layer features --images clips.npy \\\n"
         "    --out f.npy --json",
-    .options = kOptions,
+    .options = kFeaturesOptions,
     .run = run_features,
 };
 

@@ -21,7 +21,7 @@ int run_inspect(const Arguments& arguments) {
 
 constexpr char kPictures[] = "--strip|--animation";
 
-constexpr Option kOptions[] = {
+constexpr Option kInspectOptions[] = {
     {"--strip",
      text("FILE"),
      "write one clip's frames side by side as PNG",
@@ -57,7 +57,7 @@ const Command kInspectCommand = {
         "clip-moving.png\n"
         "lastframe inspect stores/cifar10 --shard 3\n"
         "lastframe inspect runs/first --json",
-    .options = kOptions,
+    .options = kInspectOptions,
     .run = run_inspect,
     .mode = kind_of_folder,
 };

@@ -20,7 +20,7 @@ const char* element_of(const StoreIndex& index) {
   return index.element_bytes() == 1 ? "uint8" : "float16";
 }
 
-uint64_t bytes_of(const StoreIndex& index) {
+uint64_t bytes_of_shards(const StoreIndex& index) {
   uint64_t bytes = 0;
   for (const ShardRecord& record : index.shards()) bytes += record.bytes();
   return bytes;
@@ -39,7 +39,7 @@ std::string store_json(const Store& store) {
     json.field("element", element_of(index));
     json.field("draws", index.draws());
     json.field("recipe", index.recipe_text());
-    json.field("bytes", bytes_of(index));
+    json.field("bytes", bytes_of_shards(index));
     json.array("labels", [&] {
       for (const std::string& name : index.label_names()) json.value(name);
     });
@@ -71,8 +71,8 @@ std::string store_text(const Store& store) {
   std::string text =
       str("store    ", index.store_id(), "\nclips    ", human_count(store.clips()), "\nshards   ",
           human_count(static_cast<uint64_t>(index.shards_size())), ", ",
-          human_bytes(bytes_of(index)), "\nframes   ", index.frames(), " of ", index.height(), "x",
-          index.width(), "x", index.channels(), " ", element_of(index),
+          human_bytes(bytes_of_shards(index)), "\nframes   ", index.frames(), " of ",
+          index.height(), "x", index.width(), "x", index.channels(), " ", element_of(index),
           ", the last uint8\nmode     ", StoreMode_Name(index.mode()), ", ",
           index.draws() == 0 ? "fresh draws"
                              : str(index.draws(), index.draws() == 1 ? " draw" : " draws"),

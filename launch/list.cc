@@ -173,7 +173,7 @@ int run_list(const Arguments& arguments) {
   return 0;
 }
 
-constexpr Option kOptions[] = {kJsonOption};
+constexpr Option kListOptions[] = {kJsonOption};
 
 }  // namespace
 
@@ -185,7 +185,7 @@ const Command kListCommand = {
         "Without an argument: the tables. With one: its rows, of those only the names that begin "
         "with PREFIX.",
     .example = "lastframe list\nlastframe list options train.\nlastframe list options --json",
-    .options = kOptions,
+    .options = kListOptions,
     .run = run_list,
 };
 

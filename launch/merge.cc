@@ -25,7 +25,7 @@ int run_merge(const Arguments& arguments) {
   return 0;
 }
 
-constexpr Option kOptions[] = {kJsonOption};
+constexpr Option kMergeOptions[] = {kJsonOption};
 
 }  // namespace
 
@@ -35,7 +35,7 @@ const Command kMergeCommand = {
     .summary = "joins stores of one recipe and shape into a new one",
     .details = "Copies the shards unchanged, store after store; the given stores stay as they are.",
     .example = "lastframe merge stores/all stores/part-one stores/part-two",
-    .options = kOptions,
+    .options = kMergeOptions,
     .run = run_merge,
 };
 

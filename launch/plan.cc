@@ -108,7 +108,7 @@ int run_plan(const Arguments& arguments) {
   return 0;
 }
 
-constexpr Option kOptions[] = {
+constexpr Option kPlanOptions[] = {
     kConfigOption,
     kSetOption,
     {"--images-per-second",
@@ -130,7 +130,7 @@ const Command kPlanCommand = {
     .example =
         "lastframe plan --config configs/quickstart.pbtxt --images-per-second 5000\n"
         "lastframe plan --set source.folder.path=photos --set source.size=64 --json",
-    .options = kOptions,
+    .options = kPlanOptions,
     .run = run_plan,
 };
 

@@ -394,7 +394,7 @@ const char* sample_mode(const Arguments& arguments) {
   return reconstructs ? kReconstructs : kMakes;
 }
 
-constexpr Option kOptions[] = {
+constexpr Option kSampleOptions[] = {
     {"--run", text("DIR"), "the folder of a run, or of one of its checkpoints", {.required = ""}},
     {"--out",
      text("FILE|DIR"),
@@ -467,7 +467,7 @@ const Command kSampleCommand = {
         "lastframe sample --run runs/fdm --task infill --store stores/moving --observe 0,1,15 "
         "\\\n"
         "    --frames 40 --scheme hierarchy-2 --out between",
-    .options = kOptions,
+    .options = kSampleOptions,
     .run = run_sample,
     .mode = sample_mode,
 };

@@ -110,7 +110,7 @@ int run_train(const Arguments& arguments) {
   return status;
 }
 
-constexpr Option kOptions[] = {
+constexpr Option kTrainOptions[] = {
     kConfigOption,
     kSetOption,
     {"--run",
@@ -151,7 +151,7 @@ const Command kTrainCommand = {
         "mpirun -n 2 --bind-to none lastframe train --config configs/quickstart.pbtxt \\\n"
         "    --run runs/first\n"
         "lastframe train --config configs/quickstart.pbtxt --set train.batch=32 --dry-run --json",
-    .options = kOptions,
+    .options = kTrainOptions,
     .run = run_train,
 };
 

@@ -90,7 +90,7 @@ int run_verify(const Arguments& arguments) {
   return 0;
 }
 
-constexpr Option kOptions[] = {
+constexpr Option kVerifyOptions[] = {
     {"--repair", kNoValue,
      "rebuild damaged shards from their source, and the index from the shards"},
     {"--set",
@@ -111,7 +111,7 @@ const Command kVerifyCommand = {
         "Names each missing, extra, swapped, renamed or truncated shard and each flipped bit on "
         "stderr; the status is then 3. A repaired store has the bytes it was built with.",
     .example = "lastframe verify stores/cifar10\nlastframe verify stores/cifar10 --repair",
-    .options = kOptions,
+    .options = kVerifyOptions,
     .run = run_verify,
 };
 

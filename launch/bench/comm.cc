@@ -119,7 +119,7 @@ int bench_comm(const Arguments& arguments) {
   return 0;
 }
 
-constexpr Option kOptions[] = {
+constexpr Option kBenchCommOptions[] = {
     {"--trials",
      integer(1, 10000),
      "trials of each way; the lower quartile is shown",
@@ -144,7 +144,7 @@ const Command kBenchCommCommand = {
     .example =
         "mpirun -n 2 --bind-to none lastframe bench comm\n"
         "mpirun -n 4 --bind-to none lastframe bench comm --max-bytes 16777216 --json",
-    .options = kOptions,
+    .options = kBenchCommOptions,
     .run = bench_comm,
 };
 

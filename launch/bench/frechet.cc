@@ -8,12 +8,12 @@
 #include <ATen/ops/randn.h>
 #include <ATen/ops/relu.h>
 
-#include <algorithm>
 #include <cstdio>
 #include <functional>
 
 #include "base/clock.h"
 #include "base/json.h"
+#include "launch/bench/median.h"
 #include "launch/commands.h"
 #include "launch/options/arguments.h"
 #include "launch/output.h"
@@ -31,12 +31,6 @@ double seconds_of(const std::function<void()>& work) {
 at::Tensor activations(int64_t samples, int64_t dim, const at::Tensor& mix, double shift) {
   return at::relu(at::matmul(at::randn({samples, mix.size(0)}), mix) +
                   0.3 * at::randn({samples, dim}) + shift);
-}
-
-double median(std::vector<double> values) {
-  std::nth_element(values.begin(), values.begin() + static_cast<int64_t>(values.size() / 2),
-                   values.end());
-  return values[values.size() / 2];
 }
 
 int bench_frechet(const Arguments& arguments) {
@@ -77,7 +71,7 @@ int bench_frechet(const Arguments& arguments) {
   return 0;
 }
 
-constexpr Option kOptions[] = {
+constexpr Option kBenchFrechetOptions[] = {
     {"--dim", integer(2, 16384), "values of a feature", {.fallback = "2048"}},
     {"--samples", integer(2, 10'000'000), "features of a set", {.fallback = "10000"}},
     {"--threads", integer(1, 4096), "CPU threads", {.fallback = "1"}},
@@ -94,7 +88,7 @@ const Command kBenchFrechetCommand = {
         "Gathers mean and covariance of FP32 features in double precision, alternating with the "
         "bare product of the same matrix. The features are random.",
     .example = "lastframe bench frechet\nlastframe bench frechet --dim 768 --threads 2 --json",
-    .options = kOptions,
+    .options = kBenchFrechetOptions,
     .run = bench_frechet,
 };
 

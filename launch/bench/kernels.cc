@@ -9,7 +9,6 @@
 #include <ATen/ops/randn.h>
 #include <torch/csrc/autograd/autograd.h>
 
-#include <algorithm>
 #include <cstdio>
 #include <functional>
 #include <optional>
@@ -29,6 +28,7 @@
 #include "kernels/peak_bytes.h"
 #include "kernels/skinny_matmul.h"
 #include "kernels/token_layer.h"
+#include "launch/bench/median.h"
 #include "launch/commands.h"
 #include "launch/options/arguments.h"
 #include "launch/output.h"
@@ -274,12 +274,6 @@ struct Measured {
   int64_t plain_bytes = 0, fused_bytes = 0;
 };
 
-double median(std::vector<double>& times) {
-  std::nth_element(times.begin(), times.begin() + static_cast<int64_t>(times.size()) / 2,
-                   times.end());
-  return times[times.size() / 2];
-}
-
 // The forms in turn, so that a machine that slows down slows both.
 Measured measure(const Case& one, double seconds) {
   constexpr int kFewest = 3;
@@ -366,7 +360,7 @@ int bench_kernels(const Arguments& arguments) {
   return 0;
 }
 
-constexpr Option kOptions[] = {
+constexpr Option kBenchKernelsOptions[] = {
     {"--operation", text("NAME"), "measure this operation alone (see `lastframe list kernels`)"},
     kThreadsOption,
     {"--seconds", integer(1, 3600), "how long to measure each size", {.fallback = "2"}},
@@ -387,7 +381,7 @@ const Command kBenchKernelsCommand = {
     .example =
         "lastframe bench kernels --threads 2\n"
         "lastframe bench kernels --operation convolution --precision BF16 --json",
-    .options = kOptions,
+    .options = kBenchKernelsOptions,
     .run = bench_kernels,
 };
 

@@ -129,7 +129,7 @@ int bench_load(const Arguments& arguments) {
   return 0;
 }
 
-constexpr Option kOptions[] = {
+constexpr Option kBenchLoadOptions[] = {
     {"--batch", integer(1, 1 << 20), "clips of a batch", {.fallback = "64"}},
     {"--threads", of_config("loader.threads", "N"), "threads that read ahead"},
     {"--seconds", integer(1, 3600), "how long to measure", {.fallback = "5"}},
@@ -151,7 +151,7 @@ const Command kBenchLoadCommand = {
     .example =
         "lastframe bench load STORE\n"
         "lastframe bench load STORE --threads 1 --set loader.read=MMAP --json",
-    .options = kOptions,
+    .options = kBenchLoadOptions,
     .run = bench_load,
 };
 

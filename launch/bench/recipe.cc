@@ -75,7 +75,7 @@ int bench_recipe(const Arguments& arguments) {
   return 0;
 }
 
-constexpr Option kOptions[] = {
+constexpr Option kBenchRecipeOptions[] = {
     kConfigOption,
     kSetOption,
     {"--size", integer(1, 4096), "height and width of the images", {.fallback = "32"}},
@@ -96,7 +96,7 @@ const Command kBenchRecipeCommand = {
         "lastframe bench recipe\n"
         "lastframe bench recipe --size 256 --set recipe.topology=STAR --set recipe.noise={} "
         "--json",
-    .options = kOptions,
+    .options = kBenchRecipeOptions,
     .run = bench_recipe,
 };
 

@@ -131,7 +131,7 @@ int bench_sample(const Arguments& arguments) {
   return 0;
 }
 
-constexpr Option kOptions[] = {
+constexpr Option kBenchSampleOptions[] = {
     kConfigOption,
     kSetOption,
     {"--count", integer(1, 65536), "clips that each rank makes at a time", {.fallback = "16"}},
@@ -155,7 +155,7 @@ const Command kBenchSampleCommand = {
         "lastframe bench sample --config configs/peers/unet3d.pbtxt --count 4 --threads 1 "
         "--json\n"
         "mpirun -n 2 --bind-to none lastframe bench sample --config configs/quickstart.pbtxt",
-    .options = kOptions,
+    .options = kBenchSampleOptions,
     .run = bench_sample,
 };
 

@@ -284,7 +284,7 @@ int bench_step(const Arguments& arguments) {
   return 0;
 }
 
-constexpr Option kOptions[] = {
+constexpr Option kBenchStepOptions[] = {
     kConfigOption,
     kSetOption,
     kTrainThreadsOption,
@@ -310,7 +310,7 @@ const Command kBenchStepCommand = {
     .example =
         "lastframe bench step --config configs/quickstart.pbtxt --threads 1 --json\n"
         "mpirun -n 2 --bind-to none lastframe bench step --config configs/quickstart.pbtxt",
-    .options = kOptions,
+    .options = kBenchStepOptions,
     .run = bench_step,
 };
 
