@@ -1,4 +1,4 @@
-// attention() on a CPU: tasks of attention_tiles.h out of tensors, and gradients out of their sums.
+// attention() on a CPU: tensors to tasks of attention_tiles.h, partial sums to gradients.
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 
@@ -13,14 +13,14 @@ namespace {
 
 using at::Tensor;
 
-// Larger ones are computed again in backward.
+// Larger activations are recomputed in backward.
 constexpr int64_t kMostKept = int64_t{64} << 20;  // floats
 
-// Keeping queries, keys and values costs their way through memory, computing them again the
-// products; in single precision and from this width on the products cost more.
+// Keeping queries, keys and values costs memory traffic, recomputing them costs products. In fp32
+// the products cost more from this width on.
 constexpr int64_t kKeptWidth = 64;
 
-// A task over tensors, which it keeps alive.
+// A task and the tensors that it points into.
 struct Call {
   Call(const Tensor& x, const Sequences& sequences, const AttentionWeights& weights,
        Operands operands)

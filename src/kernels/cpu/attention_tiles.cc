@@ -7,7 +7,7 @@
 namespace lf {
 namespace {
 
-// As many lanes in each tile, as far as that goes: threads then have as much to do.
+// Equal numbers of lanes per tile where possible, so that threads have equal work.
 LF_INLINE TileMap map_of(const AttentionTask& task, int64_t tile) {
   TileMap map{};
   const int64_t tiles = task.tiles(), all = task.sequences();
@@ -24,7 +24,7 @@ LF_INLINE TileMap map_of(const AttentionTask& task, int64_t tile) {
   return map;
 }
 
-// Calls for the rows of the tile after this one, which lie too far apart for a CPU to foresee.
+// Prefetches the rows of the next tile, which are too far apart for the hardware prefetcher.
 LF_INLINE void fetch_next(const AttentionTask& task, int64_t tile, const void* rows) {
   if (tile + 1 == task.tiles()) return;
   constexpr int64_t kLine = 64;
@@ -65,8 +65,8 @@ LF_INLINE LaneShape shape_of(const AttentionTask& task, const TileMap& map) {
 }
 
 // A matrix of the tile made head by head, which products over all heads then take as a side. For
-// products in bf16 a head's part is copied while it lies in the nearest cache, and the next
-// head's is made in its place.
+// bf16 products a head's part is copied while it is in the L1 cache, and the next head's overwrites
+// it.
 struct HeadSide {
   enum Kind { kLeft, kRight, kBoth };
 
@@ -173,8 +173,8 @@ struct Forward {
                                 : scratch.take<float>(rows / task.heads * shape.row);
   }
 
-  // A head's place in what all heads were mapped to: kept for all of them, or made for one at a
-  // time. `normal`: the tile's normed rows.
+  // A head's part of the mapped rows: kept for all heads, or computed for one at a time. `normal`:
+  // the tile's normed rows.
   LF_INLINE void choose(int64_t h, float* mapped, float* mixed, float* normal, Head& head) const {
     head.mixed = mixed;
     const int64_t matrix = task.head_width * shape.row;

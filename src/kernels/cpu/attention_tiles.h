@@ -44,8 +44,8 @@ struct AttentionTask {
   int64_t chunks() const;
   int64_t kept_size() const { return tiles() * maps() * wide() * tile_row(columns()); }
 
-  // A chunk's sums: matrices have rows of padded(width), vectors 16 lanes an element; the bias is
-  // plain.
+  // A chunk's partial sums: matrices have rows of padded(width), vectors 16 lanes an element; the
+  // bias is plain.
   int64_t map_sums() const { return 0; }                                // of query, key and value
   int64_t out_sums() const { return maps() * wide() * padded(width); }  // transposed
   int64_t map_bias_sums() const { return out_sums() + mixed() * padded(width); }

@@ -1,4 +1,4 @@
-// convolution() on a CPU: tasks of convolution_tiles.h out of tensors.
+// convolution() on a CPU: tensors to tasks of convolution_tiles.h.
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 

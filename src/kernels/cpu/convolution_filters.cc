@@ -40,7 +40,7 @@ LF_INLINE void transform(const Lanes* nine, float* sums, int64_t apart) {
   }
 }
 
-// Sixteen filters of each of sixteen of the `out`, or of as many as there are.
+// Up to sixteen filters of each of up to sixteen output channels.
 struct Square {
   int64_t outs, ins;
   int64_t all, first;  // all: channels of a place; first: the number in the weight
@@ -53,7 +53,7 @@ struct Square {
 
   LF_INLINE int64_t at(int64_t o, int64_t n) const { return first + (o * kNine + n) * all; }
 
-  // To [in][number], each over the `out`; zeros for those that are not there.
+  // To [in][number], each over the output channels; zeros for absent ones.
   LF_INLINE void read(const float* weight, Lanes* lanes) const {
     for (int64_t n = 0; n < kNine; ++n) {
       Lanes part[kLanes];

@@ -7,13 +7,13 @@
 namespace lf {
 namespace {
 
-// The products of one of the kTransformed. A result's frame comes from the one before, itself and
-// the one after, tap by tap; gradients go the other way.
+// The products of one of the kTransformed matrices. A frame of the result is a sum over the frame
+// before, itself and the frame after (the taps); gradients flow the other way.
 struct Taps {
   const ConvolutionTask& task;
   int64_t count, rows;
 
-  // How far from a frame the one lies that a tap looks at, in a matrix of such rows.
+  // Offset in rows from a frame to the frame that a tap reads.
   int64_t offset(int64_t tap, int64_t row) const { return (tap - task.taps / 2) * count * row; }
   void forward(const float* image, int64_t in, const float* filters, int64_t out,
                float* products) const {
@@ -61,7 +61,7 @@ void forward(const ConvolutionTask& task, int64_t index) {
   results(task, strip, products, nowhere);
 }
 
-// The gradients of the clips `first` ... `last` begin as zero, and end in what they are kept in.
+// Gradients of the clips `first` to `last` start as zero and are converted to their own type.
 int64_t clip_size(const ConvolutionTask& task) {
   return task.frames * task.height * task.width * task.in;
 }

@@ -33,7 +33,7 @@ struct ConvolutionTask {
   // frames with it.
   int64_t of_image() const { return (height + kTile - 1) / kTile * across(); }
   int64_t tiles() const { return clips * of_image(); }
-  // So many that their transforms stay in a core's second cache.
+  // As many as keep their transforms in a core's L2 cache.
   int64_t strip() const {
     const int64_t rows = std::clamp<int64_t>(4096 / (row(in) + row(out)), 32, 128);
     return std::max<int64_t>(rows / frames, 1);
@@ -43,7 +43,8 @@ struct ConvolutionTask {
     const int64_t most = std::min<int64_t>(clips, 16);
     return std::clamp<int64_t>(tiles() * frames / 64, std::min<int64_t>(clips, 2), most);
   }
-  // From one of the kTransformed to the next: no power of two, which would crowd the cache.
+  // Stride between the kTransformed matrices: no power of two, which would map to the same cache
+  // sets.
   int64_t filter_size() const { return taps * in * row(out) + kLanes; }
   int64_t transposed_size() const { return taps * out * row(in) + kLanes; }
   int64_t bias_sums() const { return kTransformed * filter_size(); }

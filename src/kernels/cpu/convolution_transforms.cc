@@ -5,7 +5,7 @@ namespace {
 
 // Winograd's transforms for the points 0, 1, -1, 2, -2: of six pixels in a row of the image, of six
 // products to four results; and the transforms of their gradients, which are the transposed
-// matrices. All read before they write. (Those of filters are in convolution_filters.cc.)
+// matrices. Input and output may overlap. (Those of filters are in convolution_filters.cc.)
 LF_INLINE void input(const Lanes* d, int64_t step, Lanes* out, int64_t to) {
   const Lanes d1 = d[step], d2 = d[2 * step], d3 = d[3 * step], d4 = d[4 * step];
   const Lanes first = 4.0F * d[0] - 5.0F * d2 + d4, last = 4.0F * d1 - 5.0F * d3 + d[5 * step];
@@ -45,8 +45,8 @@ LF_INLINE void output_transform_back(const Lanes* y, int64_t step, Lanes* out, i
   out[4 * to] = wide_even - wide_odd;
   out[5 * to] = d;
 }
-// Where the places of a tile lie, `side` x `side` of them from `before` places above and left of
-// it; `beyond` for those outside of the image.
+// Pointers to the `side` x `side` pixels of a tile, beginning `before` pixels above and left of it;
+// `beyond` for pixels outside the image.
 template <typename Pointer>
 LF_INLINE void places(const ConvolutionTask& task, int64_t frame, int64_t tile, Pointer images,
                       int64_t channels, int64_t before, int64_t side, Pointer beyond,
@@ -77,8 +77,8 @@ struct Transform {
                            int64_t side, Pointer beyond, Pointer* out) const {
     places(task, row / count, begin + row % count, images, channels, before, side, beyond, out);
   }
-  // What was read long ago is far away, and places in squares are nothing a CPU foresees. The
-  // first `known` columns of a square were in the one before.
+  // Prefetches the next square, which the hardware prefetcher does not predict. Its first `known`
+  // columns were part of the square before.
   LF_INLINE static void fetch(const X* const* at, int64_t side, int64_t known, int64_t c) {
     for (int64_t r = 0; r < side; ++r) {
 #pragma GCC unroll 4

@@ -10,9 +10,9 @@
 
 namespace lf {
 
-// Memory of a strip's matrices of [frames * tiles][row]: a line between them, which would crowd the
-// cache otherwise, and tiles of zeros before the first frame and after the last where convolutions
-// reach over time.
+// Memory of a strip's matrices of [frames * tiles][row]: a cache line between them, so that
+// they do not map to the same cache sets, and tiles of zeros before the first frame and after the
+// last where convolutions reach over time.
 struct Transformed {
   float *memory, *data;  // `data`: of the first frame
   int64_t row, apart, around;

@@ -1,4 +1,4 @@
-// causal_depthwise() on a CPU: tasks of depthwise_rows.h out of tensors.
+// causal_depthwise() on a CPU: tensors to tasks of depthwise_rows.h.
 #include <ATen/ops/empty_like.h>
 
 #include "kernels/cpu/depthwise_rows.h"

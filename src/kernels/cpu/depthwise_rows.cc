@@ -7,7 +7,7 @@
 namespace lf {
 namespace {
 
-// A place of the clips.
+// A position (clip, step, row) of the clips.
 struct Place {
   int64_t clip, step, row;
 };
@@ -16,7 +16,7 @@ LF_INLINE Place place_of(const DepthwiseTask& task, int64_t row) {
   return {row / (task.steps * task.height), row / task.height % task.steps, row % task.height};
 }
 
-// One row of y, or with kBack of dx: what a tap reads there lies after, not before.
+// One row of y, or with kBack of dx, whose taps read later frames instead of earlier ones.
 template <typename X, bool kBack>
 struct Row {
   static LF_INLINE void run(const DepthwiseTask* given, int64_t index) {

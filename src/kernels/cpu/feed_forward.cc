@@ -1,5 +1,4 @@
-// feed_forward() on a CPU: tasks of feed_forward_tiles.h out of tensors, and gradients out of their
-// sums.
+// feed_forward() on a CPU: tensors to tasks of feed_forward_tiles.h, partial sums to gradients.
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 
@@ -14,10 +13,10 @@ namespace {
 
 using at::Tensor;
 
-// Larger ones are computed again in backward.
+// Larger activations are recomputed in backward.
 constexpr int64_t kMostKept = int64_t{64} << 20;  // floats
 
-// A task over tensors, which it keeps alive.
+// A task and the tensors that it points into.
 struct Call {
   Call(const Tensor& x, const FeedForwardWeights& weights, Operands operands)
       : norm_weight(plain_weight(weights.norm_weight)),

@@ -5,7 +5,7 @@
 namespace lf {
 namespace {
 
-// Rows of a tile: its hidden features fill about half of a core's second cache.
+// Rows of a tile: its hidden features fill about half of a core's L2 cache.
 constexpr int64_t kColumns = 96;
 
 LF_INLINE TileMap map_of(const FeedForwardTask& task, int64_t tile) {
@@ -30,7 +30,8 @@ LF_INLINE void activate(const FeedForwardTask& task, const float* mapped, int64_
   }
 }
 
-// `gradient` is that of what activate() gave; `out` gets that of `mapped`, `active` what it gave.
+// `gradient` is with respect to activate()'s output; `out` receives the gradient of `mapped`,
+// `active` the output again.
 LF_INLINE void activate_back(const FeedForwardTask& task, const float* mapped,
                              const float* gradient, int64_t row, int64_t columns, float* active,
                              float* out) {

@@ -1,6 +1,6 @@
-// The fused feed-forward on CPU: plain pointers, tile by tile, forward and backward. What
-// belongs together over several tiles is a chunk; a chunk's sums are its own and are added up in
-// the order of chunks, so that the bits do not depend on the number of threads.
+// The fused feed-forward on CPU: plain pointers, tile by tile, forward and backward. A chunk is a
+// fixed run of tiles with partial sums of its own, which are added up in the order of chunks, so
+// that the bits do not depend on the number of threads.
 #pragma once
 
 #include <cstdint>
@@ -30,7 +30,7 @@ struct FeedForwardTask {
   int64_t chunks() const;
   int64_t kept_size() const { return tiles() * maps() * tile_row(columns()); }
 
-  // A chunk's sums: matrices have rows of padded(width), vectors 16 lanes an element.
+  // A chunk's partial sums: matrices have rows of padded(width), vectors 16 lanes an element.
   int64_t in_sums() const { return 0; }
   int64_t out_sums() const { return maps() * padded(width); }  // transposed
   int64_t in_bias_sums() const { return out_sums() + hidden * padded(width); }

@@ -1,8 +1,8 @@
 // Attention within sixteen sequences at once, one a lane: scores, softmax, weighted sums and their
 // gradients. A matrix of queries, keys or values is [head width][row], its column stride * token +
 // lane; scores are [query][key][lane]. With fewer sequences than lanes the stride is smaller than
-// 16: what the other lanes read is the next token's and comes to nothing, and as tokens are written
-// in ascending order, what they write is written over. Nothing of torch.
+// 16: the other lanes read the next token's values, whose results are overwritten because tokens
+// are written in ascending order. No torch here.
 #pragma once
 
 #include <cstdint>
@@ -38,13 +38,13 @@ void softmax_back(const float* weights, float* gradients, const LaneShape& shape
 // Every token to length one and times `scale`; `lengths` [token][lane] get 1 over the length.
 void direct(const float* x, const LaneShape& shape, const float* scale, float* lengths, float* out);
 
-// From the gradient of what direct() gave to that of `x`, which it was given; the scale's is added
-// to the sums.
+// From the gradient of direct()'s output to that of its input `x`; the scale's is added to the
+// partial sums.
 void direct_back(const float* x, const float* gradient, const LaneShape& shape, const float* scale,
                  const float* lengths, float* scale_sums, float* out);
 
-// Turns pairs of features by the token's angles, or back (which is also how gradients go), in
-// place: lanes that hold no sequence stay as they are, for they may be the next token's.
+// Rotates pairs of features by the token's angles in place, or back (also the gradient). Lanes
+// without a sequence stay untouched, for they may be the next token's.
 void rotate(float* x, const LaneShape& shape, const float* rotary, int64_t pairs, bool back);
 
 }  // namespace lf

@@ -32,8 +32,8 @@ using LoosePairs = uint16_t __attribute__((vector_size(64), aligned(2), may_alia
 struct Bf16 {
   uint16_t bits;
 };
-// The same, rounded by the CPU's own instruction in a tenth of the operations, for kernels that
-// run_bf16() chooses. Values below 2^-126 become zeros.
+// The same, rounded by the CPU's own instruction in a tenth of the operations; run_bf16() chooses
+// it. Values below 2^-126 become zeros.
 struct NativeBf16 : Bf16 {};
 
 LF_INLINE Lanes all(float x) { return Lanes{} + x; }

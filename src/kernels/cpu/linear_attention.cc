@@ -1,5 +1,5 @@
-// linear_attention() on a CPU: tasks of linear_attention_frames.h out of tensors, and gradients out
-// of their sums.
+// linear_attention() on a CPU: tensors to tasks of linear_attention_frames.h, partial sums to
+// gradients.
 #include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
@@ -19,7 +19,7 @@ Tensor with_row(const Tensor& matrix, int64_t row) {
   return at::constant_pad_nd(matrix, {0, row - matrix.size(1)}).contiguous();
 }
 
-// A task over tensors, which it keeps alive.
+// A task and the tensors that it points into.
 struct Call {
   Call(const Tensor& x, const LinearAttentionWeights& weights, Operands operands)
       : norm_weight(plain_weight(weights.norm_weight)),

@@ -5,7 +5,7 @@
 namespace lf {
 namespace {
 
-// A block of a frame's places.
+// A block of a frame's positions.
 struct Span {
   int64_t first, places, columns, row;  // row: of its tiles
   TileMap map;
@@ -21,7 +21,7 @@ LF_INLINE Span span_of(const LinearAttentionTask& task, int64_t frame, int64_t b
   return span;
 }
 
-// Each place's values to positive ones that add up to one.
+// Softmax over the features of each position.
 LF_INLINE void softmax_features(float* x, int64_t rows, const Span& span) {
   for (int64_t c = 0; c < span.columns; c += kLanes) {
     Lanes most = load(x + c), sum{};
@@ -52,14 +52,14 @@ LF_INLINE void softmax_features_back(const float* x, float* gradient, int64_t ro
   }
 }
 
-// What a feature of the keys is softmaxed with, and what has been summed with it so far.
+// State of the online softmax of a key feature: its maximum, and the sum so far.
 struct RunningSoftmax {
   float *largest, *sum;
   float* context;  // [features][lined]
 };
 
-// A block's keys to positive values, 0 beyond its places; what earlier blocks came to is corrected
-// where a value is larger than theirs.
+// exp of a block's keys, 0 beyond its positions; sums of earlier blocks are rescaled where the
+// maximum grows.
 LF_INLINE void softmax_keys(float* x, int64_t features, int64_t lined, const Span& span, bool first,
                             const RunningSoftmax& so_far) {
   for (int64_t f = 0; f < features; ++f) {
@@ -98,14 +98,14 @@ LF_INLINE Left head_rows(const Left& weight, const LinearAttentionTask& task, in
   return rows;
 }
 
-// A block's normalised rows, features first and as they lie, as right sides of products.
+// A block's normalised rows, transposed and as stored, as right operands of products.
 struct Rows {
   float *normal, *spread;
   Right by_feature, by_place;
 };
 
-// What one head's keys make of a frame: `mixing` [head width][lined] takes softmaxed queries to
-// what is added to x.
+// One head's context of a frame: `mixing` [head width][lined] maps softmaxed queries to what is
+// added to x.
 struct Head {
   float *context, *mixing, *values;  // [head width][lined], the last [head width][padded]
 };
@@ -133,7 +133,7 @@ struct Frame {
     return rows;
   }
 
-  // Places in what is kept of the frame, or in `own` where nothing is.
+  // Pointers into what is kept of the frame, or into `own` where nothing is kept.
   LF_INLINE float* kept(float* own) const {
     return task.kept != nullptr ? task.kept + index * task.kept_size() : own;
   }
@@ -156,7 +156,7 @@ struct Frame {
     }
   }
 
-  // Keys add up to one from here on, and `sum` is 1 over what they did.
+  // Normalises the keys; `sum` becomes the reciprocal of their sum.
   LF_INLINE void end_keys(float* kept) const {
     const RunningSoftmax all_heads = running_softmax(kept, 0);
     for (int64_t f = 0; f < task.wide(); ++f) {
@@ -275,8 +275,8 @@ struct Back {
              {task.width, span.columns, d, rows_gradient, span.row, h > 0});
   }
 
-  // What the mixing was made of, and what that was made of: gives the gradients of the context, and
-  // of what is along it in each feature.
+  // Backward of the mixing: gradients of the context, and its inner product with the context per
+  // feature, which the backward of softmax subtracts.
   LF_INLINE void mixing(int64_t h, const Head& head, float* mixing_gradient, float* values_gradient,
                         float* context_gradient, float* along) const {
     const LinearAttentionTask& task = frame.task;

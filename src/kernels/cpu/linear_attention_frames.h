@@ -1,6 +1,6 @@
 // The fused linear attention on CPU: plain pointers, a frame at a time, forward and backward. A
-// frame's places go through in blocks that lie in a core's first cache; the softmax of keys over
-// all places is made on the way, corrected where a block holds a larger value. Chunks are as in
+// frame's positions are processed in blocks that fit a core's L1 cache; the softmax of keys over
+// all positions is online, rescaled where a block holds a larger value. Chunks are as in
 // feed_forward_tiles.h.
 #pragma once
 
@@ -42,7 +42,7 @@ struct LinearAttentionTask {
     return 2 * frames * wide() * (4 * width * places + 2 * width * head_width);
   }
 
-  // A chunk's sums: matrices have rows of padded(width), vectors 16 lanes an element.
+  // A chunk's partial sums: matrices have rows of padded(width), vectors 16 lanes an element.
   int64_t map_sums() const { return 0; }                     // of query, key and value
   int64_t out_sums() const { return 3 * wide() * lined(); }  // transposed
   int64_t out_bias_sums() const { return 4 * wide() * lined(); }

@@ -1,4 +1,4 @@
-// long_attention() on a CPU: tasks of long_attention_blocks.h out of tensors.
+// long_attention() on a CPU: tensors to tasks of long_attention_blocks.h.
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 

@@ -9,11 +9,11 @@ namespace lf {
 namespace {
 
 // A tile of scores, as wide as the registers of products like it, and the keys and values it is
-// made of fit a first cache together.
+// made of fit the L1 cache together.
 constexpr int64_t kQueries = 3 * kLanes, kKeys = 64;
 constexpr float kLog2E = 1.44269504F;
 
-// Sums are in single precision, whatever the rows came as.
+// Accumulators are fp32, whatever the type of the rows.
 LF_INLINE void product(const Left& left, const Right& right, const Product& shape) {
   multiply(Operands::kSingle, left, right, shape);
 }
@@ -36,12 +36,12 @@ LF_INLINE void scale_tile(float* tile, int64_t rows, float factor) {
   for (int64_t i = 0; i < rows * kQueries; i += kLanes) store(tile + i, load(tile + i) * factor);
 }
 
-// What the keys so far have come to, a query a lane; `mixed` is not yet divided by the sum.
+// State of the online softmax, a query a lane; `mixed` is not yet divided by the sum.
 struct RunningSoftmax {
   float *most, *sum, *mixed;
 };
 
-// Scores of `keys` keys to weights; what the keys before them came to is corrected.
+// exp of the scores of `keys` keys; the state of earlier keys is rescaled.
 LF_INLINE void softmax(float* scores, int64_t keys, int64_t width, int64_t columns, bool first,
                        const RunningSoftmax& so_far) {
   for (int64_t c = 0; c < columns; c += kLanes) {
@@ -104,8 +104,8 @@ struct Block {
   }
 };
 
-// Scores to weights, and their gradients to those of the scores before the scale. `along`: what a
-// query's weights lose by adding up to one.
+// Scores to weights, and gradients of weights to gradients of scores before the scale. `along`: per
+// query the sum of weight times gradient, which the backward of softmax subtracts.
 LF_INLINE void weights_back(float* scores, float* gradients, int64_t keys, int64_t columns,
                             const float* logs, const float* along) {
   for (int64_t c = 0; c < columns; c += kLanes) {

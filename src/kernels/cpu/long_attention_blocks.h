@@ -1,7 +1,7 @@
 // Attention of long sequences on CPU: plain pointers, a block of queries against a block of keys
-// at a time, so that no score leaves a core's first cache. Scores lie keys first: softmax and
-// its sums run down the lanes, a query each, and are corrected where a later key scores higher.
-// Backward makes the weights again from the logarithm of their sum.
+// at a time, so that no score leaves a core's L1 cache. Scores are [key][query]: the online
+// softmax runs down the lanes, a query each. Backward recomputes the weights from the logarithm of
+// their sum.
 #pragma once
 
 #include <cstdint>

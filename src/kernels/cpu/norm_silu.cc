@@ -1,4 +1,4 @@
-// norm_silu() on a CPU: tasks of norm_silu_images.h out of tensors.
+// norm_silu() on a CPU: tensors to tasks of norm_silu_images.h.
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 

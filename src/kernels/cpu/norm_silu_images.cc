@@ -43,7 +43,7 @@ LF_INLINE void group_moments(const NormSiluTask& task, const X* x, const Channel
 
 constexpr float kShortest = 1e-12F;
 
-// sqrt(C) / |x| of a place.
+// sqrt(C) / |x| of a position.
 template <typename X>
 LF_INLINE float rms_scale(const X* x, int64_t channels) {
   Lanes squares{};

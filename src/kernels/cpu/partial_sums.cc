@@ -10,7 +10,7 @@
 namespace lf {
 namespace {
 
-// Adds up what lies `size` floats apart, for a row of a result.
+// Adds up values that are `size` floats apart, for a row of the result.
 struct AddRow {
   static LF_INLINE void run(const float* sums, int64_t count, int64_t size, int64_t width,
                             float* out) {

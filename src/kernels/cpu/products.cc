@@ -13,7 +13,7 @@ namespace {
 
 static_assert(sizeof(Bf16) == sizeof(at::BFloat16));
 
-// Rows x (16 kVectors) of the result stay in registers while the depth passes by. With one vector
+// Rows x (16 kVectors) of the result stay in registers over the whole depth. With one vector
 // an element of the left matrix is used once: the next rows are fetched meanwhile.
 template <int kRows, int kVectors>
 LF_INLINE void block(const Left& a, const Right& b, const Product& p, int64_t i, int64_t j) {

@@ -1,6 +1,6 @@
-// Products of small matrices that lie in a core's cache, on the calling thread: in single
-// precision by code of our own, in bf16 (summed in single precision) by oneDNN where this CPU
-// has it. Not for large matrices: the kernels cut those into tiles.
+// Products of small matrices that are in a core's cache, on the calling thread: fp32 by code of our
+// own, bf16 (accumulated in fp32) by oneDNN where this CPU has it. Not for large matrices: the
+// kernels cut those into tiles.
 #pragma once
 
 #include <cstdint>
@@ -37,7 +37,7 @@ int64_t bf16_right_size(int64_t depth, int64_t columns);
 const Bf16* bf16_left(const Left& left, int64_t rows, int64_t depth, Bf16* out);
 const Bf16* bf16_right(const Right& right, int64_t depth, int64_t columns, Bf16* out);
 // Of `left` transposed, [depth, width] with zeros up to the next multiple of 16 columns. Its rows
-// lie as they are, `depth` a multiple of 16.
+// are stored as they are, `depth` a multiple of 16.
 const Bf16* bf16_transposed_right(const Left& left, int64_t width, int64_t depth, Bf16* out);
 
 // out [rows, columns] = left [rows, depth] right [depth, columns], or += with `add`. `columns` is a

@@ -15,8 +15,8 @@ struct Free {
   void operator()(void* block) const { std::free(block); }
 };
 
-// One block that has been enough so far; what did not fit lies in blocks of its own until all is
-// given back, and then the one block is made larger.
+// One block that has sufficed so far. What does not fit gets blocks of its own until everything is
+// returned; then the block grows.
 struct Arena {
   std::unique_ptr<void, Free> block;
   size_t size = 0, used = 0, wanted = 0;
@@ -47,7 +47,7 @@ Scratch::~Scratch() {
 }
 
 void* Scratch::bytes(size_t size) {
-  // A line more keeps rows of a power of two from falling on each other in the cache.
+  // One more cache line, so that rows of a power of two do not map to the same cache sets.
   const size_t lines = (size / kLine + 2) * kLine;
   arena.used += lines;
   arena.wanted = std::max(arena.wanted, arena.used);

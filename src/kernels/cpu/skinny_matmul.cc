@@ -14,7 +14,7 @@ namespace {
 using at::Tensor;
 
 constexpr int64_t kFeatures = 128;  // that a thread makes at a time
-// Blocks of the weight's rows and columns whose partners stay in a core's second cache.
+// Blocks of the weight's rows and columns whose partners stay in a core's L2 cache.
 constexpr int64_t kRows = 64, kColumns = 512, kDepth = 1024;
 
 int64_t parts(int64_t whole, int64_t part) { return (whole + part - 1) / part; }

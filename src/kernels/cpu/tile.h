@@ -1,5 +1,5 @@
 // A tile: up to a few hundred rows of a [rows, width] tensor, transposed in a core's cache so
-// that a feature's values over the tile's rows lie side by side. Which rows, in which order, is the
+// that a feature's values over the tile's rows are contiguous. Which rows, in which order, is the
 // tile's map. Here are the ways in and out, and the layer norm at both. Inlined into the kernels of
 // transformers; nothing of torch.
 #pragma once
@@ -40,11 +40,11 @@ LF_INLINE TileMap consecutive(int64_t first, int64_t rows) {
   return map;
 }
 
-// Features' rows of a tile are this far apart: not a power of two, which would crowd the cache.
+// Stride between features of a tile: not a power of two, which would map to the same cache sets.
 LF_INLINE int64_t tile_row(int64_t columns) { return columns + kLanes; }
 LF_INLINE int64_t padded(int64_t width) { return (width + kLanes - 1) / kLanes * kLanes; }
 
-// Columns that hold nothing, which products sum over all the same.
+// Zeroes unused columns, over which products sum all the same.
 LF_INLINE void clear_columns(float* tile, int64_t row, int64_t width, int64_t begin, int64_t end) {
   for (int64_t c = 0; begin < end && c < width; ++c) {
     for (int64_t column = begin; column < end; ++column) tile[c * row + column] = 0;
@@ -99,8 +99,8 @@ LF_INLINE void scale_features(const float* tile, int64_t row, int64_t width, int
   }
 }
 
-// From the gradient of what scale_features() gave to that of what normalise() was given, in place;
-// the weights' own gradients are added to the sums, a vector of lanes a feature.
+// From the gradient of scale_features()'s output to that of normalise()'s input, in place;
+// gradients of the weights are added to the partial sums, a vector of lanes per feature.
 LF_INLINE void normalise_back(const float* normal, float* gradient, int64_t row, int64_t width,
                               int64_t columns, const float* weight, const float* spread,
                               float* weight_sums, float* bias_sums) {

@@ -7,8 +7,8 @@ namespace {
 
 constexpr int64_t kFeatures = 64;  // that a thread makes at a time
 
-// What lies between the phases, [feature][row()] each; attention's own is as the tensors are,
-// [sequence][feature].
+// Intermediate values between the phases, [feature][row()] each; attention's are
+// [sequence][feature], as the tensors are.
 struct Between {
   float *x, *normal, *maps, *h, *active;
   float *maps_of, *mixed_of;

@@ -1,6 +1,6 @@
 // The fused token layer on CPU: plain pointers, all rows at once with a feature's values over
-// the rows side by side, features (or sequences) dealt over threads. Sums are made whole by one
-// thread each, so that the bits do not depend on how many there are.
+// the rows side by side, features (or sequences) dealt over threads. One thread computes
+// a sum whole, so that the bits do not depend on the number of threads.
 #pragma once
 
 #include <cstdint>
