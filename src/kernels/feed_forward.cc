@@ -86,7 +86,8 @@ at::Tensor feed_forward(const KernelChoice& kernels, const at::Tensor& x,
                         const FeedForwardWeights& weights) {
   const Target target = target_of(kernels, Operation::kFeedForward, x);
   const bool on_gpu = target == Target::kGpu;
-  if (target == Target::kPlain || x.numel() == 0 || (on_gpu && !gpu::takes_rows(x))) {
+  if (target == Target::kPlain || x.numel() == 0 ||
+      !(on_gpu ? gpu::takes_rows(x) : cpu::takes_feed_forward(x))) {
     return feed_forward_reference(x, weights);
   }
   const at::Tensor rows = x.contiguous();

@@ -102,6 +102,8 @@ Made long_attention(const at::Tensor& query, const at::Tensor& key, const at::Te
 Tensors long_attention_back(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
                             double scale, const at::Tensor& mixed, const at::Tensor& logs,
                             const at::Tensor& dy);
+// False where LibTorch's own products were measured to be faster (README.md).
+bool takes_feed_forward(const at::Tensor& x);
 }  // namespace cpu
 
 namespace gpu {

@@ -5,6 +5,7 @@
 #include "kernels/cpu/feed_forward_tiles.h"
 #include "kernels/cpu/partial_sums.h"
 #include "kernels/cpu/task.h"
+#include "kernels/dispatch.h"
 #include "kernels/forms.h"
 #include "kernels/work.h"
 
@@ -87,6 +88,12 @@ FeedForwardGradients feed_forward_back(const FeedForwardWeights& weights, bool b
   all.weights.out = sums.transposed(task.out_sums(), task.hidden, task.width);
   all.weights.out_bias = bias(weights.out_bias, task.out_bias_sums());
   return all;
+}
+
+bool takes_feed_forward(const Tensor& x) {
+  constexpr int64_t kOneDnnWidth = 512;  // from here on its bf16 products win
+  const bool native = wants_bf16(x) && operands_here(Operands::kBf16) == Operands::kBf16;
+  return !native || x.size(-1) < kOneDnnWidth;
 }
 
 }  // namespace lf::cpu
