@@ -37,11 +37,19 @@ endif()
 
 # compile_together(TARGET GROUP FILE...) gives TARGET these files, which are one for the compiler, because
 # their headers cost more than their code. Lint reads them one by one, so each includes what it uses.
+# CMake's own unity builds name absolute paths, which no compiler cache finds again in another checkout.
 option(LASTFRAME_UNITY "Compile small files of a room together" ON)
 function(compile_together target group)
-  target_sources(${target} PRIVATE ${ARGN})
-  if(LASTFRAME_UNITY)
-    set_source_files_properties(${ARGN} PROPERTIES UNITY_GROUP "${group}")
-    set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_MODE GROUP)
+  if(NOT LASTFRAME_UNITY)
+    target_sources(${target} PRIVATE ${ARGN})
+    return()
   endif()
+  set(includes "")
+  foreach(file IN LISTS ARGN)
+    string(APPEND includes "#include \"${file}\"\n")
+  endforeach()
+  set(together "${CMAKE_CURRENT_BINARY_DIR}/together_${group}.cc")
+  file(CONFIGURE OUTPUT "${together}" CONTENT "${includes}" @ONLY)
+  target_sources(${target} PRIVATE "${together}")
+  set_source_files_properties("${together}" PROPERTIES INCLUDE_DIRECTORIES "${CMAKE_CURRENT_SOURCE_DIR}")
 endfunction()
