@@ -5,27 +5,30 @@
 #   reuse_headers(TARGET FROM)             TARGET takes FROM's; both need the same flags
 option(LASTFRAME_PRECOMPILED_HEADERS "Compile the headers of many files once" ON)
 
-set(LASTFRAME_MESSAGE_HEADERS
-  <algorithm> <cmath> <cstdint> <functional> <map> <memory> <string> <vector> "<run.pb.h>" "<record.pb.h>")
+set(LASTFRAME_STANDARD_HEADERS <algorithm> <cmath> <cstdint> <functional> <map> <memory> <string> <vector>)
+set(LASTFRAME_MESSAGE_HEADERS "<run.pb.h>" "<record.pb.h>")
 set(LASTFRAME_TENSOR_HEADERS
-  ${LASTFRAME_MESSAGE_HEADERS} <unordered_map> <ATen/TensorOperators.h> <ATen/core/Tensor.h> <ATen/Parallel.h>
-  <ATen/ops/cat.h> <ATen/ops/empty.h> <ATen/ops/zeros.h>)
+  <unordered_map> <ATen/TensorOperators.h> <ATen/core/Tensor.h> <ATen/Parallel.h> <ATen/ops/cat.h>
+  <ATen/ops/empty.h> <ATen/ops/zeros.h>)
 
 # ccache compares what the headers are made of, not their 300 MB of output, so that a checkout finds what
 # another one compiled: our messages, and the wheel's version and commit, which nightly builds differ by.
-set(_made_of "${CMAKE_CXX_COMPILER_VERSION} ${Protobuf_VERSION}")
+# The kernels know no messages, so a new option does not compile them anew.
+set(_messages "")
 foreach(file src/config/option.proto src/config/run.proto src/config/record.proto)
   set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/${file}")
   file(SHA256 "${CMAKE_SOURCE_DIR}/${file}" _sum)
-  string(APPEND _made_of " ${_sum}")
+  string(APPEND _messages " ${_sum}")
 endforeach()
+set(_wheel "")
 foreach(file version.py build-version build-hash)
   if(LASTFRAME_TORCH AND EXISTS "${LASTFRAME_TORCH}/${file}")
     file(READ "${LASTFRAME_TORCH}/${file}" _text)
-    string(APPEND _made_of " ${_text}")
+    string(APPEND _wheel " ${_text}")
   endif()
 endforeach()
-set(LASTFRAME_HEADERS_MADE_OF "${_made_of}")
+set(LASTFRAME_HEADERS_MADE_OF "${CMAKE_CXX_COMPILER_VERSION} ${Protobuf_VERSION} ${_wheel}")
+set(LASTFRAME_MESSAGES_MADE_OF "${_messages}")
 
 function(precompile_headers target)
   if(NOT LASTFRAME_PRECOMPILED_HEADERS)
@@ -34,7 +37,11 @@ function(precompile_headers target)
   target_precompile_headers(${target} PRIVATE ${ARGN})
   if(CMAKE_CXX_COMPILER_ID STREQUAL GNU)
     target_compile_options(${target} PRIVATE -fpch-preprocess)
-    string(SHA256 sum "${LASTFRAME_HEADERS_MADE_OF} ${target} ${ARGN}")
+    set(made_of "${LASTFRAME_HEADERS_MADE_OF} ${target} ${ARGN}")
+    if(ARGN MATCHES "pb\\.h")
+      string(APPEND made_of " ${LASTFRAME_MESSAGES_MADE_OF}")
+    endif()
+    string(SHA256 sum "${made_of}")
     file(WRITE "${CMAKE_CURRENT_BINARY_DIR}/CMakeFiles/${target}.dir/cmake_pch.hxx.gch.sum" "${sum}\n")
   endif()
 endfunction()
