@@ -95,6 +95,16 @@ TEST_F(GpuKernels, EqualTheirReferences) {
   }
 }
 
+// The short form, which compute-sanitizer watches.
+TEST_F(GpuKernels, RunOnceEach) {
+  std::mt19937 random(7);
+  for (const Cases& cases : all_cases()) {
+    expect_equals_reference_here(cases.make, random, 1, cases.name);
+  }
+  const at::Tensor codes = normal({70, 8});
+  EXPECT_TRUE(at::equal(nearest_code(kFused, codes, codes).cpu(), at::arange(70)));
+}
+
 TEST_F(GpuKernels, HaveTheSameBitsASecondTime) {
   for (const Cases& cases : all_cases()) {
     std::mt19937 random(6);
