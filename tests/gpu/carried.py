@@ -1,5 +1,5 @@
-"""What a machine with a device lacks, as one small folder to carry there: include, lib and bin of the
-Debian packages that launch/setup would install, and with a build folder the programs stripped. Not a test."""
+"""What a machine with a device lacks, as one small folder to carry there: libraries of the Debian packages that
+launch/setup would install, and either their headers, to build against, or the programs of a build, stripped."""
 
 import pathlib
 import re
@@ -16,6 +16,7 @@ OWN = re.compile(r"(libc|libgcc|libstdc\+\+|libcrypt|libgfortran|libquadmath)[0-
 LIBRARIES = ["libmpi", "libhdf5_serial", "libprotobuf", "libglog", "libgflags", "libjpeg", "libpng16", "libz"]
 # What find_library() looks for, where it is no library's own name.
 NAMES = {"libhdf5_serial": "libhdf5", "libpng16": "libpng"}
+LIST = "packages.txt"
 PROGRAMS = ["lastframe", "liblastframe_cuda.so", "gpu_tests"]
 
 
@@ -65,38 +66,37 @@ def copy_libraries(unpacked, prefix):
         wanted += [other for other in needed_by(prefix / "lib" / name) if other in there and other not in wanted]
 
 
-def merge(source, target):
-    shutil.copytree(source, target, dirs_exist_ok=True)
-
-
-def copy_programs(build, folder):
-    """The programs of a build folder, stripped."""
-    folder.mkdir()
-    for name in PROGRAMS:
-        output("strip", "-o", folder / name, build / name)
+def copy_headers(unpacked, machine, folder):
+    """What compiling takes: headers, GoogleTest, protoc."""
+    include, libraries = unpacked / "usr/include", unpacked / "usr/lib" / machine
+    for part in (include, include / machine, include / "hdf5/serial", libraries / "openmpi/include"):
+        shutil.copytree(part, folder / "include", dirs_exist_ok=True)
+    for surplus in (machine, "hdf5", "openmpi", "openshmem"):  # copied already, or for Open MPI's own parts
+        shutil.rmtree(folder / "include" / surplus, ignore_errors=True)
+    for name in ("libgtest.a", "libgtest_main.a"):
+        shutil.copy(libraries / name, folder / "lib")
+    (folder / "bin").mkdir()
+    shutil.copy((unpacked / "usr/bin/protoc").resolve(), folder / "bin")
 
 
 def pack(root, folder, build=None):
-    """Makes `folder` anew and returns the number of packages."""
+    """Makes `folder` anew, with the programs of a build or with what compiling them takes; returns the number of
+    packages."""
     names = packages(root / "launch/setup")
     shutil.rmtree(folder, ignore_errors=True)
-    for part in ("include", "lib", "bin"):
-        (folder / part).mkdir(parents=True)
+    (folder / "lib").mkdir(parents=True)
     with tempfile.TemporaryDirectory(prefix="lf-packages-") as temporary:
         unpacked = pathlib.Path(temporary) / "unpacked"
         output("apt-get", "-q", "-o", "APT::Sandbox::User=", "download", *names, cwd=temporary)
-        for package in pathlib.Path(temporary).glob("*.deb"):
-            output("dpkg-deb", "-x", package, unpacked)
-        machine = output("gcc", "-print-multiarch").strip()
-        include, libraries = unpacked / "usr/include", unpacked / "usr/lib" / machine
-        for part in (include, include / machine, include / "hdf5/serial", libraries / "openmpi/include"):
-            merge(part, folder / "include")
+        files = sorted(pathlib.Path(temporary).glob("*.deb"))
+        (folder / LIST).write_text("".join(f"{file.name}\n" for file in files))
+        for file in files:
+            output("dpkg-deb", "-x", file, unpacked)
         copy_libraries(unpacked, folder)
-        for name in ("libgtest.a", "libgtest_main.a"):
-            shutil.copy(libraries / name, folder / "lib")
-        shutil.copy((unpacked / "usr/bin/protoc").resolve(), folder / "bin")
-    for surplus in (machine, "hdf5", "openmpi", "openshmem"):  # copied already, or for Open MPI's own parts
-        shutil.rmtree(folder / "include" / surplus, ignore_errors=True)
+        if not build:
+            copy_headers(unpacked, output("gcc", "-print-multiarch").strip(), folder)
     if build:
-        copy_programs(build, folder / "programs")
+        (folder / "programs").mkdir()
+        for name in PROGRAMS:
+            output("strip", "-o", folder / "programs" / name, build / name)
     return len(names)
