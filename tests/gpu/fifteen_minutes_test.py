@@ -32,7 +32,9 @@ first = results(here / "cpu")
 check([row["status"] for row in first.values()] == ["passed", "passed", "skipped", "passed", "passed"], f"{first}")
 check(first["resume"]["values"]["resumes"] == [2, 2] and first["build"]["values"]["program"] == program, f"{first}")
 execute(words)
-check(results(here / "cpu") == first, "what passed was run again")
+again = results(here / "cpu")
+changed = [stage for stage, row in again.items() if row != first[stage] and row["status"] == "passed"]
+check(not changed, f"{changed} passed and ran again: {again}, before {first}")
 broken = here / "broken"
 broken.write_text("#!/bin/sh\nexit 3\n")
 broken.chmod(0o755)
