@@ -94,10 +94,10 @@ int run_build(const Arguments& arguments) {
 
   BuildResult result;
   {
-    ProgressBar bar("build", "images");
+    ReportedProgress shown("build", source->shape().frames > 1 ? "clips" : "images");
     if (world.is_root()) {
       request.on_progress = [&](const BuildProgress& progress) {
-        bar.show(progress.items, progress.total);
+        shown.show(progress.items, progress.total, progress.kept);
       };
     }
     result = build_store(request);
@@ -116,7 +116,7 @@ int run_build(const Arguments& arguments) {
             " is done; the last part to finish writes the index");
     return 0;
   }
-  report_store(request.folder, as_json);
+  report_store(request.folder, as_json, arguments.number("--most-left-out"));
   return 0;
 }
 
@@ -133,6 +133,11 @@ constexpr Option kBuildOptions[] = {
      {.computed = "0/1, or by SLURM_ARRAY_TASK_ID"}},
     {"--strict", of_config("store.strict"),
      "fail (exit 3) on the first unusable item instead of leaving it out"},
+    {"--most-left-out",
+     number(0, 1),
+     "largest share of the source's items that may be left out; a build that left out more ends "
+     "with status 3, and its store is kept",
+     {.fallback = "0.1"}},
     {"--dry-run", kNoValue,
      "print the resolved config and the number of items and shards; build nothing"},
     kJsonOption,
@@ -146,6 +151,7 @@ const Command kBuildCommand = {
     .details =
         "Run it again after any interruption: finished shards are kept. Under mpirun or in a "
         "SLURM array each process builds its share; the bytes do not depend on their number. "
+        "Pictures of several sizes need source.size; at most 1,000 headers are looked at first. "
         "Unusable items are left out and listed in DIR/quarantine.txt. SIGUSR1 and SIGTERM stop "
         "it with status 75 (start the same command again), a file DIR/STOP with status 0.",
     .example =

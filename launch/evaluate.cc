@@ -162,9 +162,12 @@ std::vector<Result> evaluate_two_sets(World& world, const Arguments& arguments,
                                       const Config& config) {
   at::set_num_threads(static_cast<int>(arguments.integer("--threads")));
   const at::Device device = choose_device(world, config.train(), accelerator_of_machine());
-  return evaluate_files(world, config.evaluation(), options_of(arguments, config.evaluation()),
-                        device, arguments.get("--real"), arguments.get("--fake"),
-                        arguments.get("--save-statistics"));
+  const std::string statistics = arguments.get("--save-statistics");
+  std::vector<Result> results =
+      evaluate_files(world, config.evaluation(), options_of(arguments, config.evaluation()), device,
+                     arguments.get("--real"), arguments.get("--fake"), statistics);
+  if (world.is_root() && !statistics.empty()) log_written(statistics);
+  return results;
 }
 
 // On rank 0; elsewhere empty but for runs.

@@ -6,6 +6,7 @@
 #include "comm/watchdog.h"
 #include "config/config.h"
 #include "eval/evaluate.h"
+#include "launch/output.h"
 #include "launch/plugin.h"
 #include "run/accelerator.h"
 #include "run/run.h"
@@ -29,7 +30,7 @@ std::vector<Result> evaluate_run(World& world, const RunRequest& request) {
   subject.making_key = run.making_key(config.precision());
   std::vector<Result> results = evaluate_model(world, config, subject);
   if (world.is_root()) {
-    LF_INFO("wrote ", publish_record(record_of(results, run.images()), run.folder));
+    log_written(publish_record(record_of(results, run.images()), run.folder));
   }
   return results;
 }

@@ -44,7 +44,7 @@ void export_clips(const std::string& folder, const Arguments& arguments) {
   } else {
     export_png(files, *store, out, first, last, draw);
   }
-  log_written(str(human_count(last - first), " clips"), out);
+  log_written(out, human_count(last - first) + " clips");
 }
 
 // Of the averages that all checkpoints of a run track.
@@ -55,7 +55,7 @@ void export_post_hoc(const std::string& run, const Arguments& arguments) {
   }
   const std::string out = arguments.get("--out");
   export_average(files, run, arguments.number("--ema-width"), out);
-  log_written(str("the average of relative width ", arguments.get("--ema-width")), out);
+  log_written(out, "the average of relative width " + arguments.get("--ema-width"));
 }
 
 void export_weights(const std::string& folder, const Arguments& arguments) {
@@ -72,7 +72,7 @@ void export_weights(const std::string& folder, const Arguments& arguments) {
   const std::string out = arguments.get("--out");
   const Checkpoint checkpoint = Checkpoint::open(files, chosen);
   const std::string kind = export_tensors(files, checkpoint, arguments.get("--kind"), out);
-  log_written(str("the tensors of kind '", kind, "' of ", chosen), out);
+  log_written(out, str("the tensors of kind '", kind, "' of ", chosen));
 }
 
 int run_export(const Arguments& arguments) {

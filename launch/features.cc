@@ -66,7 +66,7 @@ ExtractorLayer find_layer(const Extractor& extractor, const Arguments& arguments
 // Writes the array a batch at a time; the file appears whole or not at all.
 void extract(Extractor& extractor, const ExtractorLayer& layer, const Source& source,
              uint64_t batch, const std::string& out) {
-  Progress bar("features", source.shape().frames > 1 ? "clips" : "images", source.size());
+  Progress progress("features", source.shape().frames > 1 ? "clips" : "images", source.size());
   publish_file(real_file_system(), out, out + ".tmp", [&](OutFile& file) {
     const std::string header = npy_header("<f4", {source.size(), static_cast<uint64_t>(layer.dim)});
     file.write(header.data(), header.size());
@@ -79,10 +79,10 @@ void extract(Extractor& extractor, const ExtractorLayer& layer, const Source& so
           extractor.features(load_clips(source, first, count), {layer.name}).front();
       const at::Tensor host = rows.to(at::kCPU, at::kFloat).contiguous();
       file.write(host.const_data_ptr(), host.nbytes());
-      bar.show(first + count);
+      progress.show(first + count);
     }
   });
-  bar.finish(source.size());
+  progress.finish(source.size());
 }
 
 int run_features(const Arguments& arguments) {
@@ -112,13 +112,9 @@ int run_features(const Arguments& arguments) {
         .field("precision", Precision_Name(precision));
     json.field("seconds", seconds).field("out", out);
   });
-  if (arguments.has("--json")) {
-    print(json.text() + "\n");
-  } else {
-    log_written(str(human_count(source->size()), " rows of ", layer.dim, " values, ",
-                    extractor->name(), " ", layer.name, ","),
-                out);
-  }
+  if (arguments.has("--json")) print(json.text() + "\n");
+  log_written(out, str(human_count(source->size()), " rows of ", layer.dim, " values, ",
+                       extractor->name(), " ", layer.name));
   return 0;
 }
 

@@ -49,8 +49,9 @@ const Command kInspectCommand = {
     .positional = "FOLDER",
     .summary = "shows what a store, a run or a checkpoint holds, and draws clips",
     .details =
-        "Of a run: its checkpoints, newest first, each byte compared with its checksum. Of a "
-        "checkpoint: its tensors. In JSON a store's shape is [height, width, channels].",
+        "Of a run: model, store, recipe, progress, the last values of loss and metrics, and its "
+        "checkpoints, newest first, each byte compared with its checksum. Of a checkpoint: its "
+        "tensors. In JSON a store's shape is [height, width, channels].",
     .example =
         "lastframe inspect stores/cifar10 --json\n"
         "lastframe inspect stores/cifar10 --clip 17 --strip clip.png --animation "

@@ -70,8 +70,12 @@ std::string run_json(FileSystem& files, const std::vector<Candidate>& candidates
   return json.text() + "\n";
 }
 
-std::string run_text(FileSystem& files, const std::vector<Candidate>& candidates) {
+std::string run_text(FileSystem& files, const std::string& folder,
+                     const std::vector<Candidate>& candidates) {
   std::string text;
+  for (const auto& [name, line] : summary_of_run(files, folder, candidates)) {
+    text += name + std::string(12 - name.size(), ' ') + line + "\n";
+  }
   for (const Candidate& candidate : candidates) {
     text += str(folder_name(candidate.folder), "  ",
                 human_count(static_cast<uint64_t>(candidate.images)), " images, ",
@@ -81,7 +85,7 @@ std::string run_text(FileSystem& files, const std::vector<Candidate>& candidates
     }
     text += (candidate.reason.empty() ? "" : ": " + candidate.reason) + "\n";
   }
-  return text.empty() ? "no checkpoints yet\n" : text;
+  return candidates.empty() ? text + "no checkpoints yet\n" : text;
 }
 
 std::string checkpoint_json(const Checkpoint& checkpoint) {
@@ -129,7 +133,7 @@ void inspect_run_or_checkpoint(const std::string& folder, bool as_json) {
     return print(as_json ? checkpoint_json(checkpoint) : checkpoint_text(checkpoint));
   }
   const std::vector<Candidate> candidates = list_checkpoints(files, folder, Depth::kFull);
-  print(as_json ? run_json(files, candidates) : run_text(files, candidates));
+  print(as_json ? run_json(files, candidates) : run_text(files, folder, candidates));
 }
 
 }  // namespace lf

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "data/image/grid.h"
 #include "data/store/export.h"
 #include "data/store/shard.h"
 #include "data/store/store.h"
@@ -139,22 +140,22 @@ void draw_clip(const Store& store, const Arguments& arguments) {
                      "]");
   }
   const auto draw = static_cast<uint32_t>(arguments.integer("--draw"));
-  const std::vector<Image> frames = clip_frames(store, clip, draw);
+  std::vector<Image> frames = clip_frames(store, clip, draw);
   FileSystem& files = real_file_system();
-  const int zoom = std::max(1, 128 / std::max(1, frames.front().height));
+  const std::string what = str("clip ", clip, " of ", printable(store.folder()));
   if (arguments.has("--strip")) {
-    constexpr size_t kMostInARow = 18;  // a long video wraps: viewers reject very wide pictures
-    const int columns = static_cast<int>(std::min(frames.size(), kMostInARow));
-    const Image sheet = contact_sheet(frames, columns, zoom);
-    publish_file(files, arguments.get("--strip"), encode_png(sheet));
-    log_written(str("clip ", clip), arguments.get("--strip"));
+    const Image strip = draw_grid(rows_of_clip("", frames, frames.size() > 1));
+    publish_file(files, arguments.get("--strip"), encode_png(strip));
+    log_written(arguments.get("--strip"), what);
   }
   if (arguments.has("--animation")) {
-    std::vector<Image> large;
-    large.reserve(frames.size());
-    for (const Image& frame : frames) large.push_back(contact_sheet({&frame, 1}, 1, zoom, 0));
-    publish_file(files, arguments.get("--animation"), encode_animation(large, 150));
-    log_written(str("clip ", clip), arguments.get("--animation"));
+    std::vector<Image> numbered;
+    for (size_t t = 0; t < frames.size(); ++t) {
+      const GridRow row{"", {{std::move(frames[t]), std::to_string(t), false}}};
+      numbered.push_back(draw_grid({&row, 1}));
+    }
+    publish_file(files, arguments.get("--animation"), encode_animation(numbered, 150));
+    log_written(arguments.get("--animation"), what);
   }
 }
 

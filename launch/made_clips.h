@@ -12,7 +12,7 @@ namespace lf {
 
 class MadeClips {
  public:
-  // [n, T, H, W, C], of whose frames `observed` were given; those get a green frame in pictures.
+  // [n, T, H, W, C], of whose frames `observed` (rising) were given; pictures mark those.
   MadeClips(std::string bytes, const ClipShape& shape, std::vector<int64_t> observed);
 
   // FILE.npy: all bytes; FILE.png: every frame, a clip a row; FILE.apng: side by side, moving;
@@ -25,13 +25,14 @@ class MadeClips {
   std::string sheet(size_t clips) const;
   std::string last_frames(size_t clips) const;
   std::string animation(size_t clips) const;
+  Image frames_at(size_t clips, size_t t, const std::string& above) const;
   std::vector<Image> clip(size_t i) const;
+  Image frame(size_t i, size_t t) const;
 
   std::string bytes_;
   ClipShape shape_;
   std::vector<int64_t> observed_;
   size_t clip_bytes_ = 0, clips_ = 0;
-  int zoom_ = 1;
 };
 
 }  // namespace lf

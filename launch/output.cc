@@ -13,8 +13,8 @@ void print(const std::string& text) {
   }
 }
 
-void log_written(const std::string& what, const std::string& path) {
-  LF_INFO("wrote ", what, " to ", printable(path));
+void log_written(const std::string& path, const std::string& what) {
+  LF_INFO("wrote ", printable(path), what.empty() ? "" : ": ", what);
 }
 
 }  // namespace lf

@@ -8,7 +8,7 @@ namespace lf {
 // Writes `text` to stdout and flushes it. Throws Code::kStorage if it cannot be written.
 void print(const std::string& text);
 
-// Logs "wrote WHAT to PATH".
-void log_written(const std::string& what, const std::string& path);
+// Logs "wrote PATH: WHAT", or "wrote PATH".
+void log_written(const std::string& path, const std::string& what = "");
 
 }  // namespace lf

@@ -20,6 +20,7 @@
 #include "launch/commands.h"
 #include "launch/made_clips.h"
 #include "launch/options/arguments.h"
+#include "launch/output.h"
 #include "launch/plugin.h"
 #include "launch/sample_task.h"
 #include "run/accelerator.h"
@@ -374,12 +375,9 @@ int run_sample(const Arguments& arguments) {
     shape.frames = static_cast<int>(frames);
     MadeClips(std::move(clips), shape, kept_frames(options)).write(out);
     kept.remove();
-    if (arguments.has("--json")) {
-      print_report(options, run, frames, seconds, out);
-    } else {
-      LF_INFO("wrote ", options.count, " clips of ", frames, " frames to ", printable(out), " in ",
-              human_seconds(seconds));
-    }
+    if (arguments.has("--json")) print_report(options, run, frames, seconds, out);
+    log_written(out, str(options.count, options.count == 1 ? " clip of " : " clips of ", frames,
+                         frames == 1 ? " frame" : " frames", ", made in ", human_seconds(seconds)));
   }
   world.barrier();
   return 0;

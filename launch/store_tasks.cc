@@ -4,19 +4,48 @@
 
 #include <algorithm>
 #include <memory>
+#include <vector>
 
+#include "base/error.h"
+#include "base/file.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "data/store/layout.h"
 #include "data/store/store.h"
 #include "launch/output.h"
 
 namespace lf {
 
-static uint64_t quarantined_in(const StoreIndex& index) {
-  uint64_t quarantined = 0;
-  for (const ShardRecord& record : index.shards()) quarantined += record.quarantined();
-  return quarantined;
+namespace {
+
+struct LeftOut {
+  uint64_t items = 0, of = 0;  // of so many in the source
+  double share() const { return static_cast<double>(items) / static_cast<double>(of); }
+};
+
+LeftOut left_out_of(const StoreIndex& index) {
+  LeftOut left_out;
+  for (const ShardRecord& record : index.shards()) left_out.items += record.quarantined();
+  for (const StorePart& part : index.parts()) left_out.of += part.items();
+  return left_out;
 }
+
+// "DIR/quarantine.txt lists them with the reasons, the first: REASON"
+std::string where_and_why(const std::string& folder) {
+  constexpr uint64_t kLargestList = uint64_t{1} << 30;
+  const std::string path = quarantine_path(folder);
+  FileSystem& files = real_file_system();
+  std::vector<std::string> first;  // number, name, reason; the line before is a heading
+  if (files.exists(path)) {
+    const std::string list = read_file(files, path, kLargestList);
+    const size_t begin = list.find('\n') + 1;
+    first = split(list.substr(begin, list.find('\n', begin) - begin), '\t');
+  }
+  return str(printable(path), " lists them with the reasons",
+             first.size() == 3 ? ", the first: " + printable(first[2], 300) : "");
+}
+
+}  // namespace
 
 int threads_for(int wanted, int ranks_here) {
   if (wanted > 0) return wanted;
@@ -25,43 +54,54 @@ int threads_for(int wanted, int ranks_here) {
   return std::max(1, cores / std::max(1, ranks_here));
 }
 
-ProgressBar::~ProgressBar() {
+ReportedProgress::~ReportedProgress() {
   if (progress_) progress_->finish(done_);
 }
 
-void ProgressBar::show(uint64_t done, uint64_t total) {
+void ReportedProgress::show(uint64_t done, uint64_t total, uint64_t found) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  if (!progress_) progress_.emplace(title_, unit_, total, done);
+  if (!progress_) progress_.emplace(title_, unit_, total);
+  if (found > found_) progress_->found(found - found_);
+  found_ = found;
   done_ = done;
   progress_->show(done);
 }
 
-void report_store(const std::string& folder, bool as_json) {
+void report_store(const std::string& folder, bool as_json, double most_left_out) {
   const std::shared_ptr<const Store> store = Store::open(folder);
   const StoreIndex& index = store->index();
   uint64_t bytes = 0;
   for (const ShardRecord& record : index.shards()) bytes += record.bytes();
-  const uint64_t quarantined = quarantined_in(index);
-  if (quarantined > 0) {
-    LF_WARN(human_count(quarantined), " items of the source were unusable and left out; ",
-            printable(folder), "/quarantine.txt lists them with the reasons");
-  }
-  if (!as_json) {
-    print(str("store ", index.store_id(), " in ", printable(folder), ": ",
-              human_count(store->clips()), " clips of ", index.frames(), " frames in ",
+  const LeftOut left_out = left_out_of(index);
+  if (as_json) {
+    Json report;
+    report.object([&] {
+      report.field("store_id", index.store_id());
+      report.field("clips", store->clips());
+      report.field("shards", index.shards_size());
+      report.field("bytes", bytes);
+      report.field("quarantined", left_out.items);
+    });
+    print(report.text() + "\n");
+  } else {
+    print(str("wrote ", printable(folder), ": store ", index.store_id(), ", ",
+              human_count(store->clips()), " clips of ", index.frames(), " frames of ",
+              index.width(), "x", index.height(), " in ",
               human_count(static_cast<uint64_t>(index.shards_size())), " shards, ",
               human_bytes(bytes), "\n"));
+  }
+  if (left_out.items == 0) return;
+  const std::string what =
+      str(human_count(left_out.items), " of ", human_count(left_out.of), " items of the source (",
+          human_share(left_out.share()), ") could not be used and were left out");
+  if (left_out.share() <= most_left_out) {
+    LF_WARN(what, "; ", where_and_why(folder));
     return;
   }
-  Json report;
-  report.object([&] {
-    report.field("store_id", index.store_id());
-    report.field("clips", store->clips());
-    report.field("shards", index.shards_size());
-    report.field("bytes", bytes);
-    report.field("quarantined", quarantined);
-  });
-  print(report.text() + "\n");
+  fail(
+      Code::kData, what, ", more than --most-left-out ", most_left_out, "; the store holds the ",
+      "others and is whole. Mend the source and build into another folder, or accept the store by ",
+      "the same command with a larger --most-left-out. ", where_and_why(folder));
 }
 
 }  // namespace lf

@@ -12,22 +12,24 @@ namespace lf {
 // `wanted`, or where it is 0 this rank's share of the cores that the process may use.
 int threads_for(int wanted, int ranks_here);
 
-// A progress bar that begins with the first report, which brings the total. Thread-safe.
-class ProgressBar {
+// Progress that begins with the first report, which brings the total. Thread-safe.
+class ReportedProgress {
  public:
-  ProgressBar(std::string title, std::string unit)
+  ReportedProgress(std::string title, std::string unit)
       : title_(std::move(title)), unit_(std::move(unit)) {}
-  ~ProgressBar();
-  void show(uint64_t done, uint64_t total);
+  ~ReportedProgress();
+  // `found`: of what is done, what was found done.
+  void show(uint64_t done, uint64_t total, uint64_t found = 0);
 
  private:
   std::string title_, unit_;
   std::mutex mutex_;
   std::optional<Progress> progress_;
-  uint64_t done_ = 0;
+  uint64_t done_ = 0, found_ = 0;
 };
 
-// Prints what the finished store holds; warns of items that were left out.
-void report_store(const std::string& folder, bool as_json);
+// Prints what the finished store holds and warns of items that were left out. Throws Code::kData,
+// when it has reported, if those are more than the share `most_left_out` of the source.
+void report_store(const std::string& folder, bool as_json, double most_left_out = 1);
 
 }  // namespace lf

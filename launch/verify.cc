@@ -1,11 +1,11 @@
 // `lastframe verify`: checks every byte of a store, and repairs it. Both are data/store's.
 #include "data/store/verify.h"
 
-#include <cstdio>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "base/console.h"
 #include "base/error.h"
 #include "base/json.h"
 #include "base/log.h"
@@ -27,12 +27,10 @@ std::unique_ptr<Source> open_moved(const SourceConfig& recorded,
   return open_source(config.source());
 }
 
-std::string damage_text(const VerifyReport& report) {
-  std::string text;
+void print_damage(const VerifyReport& report) {
   for (const Damage& damage : report.damage) {
-    text += str(printable(damage.name), ": ", printable(damage.reason, 1000), "\n");
+    console_line(str(printable(damage.name), ": ", printable(damage.reason, 1000)));
   }
-  return text;
 }
 
 void report_verify(const std::string& folder, const VerifyReport& report,
@@ -60,7 +58,7 @@ void report_verify(const std::string& folder, const VerifyReport& report,
               human_count(report.shards), " shards, ", human_bytes(report.bytes), "\n"));
   }
   if (report.damage.empty()) return;
-  std::fputs(damage_text(report).c_str(), stderr);
+  print_damage(report);
   fail(Code::kData, "the store ", printable(folder), " is damaged in ", report.damage.size(),
        report.damage.size() == 1 ? " place" : " places", "; run `lastframe verify ",
        printable(folder), " --repair`");
@@ -72,18 +70,18 @@ int run_verify(const Arguments& arguments) {
   const int threads = threads_for(static_cast<int>(arguments.integer("--threads", 0)), 1);
   FileSystem& files = real_file_system();
   const auto check = [&] {
-    ProgressBar bar("verify", "shards");
+    ReportedProgress progress("verify", "shards");
     return verify_store(files, folder, threads,
-                        [&](uint64_t done, uint64_t of) { bar.show(done, of); });
+                        [&](uint64_t done, uint64_t of) { progress.show(done, of); });
   };
   VerifyReport report = check();
   std::vector<std::string> repaired;
   if (!report.damage.empty() && arguments.has("--repair")) {
-    std::fputs(damage_text(report).c_str(), stderr);
+    print_damage(report);
     repaired = repair_store(files, folder, threads, report, [&](const SourceConfig& recorded) {
       return open_moved(recorded, arguments.sets());
     });
-    for (const std::string& line : repaired) std::fputs((printable(line) + "\n").c_str(), stderr);
+    for (const std::string& line : repaired) console_line(printable(line));
     report = check();
   }
   report_verify(folder, report, repaired, arguments.has("--json"));

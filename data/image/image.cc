@@ -1,4 +1,4 @@
-// What the decoders share (recognising formats, limits, EXIF orientation), channels and sheets.
+// What the decoders share (recognising formats, limits, EXIF orientation), and channels.
 #include "data/image/image.h"
 
 #include <algorithm>
@@ -22,8 +22,9 @@ bool begins_with(Bytes bytes, const char* prefix) {
   return begins_with(bytes, Bytes(reinterpret_cast<const uint8_t*>(prefix), std::strlen(prefix)));
 }
 
-// The EXIF block of a JPEG: the first APP1 segment of that kind before the scan.
-Bytes jpeg_exif(Bytes bytes) {
+// The first segment before the scan of a JPEG that is `wanted`, by its marker and content.
+template <typename Wanted>
+Bytes jpeg_segment(Bytes bytes, Wanted&& wanted) {
   size_t at = 2;
   while (at + 4 <= bytes.size() && bytes[at] == 0xFF) {
     const uint8_t marker = bytes[at + 1];
@@ -35,11 +36,37 @@ Bytes jpeg_exif(Bytes bytes) {
     const size_t length = static_cast<size_t>(bytes[at + 2]) << 8 | bytes[at + 3];
     if (length < 2 || at + 2 + length > bytes.size()) break;
     const Bytes payload = bytes.subspan(at + 4, length - 2);
-    const uint8_t exif[6] = {'E', 'x', 'i', 'f', 0, 0};
-    if (marker == 0xE1 && begins_with(payload, exif)) return payload.subspan(6);
+    if (wanted(marker, payload)) return payload;
     at += 2 + length;
   }
   return {};
+}
+
+Bytes jpeg_exif(Bytes bytes) {
+  const uint8_t exif[6] = {'E', 'x', 'i', 'f', 0, 0};
+  const Bytes segment = jpeg_segment(bytes, [&](uint8_t marker, Bytes payload) {
+    return marker == 0xE1 && begins_with(payload, exif);
+  });
+  return segment.empty() ? segment : segment.subspan(6);
+}
+
+// As stored, before any turning; {0, 0} if the frame header is not in these bytes.
+ImageSize jpeg_size(Bytes bytes) {
+  const Bytes frame = jpeg_segment(bytes, [](uint8_t marker, Bytes payload) {
+    const bool other = marker == 0xC4 || marker == 0xC8 || marker == 0xCC;  // tables among them
+    return marker >= 0xC0 && marker <= 0xCF && !other && payload.size() >= 5;
+  });
+  if (frame.empty()) return {};
+  return {frame[1] << 8 | frame[2], frame[3] << 8 | frame[4]};  // a byte of precision is first
+}
+
+ImageSize png_size(Bytes bytes) {
+  const auto number = [&](size_t at) {
+    return static_cast<int>(uint32_t{bytes[at]} << 24 | uint32_t{bytes[at + 1]} << 16 |
+                            uint32_t{bytes[at + 2]} << 8 | bytes[at + 3]);
+  };
+  if (bytes.size() < 24 || !begins_with(bytes.subspan(12), "IHDR")) return {};
+  return {number(20), number(16)};
 }
 
 // The eXIf chunk of a PNG.
@@ -138,13 +165,28 @@ void check_dimensions(uint64_t height, uint64_t width, uint64_t most_pixels,
   }
 }
 
+static bool is_png(Bytes bytes) { return begins_with(bytes, kPngSignature); }
+
+static bool is_jpeg(Bytes bytes) {
+  return bytes.size() >= 3 && bytes[0] == 0xFF && bytes[1] == 0xD8 && bytes[2] == 0xFF;
+}
+
+std::optional<ImageSize> size_in_header(Bytes bytes) {
+  const bool png = is_png(bytes);
+  if (!png && !is_jpeg(bytes)) return std::nullopt;
+  const ImageSize size = png ? png_size(bytes) : jpeg_size(bytes);
+  if (size.height <= 0 || size.width <= 0) return std::nullopt;
+  const bool swapped = exif_orientation(png ? png_exif(bytes) : jpeg_exif(bytes)) >= 5;
+  return swapped ? ImageSize{size.width, size.height} : size;
+}
+
 Image decode_image(Bytes bytes, const ImageLimits& limits, const std::string& name) {
   Image image;
   int orientation = 1;
-  if (begins_with(bytes, kPngSignature)) {
+  if (is_png(bytes)) {
     orientation = exif_orientation(png_exif(bytes));
     image = decode_png(bytes, limits, name);
-  } else if (bytes.size() >= 3 && bytes[0] == 0xFF && bytes[1] == 0xD8 && bytes[2] == 0xFF) {
+  } else if (is_jpeg(bytes)) {
     orientation = exif_orientation(jpeg_exif(bytes));
     image = decode_jpeg(bytes, limits, name);
   } else if (bytes.empty()) {
@@ -187,35 +229,6 @@ std::vector<Image> frames_of(Bytes pixels, const ClipShape& shape) {
     images.push_back({shape.height, shape.width, shape.channels, {frame.begin(), frame.end()}});
   }
   return images;
-}
-
-Image contact_sheet(std::span<const Image> images, int columns, int zoom, int gap) {
-  LF_CHECK(!images.empty() && columns >= 1 && zoom >= 1 && gap >= 0);
-  const Image& first = images.front();
-  const int count = static_cast<int>(images.size());
-  columns = std::min(columns, count);
-  const int rows = (count + columns - 1) / columns, c = first.channels;
-  const int cell_h = first.height * zoom + gap, cell_w = first.width * zoom + gap;
-  Image sheet{rows * cell_h - gap, columns * cell_w - gap, c, {}};
-  sheet.pixels.assign(
-      static_cast<size_t>(sheet.height) * static_cast<size_t>(sheet.width) * static_cast<size_t>(c),
-      255);
-  for (int i = 0; i < count; ++i) {
-    const Image& image = images[static_cast<size_t>(i)];
-    LF_CHECK(image.shape() == first.shape());
-    for (int y = 0; y < image.height * zoom; ++y) {
-      const size_t row = static_cast<size_t>(i / columns * cell_h + y);
-      size_t to =
-          (row * static_cast<size_t>(sheet.width) + static_cast<size_t>(i % columns * cell_w)) *
-          static_cast<size_t>(c);
-      for (int x = 0; x < image.width * zoom; ++x) {
-        const size_t from = static_cast<size_t>((y / zoom * image.width + x / zoom) * c);
-        for (int k = 0; k < c; ++k)
-          sheet.pixels[to++] = image.pixels[from + static_cast<size_t>(k)];
-      }
-    }
-  }
-  return sheet;
 }
 
 }  // namespace lf

@@ -1,9 +1,11 @@
-// Images in memory: decoding JPEG and PNG from untrusted bytes, encoding PNG and animated PNG, and
-// arranging frames in a contact sheet. Every limit is checked before memory is allocated. Not a
-// general image library: uint8 only, grey or RGB.
+// Images in memory: decoding JPEG and PNG from untrusted bytes, encoding PNG and animated PNG.
+// Every limit is checked before memory is allocated. Not a general image library: uint8 only, grey
+// or RGB.
 #pragma once
 
+#include <compare>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -35,6 +37,14 @@ struct ImageLimits {
 Image decode_image(std::span<const uint8_t> bytes, const ImageLimits& limits,
                    const std::string& name);
 
+struct ImageSize {
+  int height = 0, width = 0;
+  auto operator<=>(const ImageSize&) const = default;
+};
+// The size of the upright image in a JPEG or PNG file that begins with `bytes`, by its header;
+// nothing if it is no such file or they end before the header does.
+std::optional<ImageSize> size_in_header(std::span<const uint8_t> bytes);
+
 // The EXIF orientation (1..8) in a TIFF block; 1 if it has none or is broken.
 int exif_orientation(std::span<const uint8_t> tiff);
 // Undoes that orientation by rotation and mirroring.
@@ -51,7 +61,5 @@ std::string encode_animation(std::span<const Image> frames, int milliseconds_per
 Image black_image(const ClipShape& shape);
 // The frames of a clip [T, H, W, C].
 std::vector<Image> frames_of(std::span<const uint8_t> pixels, const ClipShape& shape);
-// Images of one shape in rows of `columns`, each pixel shown as zoom x zoom, with white gaps.
-Image contact_sheet(std::span<const Image> images, int columns, int zoom = 1, int gap = 2);
 
 }  // namespace lf

@@ -4,9 +4,12 @@
 #include <cctype>
 #include <cmath>
 #include <filesystem>
+#include <map>
+#include <optional>
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/parallel.h"
 #include "data/sources/kinds.h"
 
 namespace lf {
@@ -99,18 +102,119 @@ std::vector<ImageFile> find_images(const std::string& root, const char* option) 
   return std::move(search.found);
 }
 
-Image load_image(const std::string& root, const ImageFile& file, const ImageLimits& limits,
-                 const Fit& fit) {
+// Where the file is. Checked again: what was a file or a good link when the folder was listed may
+// be a pipe by now.
+static std::string path_to_open(const std::string& root, const ImageFile& file) {
   const std::string name = store_name(file.path);
   if (!file.refused.empty()) fail(Code::kData, name, " ", file.refused);
   const std::string path = safe_join(root, file.path, "source");
   std::error_code error;
-  // Checked again: what was a file or a good link when the folder was listed may be a pipe by now.
   if (!fs::is_regular_file(path, error))
     fail(Code::kData, name, " is not a regular file (any more)");
   if (fs::is_symlink(path, error) && !lies_under(root, path)) {
     fail(Code::kData, name, " is a link out of the source's folder");
   }
+  return path;
+}
+
+// Nothing if the file cannot be read or begins with no header.
+static std::optional<ImageSize> size_of_file(const std::string& root, const ImageFile& file) {
+  constexpr size_t kBeginning = 256 << 10;  // has the header of nearly every photo
+  try {
+    const std::unique_ptr<InFile> in = real_file_system().open_read(path_to_open(root, file));
+    std::vector<uint8_t> bytes(std::min<uint64_t>(kBeginning, in->size()));
+    in->read(0, bytes.data(), bytes.size());
+    return size_in_header(bytes);
+  } catch (const Error&) {
+    return std::nullopt;  // the build leaves it out, and says why
+  }
+}
+
+namespace {
+
+struct SizesSeen {
+  std::map<ImageSize, size_t> counts;
+  size_t images = 0;
+
+  // Sizes, the most frequent first.
+  std::vector<ImageSize> by_frequency() const {
+    std::vector<ImageSize> sizes;
+    for (const auto& [size, count] : counts) sizes.push_back(size);
+    std::stable_sort(sizes.begin(), sizes.end(), [&](const ImageSize& a, const ImageSize& b) {
+      return counts.at(a) > counts.at(b);
+    });
+    return sizes;
+  }
+
+  // "200 of 512x512, 90 of 500x375 and 10 of 7 other sizes", width first.
+  std::string text() const {
+    constexpr size_t kNamed = 3;
+    const std::vector<ImageSize> sizes = by_frequency();
+    const size_t named = sizes.size() <= kNamed + 1 ? sizes.size() : kNamed;
+    std::vector<std::string> words;
+    size_t left = images;
+    for (size_t i = 0; i < named; ++i) {
+      words.push_back(str(counts.at(sizes[i]), " of ", sizes[i].width, "x", sizes[i].height));
+      left -= counts.at(sizes[i]);
+    }
+    if (left > 0) words.push_back(str(left, " of ", sizes.size() - named, " other sizes"));
+    const std::string last = words.back();
+    words.pop_back();
+    return join(words, ", ") + " and " + last;
+  }
+
+  // The size of most images; else the largest usual one that nine in ten need not be enlarged to.
+  std::string suggestion() const {
+    constexpr int kLargest = 256;
+    const ImageSize most = by_frequency().front();
+    if (2 * counts.at(most) > images && std::max(most.height, most.width) <= kLargest) {
+      return str("source.size=", most.height,
+                 most.width == most.height ? "" : str(" and source.width=", most.width));
+    }
+    std::vector<int> sides;
+    for (const auto& [size, count] : counts) {
+      sides.insert(sides.end(), count, std::min(size.height, size.width));
+    }
+    std::sort(sides.begin(), sides.end());
+    const int side = sides[sides.size() / 10];
+    for (const int usual : {256, 128, 64, 32}) {
+      if (usual <= side) return str("source.size=", usual);
+    }
+    return str("source.size=", side);
+  }
+};
+
+}  // namespace
+
+void require_one_size(const std::string& root, std::span<const ImageFile> files,
+                      const ImageLimits& limits, const char* option) {
+  constexpr size_t kMostFiles = 1000;
+  const size_t count = std::min(files.size(), kMostFiles);
+  std::vector<std::optional<ImageSize>> sizes(count);
+  // Threads wait for the disk, not for a core.
+  run_parallel(count, 8, [&](size_t i) {
+    const ImageFile& file = files[i * files.size() / count];
+    if (file.refused.empty()) sizes[i] = size_of_file(root, file);
+  });
+  SizesSeen seen;
+  for (const std::optional<ImageSize>& size : sizes) {
+    if (!size ||
+        static_cast<uint64_t>(size->height) * static_cast<uint64_t>(size->width) > limits.pixels)
+      continue;
+    ++seen.counts[*size];
+    ++seen.images;
+  }
+  if (seen.counts.size() < 2) return;
+  fail(Code::kUsage, option, ": the images of ", printable(root), " differ in size: of ",
+       human_count(seen.images), " looked at, ", seen.text(),
+       "; set the one that all are to have, such as ", seen.suggestion(),
+       " (a centre crop, resized)");
+}
+
+Image load_image(const std::string& root, const ImageFile& file, const ImageLimits& limits,
+                 const Fit& fit) {
+  const std::string name = store_name(file.path);
+  const std::string path = path_to_open(root, file);
   std::string bytes;
   try {
     bytes = read_file(real_file_system(), path, kLargestImageFile);

@@ -16,6 +16,9 @@ class FolderImages : public Source {
         fit_(config),
         files_(find_images(root_, "source.folder.path")) {
     fit_.set_default_channels(3);
+    if (!fit_.has_size() && !fit_.has_crop()) {
+      require_one_size(root_, files_, limits_, "source.folder.path");
+    }
     if (config.folder().labels()) {
       for (const ImageFile& file : files_) {
         const std::string folder = first_folder(file.path);

@@ -49,7 +49,11 @@ class FrameVideos : public Source {
       : root_(required_path(config.frames().path(), "source.frames.path")),
         limits_(limits_of(config)),
         fit_(config) {
-    group(find_images(root_, "source.frames.path"));
+    std::vector<ImageFile> files = find_images(root_, "source.frames.path");
+    if (!fit_.has_size() && !fit_.has_crop()) {
+      require_one_size(root_, files, limits_, "source.frames.path");
+    }
+    group(std::move(files));
     std::vector<uint64_t> lengths;
     std::vector<std::string> names;
     for (const Video& video : videos_) {

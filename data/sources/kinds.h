@@ -53,6 +53,11 @@ struct ImageFile {
 // counted in a warning, hidden names silently. Throws Code::kUsage if the folder is missing.
 std::vector<ImageFile> find_images(const std::string& root, const char* option);
 
+// Looks at the headers of at most 1,000 of the files, evenly chosen. Throws Code::kUsage if those
+// within the limits differ in size, with the sizes seen and the options of `source` to set.
+void require_one_size(const std::string& root, std::span<const ImageFile> files,
+                      const ImageLimits& limits, const char* option);
+
 // Reads, decodes and fits one of them. Throws Code::kData.
 Image load_image(const std::string& root, const ImageFile& file, const ImageLimits& limits,
                  const Fit& fit);

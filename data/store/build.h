@@ -19,10 +19,9 @@ namespace lf {
 
 // All ranks together.
 struct BuildProgress {
-  uint64_t items = 0;           // done: usable, unusable, or in shards kept from an earlier attempt
-  uint64_t total = 0;           // in the source
-  double items_per_second = 0;  // since each rank began, without the shards it kept
-  double seconds_left = -1;     // -1: not known yet
+  uint64_t items = 0;  // done: usable, unusable, or in shards kept from an earlier attempt
+  uint64_t kept = 0;   // of them, in shards kept from an earlier attempt
+  uint64_t total = 0;  // in the source
 };
 
 struct BuildRequest {

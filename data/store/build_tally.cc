@@ -1,5 +1,6 @@
 #include "data/store/build_tally.h"
 
+#include <chrono>
 #include <condition_variable>
 #include <fstream>
 #include <mutex>
@@ -40,9 +41,9 @@ std::string BuildTally::path_of(int rank) const {
   return str(folder_, "/progress-", rank, "-of-", size_);
 }
 
-// "made kept seconds", written in place: no result depends on it.
+// "made kept", written in place: no result depends on it.
 void BuildTally::write_own() const {
-  std::ofstream(path_of(rank_)) << items_ << ' ' << kept_ << ' ' << seconds_since(start_) << '\n';
+  std::ofstream(path_of(rank_)) << items_ << ' ' << kept_ << '\n';
 }
 
 void BuildTally::report() {
@@ -51,15 +52,11 @@ void BuildTally::report() {
   all.total = total_;
   for (int rank = 0; rank < size_; ++rank) {
     uint64_t made = 0, kept = 0;
-    double seconds = 0;
-    if (std::ifstream in(path_of(rank)); !(in >> made >> kept >> seconds)) continue;
+    if (std::ifstream in(path_of(rank)); !(in >> made >> kept)) continue;
     all.items += made + kept;
-    if (seconds > 0) all.items_per_second += static_cast<double>(made) / seconds;
+    all.kept += kept;
   }
   all.items = std::min(all.items, total_);
-  if (all.items_per_second > 0) {
-    all.seconds_left = static_cast<double>(total_ - all.items) / all.items_per_second;
-  }
   callback_(all);
 }
 

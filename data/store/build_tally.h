@@ -1,6 +1,7 @@
 // The progress of a build over all its ranks. Each rank writes a small file in the store's building
 // folder and adds up the files of all ranks, so it works under mpirun and in a SLURM array alike.
-// No result depends on it: a late, torn or missing file only makes the bar wrong for a moment.
+// No result depends on it: a late, torn or missing file only makes what is shown wrong for a
+// moment.
 #pragma once
 
 #include <atomic>
@@ -8,8 +9,6 @@
 #include <functional>
 #include <string>
 #include <thread>
-
-#include "base/clock.h"
 
 namespace lf {
 
@@ -35,7 +34,6 @@ class BuildTally {
   uint64_t total_;
   Callback callback_;
   std::atomic<uint64_t> items_ = 0, kept_ = 0;
-  Clock::time_point start_ = Clock::now();
   std::jthread thread_;
 };
 

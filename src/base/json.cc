@@ -66,4 +66,38 @@ Json& Json::key(std::string_view name) {
   return *this;
 }
 
+// The end of the value that begins at `at`: where its scope's next comma or closing brace stands.
+static size_t end_of_value(std::string_view text, size_t at) {
+  int depth = 0;
+  for (bool quoted = false; at < text.size(); ++at) {
+    const char c = text[at];
+    if (quoted) {
+      if (c == '\\') ++at;
+      quoted = c != '"';
+      continue;
+    }
+    quoted = c == '"';
+    if (depth == 0 && (c == ',' || c == '}' || c == ']')) return at;
+    if (c == '{' || c == '[') ++depth;
+    if (c == '}' || c == ']') --depth;
+  }
+  return std::string_view::npos;
+}
+
+std::string json_member(std::string_view object, std::string_view name) {
+  const std::string key = json_quote(name) + ":";
+  for (size_t at = 1; object.starts_with('{') && at < object.size();) {
+    const bool found = object.substr(at).starts_with(key);
+    const size_t end = end_of_value(object, at);
+    if (end == std::string_view::npos) break;
+    std::string_view value = object.substr(at, end - at);
+    at = end + 1;
+    if (!found) continue;
+    value.remove_prefix(key.size());
+    const bool text = value.size() >= 2 && value.starts_with('"');
+    return std::string(text ? value.substr(1, value.size() - 2) : value);
+  }
+  return {};
+}
+
 }  // namespace lf

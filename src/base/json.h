@@ -1,6 +1,6 @@
 // A writer of JSON for everything scripts read: --json reports, metrics.jsonl, status.json. 64-bit
 // integers stay numbers (protobuf's JSON prints strings), members come in the order of the calls,
-// non-finite numbers become null. Not a parser.
+// non-finite numbers become null. Reads back members of what it wrote itself; not a parser.
 #pragma once
 
 #include <concepts>
@@ -73,5 +73,9 @@ class Json {
   std::string text_;
   bool fresh_ = true;  // nothing stands before the next value in this scope
 };
+
+// The value of member `name` of an object that Json wrote, as it stands there: a number, an object,
+// a string without its quotes (escapes stay). "" if there is none or `object` is no such text.
+std::string json_member(std::string_view object, std::string_view name);
 
 }  // namespace lf

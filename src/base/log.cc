@@ -9,6 +9,8 @@
 #include <cstring>
 #include <mutex>
 
+#include "base/console.h"
+
 namespace lf {
 namespace {
 
@@ -16,23 +18,28 @@ int g_rank = 0;
 std::FILE* g_file = nullptr;
 std::mutex g_mutex;
 
-// glog formats; this sink decides where a line goes. glog's own files (one a severity, links, pids
-// in names) do not suit a run folder.
+// Under g_mutex.
+void write_to_file(const std::string& line) {
+  if (g_file == nullptr) return;
+  std::fputs((line + "\n").c_str(), g_file);
+  std::fflush(g_file);
+}
+
+// glog formats the log file's lines; this sink decides where a message goes. glog's own files (one
+// a severity, links, pids in names) do not suit a run folder.
 class RankSink : public google::LogSink {
  public:
   void send(google::LogSeverity severity, const char* /*full_filename*/, const char* base_filename,
             int line, const google::LogMessageTime& time, const char* message,
             size_t length) override {
-    const std::string text = ToString(severity, base_filename, line, time, message, length) + "\n";
     const std::lock_guard<std::mutex> lock(g_mutex);
     if (g_rank == 0 || severity >= google::GLOG_WARNING) {
-      const std::string prefix = g_rank == 0 ? "" : str("[rank ", g_rank, "] ");
-      std::fputs((prefix + text).c_str(), stderr);
+      const char* grave = severity == google::GLOG_INFO      ? ""
+                          : severity == google::GLOG_WARNING ? "warning"
+                                                             : "error";
+      console_line(news_line(g_rank, grave, std::string(message, length)));
     }
-    if (g_file != nullptr) {
-      std::fputs(text.c_str(), g_file);
-      std::fflush(g_file);
-    }
+    write_to_file(ToString(severity, base_filename, line, time, message, length));
   }
 };
 
@@ -76,12 +83,10 @@ void log_line(Severity severity, const char* file, int line, const std::string& 
 void log_fatal_line(const std::string& message) {
   const std::lock_guard<std::mutex> lock(g_mutex);
   const std::string text =
-      str("lastframe: ", g_rank == 0 ? "" : str("rank ", g_rank, ": "), message, "\n");
-  std::fputs(text.c_str(), stderr);
-  if (g_file != nullptr) {
-    std::fputs(text.c_str(), g_file);
-    std::fflush(g_file);
-  }
+      str("lastframe: ", g_rank == 0 ? "" : str("rank ", g_rank, ": "), message);
+  console_end_status();
+  console_line(text);
+  write_to_file(text);
 }
 
 }  // namespace lf

@@ -27,11 +27,13 @@ std::vector<Result> Comparison::results(World& world, SubjectClips& reconstructi
   const Chunks& chunks = reconstructions.chunks();
   std::vector<std::vector<at::Tensor>> values(chosen_.size());
   for_own_chunks(world, chunks, reconstructions.name(), subject_.break_off, [&](int64_t chunk) {
-    if (!added_.contains(chunk)) add(chunk, chunks, reconstructions.chunk(chunk));
+    const bool added = added_.contains(chunk);
+    if (!added) add(chunk, chunks, reconstructions.chunk(chunk));
     const std::vector<at::Tensor>& of_chunk = added_.at(chunk);
     for (size_t i = 0; i < chosen_.size(); ++i) {
       if (of_chunk[i].defined()) values[i].push_back(of_chunk[i]);
     }
+    return !added;
   });
   std::vector<Result> results;
   for (size_t i = 0; i < chosen_.size(); ++i) {

@@ -114,6 +114,7 @@ std::vector<Result> evaluate_codes(World& world, const EvaluationConfig& config,
       const at::Tensor codes = tokenizer.encode(clips.x_BTHWC).to(at::kCPU);
       counts[0] += count_codes(codes, tokenizer.codes()).counts;
     }
+    return true;
   });
   const at::Tensor all = gather_rows(world, {counts});
   std::vector<Result> results;

@@ -22,7 +22,9 @@ std::vector<FeatureSet> extract_features(World& world, Extractor& extractor,
   std::vector<std::vector<at::Tensor>> kept(layers);
   for_own_chunks(world, what.chunks, what.title, what.break_off, [&](int64_t chunk) {
     const int64_t length = what.chunks.length(chunk);
+    bool extracted = false;
     const TensorsByName features = what.cache.get(chunk, length, [&] {
+      extracted = true;
       const at::Tensor clips = what.read(what.chunks.begin(chunk), length);
       const std::vector<at::Tensor> made =
           extractor.features(view_of(clips, extractor, what.pad_to), what.layers);
@@ -37,6 +39,7 @@ std::vector<FeatureSet> extract_features(World& world, Extractor& extractor,
       trees[i].add(chunk, std::move(moments));
       if (what.keep_features) kept[i].push_back(rows);
     }
+    return extracted;
   });
   std::vector<FeatureSet> sets(layers);
   for (size_t i = 0; i < layers; ++i) {

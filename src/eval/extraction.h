@@ -17,7 +17,7 @@ namespace lf {
 using ReadClips = std::function<at::Tensor(int64_t first, int64_t count)>;
 
 struct Extraction {
-  std::string title;  // of the progress bar
+  std::string title;  // of the lines of progress
   std::string name;   // of the sets
   Chunks chunks;
   ReadClips read;

@@ -82,7 +82,7 @@ void ChunkCache::remove() const {
 
 void for_own_chunks(World& world, const Chunks& chunks, const std::string& title,
                     const std::function<bool()>& break_off,
-                    const std::function<void(int64_t chunk)>& work) {
+                    const std::function<bool(int64_t chunk)>& work) {
   const int64_t first = chunks.first(world.rank(), world.size());
   const int64_t last = chunks.first(world.rank() + 1, world.size());
   const auto own = [&](int64_t chunk) {
@@ -95,7 +95,7 @@ void for_own_chunks(World& world, const Chunks& chunks, const std::string& title
     return stop_requested() != StopReason::kNone || (break_off && break_off());
   };
   for (; chunk < last && !stop(); ++chunk) {
-    work(chunk);
+    if (!work(chunk)) progress.found(static_cast<uint64_t>(chunks.length(chunk)));
     note_progress();
     if (world.is_root()) progress.show(own(chunk + 1));
   }

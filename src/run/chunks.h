@@ -52,12 +52,12 @@ class ChunkCache {
   std::string root_, folder_, description_;
 };
 
-// Collective. Runs `work` on each of this rank's chunks under a progress bar. Code::kInterrupted on
-// every rank if one was asked to stop, by stop_requested() or by `break_off`, before its last
-// chunk.
+// Collective. Runs `work` on each of this rank's chunks and shows the progress; the rate is of
+// those for which `work` returned true: they were made now, not found. Code::kInterrupted on every
+// rank if one was asked to stop, by stop_requested() or by `break_off`, before its last chunk.
 void for_own_chunks(World& world, const Chunks& chunks, const std::string& title,
                     const std::function<bool()>& break_off,
-                    const std::function<void(int64_t chunk)>& work);
+                    const std::function<bool(int64_t chunk)>& work);
 
 // Collective. The rows of all ranks one behind the other, on rank 0; undefined elsewhere. Rows are
 // contiguous and all of one type and shape.

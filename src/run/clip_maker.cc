@@ -51,7 +51,11 @@ at::Tensor ClipMaker::group(int64_t number) {
 
 void ClipMaker::for_own_groups(World& world, const std::string& title,
                                const std::function<void(const at::Tensor& clips)>& take) {
-  for_own_chunks(world, how_.groups, title, nullptr, [&](int64_t number) { take(group(number)); });
+  for_own_chunks(world, how_.groups, title, nullptr, [&](int64_t number) {
+    const int64_t before = made_;
+    take(group(number));
+    return made_ > before;
+  });
 }
 
 at::Tensor ClipMaker::make_group(int64_t first, int64_t count) {

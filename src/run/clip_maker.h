@@ -30,7 +30,7 @@ class ClipMaker {
   // uint8 [length, T, H, W, C] of one group, from disk if it is kept there. Code::kNotFinite naming
   // the clips if the model makes such.
   at::Tensor group(int64_t number);
-  // Collective. Hands this rank's groups to `take` one after the other, under a progress bar.
+  // Collective. Hands this rank's groups to `take` one after the other and shows the progress.
   // Code::kInterrupted on every rank if one was asked to stop.
   void for_own_groups(World& world, const std::string& title,
                       const std::function<void(const at::Tensor& clips)>& take);

@@ -139,6 +139,7 @@ void Coordinator::report(int64_t images, StepTally& tally, const Watchdog* watch
       }
     }
   }
+  out.straggler = straggler_;
   log_->step(out);
 }
 

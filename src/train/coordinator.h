@@ -1,6 +1,6 @@
 // What to do after a step, and what a run shows of itself. After every step the ranks agree, in one
 // small message, whether to save, validate, evaluate, show or stop; rank 0 keeps the log, the
-// progress bar and status.json. Never looks at a tensor; saving is the Saver's, training the
+// progress and status.json. Never looks at a tensor; saving is the Saver's, training the
 // Trainer's.
 #pragma once
 

@@ -1,20 +1,22 @@
 #include "train/preview.h"
 
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/stack.h>
 
 #include <algorithm>
 #include <array>
 #include <cstdio>
+#include <iterator>
+#include <utility>
 
 #include "base/file.h"
-#include "data/image/image.h"
+#include "base/text.h"
+#include "data/image/grid.h"
 #include "run/clips.h"
 
 namespace lf {
 namespace {
 
-constexpr int64_t kFramesInRow = 8;
+constexpr int64_t kFramesInRow = 8;  // of short clips, which stand side by side
 
 std::vector<Image> as_images(const at::Tensor& x_THWC) {
   const at::Tensor bytes = bytes_of(x_THWC);
@@ -23,9 +25,55 @@ std::vector<Image> as_images(const at::Tensor& x_THWC) {
   return frames_of({bytes.const_data_ptr<uint8_t>(), static_cast<size_t>(bytes.numel())}, shape);
 }
 
-Image blank_like(const Image& image) {
-  return {image.height, image.width, image.channels,
-          std::vector<uint8_t>(image.pixels.size(), 255)};
+// The rows of some clips [n, T, H, W, C] side by side.
+std::vector<GridRow> rows_of(const std::string& name, const at::Tensor& clips, bool numbered,
+                             const std::vector<int64_t>& observed) {
+  std::vector<GridRow> rows;
+  for (int64_t i = 0; i < clips.size(0); ++i) {
+    std::vector<GridRow> more = rows_of_clip(name, as_images(clips[i]), numbered, observed);
+    if (rows.empty()) {
+      rows = std::move(more);
+      continue;
+    }
+    for (size_t r = 0; r < rows.size(); ++r) {
+      std::move(more[r].cells.begin(), more[r].cells.end(), std::back_inserter(rows[r].cells));
+    }
+  }
+  return rows;
+}
+
+// By turns rows of real clips and of what the model made.
+Image sheet_of(const at::Tensor& real, const at::Tensor& made,
+               const std::vector<int64_t>& observed) {
+  const int64_t clips = made.size(0), frames = made.size(1);
+  const int64_t most = std::max<int64_t>(1, kFramesInRow / frames);
+  const int64_t bands = (clips + most - 1) / most, side_by_side = (clips + bands - 1) / bands;
+  std::vector<GridRow> rows;
+  for (int64_t first = 0; first < clips; first += side_by_side) {
+    const auto add = [&](const std::string& name, const at::Tensor& of, bool numbered,
+                         const std::vector<int64_t>& given) {
+      const at::Tensor some = of.slice(0, first, first + side_by_side);
+      for (GridRow& row : rows_of(name, some, numbered, given)) rows.push_back(std::move(row));
+    };
+    add("real", real, first == 0 && frames > 1, {});
+    add("made", made, first == 0 && !observed.empty(), observed);
+  }
+  return draw_grid(rows);
+}
+
+// Frame t of all clips, real above made.
+Image moving_sheet(const at::Tensor& real, const at::Tensor& made, int64_t t,
+                   const std::vector<int64_t>& observed) {
+  std::vector<GridRow> rows;
+  for (const auto& [name, clips] : {std::pair{"real", &real}, std::pair{"made", &made}}) {
+    GridRow& row = rows.emplace_back();
+    row.left = name;
+    for (Image& frame : as_images(clips->select(1, t))) row.cells.push_back({std::move(frame)});
+  }
+  rows[0].cells[0].above = str("frame ", t);
+  const bool given = std::binary_search(observed.begin(), observed.end(), t);
+  for (GridCell& cell : rows[1].cells) cell.observed = given;
+  return draw_grid(rows);
 }
 
 }  // namespace
@@ -36,34 +84,16 @@ Preview make_preview(Model& model, const Store& store, int clips, at::Device dev
       static_cast<int64_t>(std::min<uint64_t>(static_cast<uint64_t>(clips), store.clips()));
   const Clips given = clips_in_order(store, 0, count, device);
   const at::Tensor made = model.preview(given);
-  const int64_t frames = made.size(1);
-  const int zoom = made.size(2) <= 64 ? 2 : 1;
-  // Clips of few frames stand side by side, those of one frame eight a row.
-  const int64_t side_by_side = std::max<int64_t>(1, kFramesInRow / frames);
-  std::vector<Image> cells;
-  for (int64_t first = 0; first < made.size(0); first += side_by_side) {
-    for (const at::Tensor& clips : {given.x_BTHWC, made}) {
-      for (Image& frame : as_images(clips.slice(0, first, first + side_by_side).flatten(0, 1)))
-        cells.push_back(std::move(frame));
-      // Where the last row has fewer clips, so that given ones stay above made ones.
-      const size_t row = static_cast<size_t>(side_by_side * frames);
-      if (made.size(0) > side_by_side) {
-        while (cells.size() % row != 0) cells.push_back(blank_like(cells.front()));
-      }
-    }
-  }
-  const int columns = static_cast<int>(std::min(side_by_side, made.size(0)) * frames);
-  const Image grid = contact_sheet(cells, columns, zoom);
-  std::vector<Image> animation;  // frame t of all clips side by side, given above made
-  for (int64_t t = 0; t < frames; ++t) {
-    std::vector<Image> both = as_images(given.x_BTHWC.select(1, t));
-    for (Image& frame : as_images(made.select(1, t))) both.push_back(std::move(frame));
-    animation.push_back(contact_sheet(both, static_cast<int>(made.size(0)), zoom));
+  const std::vector<int64_t> observed = model.frames_to_give();
+  const Image grid = sheet_of(given.x_BTHWC, made, observed);
+  std::vector<Image> animation;
+  for (int64_t t = 0; t < made.size(1); ++t) {
+    animation.push_back(moving_sheet(given.x_BTHWC, made, t, observed));
   }
   return {encode_png(grid), encode_animation(animation, 150), grid.height, grid.width};
 }
 
-void write_preview(const Preview& preview, const std::string& run_folder, int64_t images) {
+std::string write_preview(const Preview& preview, const std::string& run_folder, int64_t images) {
   FileSystem& files = real_file_system();
   files.make_folders(run_folder + "/samples");
   std::array<char, 40> name{};
@@ -73,6 +103,7 @@ void write_preview(const Preview& preview, const std::string& run_folder, int64_
        {std::pair{".png", &preview.grid_png}, std::pair{".apng", &preview.clip_apng}}) {
     if (!files.exists(stem + ending)) publish_file(files, stem + ending, *bytes);
   }
+  return stem + ".png";
 }
 
 }  // namespace lf

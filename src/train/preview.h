@@ -1,6 +1,6 @@
-// Pictures of what a model makes, always of the same clips so that they compare over a run: a sheet
-// whose rows are clips and the model's versions of them by turns, and an animation of them. Files
-// carry the image count and are never overwritten.
+// Pictures of what a model makes, always of the same clips so that they compare over a run: a grid
+// whose rows are real clips and what the model made by turns, and an animation of it. Files carry
+// the image count and are never overwritten.
 #pragma once
 
 #include <string>
@@ -17,7 +17,7 @@ struct Preview {
 
 Preview make_preview(Model& model, const Store& store, int clips, at::Device device);
 
-// RUN/samples/img-NNNNNNNNNNNN.png and .apng
-void write_preview(const Preview& preview, const std::string& run_folder, int64_t images);
+// RUN/samples/img-NNNNNNNNNNNN.png, whose path it returns, and .apng
+std::string write_preview(const Preview& preview, const std::string& run_folder, int64_t images);
 
 }  // namespace lf

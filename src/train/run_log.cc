@@ -10,15 +10,10 @@ namespace {
 
 constexpr uint64_t kLargestMetrics = uint64_t{4} << 30;
 
-// The number after "images": in a line we wrote ourselves; -1 if there is none.
+// Of a line we wrote ourselves; -1 if there is none.
 int64_t images_of(const std::string& line) {
-  constexpr std::string_view kKey = "\"images\":";
-  const size_t at = line.find(kKey);
-  if (at == std::string::npos || line.back() != '}') return -1;
-  const size_t begin = at + kKey.size();
-  const size_t end = line.find_first_not_of("0123456789", begin);
   int64_t images = -1;
-  return parse(line.substr(begin, end - begin), &images) ? images : -1;
+  return line.ends_with('}') && parse(json_member(line, "images"), &images) ? images : -1;
 }
 
 std::string short_number(double value) {
@@ -28,6 +23,26 @@ std::string short_number(double value) {
 }
 
 }  // namespace
+
+std::vector<std::string> unusual_in(const StepReport& report) {
+  constexpr double kWait = 0.05, kCommunication = 0.3;  // shares of time that are worth a word
+  std::vector<std::string> unusual;
+  if (report.skipped_steps > 0) {
+    unusual.push_back(str(human_count(static_cast<uint64_t>(report.skipped_steps)),
+                          report.skipped_steps == 1 ? " step" : " steps", " skipped: not finite"));
+  }
+  if (!report.straggler.empty()) unusual.push_back(report.straggler);
+  if (report.data_wait > kWait) {
+    unusual.push_back("waits for data " + human_share(report.data_wait));
+  }
+  if (report.checkpoint_stall > kWait) {
+    unusual.push_back("waits for checkpoints " + human_share(report.checkpoint_stall));
+  }
+  if (report.communication > kCommunication) {
+    unusual.push_back("communication " + human_share(report.communication));
+  }
+  return unusual;
+}
 
 void cut_back_metrics(const std::string& path, int64_t resume_images) {
   FileSystem& files = real_file_system();
@@ -86,10 +101,8 @@ void RunLog::step(const StepReport& r) {
   append(json.text());
   for (const auto& [name, value] : values) tensorboard_.scalar(r.images, "train/" + name, value);
   tensorboard_.flush();
-  shown_ = str(
-      "loss ", short_number(r.loss), " data-wait ", short_number(100 * r.data_wait), "% comm ",
-      short_number(100 * r.communication), "% save ", short_number(100 * r.checkpoint_stall), "% ",
-      short_number(r.images_per_second / r.ranks), "/s/rank mem ", human_bytes(r.memory_bytes));
+  values_ = {"loss " + short_number(r.loss)};
+  unusual_ = unusual_in(r);
   progress(r.images);
 }
 

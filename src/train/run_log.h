@@ -1,6 +1,6 @@
 // What a run leaves behind to look at: metrics.jsonl (one object a logged step), TensorBoard events
-// and the progress bar. On resume both files are cut back to the resume point, so nothing appears
-// twice. Only rank 0 has one.
+// and the line of progress. On resume both files are cut back to the resume point, so nothing
+// appears twice. Only rank 0 has one.
 #pragma once
 
 #include <string>
@@ -26,7 +26,11 @@ struct StepReport {
   int ranks = 1;
   uint64_t memory_bytes = 0;  // the process's peak
   int64_t skipped_steps = 0;
+  std::string straggler;  // "rank 3 takes 2.1 times the median"; "": no rank is slow
 };
+
+// What of a report somebody should look into, for the line of progress.
+std::vector<std::string> unusual_in(const StepReport& report);
 
 class RunLog {
  public:
@@ -39,9 +43,11 @@ class RunLog {
   void results(const EvaluationRecord& record);
   void preview(int64_t images, const std::string& tag, const std::string& png, int height,
                int width);
-  // Moves the bar on between two reports; it keeps showing the last report's values.
-  void progress(int64_t images) { progress_.show(static_cast<uint64_t>(images), shown_); }
-  void finish(int64_t images) { progress_.finish(static_cast<uint64_t>(images), shown_); }
+  // Moves the line on between two reports; it keeps showing the last report's values.
+  void progress(int64_t images) {
+    progress_.show(static_cast<uint64_t>(images), values_, unusual_);
+  }
+  void finish(int64_t images) { progress_.finish(static_cast<uint64_t>(images)); }
 
  private:
   void append(const std::string& line);
@@ -49,7 +55,7 @@ class RunLog {
   LogFile metrics_;
   TensorboardWriter tensorboard_;
   Progress progress_;
-  std::string shown_;  // beside the bar
+  std::vector<std::string> values_, unusual_;  // in the line of progress
 };
 
 // Drops lines past `resume_images` and an incomplete line at the end; the rest stays byte for byte.

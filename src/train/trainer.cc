@@ -144,7 +144,7 @@ void Trainer::show_preview() {
     const Preview preview =
         make_preview(step_->model(), *stores_.training, config_.train().preview_clips(), device_);
     try {
-      write_preview(preview, job_.run_folder, images_);
+      LF_INFO("wrote ", write_preview(preview, job_.run_folder, images_), " and its .apng");
     } catch (const Error& error) {  // a picture is not worth a run
       if (error.code() != Code::kStorage) throw;
       LF_WARN("no preview at image ", images_, ": ", error.what());

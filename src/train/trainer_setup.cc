@@ -117,7 +117,8 @@ void Trainer::build_step() {
   }
   if (world_.is_root()) {
     LF_INFO("model: ", human_count(static_cast<uint64_t>(step_->model().parameters().count())),
-            " parameters; ", world_.size(), " ranks of ", at::get_num_threads(), " threads; store ",
+            " parameters; ", world_.size(), world_.size() == 1 ? " rank of " : " ranks of ",
+            at::get_num_threads(), at::get_num_threads() == 1 ? " thread" : " threads", "; store ",
             stores_.training->folder(), ": ", human_count(stores_.training->clips()), " clips");
   }
 }

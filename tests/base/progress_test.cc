@@ -1,4 +1,4 @@
-// What the progress bar prints, on a terminal and elsewhere.
+// Lines of progress by value, and what stands on a terminal and elsewhere.
 #include "base/progress.h"
 
 #include <fcntl.h>
@@ -9,7 +9,10 @@
 #include <cstdlib>
 #include <string>
 #include <thread>
+#include <utility>
+#include <vector>
 
+#include "base/console.h"
 #include "base/text.h"
 
 namespace lf {
@@ -44,77 +47,126 @@ std::string printed_on_terminal(Body&& body) {
   return text;
 }
 
-TEST(Progress, ALogGetsOneWholeLineAnInterval) {
-  const std::string text = printed([] {
-    Progress bar("train", "images", 4000, 0, milliseconds(400));
-    for (uint64_t done = 0; done < 2000; done += 1000) bar.show(done);
-    EXPECT_EQ(::testing::internal::GetCapturedStderr(), "") << "the first interval is not over";
-    ::testing::internal::CaptureStderr();
-    wait(450);
-    bar.show(2000, "loss 0.5");
-    bar.show(3000);
-  });
-  EXPECT_EQ(text.find('\r'), std::string::npos);
-  EXPECT_EQ(split(text, '\n').size(), 2U) << text;
-  EXPECT_EQ(text.find("train 50% 2,000/4,000 images "), 0U) << text;
-  EXPECT_NE(text.find("/s ETA "), std::string::npos) << text;
-  EXPECT_TRUE(text.ends_with(" | loss 0.5\n")) << text;
+ProgressLine of_training() {
+  return {.title = "train",
+          .unit = "images",
+          .done = 640,
+          .total = 2000,
+          .rate = 21.3,
+          .values = {"loss 0.1226"},
+          .unusual = {"waits for data 34%", "3 steps skipped"}};
 }
 
-TEST(Progress, AForcedLineComesAtOnce) {
-  const std::string text = printed([] {
-    Progress bar("build", "clips", 10, 0, std::chrono::hours(1));
-    bar.show(1, "", /*force=*/true);
-  });
-  EXPECT_EQ(text.find("build 10% 1/10 clips"), 0U) << text;
+TEST(ProgressLine, HasWhatPeopleLookAtInOrder) {
+  EXPECT_EQ(progress_line(of_training(), 0),
+            "train 32%  640/2,000 images  loss 0.1226  21/s  ETA 1m04s  waits for data 34%  "
+            "3 steps skipped");
+  EXPECT_EQ(progress_line({"verify", "shards", 7, 7, 0, {}, {}}, 0), "verify 100%  7/7 shards");
+  EXPECT_EQ(progress_line({"verify", "clips", 0, 0, 0, {}, {}}, 0), "verify 100%  0/0 clips");
+  // The last batch may go past the total.
+  EXPECT_EQ(progress_line({"train", "images", 2048, 2000, 20, {}, {}}, 0),
+            "train 100%  2,048/2,000 images  20/s");
 }
 
-TEST(Progress, TheRateIsOfThisProcessAndTheEtaFollowsFromIt) {
-  printed([] {
-    Progress bar("train", "images", 1'000'000, 900'000, milliseconds(0));
+TEST(ProgressLine, LosesItsLeastPartsUntilItFits) {
+  const std::vector<std::pair<size_t, std::string>> expected = {
+      {140,
+       "[======              ] train 32%  640/2,000 images  loss 0.1226  21/s  ETA 1m04s  "
+       "waits for data 34%  3 steps skipped"},
+      {110,
+       "train 32%  640/2,000 images  loss 0.1226  21/s  ETA 1m04s  waits for data 34%  "
+       "3 steps skipped"},
+      {75, "640/2,000  loss 0.1226  ETA 1m04s  waits for data 34%  3 steps skipped"},
+      {60, "640/2,000  loss 0.1226  waits for data 34%  3 steps skipped"},
+      {50, "640/2,000  loss 0.1226  waits for data 34%"},
+      {30, "640/2,000  loss 0.1226"},
+      {15, "loss 0.1226"},
+      {6, "loss 0"}};
+  for (const auto& [columns, text] : expected) {
+    EXPECT_EQ(progress_line(of_training(), columns), text) << columns;
+  }
+  for (size_t columns = 1; columns < 150; ++columns) {
+    EXPECT_LE(progress_line(of_training(), columns).size(), columns);
+  }
+}
+
+TEST(ProgressLine, SharesHaveTwoDigits) {
+  const std::vector<std::pair<double, std::string>> expected = {
+      {0, "0%"},       {8.075e-7, "0.00%"}, {0.0034, "0.34%"}, {0.00996, "1.0%"},
+      {0.034, "3.4%"}, {0.0997, "10%"},     {0.341, "34%"},    {1, "100%"}};
+  for (const auto& [share, text] : expected) EXPECT_EQ(human_share(share), text);
+}
+
+TEST(ProgressLine, PlainLinesBecomeRarerAsTheWorkGetsLonger) {
+  using std::chrono::hours, std::chrono::minutes, std::chrono::seconds;
+  EXPECT_EQ(line_interval(seconds(1)), seconds(10));
+  EXPECT_EQ(line_interval(hours(1)), minutes(3));
+  EXPECT_EQ(line_interval(hours(24 * 30)), minutes(10));
+}
+
+TEST(Progress, TheRateIsOfWhatIsDoneNow) {
+  const auto rate_of = [](const std::string& line) {
+    const size_t end = line.find("/s"), begin = line.rfind(' ', end) + 1;
+    double rate = 0;
+    EXPECT_TRUE(parse(line.substr(begin, end - begin), &rate)) << line;
+    return rate;
+  };
+  const std::string resumed = printed([] {
+    Progress progress("train", "images", 1'000'000, 900'000);
     wait(100);
-    bar.show(901'000);
-    const double rate = bar.per_second();
-    EXPECT_GT(rate, 100) << "what an earlier process made is not counted";
-    EXPECT_LT(rate, 10'001);
-    EXPECT_DOUBLE_EQ(bar.eta_seconds(901'000), 99'000 / rate);
-    EXPECT_EQ(bar.eta_seconds(1'000'000), 0);
-    bar.finish(902'000);
-    EXPECT_LT(bar.per_second(), 20'001);
+    progress.finish(900'050);
   });
-}
-
-TEST(Progress, FinishPrintsTheLastLineWithoutAnEta) {
-  const std::string text = printed([] {
-    Progress bar("train", "images", 500, 0, std::chrono::hours(1));
+  EXPECT_LT(rate_of(resumed), 501) << resumed;
+  const std::string kept = printed([] {
+    Progress progress("samples", "samples", 5000);
+    progress.found(4990);
+    wait(100);
+    progress.finish(5000);
+  });
+  EXPECT_LT(rate_of(kept), 101) << kept;
+  const std::string all_kept = printed([] {
+    Progress progress("samples", "samples", 5000);
+    progress.found(5000);
+    progress.show(5000);
     wait(20);
-    bar.finish(500, "done");
+    progress.finish(5000);
   });
-  EXPECT_EQ(text.find("train 100% 500/500 images "), 0U) << text;
-  EXPECT_EQ(text.find("ETA"), std::string::npos) << text;
-  EXPECT_TRUE(text.ends_with("/s | done\n")) << text;
+  EXPECT_EQ(all_kept, "samples 100%  5,000/5,000 samples\n");
 }
 
-TEST(Progress, NothingToDoAndNoTimeGiveNoRate) {
-  const std::string text = printed([] { Progress("verify", "clips", 0).finish(0); });
-  EXPECT_EQ(text, "verify 100% 0/0 clips\n");
+TEST(Console, NewsNamesTheRankAndHowGraveItIs) {
+  EXPECT_EQ(news_line(0, "", "wrote clip.png"), "wrote clip.png");
+  EXPECT_EQ(news_line(3, "warning", "slow"), "[rank 3] warning: slow");
 }
 
-TEST(Progress, ATerminalGetsABarThatIsRedrawnAndFits) {
+TEST(Console, OnATerminalNewsStandsAboveTheStatusLine) {
   const std::string text = printed_on_terminal([] {
-    Progress bar("train", "images", 1000);
-    bar.show(250);
-    bar.show(260);  // too soon after the last
-    bar.finish(500, std::string(500, 'x'));
+    Progress progress("train", "images", 1000);
+    progress.show(250);
+    progress.show(260);  // too soon after the last
+    console_line("wrote clip.png");
+    progress.finish(500);
+    console_line("done");
   });
   if (text == "no terminal") GTEST_SKIP() << text;
-  EXPECT_EQ(text.find("\r[=====               ] train 25% 250/1,000 images"), 0U) << text;
+  const std::string status = "[=====               ] train 25%  250/1,000 images";
+  EXPECT_EQ(text.find("\r" + status), 0U) << text;
   EXPECT_EQ(text.find("260"), std::string::npos) << text;
-  const size_t last = text.rfind("\r[");
-  ASSERT_NE(last, std::string::npos);
-  EXPECT_EQ(text.find("[==========          ] train 50% 500/1,000 images", last), last + 1) << text;
-  EXPECT_LE(text.find("\x1b[K", last) - last, 100U) << "a line that wraps cannot be redrawn";
-  EXPECT_TRUE(text.ends_with("\x1b[K\r\n")) << text;
+  const size_t news = text.find("\r\x1b[Kwrote clip.png\r\n[=====");
+  EXPECT_NE(news, std::string::npos) << text;
+  EXPECT_NE(text.find("train 50%", news), std::string::npos) << text;
+  EXPECT_TRUE(text.ends_with("\x1b[K\r\ndone\r\n")) << text;
+}
+
+TEST(Console, ElsewhereThereIsNoStatusLine) {
+  const std::string text = printed([] {
+    Progress progress("train", "images", 1000);
+    progress.show(250);
+    console_line("wrote clip.png");
+    progress.finish(1000);
+  });
+  EXPECT_EQ(text.find('\r'), std::string::npos) << text;
+  EXPECT_EQ(text.find("wrote clip.png\ntrain 100%  1,000/1,000 images"), 0U) << text;
 }
 
 }  // namespace

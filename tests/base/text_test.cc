@@ -91,5 +91,17 @@ TEST(Json, KeepsNumbersAndEscapesText) {
             "\"empty\":[],\"list\":[1,2],\"third\":0.3333333333333333}");
 }
 
+TEST(Json, MembersOfWhatItWroteAreReadBack) {
+  const std::string text =
+      R"({"images":64,"inner":{"loss":1,"list":[{"loss":2}]},"note":"a,\"loss\":3}","loss":0.5})";
+  EXPECT_EQ(json_member(text, "images"), "64");
+  EXPECT_EQ(json_member(text, "loss"), "0.5") << "not one of an inner object";
+  EXPECT_EQ(json_member(json_member(text, "inner"), "loss"), "1");
+  EXPECT_EQ(json_member(text, "note"), R"(a,\"loss\":3})");
+  EXPECT_EQ(json_member(text, "absent"), "");
+  for (size_t cut = 0; cut < text.size(); ++cut) json_member(text.substr(0, cut), "loss");
+  for (const char* other : {"", "{", "{}", "[1,2]", "no"}) EXPECT_EQ(json_member(other, "loss"), "");
+}
+
 }  // namespace
 }  // namespace lf

@@ -1,6 +1,7 @@
 """What a run leaves behind: each file of the run folder, TensorBoard events as the tensorboard
 package reads them, previews, and what inspect and export say of its checkpoints."""
 
+import re
 import venv
 
 from harness import *
@@ -10,6 +11,8 @@ sets = ["train.preview_images=240", "train.validation_images=120", "train.valida
         "checkpoint.keep_best=1", "checkpoint.keep_last=1"]
 text = train(run, 2, sets, until=20 * BATCH)
 check("loss" in text.splitlines()[-1], f"the last line of progress shows no loss: {text[-300:]}")
+check("\r" not in text and f"\nwrote {run}/samples/img-000000000240.png" in text, f"news are no lines: {text}")
+check("] wrote " in (run / "logs" / "rank-0000.log").read_text(), "the log file's lines have no place in the sources")
 train(run, 2, sets)
 
 expected = {"checkpoints", "config.pbtxt", "latest", "lives", "lock", "logs", "metrics.jsonl", "samples",
@@ -46,9 +49,16 @@ check([c["images"] for c in listed] == sorted({best, 480}, reverse=True), f"{lis
 for c in listed:
     check(c["valid"] and c["numbers"]["validation_loss"] == losses[c["images"]] and
           c["bytes"] == sum(p.stat().st_size for p in (run / "checkpoints" / c["name"]).iterdir()), str(c))
-check("img-000000000480  480 images" in output("inspect", run), output("inspect", run))
 inside = json.loads(output("inspect", latest(run), "--json"))
 check(inside["images"] == 480 and any(t["kind"] == "ema" for t in inside["tensors"]), str(inside)[:300])
+told, last_loss = output("inspect", run), steps[-1]["loss"]
+values = sum(math.prod(tensor["shape"]) for tensor in inside["tensors"] if tensor["kind"] == "model")
+for line in (f"model +[a-z_]+, {values:,} parameters",
+             f"store +{store()}: [0-9,]+ clips of 3 frames of 8x8x3, ", "recipe +frames=3 .*blur",
+             r"progress +finished, 480 of 480 images \(100%\), .*/s, .*s ago",
+             f"loss +{last_loss:.5g} at image 480", f"validation +loss {losses[480]:.5g} at image 480",
+             "img-000000000480  480 images"):
+    check(re.search(f"^{line}", told, re.MULTILINE), f"inspect does not say {line!r}: {told}")
 
 # The averages by default, the weights when asked; the same values as in the checkpoint.
 for kind, words in (("ema", []), ("model", ["--kind", "model"])):

@@ -5,6 +5,7 @@
 #include <png.h>
 
 #include <cstring>
+#include <filesystem>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -261,15 +262,17 @@ TEST(Image, AnimationHoldsEveryFrameInOrder) {
                                              "fdAT", "IEND"}));
 }
 
-TEST(Image, ContactSheetPlacesEveryImage) {
-  const std::vector<Image> images = {{1, 2, 1, {1, 2}}, {1, 2, 1, {3, 4}}, {1, 2, 1, {5, 6}}};
-  const Image sheet = contact_sheet(images, 2, 1, 1);
-  EXPECT_EQ(sheet.height, 3);
-  EXPECT_EQ(sheet.width, 5);
-  EXPECT_EQ(sheet.pixels, (std::vector<uint8_t>{1, 2, 255, 3, 4,          //
-                                                255, 255, 255, 255, 255,  //
-                                                5, 6, 255, 255, 255}));
-  EXPECT_EQ(contact_sheet(images, 9, 3, 0).width, 18);
+TEST(Image, HeadersTellTheSizeOfTheUprightImage) {
+  size_t images = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(LF_FIXTURES "/images")) {
+    const std::string name = entry.path().filename().string(), bytes = fixture(name);
+    if (!refusal(bytes).empty()) continue;
+    ++images;
+    const Image image = decode(name);
+    EXPECT_EQ(size_in_header(bytes_of(bytes)), (ImageSize{image.height, image.width})) << name;
+    EXPECT_EQ(size_in_header(bytes_of(bytes).first(12)), std::nullopt) << name;
+  }
+  EXPECT_GT(images, 10U);
 }
 
 TEST(Image, GreyWeightsAddUp) {

@@ -61,12 +61,35 @@ TEST_F(Folder, SizeCropAndChannelsAreApplied) {
   EXPECT_EQ(refusal({"folder.path=" + folder_, "channels=2"}).substr(0, 2), "2:");
 }
 
-TEST_F(Folder, AnotherSizeIsQuarantinedUnlessSizeIsSet) {
-  add_image("1.png", grey(8, 8, 1));
-  add_image("2.png", grey(8, 9, 1));
-  EXPECT_NE(bad_item(*open({"folder.path=" + folder_}), 1).find("set source.size"),
-            std::string::npos);
+TEST_F(Folder, SeveralSizesAreRefusedWithTheSizeToSet) {
+  const auto expect_refusal = [&](const std::string& source, const std::string& words) {
+    const std::string text = refusal({source + ".path=" + folder_, "window.frames=1"});
+    EXPECT_EQ(text.substr(0, 2), "2:") << text;
+    EXPECT_NE(text.find(words), std::string::npos) << text;
+  };
+  add_image("v/1.png", grey(8, 8, 1));
+  add_image("v/2.png", grey(8, 9, 1));
+  put(at("v/3.png"), "no image");
+  for (const char* source : {"folder", "frames"}) {
+    expect_refusal(source,
+                   "of 2 looked at, 1 of 8x8 and 1 of 9x8; set the one that all are to have, such "
+                   "as source.size=8 ");
+  }
   EXPECT_EQ(bad_item(*open({"folder.path=" + folder_, "size=8"}), 1), "");
+  add_image("v/4.png", grey(8, 9, 1));
+  expect_refusal("folder",
+                 "2 of 9x8 and 1 of 8x8; set the one that all are to have, such as source.size=8 "
+                 "and source.width=9 ");
+  for (int i = 0; i < 6; ++i) add_image(str("w/", i, ".png"), grey(70 + i, 200, 1));
+  expect_refusal("folder", "2 of 9x8, 1 of 8x8, 1 of 200x70 and 5 of 5 other sizes");
+}
+
+TEST_F(Folder, AnotherSizeThatWasNotSeenIsLeftOut) {
+  add_image("1.png", grey(8, 8, 1));
+  add_image("2.png", grey(8, 8, 1));
+  const auto source = open({"folder.path=" + folder_});
+  add_image("2.png", grey(8, 9, 1));
+  EXPECT_NE(bad_item(*source, 1).find("set source.size"), std::string::npos);
 }
 
 TEST_F(Folder, BadImagesAreItemsWithAReason) {
@@ -76,7 +99,7 @@ TEST_F(Folder, BadImagesAreItemsWithAReason) {
   }
   fs::copy(fixture("animated.gif"), at("gif.png"));
   put(at("empty.jpg"), "");
-  const auto source = open({"folder.path=" + folder_});
+  const auto source = open({"folder.path=" + folder_, "size=4"});
   ASSERT_EQ(source->size(), 8u);
   for (uint64_t i = 0; i < source->size(); ++i) {
     const std::string why = bad_item(*source, i);

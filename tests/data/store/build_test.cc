@@ -180,7 +180,12 @@ TEST_F(Build, ProgressAddsUpToEverything) {
   request.on_progress = [&](const BuildProgress& progress) { last = progress; };
   build_store(request);
   EXPECT_EQ(last.items, 23U);
+  EXPECT_EQ(last.kept, 0U);
   EXPECT_EQ(last.total, 23U);
+  std::filesystem::remove(path("a/index"));
+  build_store(request);
+  EXPECT_EQ(last.items, 23U);
+  EXPECT_EQ(last.kept, 23U) << "a rate would be of nothing that is made now";
 }
 
 TEST_F(Build, ConfigsThatMakeNoSenseAreRefused) {

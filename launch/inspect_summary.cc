@@ -1,0 +1,161 @@
+// `lastframe inspect` of a run: what its folder tells of its model, data, progress and results.
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <memory>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/json.h"
+#include "base/progress.h"
+#include "base/text.h"
+#include "config/config.h"
+#include "data/store/layout.h"
+#include "launch/inspect.h"
+#include "run/stores.h"
+
+namespace lf {
+namespace {
+
+constexpr uint64_t kLargestText = 16 << 20;
+
+using Lines = std::vector<std::pair<std::string, std::string>>;
+
+std::string file_text(FileSystem& files, const std::string& path) {
+  try {
+    return files.exists(path) ? read_file(files, path, kLargestText) : "";
+  } catch (const Error&) {
+    return "";
+  }
+}
+
+// The last lines of a file that may be long; the first of them may be cut.
+std::vector<std::string> last_lines(FileSystem& files, const std::string& path) {
+  constexpr uint64_t kEnough = 4 << 20;
+  if (!files.exists(path)) return {};
+  const std::unique_ptr<InFile> in = files.open_read(path);
+  std::string end(std::min(kEnough, in->size()), '\0');
+  in->read(in->size() - end.size(), end.data(), end.size());
+  return split(end, '\n');
+}
+
+std::string count_text(const std::string& digits) {
+  uint64_t count = 0;
+  return parse(digits, &count) ? human_count(count) : digits;
+}
+
+// A number of our JSON, which has every digit, as people read it.
+std::string short_text(const std::string& number) {
+  double value = 0;
+  if (!parse(number, &value)) return number;
+  std::array<char, 32> out{};
+  std::snprintf(out.data(), out.size(), "%.5g", value);
+  return out.data();
+}
+
+std::string model_text(const Config& config, const std::vector<Candidate>& checkpoints) {
+  const auto* kinds = ModelConfig::descriptor()->FindOneofByName("kind");
+  const auto* kind = config.model().GetReflection()->GetOneofFieldDescriptor(config.model(), kinds);
+  std::string text = kind == nullptr ? "none" : kind->name();
+  if (config.model().has_diffusion()) text += ", diffusion";
+  for (const Candidate& checkpoint : checkpoints) {
+    if (!checkpoint.valid()) continue;
+    uint64_t values = 0;
+    for (const CheckpointFile& file : checkpoint.manifest.file()) {
+      if (file.kind() != "model") continue;
+      for (const CheckpointTensor& tensor : file.tensor()) {
+        uint64_t of_tensor = 1;
+        for (const int64_t side : tensor.shape()) of_tensor *= static_cast<uint64_t>(side);
+        values += of_tensor;
+      }
+    }
+    return text + ", " + human_count(values) + " parameters";
+  }
+  return text;
+}
+
+void describe_store(FileSystem& files, const Config& config, const std::string& run_folder,
+                    Lines& lines) {
+  const std::string folder = training_store_folder(config, run_folder);
+  if (!files.exists(index_path(folder))) {
+    lines.emplace_back("store", printable(folder) + ", which is not there");
+    return;
+  }
+  const StoreIndex index = read_index(files, index_path(folder));
+  uint64_t clips = 0;
+  for (const ShardRecord& shard : index.shards()) clips += shard.clips();
+  lines.emplace_back("store",
+                     str(printable(folder), ": ", human_count(clips), " clips of ", index.frames(),
+                         index.frames() == 1 ? " frame of " : " frames of ", index.width(), "x",
+                         index.height(), "x", index.channels(), ", ", index.store_id()));
+  lines.emplace_back("recipe", printable(index.recipe_text(), 1000));
+}
+
+std::string progress_text(const std::string& status) {
+  const auto value = [&](const char* name) { return json_member(status, name); };
+  double images = 0, total = 0, updated = 0, left = 0, speed = 0;
+  parse(value("images"), &images);
+  parse(value("total_images"), &total);
+  parse(value("eta_seconds"), &left);
+  parse(value("images_per_second"), &speed);
+  const bool running = value("state") == "running";
+  std::string text = str(value("state"), ", ", count_text(value("images")), " of ",
+                         count_text(value("total_images")), " images");
+  if (total > 0) text += " (" + human_share(std::min(1.0, images / total)) + ")";
+  if (speed > 0) text += ", " + human_rate(speed);
+  if (running && left > 0) text += ", ETA " + human_seconds(left);
+  if (!value("straggler").empty()) text += ", " + printable(value("straggler"));
+  if (parse(value("updated"), &updated)) {
+    text += ", " + human_seconds(std::max(0.0, unix_now() - updated)) + " ago";
+  }
+  return text;
+}
+
+// Of metrics.jsonl, whose newest lines are last.
+void describe_metrics(FileSystem& files, const Config& config, const std::string& run_folder,
+                      Lines& lines) {
+  std::string step, validation, evaluation;
+  for (const std::string& line : last_lines(files, run_folder + "/metrics.jsonl")) {
+    const std::string event = json_member(line, "event");
+    if (!json_member(line, "loss").empty()) (event == "validation" ? validation : step) = line;
+    if (event == "evaluation") evaluation = line;
+  }
+  const auto at = [](const std::string& line) {
+    return " at image " + count_text(json_member(line, "images"));
+  };
+  if (!step.empty()) lines.emplace_back("loss", short_text(json_member(step, "loss")) + at(step));
+  if (!validation.empty()) {
+    lines.emplace_back("validation",
+                       "loss " + short_text(json_member(validation, "loss")) + at(validation));
+  }
+  std::vector<std::string> values;
+  for (const std::string& metric : config.evaluation().metrics()) {
+    const std::string result = json_member(json_member(evaluation, "results"), metric);
+    if (!result.empty()) values.push_back(metric + " " + short_text(json_member(result, "value")));
+  }
+  if (!values.empty()) lines.emplace_back("evaluation", join(values, ", ") + at(evaluation));
+}
+
+}  // namespace
+
+Lines summary_of_run(FileSystem& files, const std::string& run_folder,
+                     const std::vector<Candidate>& checkpoints) {
+  Lines lines;
+  Config config;
+  const std::string config_path = run_folder + "/config.pbtxt";
+  if (const std::string text = file_text(files, config_path); !text.empty()) {
+    try {
+      config = parse_config(text, printable(config_path));
+      lines.emplace_back("model", model_text(config, checkpoints));
+      describe_store(files, config, run_folder, lines);
+    } catch (const Error& error) {  // of another program, or damaged: the checkpoints still count
+      lines.emplace_back("config", error.what());
+    }
+  }
+  const std::string status = file_text(files, run_folder + "/status.json");
+  if (!status.empty()) lines.emplace_back("progress", progress_text(status));
+  describe_metrics(files, config, run_folder, lines);
+  return lines;
+}
+
+}  // namespace lf
