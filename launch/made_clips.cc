@@ -90,8 +90,7 @@ std::vector<Image> MadeClips::clip(size_t i) const {
 
 Image MadeClips::frame(size_t i, size_t t) const {
   const size_t bytes = shape_.image().bytes();
-  const auto* data =
-      reinterpret_cast<const uint8_t*>(bytes_.data()) + i * clip_bytes_ + t * bytes;
+  const auto* data = reinterpret_cast<const uint8_t*>(bytes_.data()) + i * clip_bytes_ + t * bytes;
   return {shape_.height, shape_.width, shape_.channels, {data, data + bytes}};
 }
 

@@ -100,7 +100,8 @@ TEST(Json, MembersOfWhatItWroteAreReadBack) {
   EXPECT_EQ(json_member(text, "note"), R"(a,\"loss\":3})");
   EXPECT_EQ(json_member(text, "absent"), "");
   for (size_t cut = 0; cut < text.size(); ++cut) json_member(text.substr(0, cut), "loss");
-  for (const char* other : {"", "{", "{}", "[1,2]", "no"}) EXPECT_EQ(json_member(other, "loss"), "");
+  for (const char* other : {"", "{", "{}", "[1,2]", "no"})
+    EXPECT_EQ(json_member(other, "loss"), "");
 }
 
 }  // namespace
