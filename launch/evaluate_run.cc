@@ -24,7 +24,8 @@ std::vector<Result> evaluate_run(World& world, const RunRequest& request) {
   run.load_model(choose_device(world, run.config.train(), accelerator_of_machine()));
   if (world.is_root()) {
     LF_INFO("evaluating ", run.checkpoint.folder(), " (", run.weights, ") on ", world.size(),
-            " ranks of ", at::get_num_threads(), " threads");
+            world.size() == 1 ? " rank of " : " ranks of ", at::get_num_threads(),
+            at::get_num_threads() == 1 ? " thread" : " threads");
   }
   EvaluationSubject subject = subject_of(run);
   subject.making_key = run.making_key(config.precision());

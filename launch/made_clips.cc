@@ -1,6 +1,7 @@
 #include "launch/made_clips.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "base/file.h"
@@ -15,10 +16,12 @@ constexpr size_t kPictured = 64;  // clips in the pictures of a folder: more are
 
 }  // namespace
 
-MadeClips::MadeClips(std::string bytes, const ClipShape& shape, std::vector<int64_t> observed)
+MadeClips::MadeClips(std::string bytes, const ClipShape& shape, std::vector<int64_t> observed,
+                     RealClip real)
     : bytes_(std::move(bytes)),
       shape_(shape),
       observed_(std::move(observed)),
+      real_clip_(std::move(real)),
       clip_bytes_(static_cast<size_t>(shape.frames) * static_cast<size_t>(shape.height) *
                   static_cast<size_t>(shape.width) * static_cast<size_t>(shape.channels)),
       clips_(bytes_.size() / clip_bytes_) {}
@@ -26,9 +29,11 @@ MadeClips::MadeClips(std::string bytes, const ClipShape& shape, std::vector<int6
 void MadeClips::write(const std::string& out) && {
   FileSystem& files = real_file_system();
   if (out.ends_with(".npy")) return write_array(out);
-  if (out.ends_with(".apng")) return publish_file(files, out, animation(clips_));
-  if (out.ends_with(".png")) return publish_file(files, out, sheet(clips_));
-  const size_t some = std::min(clips_, kPictured);
+  const bool moving = out.ends_with(".apng"), still = out.ends_with(".png");
+  const size_t some = moving || still ? clips_ : std::min(clips_, kPictured);
+  load_real(some);
+  if (moving) return publish_file(files, out, animation(some));
+  if (still) return publish_file(files, out, sheet(some));
   files.make_folders(out);
   publish_file(files, out + "/images.png", last_frames(some));
   if (shape_.frames > 1) {
@@ -36,6 +41,10 @@ void MadeClips::write(const std::string& out) && {
     publish_file(files, out + "/moving.apng", animation(some));
   }
   write_array(out + "/clips.npy");
+}
+
+void MadeClips::load_real(size_t clips) {
+  for (size_t i = 0; real_clip_ && i < clips; ++i) real_.push_back(real_clip_(i));
 }
 
 void MadeClips::write_array(const std::string& file) {
@@ -49,10 +58,17 @@ void MadeClips::write_array(const std::string& file) {
 std::string MadeClips::sheet(size_t clips) const {
   if (shape_.frames == 1) return last_frames(clips);
   std::vector<GridRow> rows;
+  const auto add = [&](const std::string& left, std::vector<Image> frames, bool numbered,
+                       const std::vector<int64_t>& observed) {
+    std::vector<GridRow> more = rows_of_clip(left, std::move(frames), numbered, observed);
+    std::move(more.begin(), more.end(), std::back_inserter(rows));
+  };
   for (size_t i = 0; i < clips; ++i) {
-    for (GridRow& row : rows_of_clip(str("clip ", i), clip(i), i == 0, observed_)) {
-      rows.push_back(std::move(row));
-    }
+    const std::string name = str("clip ", i);
+    const bool both = !real_.empty();
+    if (both) add(name + "\nreal", real_[i], i == 0, {});
+    const bool numbered = i == 0 && (!both || !observed_.empty());
+    add(both ? name + "\nmade" : name, clip(i), numbered, observed_);
   }
   return encode_png(draw_grid(rows));
 }
@@ -74,11 +90,19 @@ Image MadeClips::frames_at(size_t clips, size_t t, const std::string& above) con
   const auto columns = static_cast<size_t>(grid_columns(static_cast<int>(clips)));
   const bool given =
       std::binary_search(observed_.begin(), observed_.end(), static_cast<int64_t>(t));
+  const bool both = !real_.empty();
   std::vector<GridRow> rows;
-  for (size_t i = 0; i < clips; ++i) {
-    if (i % columns == 0) rows.emplace_back().left = str("clip ", i);
-    rows.back().cells.push_back({frame(i, t), i == 0 ? above : "", given});
+  for (size_t first = 0; first < clips; first += columns) {
+    GridRow real{str("clip ", first, "\nreal"), {}};
+    GridRow made{str("clip ", first, both ? "\nmade" : ""), {}};
+    for (size_t i = first; i < std::min(first + columns, clips); ++i) {
+      if (both) real.cells.push_back({real_[i].at(t), "", false});
+      made.cells.push_back({frame(i, t), "", given});
+    }
+    if (both) rows.push_back(std::move(real));
+    rows.push_back(std::move(made));
   }
+  rows.front().cells.front().above = above;
   return draw_grid(rows);
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -10,10 +11,15 @@
 
 namespace lf {
 
+// The frames of clip i, as many and as large as those that were made.
+using RealClip = std::function<std::vector<Image>(size_t i)>;
+
 class MadeClips {
  public:
-  // [n, T, H, W, C], of whose frames `observed` (rising) were given; pictures mark those.
-  MadeClips(std::string bytes, const ClipShape& shape, std::vector<int64_t> observed);
+  // [n, T, H, W, C], of whose frames `observed` (rising) were given; pictures mark those, and show
+  // the `real` clips, where there are some, above those that were made of them.
+  MadeClips(std::string bytes, const ClipShape& shape, std::vector<int64_t> observed,
+            RealClip real = nullptr);
 
   // FILE.npy: all bytes; FILE.png: every frame, a clip a row; FILE.apng: side by side, moving;
   // anything else: a folder with the array and with pictures of the first clips. Once: the bytes
@@ -22,6 +28,7 @@ class MadeClips {
 
  private:
   void write_array(const std::string& file);
+  void load_real(size_t clips);
   std::string sheet(size_t clips) const;
   std::string last_frames(size_t clips) const;
   std::string animation(size_t clips) const;
@@ -32,6 +39,8 @@ class MadeClips {
   std::string bytes_;
   ClipShape shape_;
   std::vector<int64_t> observed_;
+  RealClip real_clip_;
+  std::vector<std::vector<Image>> real_;  // of the clips in pictures
   size_t clip_bytes_ = 0, clips_ = 0;
 };
 

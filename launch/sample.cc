@@ -16,6 +16,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "comm/world.h"
+#include "data/store/export.h"
 #include "eval/open_extractor.h"
 #include "launch/commands.h"
 #include "launch/made_clips.h"
@@ -285,6 +286,14 @@ class Sampling {
   std::unique_ptr<GivenClips> given_;  // null: none
 };
 
+// The clips of the store that others were made of; none if those are of another length.
+RealClip real_clips(const SampleOptions& options, const ClipShape& shape) {
+  if (options.store.empty()) return nullptr;
+  const std::shared_ptr<const Store> store = Store::open(options.store);
+  if (store->clip_shape() != shape) return nullptr;
+  return [store](size_t i) { return clip_frames(*store, i, 0); };
+}
+
 // Groups are kept until all are made; a single one is not.
 ChunkCache kept_groups(const Run& run, const SampleOptions& options, const std::string& out) {
   if (options.count <= kGroup) return {};
@@ -373,7 +382,7 @@ int run_sample(const Arguments& arguments) {
   if (world.is_root()) {
     ClipShape shape = run.shape;
     shape.frames = static_cast<int>(frames);
-    MadeClips(std::move(clips), shape, kept_frames(options)).write(out);
+    MadeClips(std::move(clips), shape, kept_frames(options), real_clips(options, shape)).write(out);
     kept.remove();
     if (arguments.has("--json")) print_report(options, run, frames, seconds, out);
     log_written(out, str(options.count, options.count == 1 ? " clip of " : " clips of ", frames,
@@ -396,8 +405,9 @@ constexpr Option kSampleOptions[] = {
     {"--run", text("DIR"), "the folder of a run, or of one of its checkpoints", {.required = ""}},
     {"--out",
      text("FILE|DIR"),
-     ".png: every frame, a clip a row, observed frames in green; .apng: animated; .npy: bytes [n, "
-     "T, H, W, C]; anything else: a folder with the array and pictures of the first 64 clips",
+     ".png: every frame, a clip a row, observed frames in green and a store's clips above what was "
+     "made of them; .apng: animated; .npy: bytes [n, T, H, W, C]; anything else: a folder with the "
+     "array and pictures of the first 64 clips",
      {.required = "--dry-run"}},
     {"--count", integer(1, 100'000'000), "clips to make", {.fallback = "16"}},
     {"--seed", integer(0, kNoLimit), "clip i is a function of the seed and i", {.fallback = "0"}},

@@ -128,10 +128,10 @@ std::string help_of_program(std::span<const Command* const> commands) {
          "examples. `lastframe list options` shows every option that a config file or --set may "
          "hold.\n"
          "\n"
-         "Exit status: 0 done, 1 bug, 2 usage or config, 3 data damaged, 4 checkpoint unusable,\n"
-         "5 not finite, 6 peer lost or hung, 7 storage cannot be written, 75 interrupted: start "
-         "the\n"
-         "same command again.\n";
+         "Exit status: 0 done, 1 bug, 2 usage or config, 3 data damaged, or much of a source left "
+         "out,\n"
+         "4 checkpoint unusable, 5 not finite, 6 peer lost or hung, 7 storage cannot be written,\n"
+         "75 interrupted: start the same command again.\n";
 }
 
 }  // namespace lf
