@@ -3,6 +3,9 @@
 
 from harness import *
 
+sys.path.insert(0, str(root / "tests" / "gpu"))
+from stages import COMPUTES, MAKES_FRAMES, REPLAYS
+
 script = root / "tests" / "gpu" / "fifteen_minutes"
 NO_DEVICE = {"CUDA_VISIBLE_DEVICES": ""}
 
@@ -24,6 +27,11 @@ text = execute([script, "--out", here / "none"], 77, "no device here: ", extra=N
 skipped = results(here / "none")
 check(list(skipped) == plan and all(row["status"] == "skipped" and row["sentence"].startswith("no device here")
                                     for row in skipped.values()), f"{skipped}")
+
+# Only a device's run says these, and its stages look for them.
+for said, file in ((COMPUTES, "src/run/accelerator.cc"), (REPLAYS, "src/train/step.cc"),
+                   (MAKES_FRAMES, "src/train/trainer_setup.cc")):
+    check(said in (root / file).read_text(), f"{file} does not say '{said}' any more; stages.py waits for it")
 
 words = [script, "--device", "cpu", "--program", program, "--out", here / "cpu"]
 words += [word for stage in ("device", "resume", "sample", "suite") for word in ("--only", stage)]
