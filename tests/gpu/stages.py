@@ -364,7 +364,7 @@ def main():
     def stop(*_):
         for process in processes:
             process.kill()
-        sys.exit(124)
+        os._exit(124)  # at once: threads wait for programs, which the caller kills
 
     signal.signal(signal.SIGTERM, stop)
     if os.environ.get("STAGE_LIBRARIES"):
