@@ -23,9 +23,9 @@ std::vector<Result> evaluate_run(World& world, const RunRequest& request) {
   run.open_stores();
   run.load_model(choose_device(world, run.config.train(), accelerator_of_machine()));
   if (world.is_root()) {
-    LF_INFO("evaluating ", run.checkpoint.folder(), " (", run.weights, ") on ", world.size(),
-            world.size() == 1 ? " rank of " : " ranks of ", at::get_num_threads(),
-            at::get_num_threads() == 1 ? " thread" : " threads");
+    LF_INFO("evaluating ", run.checkpoint.folder(), " (", run.weights, ") on ",
+            counted(static_cast<uint64_t>(world.size()), "rank"), " of ",
+            counted(static_cast<uint64_t>(at::get_num_threads()), "thread"));
   }
   EvaluationSubject subject = subject_of(run);
   subject.making_key = run.making_key(config.precision());

@@ -44,7 +44,7 @@ void export_clips(const std::string& folder, const Arguments& arguments) {
   } else {
     export_png(files, *store, out, first, last, draw);
   }
-  log_written(out, human_count(last - first) + " clips");
+  log_written(out, counted(last - first, "clip"));
 }
 
 // Of the averages that all checkpoints of a run track.

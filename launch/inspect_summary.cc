@@ -12,6 +12,7 @@
 #include "config/config.h"
 #include "data/store/layout.h"
 #include "launch/inspect.h"
+#include "launch/output.h"
 #include "run/stores.h"
 
 namespace lf {
@@ -84,10 +85,9 @@ void describe_store(FileSystem& files, const Config& config, const std::string& 
   const StoreIndex index = read_index(files, index_path(folder));
   uint64_t clips = 0;
   for (const ShardRecord& shard : index.shards()) clips += shard.clips();
-  lines.emplace_back("store",
-                     str(printable(folder), ": ", human_count(clips), " clips of ", index.frames(),
-                         index.frames() == 1 ? " frame of " : " frames of ", index.width(), "x",
-                         index.height(), "x", index.channels(), ", ", index.store_id()));
+  lines.emplace_back("store", str(printable(folder), ": ", counted(clips, "clip"), " of ",
+                                  counted(index.frames(), "frame"), " of ", index.width(), "x",
+                                  index.height(), "x", index.channels(), ", ", index.store_id()));
   lines.emplace_back("recipe", printable(index.recipe_text(), 1000));
 }
 
@@ -111,14 +111,21 @@ std::string progress_text(const std::string& status) {
   return text;
 }
 
+// "fid768 12.3, psnr 20.1" of the JSON of an evaluation's results.
+std::string values_of(const std::string& results) {
+  std::vector<std::string> values;
+  for (const auto& [metric, result] : json_members(results)) {
+    values.push_back(printable(metric) + " " + short_text(json_member(result, "value")));
+  }
+  return join(values, ", ");
+}
+
 // Of metrics.jsonl, whose newest lines are last.
-void describe_metrics(FileSystem& files, const Config& config, const std::string& run_folder,
-                      Lines& lines) {
-  std::string step, validation, evaluation;
+void describe_metrics(FileSystem& files, const std::string& run_folder, Lines& lines) {
+  std::string step, validation;
   for (const std::string& line : last_lines(files, run_folder + "/metrics.jsonl")) {
-    const std::string event = json_member(line, "event");
-    if (!json_member(line, "loss").empty()) (event == "validation" ? validation : step) = line;
-    if (event == "evaluation") evaluation = line;
+    if (json_member(line, "loss").empty()) continue;
+    (json_member(line, "event").empty() ? step : validation) = line;
   }
   const auto at = [](const std::string& line) {
     return " at image " + count_text(json_member(line, "images"));
@@ -128,12 +135,23 @@ void describe_metrics(FileSystem& files, const Config& config, const std::string
     lines.emplace_back("validation",
                        "loss " + short_text(json_member(validation, "loss")) + at(validation));
   }
-  std::vector<std::string> values;
-  for (const std::string& metric : config.evaluation().metrics()) {
-    const std::string result = json_member(json_member(evaluation, "results"), metric);
-    if (!result.empty()) values.push_back(metric + " " + short_text(json_member(result, "value")));
+}
+
+// What evaluations, in training and after it, wrote of the newest checkpoint that had one.
+void describe_evaluations(FileSystem& files, const std::string& run_folder, Lines& lines) {
+  const std::string folder = run_folder + "/evaluations";
+  if (!files.exists(folder)) return;
+  std::vector<std::string> records;  // "img-000000012800-samples-...json", sorted
+  for (const std::string& name : files.list(folder)) {
+    if (name.ends_with(".json")) records.push_back(name);
   }
-  if (!values.empty()) lines.emplace_back("evaluation", join(values, ", ") + at(evaluation));
+  const auto image_of = [](const std::string& name) { return name.substr(0, 16); };
+  for (const std::string& name : records) {
+    if (image_of(name) != image_of(records.back())) continue;
+    const std::string text = file_text(files, folder + "/" + name);
+    lines.emplace_back("evaluation",
+                       values_of(text.substr(0, text.find('\n'))) + ": " + printable(name, 200));
+  }
 }
 
 }  // namespace
@@ -141,11 +159,10 @@ void describe_metrics(FileSystem& files, const Config& config, const std::string
 Lines summary_of_run(FileSystem& files, const std::string& run_folder,
                      const std::vector<Candidate>& checkpoints) {
   Lines lines;
-  Config config;
   const std::string config_path = run_folder + "/config.pbtxt";
   if (const std::string text = file_text(files, config_path); !text.empty()) {
     try {
-      config = parse_config(text, printable(config_path));
+      const Config config = parse_config(text, printable(config_path));
       lines.emplace_back("model", model_text(config, checkpoints));
       describe_store(files, config, run_folder, lines);
     } catch (const Error& error) {  // of another program, or damaged: the checkpoints still count
@@ -154,7 +171,8 @@ Lines summary_of_run(FileSystem& files, const std::string& run_folder,
   }
   const std::string status = file_text(files, run_folder + "/status.json");
   if (!status.empty()) lines.emplace_back("progress", progress_text(status));
-  describe_metrics(files, config, run_folder, lines);
+  describe_metrics(files, run_folder, lines);
+  describe_evaluations(files, run_folder, lines);
   return lines;
 }
 

@@ -385,8 +385,9 @@ int run_sample(const Arguments& arguments) {
     MadeClips(std::move(clips), shape, kept_frames(options), real_clips(options, shape)).write(out);
     kept.remove();
     if (arguments.has("--json")) print_report(options, run, frames, seconds, out);
-    log_written(out, str(options.count, options.count == 1 ? " clip of " : " clips of ", frames,
-                         frames == 1 ? " frame" : " frames", ", made in ", human_seconds(seconds)));
+    log_written(out, str(counted(static_cast<uint64_t>(options.count), "clip"), " of ",
+                         counted(static_cast<uint64_t>(frames), "frame"), ", made in ",
+                         human_seconds(seconds)));
   }
   world.barrier();
   return 0;

@@ -85,9 +85,9 @@ void report_store(const std::string& folder, bool as_json, double most_left_out)
     print(report.text() + "\n");
   } else {
     print(str("wrote ", printable(folder), ": store ", index.store_id(), ", ",
-              human_count(store->clips()), " clips of ", index.frames(), " frames of ",
+              counted(store->clips(), "clip"), " of ", counted(index.frames(), "frame"), " of ",
               index.width(), "x", index.height(), " in ",
-              human_count(static_cast<uint64_t>(index.shards_size())), " shards, ",
+              counted(static_cast<uint64_t>(index.shards_size()), "shard"), ", ",
               human_bytes(bytes), "\n"));
   }
   if (left_out.items == 0) return;

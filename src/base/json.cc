@@ -84,18 +84,25 @@ static size_t end_of_value(std::string_view text, size_t at) {
   return std::string_view::npos;
 }
 
-std::string json_member(std::string_view object, std::string_view name) {
-  const std::string key = json_quote(name) + ":";
+std::vector<std::pair<std::string, std::string>> json_members(std::string_view object) {
+  std::vector<std::pair<std::string, std::string>> members;
   for (size_t at = 1; object.starts_with('{') && at < object.size();) {
-    const bool found = object.substr(at).starts_with(key);
     const size_t end = end_of_value(object, at);
     if (end == std::string_view::npos) break;
-    std::string_view value = object.substr(at, end - at);
+    const std::string_view member = object.substr(at, end - at);
     at = end + 1;
-    if (!found) continue;
-    value.remove_prefix(key.size());
-    const bool text = value.size() >= 2 && value.starts_with('"');
-    return std::string(text ? value.substr(1, value.size() - 2) : value);
+    const size_t colon = member.find("\":");
+    if (!member.starts_with('"') || colon == std::string_view::npos) continue;
+    std::string_view value = member.substr(colon + 2);
+    if (value.size() >= 2 && value.starts_with('"')) value = value.substr(1, value.size() - 2);
+    members.emplace_back(member.substr(1, colon - 1), value);
+  }
+  return members;
+}
+
+std::string json_member(std::string_view object, std::string_view name) {
+  for (auto& [member, value] : json_members(object)) {
+    if (member == name) return std::move(value);
   }
   return {};
 }

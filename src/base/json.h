@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace lf {
@@ -74,8 +75,10 @@ class Json {
   bool fresh_ = true;  // nothing stands before the next value in this scope
 };
 
-// The value of member `name` of an object that Json wrote, as it stands there: a number, an object,
-// a string without its quotes (escapes stay). "" if there is none or `object` is no such text.
+// Names and values of an object that Json wrote, as they stand there: numbers, objects, strings
+// without their quotes (escapes stay). What follows a place that is no such text is left out.
+std::vector<std::pair<std::string, std::string>> json_members(std::string_view object);
+// The value of member `name`; "" if there is none.
 std::string json_member(std::string_view object, std::string_view name);
 
 }  // namespace lf

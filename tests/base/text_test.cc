@@ -99,6 +99,8 @@ TEST(Json, MembersOfWhatItWroteAreReadBack) {
   EXPECT_EQ(json_member(json_member(text, "inner"), "loss"), "1");
   EXPECT_EQ(json_member(text, "note"), R"(a,\"loss\":3})");
   EXPECT_EQ(json_member(text, "absent"), "");
+  EXPECT_EQ(json_members(text).size(), 4U);
+  EXPECT_EQ(json_members(text)[1].first, "inner");
   for (size_t cut = 0; cut < text.size(); ++cut) json_member(text.substr(0, cut), "loss");
   for (const char* other : {"", "{", "{}", "[1,2]", "no"})
     EXPECT_EQ(json_member(other, "loss"), "");
