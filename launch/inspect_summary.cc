@@ -106,7 +106,7 @@ std::string progress_text(const std::string& status) {
   if (running && left > 0) text += ", ETA " + human_seconds(left);
   if (!value("straggler").empty()) text += ", " + printable(value("straggler"));
   if (parse(value("updated"), &updated)) {
-    text += ", " + human_seconds(std::max(0.0, unix_now() - updated)) + " ago";
+    text += ", as of " + human_seconds(std::max(0.0, unix_now() - updated)) + " ago";
   }
   return text;
 }

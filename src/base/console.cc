@@ -3,7 +3,9 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <mutex>
 
 #include "base/text.h"
@@ -11,6 +13,7 @@
 namespace lf {
 namespace {
 
+constexpr char kColumns[] = "LASTFRAME_COLUMNS";
 constexpr char kFromStart[] = "\r", kEraseRest[] = "\x1b[K";
 
 struct Status {
@@ -32,8 +35,12 @@ void write(const std::string& text) {
 }  // namespace
 
 size_t console_columns() {
-  if (::isatty(STDERR_FILENO) != 1) return 0;
   constexpr size_t kUnknown = 80;
+  if (::isatty(STDERR_FILENO) != 1) {
+    uint64_t columns = 0;
+    const char* told = std::getenv(kColumns);
+    return told != nullptr && parse(told, &columns) ? (columns > 0 ? columns : kUnknown) : 0;
+  }
   winsize window{};
   const bool known = ::ioctl(STDERR_FILENO, TIOCGWINSZ, &window) == 0 && window.ws_col > 0;
   return known ? window.ws_col : kUnknown;
@@ -47,7 +54,9 @@ std::string news_line(int rank, const std::string& severity, const std::string& 
 void console_line(const std::string& text) {
   Status& on_screen = status();
   const std::lock_guard<std::mutex> lock(on_screen.mutex);
-  if (on_screen.text.empty()) return write(text + "\n");
+  // Another rank's status line may stand on a terminal that several share.
+  const bool shared = std::getenv(kColumns) != nullptr;
+  if (on_screen.text.empty() && !shared) return write(text + "\n");
   write(kFromStart + std::string(kEraseRest) + text + "\n" + on_screen.text);
 }
 

@@ -7,7 +7,8 @@
 
 namespace lf {
 
-// Columns of the terminal that stderr is; 0: it is none.
+// Columns of the terminal that stderr is, or leads to: mpirun puts a pipe between, and launch/local
+// says by LASTFRAME_COLUMNS how wide the terminal at its end is. 0: there is none.
 size_t console_columns();
 
 // What a line says of a message: who speaks, unless it is rank 0, and how grave it is ("warning",

@@ -158,6 +158,17 @@ TEST(Console, OnATerminalNewsStandsAboveTheStatusLine) {
   EXPECT_TRUE(text.ends_with("\x1b[K\r\ndone\r\n")) << text;
 }
 
+TEST(Console, BehindMpirunTheTerminalIsAsWideAsTold) {
+  ::setenv("LASTFRAME_COLUMNS", "30", 1);
+  const std::string text = printed([] {
+    console_line("[rank 1] warning: slow");
+    Progress progress("train", "images", 1000);
+    progress.show(0);
+  });
+  ::unsetenv("LASTFRAME_COLUMNS");
+  EXPECT_EQ(text, "\r\x1b[K[rank 1] warning: slow\n\rtrain 0%  0/1,000 images\x1b[K\n");
+}
+
 TEST(Console, ElsewhereThereIsNoStatusLine) {
   const std::string text = printed([] {
     Progress progress("train", "images", 1000);
