@@ -3,6 +3,7 @@
 #include <array>
 #include <cstdio>
 #include <memory>
+#include <set>
 
 #include "base/clock.h"
 #include "base/error.h"
@@ -54,23 +55,38 @@ std::string short_text(const std::string& number) {
   return out.data();
 }
 
+// Of the model's tensors those that the optimiser keeps something of, NAME/exp_avg: a codebook is
+// not one. All if it keeps nothing.
+uint64_t trained_values(const CheckpointManifest& manifest) {
+  std::set<std::string> optimised;
+  for (const CheckpointFile& file : manifest.file()) {
+    if (file.kind() != "optimizer") continue;
+    for (const CheckpointTensor& tensor : file.tensor()) {
+      optimised.insert(tensor.name().substr(0, tensor.name().rfind('/')));
+    }
+  }
+  uint64_t values = 0;
+  for (const CheckpointFile& file : manifest.file()) {
+    if (file.kind() != "model") continue;
+    for (const CheckpointTensor& tensor : file.tensor()) {
+      if (!optimised.empty() && !optimised.contains(tensor.name())) continue;
+      uint64_t of_tensor = 1;
+      for (const int64_t side : tensor.shape()) of_tensor *= static_cast<uint64_t>(side);
+      values += of_tensor;
+    }
+  }
+  return values;
+}
+
 std::string model_text(const Config& config, const std::vector<Candidate>& checkpoints) {
   const auto* kinds = ModelConfig::descriptor()->FindOneofByName("kind");
   const auto* kind = config.model().GetReflection()->GetOneofFieldDescriptor(config.model(), kinds);
   std::string text = kind == nullptr ? "none" : kind->name();
   if (config.model().has_diffusion()) text += ", diffusion";
   for (const Candidate& checkpoint : checkpoints) {
-    if (!checkpoint.valid()) continue;
-    uint64_t values = 0;
-    for (const CheckpointFile& file : checkpoint.manifest.file()) {
-      if (file.kind() != "model") continue;
-      for (const CheckpointTensor& tensor : file.tensor()) {
-        uint64_t of_tensor = 1;
-        for (const int64_t side : tensor.shape()) of_tensor *= static_cast<uint64_t>(side);
-        values += of_tensor;
-      }
+    if (checkpoint.valid()) {
+      return text + ", " + human_count(trained_values(checkpoint.manifest)) + " parameters";
     }
-    return text + ", " + human_count(values) + " parameters";
   }
   return text;
 }
