@@ -4,6 +4,7 @@
 #include "base/text.h"
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/retention.h"
+#include "checkpoint/run_claim.h"
 #include "launch/folder_kind.h"
 #include "launch/inspect.h"
 #include "launch/output.h"
@@ -46,9 +47,11 @@ std::vector<NamedNumber> numbers_of(FileSystem& files, const Candidate& candidat
 
 std::string folder_name(const std::string& path) { return path.substr(path.rfind('/') + 1); }
 
-std::string run_json(FileSystem& files, const std::vector<Candidate>& candidates) {
+std::string run_json(FileSystem& files, const std::string& folder,
+                     const std::vector<Candidate>& candidates) {
   Json json;
   json.object([&] {
+    json.field("state", holder_of_run(files, folder).name());
     json.array("checkpoints", [&] {
       for (const Candidate& candidate : candidates) {
         json.object([&] {
@@ -133,7 +136,7 @@ void inspect_run_or_checkpoint(const std::string& folder, bool as_json) {
     return print(as_json ? checkpoint_json(checkpoint) : checkpoint_text(checkpoint));
   }
   const std::vector<Candidate> candidates = list_checkpoints(files, folder, Depth::kFull);
-  print(as_json ? run_json(files, candidates) : run_text(files, folder, candidates));
+  print(as_json ? run_json(files, folder, candidates) : run_text(files, folder, candidates));
 }
 
 }  // namespace lf

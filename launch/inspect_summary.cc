@@ -10,6 +10,7 @@
 #include "base/json.h"
 #include "base/progress.h"
 #include "base/text.h"
+#include "checkpoint/run_claim.h"
 #include "config/config.h"
 #include "data/store/layout.h"
 #include "launch/inspect.h"
@@ -107,19 +108,22 @@ void describe_store(FileSystem& files, const Config& config, const std::string& 
   lines.emplace_back("recipe", printable(index.recipe_text(), 1000));
 }
 
-std::string progress_text(const std::string& status) {
+// What a killed process leaves says that it is running.
+std::string progress_text(const std::string& status, const RunHolder& holder) {
   const auto value = [&](const char* name) { return json_member(status, name); };
   double images = 0, total = 0, updated = 0, left = 0, speed = 0;
   parse(value("images"), &images);
   parse(value("total_images"), &total);
   parse(value("eta_seconds"), &left);
   parse(value("images_per_second"), &speed);
-  const bool running = value("state") == "running";
-  std::string text = str(value("state"), ", ", count_text(value("images")), " of ",
+  const bool gone = holder.state == RunHolder::State::kGone;
+  const bool running = value("state") == "running" && !gone;
+  std::string text = str(gone ? holder.name() : value("state"), ", ", count_text(value("images")), " of ",
                          count_text(value("total_images")), " images");
   if (total > 0) text += " (" + human_share(std::min(1.0, images / total)) + ")";
   if (speed > 0) text += ", " + human_rate(speed);
   if (running && left > 0) text += ", ETA " + human_seconds(left);
+  if (!value("diverged").empty()) text += ", diverged: " + printable(value("diverged"));
   if (!value("straggler").empty()) text += ", " + printable(value("straggler"));
   if (parse(value("updated"), &updated)) {
     text += ", as of " + human_seconds(std::max(0.0, unix_now() - updated)) + " ago";
@@ -186,7 +190,11 @@ Lines summary_of_run(FileSystem& files, const std::string& run_folder,
     }
   }
   const std::string status = file_text(files, run_folder + "/status.json");
-  if (!status.empty()) lines.emplace_back("progress", progress_text(status));
+  const RunHolder holder = holder_of_run(files, run_folder);
+  if (holder.state != RunHolder::State::kNobody) {
+    lines.emplace_back("process", holder.sentence(run_folder));
+  }
+  if (!status.empty()) lines.emplace_back("progress", progress_text(status, holder));
   describe_metrics(files, run_folder, lines);
   describe_evaluations(files, run_folder, lines);
   return lines;

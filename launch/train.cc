@@ -88,14 +88,24 @@ void print_text(const Config& config, const Outlook& outlook) {
       human_bytes(outlook.memory->weights).c_str(), human_bytes(outlook.memory->per_clip).c_str());
 }
 
+// Without --config that of the run, if there is one already.
+Config config_to_train(const Arguments& arguments) {
+  const std::string own = arguments.get("--run") + "/config.pbtxt";
+  if (!arguments.has("--config") && arguments.has("--run") && real_file_system().exists(own)) {
+    return load_config(own, arguments.sets());
+  }
+  return config_of(arguments);
+}
+
 int run_train(const Arguments& arguments) {
-  const Config config = config_of(arguments);
+  Config config = config_to_train(arguments);
   if (arguments.has("--dry-run")) {
     const Outlook outlook = outlook_of(config, static_cast<int>(arguments.integer("--ranks")),
                                        !arguments.has("--no-memory"));
     (arguments.has("--json") ? print_json : print_text)(config, outlook);
     return 0;
   }
+  make_paths_absolute(config);
   TrainJob job;
   job.run_folder = arguments.get("--run");
   job.until_images = arguments.integer("--until-images", 0);
@@ -115,7 +125,7 @@ constexpr Option kTrainOptions[] = {
     kSetOption,
     {"--run",
      text("DIR"),
-     "the run folder; the same command starts a run and resumes it",
+     "the run folder; the same command starts a run and resumes it, also without --config",
      {.required = "--dry-run"}},
     {"--until-images", integer(1, kNoLimit),
      "exit with a checkpoint and status 0 once N images are seen"},
@@ -144,12 +154,23 @@ const Command kTrainCommand = {
         "checkpoint and status 0. Without train.store, a generated source is first built under "
         "the run folder.\n"
         "\n"
+        "Without --config a run resumes by its own, RUN/config.pbtxt, in which the paths of stores "
+        "are absolute: --set train.store=DIR names one that has moved. train.batch may change.\n"
+        "\n"
+        "launch/local starts ranks on this machine so that Ctrl-C leads to a checkpoint. mpirun "
+        "itself kills its ranks 2 s after Ctrl-C: the state of the last step is then saved by a "
+        "process that outlives them, on CPUs; on GPUs what was done since the last checkpoint is "
+        "lost (checkpoint.every_minutes).\n"
+        "\n"
+        "A run whose loss is above 3 times its first, or not finite, in 5 logged steps in a row is "
+        "said to have diverged, in the log and in status.json; it trains on, and the exit status "
+        "stays as above.\n"
+        "\n"
         "The run folder holds config.pbtxt, status.json, checkpoints/, metrics.jsonl, TensorBoard "
         "events, samples/ and logs/.",
     .example =
         "lastframe train --config configs/quickstart.pbtxt --run runs/first\n"
-        "mpirun -n 2 --bind-to none lastframe train --config configs/quickstart.pbtxt \\\n"
-        "    --run runs/first\n"
+        "launch/local -n 2 train --run runs/first\n"
         "lastframe train --config configs/quickstart.pbtxt --set train.batch=32 --dry-run --json",
     .options = kTrainOptions,
     .run = run_train,

@@ -150,10 +150,9 @@ int remove_leftovers(FileSystem& files, const std::string& run_folder, int64_t l
   return removed;
 }
 
-bool save_due(const CheckpointConfig& config, int64_t images, double seconds) {
-  if (images <= 0) return false;
-  return (config.every_images() > 0 && images >= config.every_images()) ||
-         (config.every_minutes() > 0 && seconds >= 60 * config.every_minutes());
+double seconds_between_saves(const CheckpointConfig& config, double cost) {
+  constexpr double kShortest = 60, kSavesForTheirCost = 100;
+  return std::min(60 * config.every_minutes(), std::max(kShortest, kSavesForTheirCost * cost));
 }
 
 std::vector<std::string> prunable(const CheckpointConfig& config,

@@ -44,8 +44,9 @@ std::optional<Candidate> choose_checkpoint(FileSystem& files, const std::string&
 // and logs it. Returns how many.
 int remove_leftovers(FileSystem& files, const std::string& run_folder, int64_t life);
 
-// Whether to save now: `images` since the last checkpoint and `seconds` since it.
-bool save_due(const CheckpointConfig& config, int64_t images, double seconds);
+// Seconds from one save by time to the next, if a save takes `cost` seconds: as short as keeps the
+// cost under 1% of the time, from one minute to checkpoint.every_minutes. 0: none by time.
+double seconds_between_saves(const CheckpointConfig& config, double cost);
 
 // The folders to remove, given all candidates: those the config does not keep. Never the newest
 // whole one, nor anything newer than it, nor a newer program's, nor one that awaits metrics.

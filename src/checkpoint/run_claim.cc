@@ -7,11 +7,16 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
 #include <exception>
+#include <fstream>
+#include <iterator>
+#include <sstream>
+#include <thread>
 #include <utility>
 
 #include "base/clock.h"
@@ -55,6 +60,30 @@ std::string print(const LifeRecord& record) {
   std::string text;
   TextFormat::PrintToString(record, &text);
   return text;
+}
+
+// Unix time at which a process of this host started; 0: unknown.
+double start_of(int64_t pid) {
+  std::ifstream file(str("/proc/", pid, "/stat"));
+  std::string text((std::istreambuf_iterator<char>(file)), {}), word;
+  const size_t name_end = text.rfind(')');
+  if (name_end == std::string::npos) return 0;
+  std::istringstream words(text.substr(name_end + 1));
+  constexpr int kStartTime = 20;  // the 22nd field, in clock ticks since boot
+  for (int i = 0; i < kStartTime; ++i) words >> word;
+  double ticks = 0;
+  struct timespec up {};
+  if (!parse(word, &ticks) || ::clock_gettime(CLOCK_BOOTTIME, &up) != 0) return 0;
+  const double since_boot = ticks / static_cast<double>(::sysconf(_SC_CLK_TCK));
+  return unix_now() - (static_cast<double>(up.tv_sec) - since_boot);
+}
+
+// Whether it was a process of this host and is none any more; a later one may have its number.
+bool is_gone(const LifeRecord& who) {
+  if (who.host() != host_name() || who.pid() <= 0) return false;
+  if (::kill(static_cast<pid_t>(who.pid()), 0) != 0) return errno == ESRCH;
+  constexpr double kClocks = 5;  // seconds by which the two clocks may differ
+  return start_of(who.pid()) > who.started_unix_seconds() + kClocks;
 }
 
 // An earlier start of the same job: its batch system gave it up before it started us.
@@ -121,13 +150,12 @@ RunLock::RunLock(FileSystem& files, const std::string& run_folder, const JobIden
   if (locked && !holder.host().empty()) {
     // Killed, most likely. Where locks do not reach across hosts it could also be alive on another;
     // then the life we claim next stops it at its next save.
-    LF_INFO("the run was last held by ", describe(holder), ", which ended without releasing it");
+    LF_INFO("the run was interrupted: ", describe(holder), ", was killed before it could end it");
   }
   if (!locked) {
-    const bool ours_to_judge = holder.host() == host_name() && holder.pid() > 0;
-    const bool dead =
-        ours_to_judge && ::kill(static_cast<pid_t>(holder.pid()), 0) != 0 && errno == ESRCH;
-    if (!holder.host().empty() && !dead && !is_predecessor(holder, job_)) refuse(holder);
+    if (!holder.host().empty() && !is_gone(holder) && !is_predecessor(holder, job_)) {
+      refuse(holder);
+    }
   }
   file_->replace(print(record_of_this_process(job_)));
 }
@@ -141,6 +169,10 @@ bool RunLock::lock() {
         return false;
       case LockFile::Lock::kTaken: {
         const LifeRecord holder = read_record(files_, path_);
+        if (is_gone(holder)) {
+          await_heir(holder);
+          break;
+        }
         if (!is_predecessor(holder, job_)) refuse(holder);
         LF_WARN(printable(path_), " is still held by an earlier start of this job, ",
                 describe(holder), "; taking the run over from it");
@@ -157,6 +189,17 @@ bool RunLock::lock() {
        " changes hands all the time; are many jobs started on one run? start one");
 }
 
+void RunLock::await_heir(const LifeRecord& holder) const {
+  constexpr double kLongest = 600;
+  LF_INFO("waiting for the last state of ", describe(holder),
+          ", which was killed, to be saved (", printable(path_), " is held)");
+  const Clock::time_point begin = Clock::now();
+  while (file_->try_lock() == LockFile::Lock::kTaken) {
+    if (seconds_since(begin) > kLongest) refuse(holder);
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  }
+}
+
 void RunLock::refuse(const LifeRecord& holder) const {
   fail(Code::kUsage, "the run is in use by ", describe(holder), " (", printable(path_),
        "); stop that one first, choose another run folder, or remove the lock if you are sure that "
@@ -169,6 +212,46 @@ RunLock::~RunLock() {
   } catch (const std::exception& error) {
     LF_WARN("cannot empty ", printable(path_), ": ", error.what());
   }
+}
+
+RunHolder holder_of_run(FileSystem& files, const std::string& run_folder) {
+  using State = RunHolder::State;
+  const std::string path = run_folder + "/lock";
+  if (!files.exists(path)) return {};
+  RunHolder holder{State::kNobody, read_record(files, path)};
+  if (holder.process.host().empty()) return holder;  // released
+  if (holder.process.host() != host_name()) {
+    holder.state = State::kElsewhere;
+  } else if (!is_gone(holder.process)) {
+    holder.state = State::kRunning;
+  } else {
+    holder.state = State::kGone;
+  }
+  return holder;
+}
+
+const char* RunHolder::name() const {
+  switch (state) {
+    case State::kNobody:
+      return "";
+    case State::kRunning:
+      return "running";
+    case State::kGone:
+      return "interrupted";
+    case State::kElsewhere:
+      return "held by another host";
+  }
+  return "?";
+}
+
+std::string RunHolder::sentence(const std::string& run_folder) const {
+  std::string text = str(name(), ": ", describe(process));
+  if (state == State::kGone) {
+    text += ", is gone; `lastframe train --run " + printable(run_folder) + "` resumes it";
+  } else if (state == State::kElsewhere) {
+    text += "; whether it lives can be told only there, or by the time of status.json";
+  }
+  return text;
 }
 
 // --- Life ----------------------------------------------------------------------------------------

@@ -27,8 +27,9 @@ struct JobIdentity {
 JobIdentity job_from_environment();
 
 // RUN/lock, held until destruction. If another process holds it: Code::kUsage naming that process,
-// unless it is an earlier start of the same job, whose lock is taken over. Where the file system
-// has no locks, the holder's record decides: the holder is dead if its process on this host is
+// unless it is an earlier start of the same job, whose lock is taken over. If the holder's process
+// is gone but the lock is not free, another that it left behind saves the holder's last state
+// (train/heir.h): waits for that. Where the file system has no locks, the holder's record decides: the holder is dead if its process on this host is
 // gone; on another host it counts as alive, and the message says how to remove a stale lock.
 class RunLock {
  public:
@@ -39,6 +40,7 @@ class RunLock {
 
  private:
   bool lock();  // false: the file system has no locks
+  void await_heir(const LifeRecord& holder) const;
   [[noreturn]] void refuse(const LifeRecord& holder) const;
 
   FileSystem& files_;
@@ -46,6 +48,20 @@ class RunLock {
   JobIdentity job_;
   std::unique_ptr<LockFile> file_;
 };
+
+// Who holds a run, as far as can be told from this host without disturbing it.
+struct RunHolder {
+  enum class State { kNobody, kRunning, kGone, kElsewhere };
+  State state = State::kNobody;
+  LifeRecord process;  // of all but kNobody
+  // "running", "interrupted", "held by another host", "" of kNobody.
+  const char* name() const;
+  // "running: process 7 on host, started ...".
+  std::string sentence(const std::string& run_folder) const;
+};
+// kGone: its process on this host ended without releasing the run, so the run was interrupted.
+// kElsewhere: held by a process of another host, which may live.
+RunHolder holder_of_run(FileSystem& files, const std::string& run_folder);
 
 // This process's life. Its file is created exclusively, so no two starts share a number, and is
 // never removed while a checkpoint could need it.

@@ -23,6 +23,10 @@ Config parse_config(const std::string& text, const std::string& name);
 // Applies one "a.b=value". Lists take "1,2,3"; messages take "{text format}".
 void set_option(Config& run, const std::string& assignment);
 
+// Makes the paths absolute that a run opens again when it resumes: stores, tokenizers, networks of
+// losses and metrics.
+void make_paths_absolute(Config& run);
+
 // Checks every value against its range. load_config() does so too.
 void check_ranges(const google::protobuf::Message& message);
 

@@ -19,6 +19,7 @@ namespace lf {
 Clips Clips::slice(int64_t from, int64_t to) const {
   Clips part{x_BTHWC.slice(0, from, to), labels_B.slice(0, from, to), seed, first_position + from};
   part.label_range = label_range;
+  part.batch_position = batch_position;
   part.refills = refills;
   if (images_BNHWC.defined()) part.images_BNHWC = images_BNHWC.slice(0, from, to);
   for (const NamedTensor& column : side) {

@@ -32,6 +32,8 @@ struct Clips {
   std::vector<NamedTensor> side = {};  // side columns of the store, [B, width]
   // Least and largest label, if known without a copy from the device.
   std::optional<std::array<int64_t, 2>> label_range = {};
+  // Position of the first clip of the global batch; -1: a multiple of its size.
+  int64_t batch_position = -1;
   Refills* refills = nullptr;  // set while a step is recorded (refills.h)
 
   int64_t size() const { return x_BTHWC.size(0); }

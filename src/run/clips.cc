@@ -58,6 +58,7 @@ Clips clips_from_batch(const Batch& batch, uint64_t seed, at::Device device,
   }
   out.seed = seed;
   out.first_position = static_cast<int64_t>(batch.position);
+  out.batch_position = static_cast<int64_t>(batch.batch_position);
   return out;
 }
 

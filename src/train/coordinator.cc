@@ -12,6 +12,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "checkpoint/retention.h"
 #include "checkpoint/run_claim.h"
 
 namespace lf {
@@ -42,6 +43,7 @@ Coordinator::Coordinator(World& world, const Config& config, const std::string& 
   if (!world.is_root()) return;
   life_ = newest_life(run_folder);
   log_ = std::make_unique<RunLog>(run_folder, images, end);
+  divergence_ = DivergenceWatch(first_loss(run_folder));
   write_status("running", images);
 }
 
@@ -67,9 +69,9 @@ Verdict Coordinator::after_step(int64_t before, int64_t after, StepTally& tally,
          "train.optimizer.lr or train.optimizer.clip_norm, or try train.precision=FP32");
   }
   // One number carries what every rank asks for: the strongest reason to stop, and rank 0's clock.
-  const double minutes = config_.checkpoint().every_minutes();
+  const double interval = seconds_between_saves(config_.checkpoint(), save_seconds_);
   const bool clock_says_save =
-      world_.is_root() && minutes > 0 && seconds_since(saved_) > 60 * minutes;
+      world_.is_root() && interval > 0 && seconds_since(saved_) > interval;
   const int64_t asked =
       world_.max(static_cast<int64_t>(stop_requested()) * 2 + (clock_says_save ? 1 : 0));
   reason_ = static_cast<StopReason>(asked / 2);
@@ -121,11 +123,7 @@ void Coordinator::report(int64_t images, StepTally& tally, const Watchdog* watch
   if (std::isfinite(out.loss)) loss_ = out.loss;
   images_per_second_ = out.images_per_second;
   if (!log_) return;
-  if (const double height = spikes_.add(out.loss); height > kSpike) {
-    LF_WARN("loss spike: ", out.loss, " at image ", images, ", ", std::round(height),
-            " standard deviations above the losses before; if it does not come back, lower "
-            "train.optimizer.lr or train.optimizer.clip_norm");
-  }
+  watch_loss(images, out.loss);
   straggler_.clear();
   if (watchdog != nullptr) {
     if (const auto slow = watchdog->straggler(); slow && slow->ratio > 1.5) {
@@ -141,6 +139,32 @@ void Coordinator::report(int64_t images, StepTally& tally, const Watchdog* watch
   }
   out.straggler = straggler_;
   log_->step(out);
+}
+
+void Coordinator::watch_loss(int64_t images, double loss) {
+  if (const double height = spikes_.add(loss); height > kSpike) {
+    LF_WARN("loss spike: ", loss, " at image ", images, ", ", std::round(height),
+            " standard deviations above the losses before; if it does not come back, lower "
+            "train.optimizer.lr or train.optimizer.clip_norm");
+  }
+  using News = DivergenceWatch::News;
+  const News news = divergence_.add(loss);
+  if (news == News::kDiverged) {
+    diverged_at_ = images;
+    LF_WARN("the run has diverged: ", divergence(),
+            "; stop it and start again with a lower train.optimizer.lr, or with "
+            "train.optimizer.clip_norm");
+  } else if (news == News::kRecovered) {
+    LF_WARN("the run has recovered at image ", images, ": loss ", loss, ", the first was ",
+            divergence_.first());
+  }
+}
+
+std::string Coordinator::divergence() const {
+  if (!divergence_.diverged()) return "";
+  return str("at image ", diverged_at_, " the last ", DivergenceWatch::kReports,
+             " logged losses were above ", DivergenceWatch::kFactor, " times the first, ",
+             divergence_.first(), ", or not finite; the last finite one is ", loss_);
 }
 
 void Coordinator::event(int64_t images, const std::string& name,
@@ -170,6 +194,7 @@ void Coordinator::write_status(const std::string& state, int64_t images) {
     json.field("eta_seconds", images_per_second_ > 0 ? left / images_per_second_ : 0.0);
     json.field("checkpoint", checkpoint_).field("skipped_steps", skipped_);
     json.field("ranks", world_.size()).field("host", host_name()).field("pid", ::getpid());
+    json.field("diverged", divergence());
     json.field("straggler", straggler_).field("updated", unix_now());
     json.field("reason", reason_ == StopReason::kNone ? "" : name_of(reason_));
   });
@@ -183,6 +208,12 @@ void Coordinator::write_status(const std::string& state, int64_t images) {
   }
 }
 
+void Coordinator::killed(int64_t images, const std::string& checkpoint) {
+  checkpoint_ = checkpoint;
+  reason_ = StopReason::kSignal;
+  write_status("interrupted", images);
+}
+
 int Coordinator::end(int64_t images, const std::string& checkpoint, StopReason broken_off) {
   checkpoint_ = checkpoint;
   if (broken_off != StopReason::kNone) reason_ = broken_off;
@@ -191,6 +222,7 @@ int Coordinator::end(int64_t images, const std::string& checkpoint, StopReason b
       !finished && (reason_ == StopReason::kSignal || reason_ == StopReason::kDeadline);
   if (log_) {
     log_->finish(images);
+    if (divergence_.diverged()) LF_WARN("the run ends diverged: ", divergence());
     write_status(finished                           ? "finished"
                  : restart                          ? "interrupted"
                  : reason_ == StopReason::kStopFile ? "stopped"

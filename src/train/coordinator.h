@@ -6,6 +6,7 @@
 
 #include <chrono>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <string>
 
@@ -13,6 +14,7 @@
 #include "comm/watchdog.h"
 #include "comm/world.h"
 #include "config/config.h"
+#include "train/divergence.h"
 #include "train/run_log.h"
 #include "train/spike.h"
 #include "train/tally.h"
@@ -47,11 +49,19 @@ class Coordinator {
   // deadline, else 0. With `broken_off`, for a reason that came after the last step, the run is not
   // finished, though it has made all steps.
   int end(int64_t images, const std::string& checkpoint, StopReason broken_off);
+  // status.json of a process that was killed, written by its heir.
+  void killed(int64_t images, const std::string& checkpoint);
 
-  void note_saved(const std::string& checkpoint) { checkpoint_ = checkpoint; }
+  // The newest checkpoint and what it cost; by that the time of the next is chosen.
+  void note_saved(const std::string& checkpoint, double seconds) {
+    checkpoint_ = checkpoint;
+    save_seconds_ = seconds;
+  }
   int64_t total_skipped() const { return skipped_; }
 
  private:
+  void watch_loss(int64_t images, double loss);
+  std::string divergence() const;  // "" if the run has not diverged
   void report(int64_t images, StepTally& tally, const Watchdog* watchdog);
   void write_status(const std::string& state, int64_t images);
   bool due(int64_t every, int64_t before, int64_t after) const;
@@ -66,8 +76,10 @@ class Coordinator {
   int64_t reported_images_;
   int64_t skipped_ = 0, skipped_in_a_row_ = 0;
   int64_t life_ = 0;  // of this start of the run, on rank 0
-  double loss_ = 0, images_per_second_ = 0;
+  double loss_ = 0, images_per_second_ = 0, save_seconds_ = 0;
   SpikeWatch spikes_;
+  DivergenceWatch divergence_{std::numeric_limits<double>::quiet_NaN()};
+  int64_t diverged_at_ = 0;  // images at which that was found
   int straggler_rank_ = -1;  // the last one warned of
   std::string checkpoint_, straggler_;
 };

@@ -1,6 +1,9 @@
 #include "train/run_log.h"
 
+#include <algorithm>
 #include <array>
+#include <limits>
+#include <memory>
 
 #include "base/error.h"
 #include "base/json.h"
@@ -60,6 +63,22 @@ void cut_back_metrics(const std::string& path, int64_t resume_images) {
   // Published even if nothing is cut: an earlier life that should be dead but writes on (its node
   // was given up) then writes into a file that nobody finds.
   publish_file(files, path, kept);
+}
+
+double first_loss(const std::string& run_folder) {
+  constexpr uint64_t kEnough = 1 << 20;  // bytes
+  const std::string path = run_folder + "/metrics.jsonl";
+  FileSystem& files = real_file_system();
+  if (files.exists(path)) {
+    const std::unique_ptr<InFile> file = files.open_read(path);
+    std::string bytes(std::min(file->size(), kEnough), '\0');
+    file->read(0, bytes.data(), bytes.size());
+    for (const std::string& line : split(bytes, '\n')) {
+      double loss = 0;
+      if (!line.empty() && parse(json_member(line, "loss"), &loss)) return loss;
+    }
+  }
+  return std::numeric_limits<double>::quiet_NaN();
 }
 
 // Cut back before it is opened, since that may put a new file in its place.

@@ -58,6 +58,9 @@ class RunLog {
   std::vector<std::string> values_, unusual_;  // in the line of progress
 };
 
+// The loss of the first line of RUN/metrics.jsonl; NaN if there is none.
+double first_loss(const std::string& run_folder);
+
 // Drops lines past `resume_images` and an incomplete line at the end; the rest stays byte for byte.
 void cut_back_metrics(const std::string& path, int64_t resume_images);
 

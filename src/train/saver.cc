@@ -1,7 +1,9 @@
 #include "train/saver.h"
 
 #include <cmath>
+#include <limits>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "checkpoint/retention.h"
@@ -35,7 +37,8 @@ void Saver::check_config(const CheckpointManifest& manifest) const {
          ", this is store ", run_.store_id,
          "; give the store it was trained on, or another --run folder");
   }
-  const Config before = parse_config(manifest.config(), "the config in " + newest_);
+  Config before = parse_config(manifest.config(), "the config in " + newest_);
+  make_paths_absolute(before);
   const std::vector<std::string> fixed = config_differences(before, config_, true);
   if (!fixed.empty()) {
     fail(Code::kUsage, "the run in ", run_.folder,
@@ -45,6 +48,13 @@ void Saver::check_config(const CheckpointManifest& manifest) const {
   }
   for (const std::string& line : config_differences(before, config_, false)) {
     LF_INFO("changed since the checkpoint: ", line);
+  }
+  if (before.train().batch() != config_.train().batch()) {
+    LF_INFO("from image ", manifest.images(), " on a step takes ", config_.train().batch(),
+            " clips instead of ", before.train().batch(),
+            "; the clips come in the same order, and schedules and averages, which count clips, "
+            "continue; the learning rate and the optimiser's betas are for one step, and are not "
+            "adapted");
   }
 }
 
@@ -77,6 +87,7 @@ std::vector<Shard> Saver::plan(const std::vector<TensorGroup>& state) const {
 void Saver::begin(int64_t images, const std::vector<TensorGroup>& state,
                   const std::vector<NamedNumber>& numbers, const std::vector<std::string>& awaits) {
   while (stage_ != Stage::kIdle) advance();
+  const Clock::time_point begin = Clock::now();
   images_ = images;
   numbers_ = numbers;
   awaits_ = awaits;
@@ -101,6 +112,7 @@ void Saver::begin(int64_t images, const std::vector<TensorGroup>& state,
     failure = error.what();
   }
   stage_ = Stage::kWriting;
+  stage_seconds_ = seconds_since(begin);
   save_error_ = failure;
   if (!config_.checkpoint().asynchronous()) {
     while (stage_ != Stage::kIdle) advance();
@@ -118,6 +130,31 @@ void Saver::advance() {
   } else if (stage_ == Stage::kCommitting) {
     settle();
   }
+}
+
+void Saver::describe_run(CheckpointManifest& manifest, int64_t images, int writers) const {
+  manifest.set_images(images);
+  manifest.set_world_size(writers);
+  manifest.set_config(print_config(config_));
+  manifest.set_config_fingerprint(config_fingerprint(config_));
+  manifest.set_store_id(run_.store_id);
+  manifest.set_code_version(run_.code_version);
+  for (const int side : run_.clip_shape.sides()) manifest.add_clip_shape(side);
+}
+
+std::string Saver::save_alone(int64_t images, const std::vector<TensorGroup>& state) {
+  FileSystem& files = real_file_system();
+  for (const Candidate& candidate : list_checkpoints(files, run_.folder, Depth::kQuick)) {
+    if (candidate.valid() && candidate.images >= images) return candidate.folder;
+  }
+  const std::string hidden = begin_checkpoint(files, run_.folder, images, *life_);
+  CheckpointManifest manifest;
+  const std::vector<Shard> shards = plan_shards(state, 1, std::numeric_limits<uint64_t>::max());
+  for (CheckpointFile& file : write_shards(files, hidden, shards, 0, state)) {
+    manifest.add_file()->Swap(&file);
+  }
+  describe_run(manifest, images, 1);
+  return commit_checkpoint(files, run_.folder, hidden, manifest, *life_);
 }
 
 // Every rank's file is durable, or failed: rank 0 hears which, and commits behind training's back.
@@ -152,22 +189,17 @@ void Saver::gather_and_commit() {
     manifest.mutable_file()->MergeFrom(part.file());
   }
   for (const CheckpointFile& file : manifest.file()) bytes_ += file.bytes();
-  manifest.set_images(images_);
-  manifest.set_world_size(world_.size());
-  manifest.set_config(print_config(config_));
-  manifest.set_config_fingerprint(config_fingerprint(config_));
-  manifest.set_store_id(run_.store_id);
-  manifest.set_code_version(run_.code_version);
-  const ClipShape& shape = run_.clip_shape;
-  for (const int side : shape.sides()) manifest.add_clip_shape(side);
+  describe_run(manifest, images_, world_.size());
   for (const NamedNumber& number : numbers_) set_number(manifest, number.name(), number.value());
   for (const std::string& name : awaits_) manifest.add_awaits(name);
   writer_.run([this, manifest] {
     FileSystem& files = real_file_system();
+    const Clock::time_point begin = Clock::now();
     life_->while_newest(files, [&] {
       published_ = commit_checkpoint(files, run_.folder, hidden_, manifest, *life_);
       prune_checkpoints(files, run_.folder, config_.checkpoint(), *life_);
     });
+    commit_seconds_ = seconds_since(begin);
   });
 }
 
@@ -190,6 +222,7 @@ void Saver::settle() {
   failures_ = 0;
   newest_ = world_.broadcast(published_);
   if (world_.is_root()) {
+    seconds_ = stage_seconds_ + write_seconds_ + commit_seconds_;
     if (!awaits_.empty()) awaiting_.push_back(newest_);
     LF_INFO("saved ", newest_, ": ", human_bytes(bytes_), " written and synced in ",
             std::round(1e3 * write_seconds_) / 1e3, " s");

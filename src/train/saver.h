@@ -45,7 +45,13 @@ class Saver {
   // Collective. Waits until the save in flight is published; here a failure is Code::kStorage.
   void finish();
 
+  // On rank 0, in a process forked from it when that one is gone: saves without the other ranks,
+  // unless that state or a later one is saved. Returns the newest checkpoint's folder.
+  std::string save_alone(int64_t images, const std::vector<TensorGroup>& state);
+
   const std::string& newest() const { return newest_; }  // folder of the newest published, or ""
+  // On rank 0: what the newest took, staging, writing and committing.
+  double seconds() const { return seconds_; }
   // On rank 0, of those that await metrics: the folders published since the last call.
   std::vector<std::string> take_awaiting() { return std::exchange(awaiting_, {}); }
   // On rank 0: such metrics. By them keep_best chooses, at once or with the commit in flight.
@@ -58,6 +64,7 @@ class Saver {
   void settle();
   void note_failure(const std::string& message);
   void check_config(const CheckpointManifest& manifest) const;
+  void describe_run(CheckpointManifest& manifest, int64_t images, int writers) const;
   std::vector<Shard> plan(const std::vector<TensorGroup>& state) const;
 
   World& world_;
@@ -73,7 +80,8 @@ class Saver {
   std::vector<std::string> awaiting_;
   std::string hidden_, newest_, published_, save_error_;
   int failures_ = 0;
-  double write_seconds_ = 0;  // of the slowest rank
+  double stage_seconds_ = 0, write_seconds_ = 0;  // the latter of the slowest rank
+  double commit_seconds_ = 0, seconds_ = 0;       // on rank 0
   uint64_t bytes_ = 0;        // on rank 0
 };
 

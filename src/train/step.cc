@@ -170,6 +170,7 @@ void Step::queue(const Clips& clips, StepTally& tally) {
   for (size_t phase = 0; phase < optimizers_.size(); ++phase) {
     take_turn(phase);
     accumulate(clips, phase, tally);
+    if (phase == 0 && before_change_) before_change_();
     const at::Tensor norm = update(phase);
     values.push_back(norm.to(at::kDouble));
     const at::Tensor finite = at::isfinite(norm).to(at::kFloat);

@@ -8,8 +8,10 @@
 #include <c10/core/Event.h>
 
 #include <deque>
+#include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "checkpoint/checkpoint.h"
@@ -46,6 +48,8 @@ class Step {
   // phase whose gradients are not finite is not updated, on any rank. On a GPU the tally may learn
   // what came of a step only with the next one, while that runs.
   void run(const Clips& clips, int64_t images, StepTally& tally);
+  // Called in each step before the first tensor of state() changes.
+  void before_change(std::function<void()> call) { before_change_ = std::move(call); }
   // Waits for all steps, and adds what came of them to the tally.
   void settle(StepTally& tally);
 
@@ -95,6 +99,7 @@ class Step {
   std::vector<NamedTensor> terms_;  // of the step being queued, "" for the loss itself; names stay
   at::Tensor values_;               // of it, for its outcome
   std::deque<Outcome> outcomes_;
+  std::function<void()> before_change_;
   std::string unrecorded_;
   int64_t steps_ = 0;                 // since this object was made
   std::unique_ptr<Refills> refills_;  // of the recorded step, which reads them

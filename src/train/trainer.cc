@@ -14,17 +14,20 @@
 namespace lf {
 int Trainer::run() {
   const Watchdog::Phase training("train");
+  if (world_.is_root() && device_.is_cpu()) appoint_heir();
   while (images_ < end_) {
     const int64_t before = images_;
     step();
     const Verdict verdict = coordinator_->after_step(before, images_, tally_, watchdog_.get(),
                                                      [this] { step_->settle(tally_); });
     saver_->poll();
-    coordinator_->note_saved(saver_->newest());
+    coordinator_->note_saved(saver_->newest(), saver_->seconds());
     follow_evaluators();
+    if (heir_ && (verdict.validate || verdict.evaluate || verdict.preview)) heir_->unsettle();
     if (verdict.validate) validate();
     if (verdict.evaluate) evaluate();
     if (verdict.preview) show_preview();
+    if (heir_) heir_->settle(images_);
     if (verdict.save || verdict.stop) save(verdict.evaluate);
     if (verdict.stop) break;
   }
@@ -40,12 +43,21 @@ int Trainer::run() {
   return status;
 }
 
+void Trainer::appoint_heir() {
+  heir_ = std::make_unique<Heir>(job_.run_folder, [this](int64_t images) {
+    coordinator_->killed(images, saver_->save_alone(images, step_->state()));
+  });
+  step_->before_change([this] { heir_->unsettle(); });
+  heir_->settle(images_);
+}
+
 void Trainer::step() {
   watchdog_->begin_step(images_ / config_.train().batch());
   const Clips clips = next_clips();
   numbers_.clear();
   step_->run(clips, images_, tally_);
   images_ += config_.train().batch();
+  if (heir_) heir_->settle(images_);
 }
 
 Clips Trainer::next_clips() {

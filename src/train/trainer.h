@@ -15,6 +15,7 @@
 #include "run/stores.h"
 #include "train/coordinator.h"
 #include "train/evaluators.h"
+#include "train/heir.h"
 #include "train/saver.h"
 #include "train/step.h"
 #include "train/train_job.h"
@@ -34,6 +35,7 @@ class Trainer {
   int run();
 
  private:
+  void appoint_heir();
   void step();
   Clips next_clips();
   void validate();
@@ -62,6 +64,7 @@ class Trainer {
   std::unique_ptr<Saver> saver_;
   std::unique_ptr<Watchdog> watchdog_;
   std::unique_ptr<Evaluators> evaluators_;  // null: all ranks evaluate
+  std::unique_ptr<Heir> heir_;              // on rank 0, of tensors on the CPU
   int64_t images_ = 0, end_ = 0;
   StepTally tally_;                   // since the last report
   std::vector<NamedNumber> numbers_;  // what validation and evaluation found at images_

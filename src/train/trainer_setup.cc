@@ -63,6 +63,7 @@ Trainer::Trainer(World& world, const Config& config, const TrainJob& job, World*
 }
 
 Trainer::~Trainer() {
+  heir_.reset();
   saver_.reset();
   loader_.reset();
   image_loader_.reset();
@@ -126,16 +127,13 @@ void Trainer::build_step() {
 void Trainer::resume() {
   const Watchdog::Phase phase("resume", 3600);
   images_ = saver_->restore(step_->state());
-  if (images_ % config_.train().batch() != 0) {
-    fail(Code::kUsage, "the run stands at image ", images_,
-         ", which train.batch=", config_.train().batch(),
-         " does not divide; resume with the batch it was trained with");
-  }
   loader_->seek(static_cast<uint64_t>(images_));
   if (image_loader_) {
     image_loader_->seek(static_cast<uint64_t>(images_ * step_->model().images_per_clip()));
   }
-  if (world_.is_root() && images_ > 0) {
+  if (world_.is_root() && saver_->newest().empty()) {
+    LF_INFO("no checkpoint in ", job_.run_folder, ": training begins at image 0");
+  } else if (world_.is_root()) {
     LF_INFO("resumed from ", saver_->newest(), " at image ",
             human_count(static_cast<uint64_t>(images_)));
   }

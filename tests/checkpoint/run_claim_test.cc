@@ -286,18 +286,17 @@ TEST(Retention, LeftoversOfDeadLivesGoAndThoseOfNewerOnesStay) {
   EXPECT_TRUE(fs::exists(run + "/mine.tmp-123"));
 }
 
-TEST(Retention, SavesAreDueByImagesOrByTime) {
+TEST(Retention, SavesByTimeCostOnePercentAndComeOnceAMinuteAtMost) {
   CheckpointConfig config;
-  config.set_every_images(1000);
-  config.set_every_minutes(2);
-  EXPECT_FALSE(save_due(config, 999, 119));
-  EXPECT_TRUE(save_due(config, 1000, 0));
-  EXPECT_TRUE(save_due(config, 1, 120));
-  EXPECT_FALSE(save_due(config, 0, 1000)) << "nothing new to save";
-  config.set_every_images(0);
-  EXPECT_FALSE(save_due(config, 1'000'000, 119));
+  config.set_every_minutes(15);
+  EXPECT_EQ(seconds_between_saves(config, 0), 60);
+  EXPECT_EQ(seconds_between_saves(config, 0.3), 60);
+  EXPECT_EQ(seconds_between_saves(config, 3), 300);
+  EXPECT_EQ(seconds_between_saves(config, 30), 900) << "never later than was asked for";
+  config.set_every_minutes(0.5);
+  EXPECT_EQ(seconds_between_saves(config, 3), 30);
   config.set_every_minutes(0);
-  EXPECT_FALSE(save_due(config, 1'000'000, 1e9));
+  EXPECT_EQ(seconds_between_saves(config, 3), 0);
 }
 
 TEST(Retention, ARunWithoutCheckpointsStartsFromScratch) {

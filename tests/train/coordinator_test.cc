@@ -103,6 +103,32 @@ TEST_F(Decisions, TheClockAsksForACheckpointOnceAnInterval) {
   EXPECT_FALSE(after(16).save);
 }
 
+TEST_F(Decisions, ALossFarAboveTheFirstForLongIsTold) {
+  config_.mutable_train()->set_log_images(8);
+  const auto status = [&] {
+    return read_file(real_file_system(), folder_ + "/status.json", 1 << 16);
+  };
+  const auto step = [&](int64_t images, double loss) {
+    StepTally tally;
+    tally.loss.add({1, loss, {}});
+    if (std::isnan(loss)) tally = {}, tally.skipped = 1;
+    coordinator().after_step(images - 8, images, tally, nullptr, [] {});
+  };
+  step(8, 2);
+  for (int i = 2; i <= 5; ++i) step(8 * i, i == 3 ? NAN : 7);
+  coordinator().killed(40, "");
+  EXPECT_NE(status().find("\"diverged\":\"\""), std::string::npos) << "four are no five";
+  step(48, 7);
+  coordinator().killed(48, "");
+  EXPECT_NE(status().find("above 3 times the first, 2"), std::string::npos) << status();
+  for (int i = 7; i <= 11; ++i) step(8 * i, 5.9);
+  coordinator().killed(88, "");
+  EXPECT_NE(status().find("\"diverged\":\"\""), std::string::npos) << "it has recovered";
+  // A start later knows the first loss by what the run has logged.
+  coordinator_.reset();
+  EXPECT_EQ(first_loss(folder_), 2);
+}
+
 TEST_F(Decisions, AStopFileStopsWithoutARestart) {
   coordinator();
   std::ofstream(folder_ + "/STOP") << "";

@@ -6,7 +6,8 @@
 //          loss-nan-on               from this step on
 //          throw, exit, kill         the rank ends: by an exception, _exit(9), SIGKILL
 //          usr1, term, term-twice    the rank gets these signals
-//          sleep, sleep-on, hang     a wait of eight seconds; of 0.2 seconds in each step; for ever
+//          sleep, hang               a wait of eight seconds; for ever
+//          sleep-on, crawl-on        a wait of 0.2 or 1.7 seconds in each step
 //   WHERE  build, resume, forward, second-forward (of a step), reduce (backward has shared the
 //          gradients of all weights but the first), checkpoint, validation, preview, reconstruct
 //          (in evaluations; ranks that only evaluate are at step -1)
@@ -59,6 +60,7 @@ void strike(const std::string& here) {
   if (what == "term-twice") ::raise(SIGTERM);
   if (what == "sleep") wait(8);
   if (what == "sleep-on") wait(0.2);
+  if (what == "crawl-on") wait(1.7);
   if (what == "hang") wait(86400);
 }
 

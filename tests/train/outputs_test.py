@@ -73,7 +73,7 @@ execute([program, "inspect", run, "--strip", here / "x.png"], 2, "--strip has no
 execute([program, "export", run], 2, "--out")
 (here / "empty" / "checkpoints").mkdir(parents=True)
 execute([program, "export", here / "empty", "--out", here / "x"], 4, "has no checkpoint yet")
-check(json.loads(output("inspect", here / "empty", "--json")) == {"checkpoints": []}, "an empty run")
+check(json.loads(output("inspect", here / "empty", "--json")) == {"state": "", "checkpoints": []}, "an empty run")
 
 # Without previews there are none, and a store of a generated source is built under the run.
 execute([*ranks(2), program, "train", "--config", config, "--run", here / "own",

@@ -13,7 +13,6 @@ for line, words in (
         ("model.autoencoder.width=12", "model.autoencoder.width: 8 -> 12"),
         ("model.autoencoder.gan_weight=0.1", "model.autoencoder.gan_weight: 0 -> 0.1"),
         ("train.seed=3", "train.seed: 0 -> 3"),
-        ("train.batch=24", "train.batch: 12 -> 24"),
         ("loader.flip=0.5", "loader.flip: 0 -> 0.5"),
         ("train.ema.half_life_images=10", "train.ema.half_life_images: 200 -> 10")):
     train(run, 1, [line], status=2, contains=words)

@@ -43,7 +43,11 @@ struct BatchPlan {
   int64_t parts = 1;  // micro-batches
   SumOverRanks sum;   // empty: one rank
 
-  int64_t first(int64_t position) const { return position - position % clips; }
+  // Position of the batch's first clip.
+  int64_t first(const Clips& of) const {
+    return of.batch_position >= 0 ? of.batch_position
+                                  : of.first_position - of.first_position % clips;
+  }
   void add_up(at::Tensor& tensor) const {
     if (sum) sum(tensor);
   }

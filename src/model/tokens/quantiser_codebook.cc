@@ -50,11 +50,11 @@ at::Tensor draw_vectors(const at::Tensor& z, int64_t codes, const Clips& clips,
   const int64_t tokens = z.size(0) / clips.size();
   const std::vector<at::Tensor> drawn = chosen_on_host(clips, [=](const Clips& keys) {
     const int64_t part = keys.size(), slice = part * plan.parts;
-    const int64_t at = keys.first_position - plan.first(keys.first_position);
+    const int64_t at = keys.first_position - plan.first(keys);
     const int64_t rank = at / slice, micro = at % slice / part;
     const auto all = static_cast<uint64_t>(std::max(plan.clips / plan.parts, part) * tokens);
     const Stream stream{keys.seed, Purpose::kCodebook,
-                        static_cast<uint64_t>(plan.first(keys.first_position)),
+                        static_cast<uint64_t>(plan.first(keys)),
                         static_cast<uint32_t>(micro), stream_id};
     std::vector<int64_t> rows(static_cast<size_t>(codes), 0);
     std::vector<float> mine(static_cast<size_t>(codes), 0);
@@ -169,7 +169,7 @@ class EmaQuantiser : public Quantiser {
   // Accumulates over the micro-batches of a step.
   void remember(const at::Tensor& rows, const at::Tensor& ids, const Clips& clips) {
     const at::NoGradGuard no_grad;
-    const int64_t batch = plan_.first(clips.first_position);
+    const int64_t batch = plan_.first(clips);
     const at::Tensor sums = tally(rows, ids, codes());
     seen_ = seen_.defined() && batch == batch_ ? seen_ + sums : sums;
     batch_ = batch;

@@ -158,7 +158,7 @@ class TokenAutoencoder : public Tokenizer {
   at::Tensor add_perceptual(const Clips& clips, const at::Tensor& made, Loss& out) const {
     at::Tensor part = at::zeros({}, made.options());
     if (perceptual_config_.weight() > 0 &&
-        plan_.first(clips.first_position) >= perceptual_config_.start_images()) {
+        plan_.first(clips) >= perceptual_config_.start_images()) {
       const at::Tensor real =
           one_frame(clips, clips.x_BTHWC, perceptual_config_.last_frame(), kPerceptualFrame);
       part = perceptual_config_.weight() *
@@ -184,7 +184,7 @@ class TokenAutoencoder : public Tokenizer {
 
   // By the position of the step's first clip, so that it is the same on every rank.
   double adversarial_weight(const Clips& clips) const {
-    const auto past = static_cast<double>(plan_.first(clips.first_position) - gan_.start_images());
+    const auto past = static_cast<double>(plan_.first(clips) - gan_.start_images());
     if (past < 0) return 0;
     const auto ramp = static_cast<double>(gan_.ramp_images());
     return gan_.weight() * (ramp > 0 ? std::min(1.0, past / ramp) : 1.0);
@@ -215,7 +215,7 @@ class TokenAutoencoder : public Tokenizer {
 
   Loss discriminator_loss(const Clips& clips) {
     const bool penalised =
-        gan_.r1() > 0 && clips.first_position / plan_.clips % gan_.r1_every() == 0;
+        gan_.r1() > 0 && plan_.first(clips) / plan_.clips % gan_.r1_every() == 0;
     const at::Tensor real = discriminator_input(clips, clips.x_BTHWC);
     if (penalised && !real.requires_grad()) real.requires_grad_();
     // Two passes: the gradients of the last bias then cancel to the last bit while no hinge is
