@@ -118,8 +118,8 @@ std::string progress_text(const std::string& status, const RunHolder& holder) {
   parse(value("images_per_second"), &speed);
   const bool gone = holder.state == RunHolder::State::kGone;
   const bool running = value("state") == "running" && !gone;
-  std::string text = str(gone ? holder.name() : value("state"), ", ", count_text(value("images")), " of ",
-                         count_text(value("total_images")), " images");
+  std::string text = str(gone ? holder.name() : value("state"), ", ", count_text(value("images")),
+                         " of ", count_text(value("total_images")), " images");
   if (total > 0) text += " (" + human_share(std::min(1.0, images / total)) + ")";
   if (speed > 0) text += ", " + human_rate(speed);
   if (running && left > 0) text += ", ETA " + human_seconds(left);

@@ -191,8 +191,8 @@ bool RunLock::lock() {
 
 void RunLock::await_heir(const LifeRecord& holder) const {
   constexpr double kLongest = 600;
-  LF_INFO("waiting for the last state of ", describe(holder),
-          ", which was killed, to be saved (", printable(path_), " is held)");
+  LF_INFO("waiting for the last state of ", describe(holder), ", which was killed, to be saved (",
+          printable(path_), " is held)");
   const Clock::time_point begin = Clock::now();
   while (file_->try_lock() == LockFile::Lock::kTaken) {
     if (seconds_since(begin) > kLongest) refuse(holder);

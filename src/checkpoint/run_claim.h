@@ -29,8 +29,9 @@ JobIdentity job_from_environment();
 // RUN/lock, held until destruction. If another process holds it: Code::kUsage naming that process,
 // unless it is an earlier start of the same job, whose lock is taken over. If the holder's process
 // is gone but the lock is not free, another that it left behind saves the holder's last state
-// (train/heir.h): waits for that. Where the file system has no locks, the holder's record decides: the holder is dead if its process on this host is
-// gone; on another host it counts as alive, and the message says how to remove a stale lock.
+// (train/heir.h): waits for that. Where the file system has no locks, the holder's record decides:
+// the holder is dead if its process on this host is gone; on another host it counts as alive, and
+// the message says how to remove a stale lock.
 class RunLock {
  public:
   RunLock(FileSystem& files, const std::string& run_folder, const JobIdentity& job);

@@ -70,8 +70,7 @@ Verdict Coordinator::after_step(int64_t before, int64_t after, StepTally& tally,
   }
   // One number carries what every rank asks for: the strongest reason to stop, and rank 0's clock.
   const double interval = seconds_between_saves(config_.checkpoint(), save_seconds_);
-  const bool clock_says_save =
-      world_.is_root() && interval > 0 && seconds_since(saved_) > interval;
+  const bool clock_says_save = world_.is_root() && interval > 0 && seconds_since(saved_) > interval;
   const int64_t asked =
       world_.max(static_cast<int64_t>(stop_requested()) * 2 + (clock_says_save ? 1 : 0));
   reason_ = static_cast<StopReason>(asked / 2);

@@ -82,8 +82,9 @@ void Heir::watch() {
   }
   for (int tick = 0; tick < kUrgent && !ended_; ++tick) std::this_thread::sleep_for(kTick);
   if (ended_ || heir_ <= 0) return;
-  LF_INFO("asked to stop: this step is finished first; should this process be killed before, image ",
-          images, " is saved all the same");
+  LF_INFO(
+      "asked to stop: this step is finished first; should this process be killed before, image ",
+      images, " is saved all the same");
 }
 
 void Heir::fork_heir() {

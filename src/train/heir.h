@@ -2,8 +2,8 @@
 // second after it has told them to stop, and a step may take longer. At the first signal to stop,
 // this process forks a heir, which mpirun does not know. While the process lives, the heir waits;
 // once it is gone, the heir saves the state as it was after the last whole step. Costs nothing
-// before the signal, then what a fork costs. For tensors in host memory, on rank 0, since every rank
-// holds the whole state.
+// before the signal, then what a fork costs. For tensors in host memory, on rank 0, since every
+// rank holds the whole state.
 #pragma once
 
 #include <sys/types.h>

@@ -82,7 +82,7 @@ class Saver {
   int failures_ = 0;
   double stage_seconds_ = 0, write_seconds_ = 0;  // the latter of the slowest rank
   double commit_seconds_ = 0, seconds_ = 0;       // on rank 0
-  uint64_t bytes_ = 0;        // on rank 0
+  uint64_t bytes_ = 0;                            // on rank 0
 };
 
 }  // namespace lf

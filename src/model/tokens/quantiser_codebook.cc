@@ -53,8 +53,7 @@ at::Tensor draw_vectors(const at::Tensor& z, int64_t codes, const Clips& clips,
     const int64_t at = keys.first_position - plan.first(keys);
     const int64_t rank = at / slice, micro = at % slice / part;
     const auto all = static_cast<uint64_t>(std::max(plan.clips / plan.parts, part) * tokens);
-    const Stream stream{keys.seed, Purpose::kCodebook,
-                        static_cast<uint64_t>(plan.first(keys)),
+    const Stream stream{keys.seed, Purpose::kCodebook, static_cast<uint64_t>(plan.first(keys)),
                         static_cast<uint32_t>(micro), stream_id};
     std::vector<int64_t> rows(static_cast<size_t>(codes), 0);
     std::vector<float> mine(static_cast<size_t>(codes), 0);

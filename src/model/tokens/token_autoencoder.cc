@@ -214,8 +214,7 @@ class TokenAutoencoder : public Tokenizer {
   }
 
   Loss discriminator_loss(const Clips& clips) {
-    const bool penalised =
-        gan_.r1() > 0 && plan_.first(clips) / plan_.clips % gan_.r1_every() == 0;
+    const bool penalised = gan_.r1() > 0 && plan_.first(clips) / plan_.clips % gan_.r1_every() == 0;
     const at::Tensor real = discriminator_input(clips, clips.x_BTHWC);
     if (penalised && !real.requires_grad()) real.requires_grad_();
     // Two passes: the gradients of the last bias then cancel to the last bit while no hinge is
