@@ -186,7 +186,7 @@ Lines summary_of_run(FileSystem& files, const std::string& run_folder,
       lines.emplace_back("model", model_text(config, checkpoints));
       describe_store(files, config, run_folder, lines);
     } catch (const Error& error) {  // of another program, or damaged: the checkpoints still count
-      lines.emplace_back("config", error.what());
+      lines.emplace_back("unreadable", error.what());
     }
   }
   const std::string status = file_text(files, run_folder + "/status.json");

@@ -137,6 +137,7 @@ void Coordinator::report(int64_t images, StepTally& tally, const Watchdog* watch
     }
   }
   out.straggler = straggler_;
+  out.diverged = divergence_.diverged();
   log_->step(out);
 }
 

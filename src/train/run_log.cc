@@ -30,6 +30,7 @@ std::string short_number(double value) {
 std::vector<std::string> unusual_in(const StepReport& report) {
   constexpr double kWait = 0.05, kCommunication = 0.3;  // shares of time that are worth a word
   std::vector<std::string> unusual;
+  if (report.diverged) unusual.emplace_back("diverged");
   if (report.skipped_steps > 0) {
     unusual.push_back(str(human_count(static_cast<uint64_t>(report.skipped_steps)),
                           report.skipped_steps == 1 ? " step" : " steps", " skipped: not finite"));

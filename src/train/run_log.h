@@ -26,6 +26,7 @@ struct StepReport {
   int ranks = 1;
   uint64_t memory_bytes = 0;  // the process's peak
   int64_t skipped_steps = 0;
+  bool diverged = false;
   std::string straggler;  // "rank 3 takes 2.1 times the median"; "": no rank is slow
 };
 

@@ -3,6 +3,7 @@
 #include "data/image/image.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  lf::size_in_header({data, size});
   try {
     const lf::Image image =
         lf::decode_image({data, size}, {.pixels = 1 << 18, .side = 4096}, "fuzz");

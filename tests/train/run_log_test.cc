@@ -33,13 +33,14 @@ TEST(RunLog, OnlyWhatIsUnusualStandsBesideTheLoss) {
   report.communication = 0.1;
   report.checkpoint_stall = 0.01;
   EXPECT_EQ(unusual_in(report), std::vector<std::string>{});
+  report.diverged = true;
   report.skipped_steps = 3;
   report.straggler = "rank 3 takes 2.1 times the median";
   report.data_wait = 0.341;
   report.checkpoint_stall = 0.062;
   report.communication = 0.5;
   EXPECT_EQ(unusual_in(report),
-            (std::vector<std::string>{"3 steps skipped: not finite",
+            (std::vector<std::string>{"diverged", "3 steps skipped: not finite",
                                       "rank 3 takes 2.1 times the median", "waits for data 34%",
                                       "waits for checkpoints 6.2%", "communication 50%"}));
 }
