@@ -68,7 +68,8 @@ Image moving_sheet(const at::Tensor& real, const at::Tensor& made, int64_t t,
   for (const auto& [name, clips] : {std::pair{"real", &real}, std::pair{"made", &made}}) {
     GridRow& row = rows.emplace_back();
     row.left = name;
-    for (Image& frame : as_images(clips->select(1, t))) row.cells.push_back({std::move(frame)});
+    for (Image& frame : as_images(clips->select(1, t)))
+      row.cells.push_back({std::move(frame), "", false});
   }
   rows[0].cells[0].above = str("frame ", t);
   const bool given = std::binary_search(observed.begin(), observed.end(), t);
