@@ -114,11 +114,10 @@ StoreIndex plan_store(const Config& config, const Source& source) {
   part->set_shards((part->items() - 1) / part->items_per_shard() + 1);
   plan.set_store_id(store_id_of(plan));
   part->set_store_id(plan.store_id());
-  try {
-    check_plan(plan, "the plan");
-  } catch (const Error& error) {
-    fail(Code::kUsage, "a store of this source and recipe cannot be built: ", error.what());
-  }
+  check_bounds(plan, [](const std::string& why) {
+    fail(Code::kUsage, "a store of this source and recipe cannot be built: ", why,
+         "; source.size, recipe.frames and store.draws make clips smaller");
+  });
   return plan;
 }
 

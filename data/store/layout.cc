@@ -14,8 +14,9 @@ namespace {
 constexpr std::string_view kMagic = "LFSTORE1";
 constexpr uint64_t kLargestIndex = uint64_t{1} << 30;
 constexpr uint64_t kMostShards = 10'000'000;
-constexpr uint64_t kMostClips = uint64_t{1} << 24;    // in a shard
-constexpr uint64_t kLargestClip = uint64_t{1} << 32;  // bytes of a clip on disk, all draws
+constexpr uint64_t kMostClips = uint64_t{1} << 24;     // in a shard
+constexpr uint64_t kLargestFrame = uint64_t{1} << 26;  // bytes of its image, such as 4096x4096x3
+constexpr uint64_t kLargestClip = uint64_t{1} << 32;   // bytes of a clip on disk, all draws
 
 }  // namespace
 
@@ -131,18 +132,21 @@ uint64_t Layout::table_bytes(const ShardRecord& record) const {
 }
 
 void check_plan(const StoreIndex& index, const std::string& what) {
-  const auto refuse = [&](const auto&... why) {
-    fail(Code::kData, what, " is damaged or hostile: ", why..., "; build the store again");
-  };
-  const auto within = [&](const char* name, uint64_t value, uint64_t low, uint64_t high) {
-    if (value < low || value > high) {
-      refuse(name, " is ", value, ", expected one in [", low, ", ", high, "]");
-    }
-  };
   if (index.format() > kStoreFormat) {
     fail(Code::kData, what, " has format ", index.format(), ", this program reads up to ",
          kStoreFormat, "; use a newer lastframe");
   }
+  check_bounds(index, [&](const std::string& why) {
+    fail(Code::kData, what, " is damaged or hostile: ", why, "; build the store again");
+  });
+}
+
+void check_bounds(const StoreIndex& index, const std::function<void(const std::string&)>& refuse) {
+  const auto within = [&](const char* name, uint64_t value, uint64_t low, uint64_t high) {
+    if (value < low || value > high) {
+      refuse(str(name, " is ", value, ", expected one in [", low, ", ", high, "]"));
+    }
+  };
   within("format", index.format(), 1, kStoreFormat);
   within("frames", index.frames(), 1, 4096);
   within("height", index.height(), 1, 65536);
@@ -152,7 +156,7 @@ void check_plan(const StoreIndex& index, const std::string& what) {
   within("draws", index.draws(), index.mode() == STORED ? 1 : 0,
          index.mode() == STORED ? 1024 : 65536);
   const uint64_t image = uint64_t{index.height()} * index.width() * index.channels();
-  within("bytes of a frame", image, 1, kLargestClip / 4096);
+  within("bytes of a frame", image, 1, kLargestFrame);
   within(
       "bytes of a clip",
       image * index.frames() * index.element_bytes() * (index.mode() == STORED ? index.draws() : 1),
@@ -161,7 +165,7 @@ void check_plan(const StoreIndex& index, const std::string& what) {
   within("number of columns", static_cast<uint64_t>(index.columns_size()), 0, 256);
   for (const StoreColumn& column : index.columns()) {
     if (!valid_column_name(column.name())) {
-      refuse("it has a column named '", printable(column.name()), "'");
+      refuse(str("it has a column named '", printable(column.name()), "'"));
     }
     within("width of a column", column.width(), 1, 1 << 20);
   }
@@ -171,7 +175,7 @@ void check_plan(const StoreIndex& index, const std::string& what) {
     within("items_per_shard", part.items_per_shard(), 1, kMostClips);
     within("shards of a part", part.shards(), 1, kMostShards);
     if ((part.items() - 1) / part.items_per_shard() + 1 != part.shards()) {
-      refuse("a part of ", part.items(), " items has ", part.shards(), " shards");
+      refuse(str("a part of ", part.items(), " items has ", part.shards(), " shards"));
     }
     shards += part.shards();
     within("number of shards", shards, 1, kMostShards);

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -98,6 +99,8 @@ class Layout {
 
 // Checks the index but for its shard records. Throws Code::kData naming `what`.
 void check_plan(const StoreIndex& index, const std::string& what);
+// The same of its sizes and counts; `refuse` is told why and throws.
+void check_bounds(const StoreIndex& index, const std::function<void(const std::string&)>& refuse);
 // Checks that every dataset of the record is within the file and that no product overflows.
 void check_record(const Layout& layout, const ShardRecord& record, const std::string& what);
 

@@ -199,6 +199,14 @@ TEST_F(Build, ConfigsThatMakeNoSenseAreRefused) {
   });
 }
 
+TEST_F(Build, FaceSetsOf1024PixelsFitAndLargerFramesAreRefused) {
+  EXPECT_EQ(plan_store(config(), TinySource(3, {1, 1024, 1024, 3})).height(), 1024U);
+  const std::string refused = error_of(Code::kUsage, [&] {
+    plan_store(config(), TinySource(3, {1, 8192, 8192, 3}));
+  });
+  EXPECT_NE(refused.find("source.size"), std::string::npos) << refused;
+}
+
 TEST_F(Build, ShardsAreAboutAsLargeAsAskedFor) {
   const TinySource large(100000, {1, 32, 32, 3});
   const StoreIndex plan = plan_store(load_config("", {"store.shard_mib=4"}), large);
