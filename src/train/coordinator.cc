@@ -151,9 +151,10 @@ void Coordinator::watch_loss(int64_t images, double loss) {
   const News news = divergence_.add(loss);
   if (news == News::kDiverged) {
     diverged_at_ = images;
-    LF_WARN("the run has diverged: ", divergence(),
-            "; stop it and start again with a lower train.optimizer.lr, or with "
-            "train.optimizer.clip_norm");
+    LF_WARN("the run has diverged ", divergence(), " (", DivergenceWatch::kReports,
+            " logged losses in a row are above ", DivergenceWatch::kFactor,
+            " times the first, or not finite); stop it and start another with a lower "
+            "train.optimizer.lr, or with train.optimizer.clip_norm");
   } else if (news == News::kRecovered) {
     LF_WARN("the run has recovered at image ", images, ": loss ", loss, ", the first was ",
             divergence_.first());
@@ -162,9 +163,8 @@ void Coordinator::watch_loss(int64_t images, double loss) {
 
 std::string Coordinator::divergence() const {
   if (!divergence_.diverged()) return "";
-  return str("at image ", diverged_at_, " the last ", DivergenceWatch::kReports,
-             " logged losses were above ", DivergenceWatch::kFactor, " times the first, ",
-             divergence_.first(), ", or not finite; the last finite one is ", loss_);
+  return str("since image ", diverged_at_, ": the last finite loss is ", loss_, ", the first was ",
+             divergence_.first());
 }
 
 void Coordinator::event(int64_t images, const std::string& name,
@@ -222,7 +222,7 @@ int Coordinator::end(int64_t images, const std::string& checkpoint, StopReason b
       !finished && (reason_ == StopReason::kSignal || reason_ == StopReason::kDeadline);
   if (log_) {
     log_->finish(images);
-    if (divergence_.diverged()) LF_WARN("the run ends diverged: ", divergence());
+    if (divergence_.diverged()) LF_WARN("the run ends diverged ", divergence());
     write_status(finished                           ? "finished"
                  : restart                          ? "interrupted"
                  : reason_ == StopReason::kStopFile ? "stopped"
