@@ -120,7 +120,9 @@ TEST_F(Decisions, ALossFarAboveTheFirstForLongIsTold) {
   EXPECT_NE(status().find("\"diverged\":\"\""), std::string::npos) << "four are no five";
   step(48, 7);
   coordinator().killed(48, "");
-  EXPECT_NE(status().find("since image 48: the last finite loss is 7, the first was 2"), std::string::npos) << status();
+  EXPECT_NE(status().find("since image 48: the last finite loss is 7, the first was 2"),
+            std::string::npos)
+      << status();
   for (int i = 7; i <= 11; ++i) step(8 * i, 5.9);
   coordinator().killed(88, "");
   EXPECT_NE(status().find("\"diverged\":\"\""), std::string::npos) << "it has recovered";
