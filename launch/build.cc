@@ -72,10 +72,11 @@ void print_plan(const Config& config, const Source& source, bool as_json) {
 }
 
 int run_build(const Arguments& arguments) {
+  BuildRequest request;
+  request.config = config_of(arguments);  // what can be refused at once is, before MPI starts
+  const Part part = part_of_array(arguments);
   World& world = World::join();
   start_log("lastframe", world.rank());
-  BuildRequest request;
-  request.config = config_of(arguments);
   const std::unique_ptr<Source> source = open_source(request.config.source());
   const bool as_json = arguments.has("--json");
   if (arguments.has("--dry-run")) {
@@ -84,7 +85,6 @@ int run_build(const Arguments& arguments) {
   }
   request.folder = arguments.get("--out");
   world.agree("config", print_config(request.config) + request.folder);
-  const Part part = part_of_array(arguments);
   request.source = source.get();
   request.rank = part.rank * world.size() + world.rank();
   request.size = part.size * world.size();
@@ -122,7 +122,7 @@ int run_build(const Arguments& arguments) {
 
 constexpr Option kBuildOptions[] = {
     {"--out",
-     text("DIR"),
+     output("DIR", "/"),
      "folder of the store; must be new, empty, or hold the same store",
      {.required = "--dry-run"}},
     kConfigOption,
@@ -157,7 +157,8 @@ const Command kBuildCommand = {
     .example =
         "lastframe build --set source.folder.path=photos --set source.size=64 --out "
         "stores/photos\n"
-        "mpirun -n 4 lastframe build --config configs/cifar10/cvivit.pbtxt --out stores/cifar10",
+        "mpirun -n 4 lastframe build --config configs/cifar10/cvivit.pbtxt \\\n"
+        "    --set source.cifar.path=DIR --out stores/cifar10",
     .options = kBuildOptions,
     .run = run_build,
 };

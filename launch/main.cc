@@ -98,20 +98,20 @@ int main(int argc, char** argv) {
   lf::keep_freed_memory();
   const std::vector<std::string> words(argv + 1, argv + argc);
   int status = 1;
+  std::string sentence;
   try {
     status = lf::run(words);
   } catch (const lf::Error& error) {
-    lf::log_fatal_line(error.what());
+    sentence = error.what();
     status = error.exit_status();
   } catch (const std::bad_alloc&) {
-    lf::log_fatal_line("out of memory; use a smaller batch or fewer ranks on this machine");
+    sentence = "out of memory; use a smaller batch or fewer ranks on this machine";
   } catch (const c10::OutOfMemoryError& error) {
-    lf::log_fatal_line(lf::gpu_is_full(error.what()));
+    sentence = lf::gpu_is_full(error.what());
   } catch (const std::exception& error) {
     // LibTorch's messages carry a C++ stack after the first line; which is left out.
     const std::string what = error.what();
-    lf::log_fatal_line(
-        lf::str("unexpected: ", lf::printable(what.substr(0, what.find('\n')), 500)));
+    sentence = lf::str("unexpected: ", lf::printable(what.substr(0, what.find('\n')), 500));
   }
-  return lf::World::end(status);
+  return lf::World::end(status, sentence);
 }

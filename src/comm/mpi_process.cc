@@ -42,6 +42,13 @@ int launched_ranks() {
   return 0;
 }
 
+int launched_rank() {
+  for (const char* variable : {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"}) {
+    if (std::getenv(variable) != nullptr) return number_in(variable);
+  }
+  return 0;
+}
+
 void start_mpi(int launched) {
   ::setenv("OMPI_MCA_mpi_yield_when_idle", "1", 0);  // more threads than cores must not collapse
   int provided = 0;
@@ -65,14 +72,23 @@ bool mpi_is_running() {
   return started != 0 && finalised == 0;
 }
 
+static void exit_in_five_seconds(int status) {
+  std::thread([status] {
+    std::this_thread::sleep_for(std::chrono::seconds(5));
+    ::_exit(status);
+  }).detach();
+}
+
+void finish_mpi(int status) {
+  std::fflush(nullptr);
+  exit_in_five_seconds(status);
+  MPI_Finalize();
+}
+
 void abort_all_ranks(int status) {
   std::fflush(nullptr);
   if (mpi_is_running()) {
-    // MPI_Abort asks the launcher's daemon; if that is gone too, this process still exits.
-    std::thread([status] {
-      std::this_thread::sleep_for(std::chrono::seconds(5));
-      ::_exit(status);
-    }).detach();
+    exit_in_five_seconds(status);  // MPI_Abort asks the launcher's daemon, which may be gone too
     MPI_Abort(MPI_COMM_WORLD, status);
   }
   ::_exit(status);

@@ -11,11 +11,17 @@ void check_mpi(int status, const char* action);
 // Code::kUsage if srun started several tasks that Open MPI cannot connect.
 int launched_ranks();
 
+// This process's rank among them, as the launcher says; 0 without one.
+int launched_rank();
+
 // Starts MPI, for any number of threads. Code::kUsage if it sees fewer ranks than were launched.
 void start_mpi(int launched);
 
 // Whether MPI is started and not yet finalised.
 bool mpi_is_running();
+
+// Leaves MPI in order, as all ranks must; if that hangs this process still exits with the status.
+void finish_mpi(int status);
 
 // Stops every rank with this status at once, or this process alone if MPI is not running.
 [[noreturn]] void abort_all_ranks(int status);

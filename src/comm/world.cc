@@ -2,14 +2,19 @@
 #include "comm/world.h"
 
 #include <mpi.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <list>
 #include <memory>
+#include <thread>
 
+#include "base/clock.h"
 #include "base/crc32c.h"
 #include "base/error.h"
+#include "base/log.h"
 #include "comm/activity.h"
 #include "comm/mpi_process.h"
 #include "comm/patience.h"
@@ -21,15 +26,17 @@ struct World::Link {
     std::string bytes;
     MPI_Request request = MPI_REQUEST_NULL;
   };
-  MPI_Comm comm = MPI_COMM_NULL;  // ours alone; null in a world of one without MPI
-  std::list<Posted> posted;       // being sent: MPI reads them in place
+  MPI_Comm comm = MPI_COMM_NULL;      // ours alone; null in a world of one without MPI
+  MPI_Comm farewell = MPI_COMM_NULL;  // of ranks that end with an error; not of parts
+  std::list<Posted> posted;           // being sent: MPI reads them in place
 };
 
 namespace {
 
 std::unique_ptr<World> g_world;
 
-constexpr int kGatherTag = 1, kPostTag = 2;
+constexpr int kGatherTag = 1, kPostTag = 2, kFarewellTag = 3;
+constexpr std::chrono::milliseconds kUntilHeard{2000}, kUntilStopped{3000};
 constexpr size_t kPart = size_t{1} << 28;  // MPI counts are ints
 
 void finish(MPI_Request* request, const char* what) {
@@ -38,6 +45,7 @@ void finish(MPI_Request* request, const char* what) {
     int done = 0;
     check_mpi(MPI_Test(request, &done, MPI_STATUS_IGNORE), what);
     if (done != 0) return;
+    if (g_world) World::follow();
     patience.pause();
   }
 }
@@ -89,7 +97,9 @@ World::World() : link_(std::make_unique<Link>()) {
   if (expected == 0) return;
   start_mpi(expected);
   check_mpi(MPI_Comm_dup(MPI_COMM_WORLD, &link_->comm), "make a communicator");
+  check_mpi(MPI_Comm_dup(MPI_COMM_WORLD, &link_->farewell), "make a communicator");
   MPI_Comm_set_errhandler(link_->comm, MPI_ERRORS_RETURN);
+  MPI_Comm_set_errhandler(link_->farewell, MPI_ERRORS_RETURN);
   find_machine();
 }
 
@@ -126,12 +136,68 @@ World& World::join() {
 
 bool World::joined() { return g_world != nullptr; }
 
-int World::end(int status) {
-  if (!mpi_is_running()) return status;
-  if (status != 0) abort(status);
-  if (g_world) g_world->leave();
-  MPI_Finalize();
+int World::end(int status, const std::string& sentence) {
+  if (!mpi_is_running()) {
+    if (sentence.empty()) return status;
+    // What is wrong before MPI starts is wrong with every rank: the launcher stops the others while
+    // they wait, once the first has exited.
+    if (launched_rank() > 0) std::this_thread::sleep_for(kUntilHeard);
+    log_fatal_line(sentence);
+  } else if (status == 0) {
+    if (g_world) g_world->leave();
+    MPI_Finalize();
+  } else if (g_world && status != static_cast<int>(Code::kPeer)) {
+    g_world->part_ways(status, sentence);
+  } else {
+    if (!sentence.empty()) log_fatal_line(sentence);
+    abort(status);
+  }
   return status;
+}
+
+// Without unwinding: MPI may still write to what a collective was given.
+void World::follow() {
+  const MPI_Comm comm = g_world->link_->farewell;
+  int waits = 0, status = 0;
+  MPI_Iprobe(MPI_ANY_SOURCE, kFarewellTag, comm, &waits, MPI_STATUS_IGNORE);
+  if (waits == 0) return;
+  MPI_Recv(&status, 1, MPI_INT, MPI_ANY_SOURCE, kFarewellTag, comm, MPI_STATUS_IGNORE);
+  g_world->part_ways(status, "");
+  ::_exit(status);
+}
+
+void World::part_ways(int status, const std::string& sentence) {
+  const Clock::time_point begun = Clock::now();
+  if (is_root() && !sentence.empty()) log_fatal_line(sentence);
+  // Others tell rank 0, which tells all. Small messages leave at once.
+  for (int rank = 0; rank < (is_root() ? size_ : 1); ++rank) {
+    if (rank != rank_) MPI_Send(&status, 1, MPI_INT, rank, kFarewellTag, link_->farewell);
+  }
+  struct Farewell {
+    int64_t status, words;  // words 0: none
+  };
+  const Farewell mine{status, sentence.empty() ? 0 : 1 + crc32c(sentence.data(), sentence.size())};
+  std::vector<Farewell> all(static_cast<size_t>(size_));
+  MPI_Request request = MPI_REQUEST_NULL;
+  MPI_Iallgather(&mine, 2, MPI_INT64_T, all.data(), 2, MPI_INT64_T, link_->farewell, &request);
+  const auto all_end = [&](std::chrono::milliseconds until) {
+    int done = 0;
+    for (Patience patience; done == 0 && Clock::now() - begun < until; patience.pause()) {
+      MPI_Test(&request, &done, MPI_STATUS_IGNORE);
+    }
+    return done != 0;
+  };
+  bool together = all_end(kUntilHeard);
+  const auto below = all.begin() + rank_;
+  const bool said = together && std::any_of(all.begin(), below, [&](const Farewell& other) {
+                      return other.words == mine.words;
+                    });
+  if (!is_root() && !sentence.empty() && !said) log_fatal_line(sentence);
+  together = (together || all_end(kUntilStopped)) &&
+             std::all_of(all.begin(), all.end(),
+                         [&](const Farewell& other) { return other.status == status; });
+  if (!together) abort(status);
+  finish_mpi(status);
 }
 
 void World::abort(int status) { abort_all_ranks(status); }
@@ -141,6 +207,7 @@ void World::leave() {
   for (Link::Posted& message : link_->posted) finish(&message.request, "post");
   link_->posted.clear();
   if (link_->comm != MPI_COMM_NULL) MPI_Comm_free(&link_->comm);
+  if (link_->farewell != MPI_COMM_NULL) MPI_Comm_free(&link_->farewell);
 }
 
 void World::barrier() {

@@ -18,9 +18,14 @@ class World {
   static World& join();
   // True once join() was called.
   static bool joined();
-  // The last act of the process: 0 leaves MPI in order (collective), anything else stops every rank
-  // with this status (MPI_Abort). Returns `status`. Backends must be destroyed before.
-  static int end(int status);
+  // The last act of the process; returns `status`. Backends must be destroyed before. 0 leaves MPI
+  // in order (collective). With another status a rank logs `sentence`, unless a lower one says the
+  // same, and takes those along that wait for it in a collective: if all end so within seconds they
+  // leave MPI in order, otherwise every rank is stopped with this status (MPI_Abort).
+  static int end(int status, const std::string& sentence = "");
+  // Ends this process like another rank that has ended with an error, if one has: for loops that
+  // wait for other ranks.
+  static void follow();
   // Stops every rank with this status at once, stopped and stuck ones too. From any thread.
   [[noreturn]] static void abort(int status);
   ~World();
@@ -66,6 +71,7 @@ class World {
   World(const World& whole, int number);
   void find_machine();
   void leave();
+  void part_ways(int status, const std::string& sentence);
   std::unique_ptr<Link> link_;
   std::vector<std::unique_ptr<World>> parts_;
   int rank_ = 0, size_ = 1, local_rank_ = 0, local_size_ = 1;
