@@ -5,9 +5,18 @@
 
 namespace lf {
 
+constexpr const char* kExpected = "expected the folder of a store, a run or a checkpoint";
+
 const char* kind_of_folder(const Arguments& arguments) {
   FileSystem& files = real_file_system();
   const std::string& folder = arguments.positional()[0];
+  FileInfo info;
+  if (!files.info(folder, &info)) {
+    arguments.refuse("there is no folder ", printable(folder), "; ", kExpected);
+  }
+  if (!info.is_folder) {
+    arguments.refuse(printable(folder), " is a file; ", kExpected);
+  }
   const bool run = files.exists(folder + "/lives") || files.exists(checkpoints_folder(folder)) ||
                    is_checkpoint_folder(folder);
   return run ? kForRuns : kForStores;

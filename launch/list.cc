@@ -1,4 +1,6 @@
 // `lastframe list`: prints the tables that other parts own, one row of kTables each.
+#include <algorithm>
+#include <cctype>
 #include <string>
 #include <utility>
 #include <vector>
@@ -26,7 +28,9 @@ struct Row {
   std::string name;
   std::vector<std::pair<std::string, std::string>> facts;  // printed beside the name
   std::string help;
-  const Command* command = nullptr;  // of commands: in JSON its options too
+  const Command* command = nullptr;   // of commands: in JSON its options too
+  std::vector<ValueDoc> values = {};  // of an option: what it may be
+  bool basic = false;                 // of an option: one of --basic
 };
 
 std::vector<Row> option_rows() {
@@ -34,7 +38,22 @@ std::vector<Row> option_rows() {
   for (const OptionDoc& option : document_options()) {
     rows.push_back({option.path,
                     {{"type", option.type}, {"default", option.fallback}, {"range", option.range}},
-                    option.comment});
+                    option.comment,
+                    nullptr,
+                    option.values,
+                    option.basic});
+  }
+  return rows;
+}
+
+// The members of ModelConfig's `kind`.
+std::vector<Row> model_rows() {
+  const std::string prefix = "model.";
+  std::vector<Row> rows;
+  for (const OptionDoc& option : document_options(prefix)) {
+    const std::string name = option.path.substr(prefix.size());
+    if (name == "diffusion" || name.find('.') != std::string::npos) continue;
+    rows.push_back({name, {}, option.comment});
   }
   return rows;
 }
@@ -85,6 +104,7 @@ constexpr Listing kTables[] = {
     {"corruptions", "what one step of a recipe can do to an image", corruption_rows},
     {"kernels", "fused operations (train.kernels); elsewhere their plain form runs", kernel_rows},
     {"metrics", "what lastframe evaluate and evaluation.metrics can measure", metric_rows},
+    {"models", "networks; model.NAME holds a model's options", model_rows},
     {"options", "every option a config file or --set may hold", option_rows},
     {"samplers", "how a diffusion model steps from noise to clips", sampler_rows},
     {"schedules", "how noise grows with diffusion time", schedule_rows},
@@ -93,18 +113,48 @@ constexpr Listing kTables[] = {
     {"tasks", "what lastframe sample --task can ask of a model", task_rows},
 };
 
-std::vector<Row> rows_with_prefix(const Listing& table, const std::string& prefix) {
-  std::vector<Row> kept;
+// Whether one of the text's words begins with `word`, whatever the case of both.
+bool has_word(const std::string& text, const std::string& word) {
+  const auto is_letter = [](char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0; };
+  const auto same = [](char a, char b) {
+    return std::tolower(static_cast<unsigned char>(a)) ==
+           std::tolower(static_cast<unsigned char>(b));
+  };
+  for (auto at = text.begin(); at != text.end(); ++at) {
+    at = std::search(at, text.end(), word.begin(), word.end(), same);
+    if (at == text.end()) return false;
+    if (at == text.begin() || !is_letter(at[-1]) || !is_letter(word.front())) return true;
+  }
+  return false;
+}
+
+bool has_words(const std::string& text, const std::vector<std::string>& words) {
+  return std::all_of(words.begin(), words.end(),
+                     [&](const std::string& word) { return has_word(text, word); });
+}
+
+// The rows whose names begin with the only word; if there are none, or several words, those in
+// which all words occur, rows with all of them in their names first.
+std::vector<Row> rows_found(const Listing& table, std::vector<Row> rows,
+                            const std::vector<std::string>& words) {
   std::vector<std::string> names;
-  for (Row& row : table.rows()) {
-    names.push_back(row.name);
-    if (row.name.starts_with(prefix)) kept.push_back(std::move(row));
+  for (const Row& row : rows) names.push_back(row.name);
+  const auto begins = [&](const Row& row) { return row.name.starts_with(words.front()); };
+  const bool prefix = words.size() == 1 && std::any_of(rows.begin(), rows.end(), begins);
+  std::erase_if(rows, [&](const Row& row) {
+    if (prefix) return !begins(row);
+    std::string text = row.name + " " + row.help;
+    for (const ValueDoc& value : row.values) text += " " + value.name + " " + value.comment;
+    return !has_words(text, words);
+  });
+  if (rows.empty()) {
+    const std::string wanted = join(words, " ");
+    fail(Code::kUsage, "no ", table.name, " have '", printable(wanted), "' in name or text",
+         did_you_mean(wanted, names), "; see lastframe list ", table.name);
   }
-  if (kept.empty()) {
-    fail(Code::kUsage, "no name in the table of ", table.name, " begins with '", printable(prefix),
-         "'", did_you_mean(prefix, names), "; see lastframe list ", table.name);
-  }
-  return kept;
+  std::stable_partition(rows.begin(), rows.end(),
+                        [&](const Row& row) { return has_words(row.name, words); });
+  return rows;
 }
 
 std::string text_of(const std::vector<Row>& rows) {
@@ -118,6 +168,9 @@ std::string text_of(const std::vector<Row>& rows) {
     for (const std::string& line : split(row.help, '\n')) {
       if (!line.empty()) text += "    " + line + "\n";
     }
+    for (const ValueDoc& value : row.values) {
+      text += "      " + value.name + ": " + value.comment + "\n";
+    }
   }
   return text;
 }
@@ -129,6 +182,12 @@ void write_rows(Json& json, const std::string& table, const std::vector<Row>& ro
         json.field("name", row.name);
         for (const auto& [key, value] : row.facts) json.field(key, value);
         json.field("help", row.help);
+        if (!row.values.empty()) {
+          json.object("values", [&] {
+            for (const ValueDoc& value : row.values) json.field(value.name, value.comment);
+          });
+        }
+        if (row.basic) json.field("basic", true);
         if (row.command != nullptr) describe(*row.command, json);
       });
     }
@@ -143,25 +202,44 @@ std::vector<Row> table_rows() {
   return rows;
 }
 
-int run_list(const Arguments& arguments) {
+// The table of that name. For a name that is none, those that speak of it are named: `recipes` is
+// in the help of `corruptions`.
+const Listing& table_named(const std::string& name) {
+  std::vector<std::string> names, speaking;
+  std::string word = name;
+  if (word.ends_with('s')) word.pop_back();
+  for (const Listing& table : kTables) {
+    if (name == table.name) return table;
+    names.emplace_back(table.name);
+    if (word.size() > 2 && has_word(table.help, word)) speaking.push_back(str(table.name));
+  }
+  fail(Code::kUsage, "there is no table '", printable(name), "'",
+       speaking.empty() ? did_you_mean(name, names)
+                        : ", did you mean '" + join(speaking, "' or '") + "'?",
+       "; the tables are ", join(names, ", "));
+}
+
+constexpr char kOfOptions[] = "of options";
+
+const char* list_mode(const Arguments& arguments) {
   const std::vector<std::string>& words = arguments.positional();
+  return !words.empty() && words[0] == "options" ? kOfOptions : "of other tables";
+}
+
+int run_list(const Arguments& arguments) {
+  std::vector<std::string> words = split(join(arguments.positional(), " "), ' ');  // of quotes too
+  std::erase(words, "");
   std::string name = "tables";
   std::vector<Row> rows;
   if (words.empty()) {
     rows = table_rows();
   } else {
-    const Listing* chosen = nullptr;
-    std::vector<std::string> names;
-    for (const Listing& table : kTables) {
-      names.emplace_back(table.name);
-      if (words[0] == table.name) chosen = &table;
-    }
-    if (chosen == nullptr) {
-      fail(Code::kUsage, "there is no table '", printable(words[0]), "'",
-           did_you_mean(words[0], names), "; the tables are ", join(names, ", "));
-    }
-    name = chosen->name;
-    rows = rows_with_prefix(*chosen, words.size() > 1 ? words[1] : "");
+    const Listing& table = table_named(words[0]);
+    words.erase(words.begin());
+    name = table.name;
+    rows = table.rows();
+    if (arguments.has("--basic")) std::erase_if(rows, [](const Row& row) { return !row.basic; });
+    if (!words.empty()) rows = rows_found(table, std::move(rows), words);
   }
   if (!arguments.has("--json")) {
     print(text_of(rows));
@@ -173,20 +251,29 @@ int run_list(const Arguments& arguments) {
   return 0;
 }
 
-constexpr Option kListOptions[] = {kJsonOption};
+constexpr Option kListOptions[] = {
+    {"--basic", kNoValue, "only the few options that most runs set", {.only_with = kOfOptions}},
+    kJsonOption,
+};
 
 }  // namespace
 
 const Command kListCommand = {
     .name = "list",
-    .positional = "[TABLE] [PREFIX]",
+    .positional = "[TABLE] [WORD]...",
     .summary = "prints what there is to choose from: options, sources, metrics, ...",
     .details =
         "Without an argument: the tables. With one: its rows, of those only the names that begin "
-        "with PREFIX.",
-    .example = "lastframe list\nlastframe list options train.\nlastframe list options --json",
+        "with WORD, or else the rows in whose name or text all words occur.",
+    .example =
+        "lastframe list\n"
+        "lastframe list options --basic\n"
+        "lastframe list options train.\n"
+        "lastframe list options learning rate\n"
+        "lastframe list options --json",
     .options = kListOptions,
     .run = run_list,
+    .mode = list_mode,
 };
 
 }  // namespace lf

@@ -26,6 +26,8 @@ int run_merge(const Arguments& arguments) {
 }
 
 constexpr Option kMergeOptions[] = {kJsonOption};
+constexpr Hint kMergeHints[] = {
+    {"--out", "the new store is the first argument: lastframe merge OUT STORE..."}};
 
 }  // namespace
 
@@ -37,6 +39,7 @@ const Command kMergeCommand = {
     .example = "lastframe merge stores/all stores/part-one stores/part-two",
     .options = kMergeOptions,
     .run = run_merge,
+    .hints = kMergeHints,
 };
 
 }  // namespace lf

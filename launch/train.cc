@@ -124,7 +124,7 @@ constexpr Option kTrainOptions[] = {
     kConfigOption,
     kSetOption,
     {"--run",
-     text("DIR"),
+     output("DIR", "/"),
      "the run folder; the same command starts a run and resumes it, also without --config",
      {.required = "--dry-run"}},
     {"--until-images", integer(1, kNoLimit),
@@ -140,6 +140,13 @@ constexpr Option kTrainOptions[] = {
      "leave out the memory, whose estimate runs small steps",
      {.only_with = "--dry-run"}},
     only_with("--dry-run", kJsonOption),
+};
+
+constexpr Hint kTrainHints[] = {
+    {"--resume", "the same command starts a run and resumes it: give --run DIR alone"},
+    {"--out", "the folder of the run is given as --run DIR"},
+    {"--epochs", "progress is counted in images: --set train.images=N"},
+    {"--steps", "progress is counted in images: --set train.images=N"},
 };
 
 }  // namespace
@@ -174,6 +181,7 @@ const Command kTrainCommand = {
         "lastframe train --config configs/quickstart.pbtxt --set train.batch=32 --dry-run --json",
     .options = kTrainOptions,
     .run = run_train,
+    .hints = kTrainHints,
 };
 
 }  // namespace lf

@@ -1,5 +1,7 @@
 #include "launch/options/arguments.h"
 
+#include <algorithm>
+
 #include "base/text.h"
 #include "config/config.h"
 #include "launch/options/call.h"
@@ -44,12 +46,7 @@ size_t Arguments::parse_option(const std::vector<std::string>& words, size_t at)
   const size_t equals = word.find('=');
   const std::string name = word.substr(0, equals);
   const Option* option = find_option(*command_, name);
-  if (option == nullptr) {
-    std::vector<std::string> known = {"--help"};
-    for (const Option& other : command_->options) known.emplace_back(other.name);
-    refuse("unknown option ", printable(name), did_you_mean(name, known), "; see lastframe ",
-           command_->name, " --help");
-  }
+  if (option == nullptr) refuse_unknown(name);
   const size_t count = arguments_of(*option);
   std::vector<std::string> values;
   if (equals != std::string::npos) values.push_back(word.substr(equals + 1));
@@ -70,6 +67,24 @@ size_t Arguments::parse_option(const std::vector<std::string>& words, size_t at)
   return at;
 }
 
+// Names what may be meant: by a hint of the command, an option of it, or one of the config.
+void Arguments::refuse_unknown(const std::string& name) const {
+  for (const Hint& hint : command_->hints) {
+    if (name == hint.word) refuse("unknown option ", name, "; ", hint.text);
+  }
+  std::vector<std::string> known = {"--help"};
+  for (const Option& other : command_->options) known.emplace_back(other.name);
+  std::string near = did_you_mean(name, known);
+  if (near.empty() && find_option(*command_, "--config") != nullptr && name.starts_with("--")) {
+    std::string path = name.substr(2);  // "--batch-size" -> "batch_size", then "batch"
+    std::replace(path.begin(), path.end(), '-', '_');
+    near = option_of_name(path);
+    if (near.empty()) near = option_of_name(path.substr(0, path.find('_')));
+    if (!near.empty()) near = "; the config has " + near + ", to be given as --set NAME=VALUE";
+  }
+  refuse("unknown option ", printable(name), near, "; see lastframe ", command_->name, " --help");
+}
+
 // "A B [C]": two needed, three allowed; "A..." any number from one.
 void Arguments::check_positional() const {
   size_t needed = 0, allowed = 0;
@@ -77,12 +92,15 @@ void Arguments::check_positional() const {
     if (word.empty()) continue;
     ++allowed;
     if (word.front() != '[') ++needed;
-    if (word.ends_with("...")) allowed = 1000;
+    if (word.ends_with("...")) allowed = 1000;  // "A..." or "[A]..."
   }
   const size_t given = positional_.size();
   if (given >= needed && given <= allowed) return;
   if (allowed == 0) {
-    refuse("unexpected argument '", printable(positional_.front()), "'; see lastframe ",
+    const std::string word = printable(positional_.front());
+    const bool config = word.ends_with(".pbtxt") && find_option(*command_, "--config") != nullptr;
+    refuse("unexpected argument '", word, "'",
+           config ? ", did you mean --config " + word + "?" : std::string(), "; see lastframe ",
            command_->name, " --help");
   }
   refuse(given, given == 1 ? " argument" : " arguments", " given, expected '", command_->positional,

@@ -53,6 +53,7 @@ class Arguments {
   const Option& row(const std::string& option) const;
   const Given* last(const Option& option) const;
   size_t parse_option(const std::vector<std::string>& words, size_t at);
+  [[noreturn]] void refuse_unknown(const std::string& name) const;
   void check_positional() const;
 
   const Command* command_;

@@ -10,6 +10,12 @@ namespace lf {
 
 class Arguments;
 
+// What to say to a word that people try and that is no option here.
+struct Hint {
+  const char* word;  // "--resume"
+  const char* text;  // a clause
+};
+
 struct Command {
   const char* name;             // "build", or "bench comm" for one of a group
   const char* positional = "";  // "STORE", "[PREFIX]", "STORE..." or ""
@@ -20,6 +26,7 @@ struct Command {
   int (*run)(const Arguments&);                     // returns the exit status
   const char* one_of = "";                          // "--run|--fake": exactly one must be given
   const char* (*mode)(const Arguments&) = nullptr;  // the mode of the call: "for stores"
+  std::span<const Hint> hints = {};
 };
 
 }  // namespace lf

@@ -45,6 +45,7 @@ std::string facts_of(const Option& option) {
     facts.push_back("default: " + value);
   }
   if (option.value.kind == Value::kConfig) facts.push_back(str("sets ", option.value.config));
+  if (*option.terms.needs != '\0') facts.push_back(str("needs ", option.terms.needs));
   if (*option.terms.without != '\0')
     facts.push_back("not with " + listed(alternatives(option.terms.without)));
   if (option.terms.required != nullptr) {
@@ -126,7 +127,10 @@ std::string help_of_program(std::span<const Command* const> commands) {
          "\n`lastframe COMMAND --help` shows a command's options with their defaults and ranges, "
          "and\n"
          "examples. `lastframe list options` shows every option that a config file or --set may "
-         "hold.\n"
+         "hold,\n"
+         "`list options --basic` the few that most runs set, `list options learning rate` those "
+         "that "
+         "speak of it.\n"
          "\n"
          "Exit status: 0 done, 1 bug, 2 usage or config, 3 data damaged, or much of a source left "
          "out,\n"

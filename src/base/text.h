@@ -28,8 +28,8 @@ std::string human_seconds(double seconds);
 std::string human_count(uint64_t n);
 std::string human_rate(double per_second);
 
-// The candidate with the smallest edit distance to `name`, or "" if none is near (more than half
-// of the name would have to change).
+// The candidate with the smallest edit distance to `name`, whose case does not count, or "" if none
+// is near (more than half of the name would have to change).
 std::string nearest(std::string_view name, const std::vector<std::string>& candidates);
 
 // ", did you mean 'x'?" or "".

@@ -55,7 +55,8 @@ std::string explain(const std::string& message) {
       known = field_names(*descriptor);
     }
   }
-  return printable(message, 300) + did_you_mean(name, known);
+  const std::string near = did_you_mean(name, known);
+  return printable(message, 300) + (near.empty() ? nearest_option(name) : near);
 }
 
 // Values of `over` replace those of `under`; lists are replaced, not joined.

@@ -45,6 +45,12 @@ std::vector<std::string> config_differences(const Config& before, const Config& 
 // A hash of all options that a resumed run may not change.
 uint64_t config_fingerprint(const Config& run);
 
+// What a value of an option of few means.
+struct ValueDoc {
+  std::string name;  // "BF16"
+  std::string comment;
+};
+
 // Documentation of the options whose path begins with `prefix`.
 struct OptionDoc {
   std::string path;      // "train.batch"
@@ -52,7 +58,15 @@ struct OptionDoc {
   std::string fallback;  // the default as text
   std::string range;     // "[1, 4096]" or ""
   std::string comment;
+  std::vector<ValueDoc> values = {};  // of an option whose type is a list of names
+  bool basic = false;                 // one of the few that most runs set
 };
 std::vector<OptionDoc> document_options(const std::string& prefix = "");
+
+// For a name or path that is no option: the options with the same last name that share most of the
+// path, at most three, "'model.dit.layers' or 'model.code_prior.layers'". "" if there is none.
+std::string option_of_name(const std::string& path);
+// ", did you mean 'train.optimizer.lr'?": option_of_name(), else the most similar option, or "".
+std::string nearest_option(const std::string& path);
 
 }  // namespace lf

@@ -124,7 +124,29 @@ std::map<std::string, std::string> leaves_of(const Config& run, bool fixed_only)
   return out;
 }
 
-// full field name -> its comment in run.proto, joined into one paragraph.
+// "lf.TrainConfig.batch" or "lf.Precision.BF16" for the path of a location in run.proto; "" for
+// what is neither an option nor a value of one. Numbers are those of descriptor.proto: a file's
+// messages 4 and enums 5, a message's fields 2 and enums 4, an enum's values 2.
+std::string name_at(const google::protobuf::FileDescriptorProto& file,
+                    const google::protobuf::SourceCodeInfo::Location& location) {
+  const auto& path = location.path();
+  const auto value_of = [](const google::protobuf::EnumDescriptorProto& type, int value) {
+    return type.name() + "." + type.value(value).name();
+  };
+  if (path.size() == 4 && path[0] == 5 && path[2] == 2) {
+    return "lf." + value_of(file.enum_type(path[1]), path[3]);
+  }
+  if (path.size() < 4 || path[0] != 4) return "";
+  const auto& message = file.message_type(path[1]);
+  const std::string prefix = "lf." + message.name() + ".";
+  if (path.size() == 4 && path[2] == 2) return prefix + message.field(path[3]).name();
+  if (path.size() == 6 && path[2] == 4 && path[4] == 2) {
+    return prefix + value_of(message.enum_type(path[3]), path[5]);
+  }
+  return "";
+}
+
+// Name -> comment of the options and their values in run.proto, joined into one paragraph.
 std::map<std::string, std::string> read_comments() {
   google::protobuf::FileDescriptorSet files;
   LF_CHECK(files.ParseFromArray(lf_run_descriptor_begin,
@@ -133,39 +155,55 @@ std::map<std::string, std::string> read_comments() {
   for (const auto& file : files.file()) {
     if (file.package() != "lf") continue;
     for (const auto& location : file.source_code_info().location()) {
-      // Path of a field: 4 (message), index, 2 (field), index.
-      if (location.path_size() != 4 || location.path(0) != 4 || location.path(2) != 2) continue;
-      const auto& message = file.message_type(location.path(1));
-      std::istringstream words(location.leading_comments());
+      const std::string name = name_at(file, location);
+      if (name.empty()) continue;
+      // Values have theirs behind them, or above if it is long.
+      std::istringstream words(location.leading_comments() + location.trailing_comments());
       std::string text, word;
       while (words >> word) text += (text.empty() ? "" : " ") + word;
-      comments["lf." + message.name() + "." + message.field(location.path(3)).name()] = text;
+      comments[name] = text;
     }
   }
   return comments;
 }
 
+const std::string& comment_on(const std::string& name) {
+  static const std::map<std::string, std::string> comments = read_comments();
+  static const std::string none;
+  const auto found = comments.find(name);
+  return found == comments.end() ? none : found->second;
+}
+
+OptionDoc document_field(const Descriptor& type, const FieldDescriptor& field,
+                         const std::string& path) {
+  OptionDoc doc{path, type_name(field), "", range_of(field), comment_on(field.full_name())};
+  doc.basic = is_basic(field);
+  if (!field.is_repeated() && !field.message_type()) {
+    const Message* prototype =
+        google::protobuf::MessageFactory::generated_factory()->GetPrototype(&type);
+    doc.fallback = read_text(*prototype, field, 0);
+  }
+  if (const auto* names = field.enum_type()) {
+    for (int i = 0; i < names->value_count(); ++i) {
+      const std::string& name = names->value(i)->name();
+      doc.values.push_back({name, comment_on(names->full_name() + "." + name)});
+    }
+  }
+  return doc;
+}
+
 void document_message(const Descriptor& type, const std::string& prefix,
                       std::set<const Descriptor*> above, const std::string& filter,
                       std::vector<OptionDoc>& out) {
-  static const std::map<std::string, std::string> comments = read_comments();
   if (!above.insert(&type).second) return;  // composites are recursive
   for (int i = 0; i < type.field_count(); ++i) {
     const FieldDescriptor& field = *type.field(i);
     const std::string path = prefix + field.name();
-    const auto comment = comments.find(field.full_name());
     const bool wanted = path.starts_with(filter) || filter.starts_with(path + ".");
     if (!wanted) continue;
     if (path.starts_with(filter) && (!field.message_type() || field.containing_oneof() ||
                                      field.is_repeated() || prefix.empty())) {
-      std::string fallback;
-      if (!field.is_repeated() && !field.message_type()) {
-        const Message* prototype =
-            google::protobuf::MessageFactory::generated_factory()->GetPrototype(&type);
-        fallback = read_text(*prototype, field, 0);
-      }
-      out.push_back({path, type_name(field), fallback, range_of(field),
-                     comment == comments.end() ? "" : comment->second});
+      out.push_back(document_field(type, field, path));
     }
     if (field.message_type() && !field.is_repeated()) {
       document_message(*field.message_type(), path + ".", above, filter, out);

@@ -2,6 +2,7 @@
 
 #include <google/protobuf/text_format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -58,6 +59,8 @@ std::string range_of(const FieldDescriptor& field) { return field.options().GetE
 
 bool is_free(const FieldDescriptor& field) { return field.options().GetExtension(free); }
 
+bool is_basic(const FieldDescriptor& field) { return field.options().GetExtension(basic); }
+
 bool in_range(const std::string& range, double value) {
   const size_t comma = range.find(',');
   LF_CHECK(range.size() >= 3 && comma != std::string::npos, "range ", range);
@@ -74,7 +77,34 @@ bool in_range(const std::string& range, double value) {
          (range.back() == ']' ? value <= high : value < high);
 }
 
+// How many names of two paths are equal from the front.
+static size_t shared_names(const std::string& a, const std::string& b) {
+  const std::vector<std::string> x = split(a, '.'), y = split(b, '.');
+  size_t shared = 0;
+  while (shared < std::min(x.size(), y.size()) && x[shared] == y[shared]) ++shared;
+  return shared;
+}
+
+std::string option_of_name(const std::string& path) {
+  const auto last_name = [](const std::string& of) { return of.substr(of.rfind('.') + 1); };
+  std::vector<std::string> same;
+  for (const OptionDoc& option : document_options()) {
+    if (last_name(option.path) == last_name(path)) same.push_back(option.path);
+  }
+  if (same.empty()) return "";
+  std::stable_sort(same.begin(), same.end(), [&](const std::string& a, const std::string& b) {
+    return shared_names(a, path) > shared_names(b, path);
+  });
+  const size_t best = shared_names(same.front(), path);
+  std::erase_if(same, [&](const std::string& one) { return shared_names(one, path) < best; });
+  constexpr size_t kShown = 3;
+  if (same.size() > kShown) same.resize(kShown);
+  return "'" + join(same, "' or '") + "'";
+}
+
 std::string nearest_option(const std::string& path) {
+  const std::string same = option_of_name(path);
+  if (!same.empty()) return ", did you mean " + same + "?";
   std::vector<std::string> known;
   for (const OptionDoc& option : document_options()) known.push_back(option.path);
   return did_you_mean(path, known);

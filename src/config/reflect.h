@@ -16,7 +16,7 @@ std::string type_name(const FieldDescriptor& field);  // "int", "number", "FP32|
 std::string range_of(const FieldDescriptor& field);   // "": any value
 bool in_range(const std::string& range, double value);
 bool is_free(const FieldDescriptor& field);
-std::string nearest_option(const std::string& path);  // ", did you mean 'train.batch'?" or ""
+bool is_basic(const FieldDescriptor& field);
 
 // Element `index` of a list, or the value (the default if unset).
 double read_number(const google::protobuf::Message& message, const FieldDescriptor& field,

@@ -13,6 +13,8 @@ options = json.loads(run(program, "list", "options", "--json").stdout)["options"
 lines = ["\t".join((row["name"], row["type"], row["default"], row["range"])).rstrip() for row in options]
 for row in options:
     expect(row["help"].strip(), f"{row['name']} has no comment in run.proto")
+    for name, comment in row.get("values", {}).items():
+        expect(comment, f"the value {name} of {row['name']} has no comment in run.proto")
     expect(row["help"].strip().endswith("."), f"the comment of {row['name']} is no sentence: {row['help']!r}")
 expect(len(lines) == len(set(lines)), "an option is listed twice")
 if "--write" in arguments:

@@ -3,7 +3,7 @@
 import json
 import os
 
-from harness import cpu_seconds, expect, finish, here, is_one_sentence, program, run
+from harness import cpu_seconds, expect, finish, here, is_one_sentence, program, ranks, root, run
 
 
 def commands():
@@ -53,13 +53,60 @@ def check_wrong_words():
     usage_error("lits", saying=["did you mean 'list'"])
     usage_error("\n\x1b[31mred")
     usage_error("list", "optons", saying=["did you mean 'options'"])
+    usage_error("list", "recipes", saying=["did you mean 'corruptions'"])
     usage_error("list", "options", "trian.", saying=["trian."])
+    usage_error("list", "metrics", "--basic", saying=["--basic has no meaning"])
     usage_error("list", "options", "train.batchh", saying=["did you mean 'train.batch'"])
     usage_error("list", "--jsno", saying=["did you mean '--json'"])
     usage_error("list", "--json=yes", saying=["takes no value"])
     usage_error("doctor", "--mib", saying=["needs a value"])
     for wrong in ("0", "-1", "many", "1e3", "99999999999999999999999", ""):
         usage_error("doctor", f"--mib={wrong}", saying=["--mib", "[1, 1024]"])
+
+
+def check_searches():
+    """What people type who do not know the names yet."""
+    def found(*words):
+        return [row["name"] for row in json.loads(run(program, "list", "options", *words, "--json").stdout)["options"]]
+
+    expect("train.optimizer.lr" in found("learning", "rate"), f"learning rate: {found('learning', 'rate')}")
+    expect(found("Learning rate") == found("learning", "rate"), "case or quotes count in a search")
+    expect(found("train.ema.") == [name for name in found() if name.startswith("train.ema.")], "a prefix finds others")
+    expect(15 <= len(found("--basic")) <= 30 and "train.batch" in found("--basic"), f"--basic: {found('--basic')}")
+    text = run(program, "list", "options", "recipe.topology").stdout
+    expect("      STAR: " in text, f"values without a meaning: {text!r}")
+    file = here / "a.pbtxt"
+    file.write_text("train { lr: 0.1 }\n")
+    for words, part in ((["train", file], f"did you mean --config {file}?"),
+                        (["train", "--resume"], "the same command starts a run and resumes it"),
+                        (["train", "--lr", "0.1"], "train.optimizer.lr"),
+                        (["train", "--batch-size=8"], "train.batch"),
+                        (["train", "--dry-run", "--set", "train.lr=0.1"], "did you mean 'train.optimizer.lr'?"),
+                        (["train", "--dry-run", "--set", "model.width=8"], "model.vqvae.width"),
+                        (["train", "--dry-run", "--config", file], "train.optimizer.lr"),
+                        (["merge", "a", "b", "--out", "m"], "lastframe merge OUT STORE..."),
+                        (["evaluate", "--real", "a", "--fake", "b", "--metrics", "FID"], "did you mean 'fid'?"),
+                        (["inspect", file], "is a file; expected the folder of"),
+                        (["inspect", here / "nothing"], "there is no folder")):
+        usage_error(*words, saying=[part])
+
+
+def check_ranks():
+    """Of all ranks one says what is wrong, and no box of MPI_Abort stands around it."""
+    empty = here / "empty"
+    empty.mkdir()
+    small = ["--set", "source.generated.count=8", "--set", "source.size=8", "--set", "model.autoencoder={}"]
+    launch = [root / "launch" / "local", "-n", "2"]
+    for what, words in (("before MPI starts", ["train", "--run", here / "a", "--set", "train.bach=1"]),
+                        ("on every rank", ["train", "--run", here / "b", *small, "--set", "train.batch=3"]),
+                        ("on rank 0 alone", ["sample", "--run", empty, "--out", here / "x.png"])):
+        plain = run(*ranks(2), program, *words)
+        local = run(*launch, *words, extra={"LASTFRAME": program})
+        for by, result in (("mpirun", plain), ("launch/local", local)):
+            said = [line for line in result.stderr.splitlines() if line.startswith("lastframe: ")]
+            expect(len(said) == 1 and "MPI_ABORT" not in result.stderr and result.returncode in (2, 4),
+                   f"{what}, {by}: status {result.returncode}, {result.stderr!r}")
+        expect(local.returncode == plain.returncode and is_one_sentence(local.stderr), f"{what}: {local.stderr!r}")
 
 
 def config_commands():
@@ -137,6 +184,8 @@ def check_speed():
 
 check_help()
 check_wrong_words()
+check_searches()
+check_ranks()
 lines = config_commands()
 for number, line in enumerate(lines):
     place = here / str(number)
