@@ -7,6 +7,7 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/isfinite.h>
 
+#include <functional>
 #include <memory>
 
 #include "base/error.h"
@@ -21,6 +22,7 @@
 #include "launch/commands.h"
 #include "launch/evaluate_run.h"
 #include "launch/options/arguments.h"
+#include "launch/options/call.h"
 #include "launch/output.h"
 #include "launch/plugin.h"
 #include "run/accelerator.h"
@@ -185,7 +187,35 @@ std::vector<Result> evaluate(World& world, const Arguments& arguments) {
   return evaluate_codes(arguments, config.evaluation());
 }
 
+constexpr char kByFeatures[] = "a metric by features", kByNeighbours[] = "a metric of neighbours",
+               kByLooks[] = "the metric lpips", kDrawn[] = "samples or the metric kid_subsets",
+               kWeights[] = "a file of weights";
+
+// Names of metrics are looked up here too, before anything is opened.
+void check_options(const Arguments& arguments) {
+  const std::vector<std::string> names = split(arguments.get("--metrics"), ',');
+  const auto any = [&](const std::function<bool(const Metric&)>& is) {
+    size_t count = 0;
+    for (const std::string& name : names) count += is(metric_named(name)) ? 1 : 0;
+    return count > 0;
+  };
+  const bool of_run = arguments.mode() == "--run";
+  const std::string none =
+      (names.size() == 1 ? names[0] + " is not it" : "none of " + join(names, ", ") + " is");
+  const std::string extractor = arguments.get("--extractor");
+  check_needs(
+      arguments,
+      {{kByFeatures, !of_run || any([](const Metric& row) { return row.of_sets != nullptr; }),
+        none},
+       {kByNeighbours, any(uses_neighbours), none},
+       {kByLooks, any([](const Metric& row) { return row.needs == Evidence::kLooks; }), none},
+       {kDrawn, of_run || any(uses_seed), none},
+       {kWeights, extractor != "pixels" && extractor != "track",
+        "the extractor " + extractor + " has none"}});
+}
+
 int run_evaluate(const Arguments& arguments) {
+  check_options(arguments);
   catch_stop_signals();
   World& world = World::join();
   start_log("lastframe", world.rank());
@@ -231,11 +261,11 @@ constexpr Option kEvaluateOptions[] = {
     {"--subject",
      of_config("evaluation.subject", "WHAT"),
      "what distances are of",
-     {.only_with = "--run"}},
+     {.only_with = "--run", .needs = kByFeatures}},
     {"--reference",
      of_config("evaluation.reference", "PATH"),
      "what samples are compared with: a store, a folder of images, a .npy array or .npz statistics",
-     {.computed = "the training store", .only_with = "--run"}},
+     {.computed = "the training store", .only_with = "--run", .needs = kByFeatures}},
     {"--precision",
      of_config("evaluation.precision", "NAME"),
      "arithmetic of the model; BF16 is faster and makes slightly different clips",
@@ -246,35 +276,36 @@ constexpr Option kEvaluateOptions[] = {
      "pytorch-fid's layout",
      {.only_with = "--fake", .required = "--save-statistics"}},
     {"--save-statistics",
-     text("FILE"),
+     output("FILE", ".npz"),
      "write mean and covariance of the --fake images as .npz; without --real nothing is compared",
      {.only_with = "--fake"}},
     {"--extractor",
      of_config("evaluation.extractor", "FILE"),
      "weights of the extractor; or pixels (for fd_pixels) or track (for track_outliers and "
      "track_wasserstein), which need none",
-     {.only_with = "--run|--fake"}},
+     {.only_with = "--run|--fake", .needs = kByFeatures}},
     {"--preprocessing",
      of_config("evaluation.preprocessing", "ID"),
      "torch, tf1 or clean",
-     {.only_with = "--run|--fake"}},
+     {.only_with = "--run|--fake", .needs = kWeights}},
     {"--threads",
      integer(1, 4096),
      "CPU threads of each rank; another number may round differently",
      {.fallback = "1", .only_with = "--run|--fake"}},
     {"--lpips",
      of_config("evaluation.lpips", "FILE"),
-     "weights of LPIPS (tools/convert_weights), for the metric lpips",
-     {.only_with = "--run|--pairs"}},
+     "weights of LPIPS (tools/convert_weights)",
+     {.only_with = "--run|--pairs", .needs = kByLooks}},
     {"--seed",
      of_config("evaluation.seed", "N"),
      "seed of the samples and of what is drawn",
-     {.only_with = "--run|--fake|--features"}},
+     {.only_with = "--run|--fake|--features", .needs = kDrawn}},
     {"--neighbours",
      integer(1, 1000),
      "neighbours that metrics look at",
      {.computed = "3 for precision and recall, 5 for the others",
-      .only_with = "--fake|--features"}},
+      .only_with = "--fake|--features",
+      .needs = kByNeighbours}},
     {"--codebook",
      integer(1, int64_t{1} << 40),
      "the number of codes there are",

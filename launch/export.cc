@@ -17,6 +17,7 @@
 #include "launch/folder_kind.h"
 #include "launch/options/arguments.h"
 #include "launch/output.h"
+#include "launch/store_tasks.h"
 #include "train/post_hoc.h"
 
 namespace lf {
@@ -37,7 +38,7 @@ void export_clips(const std::string& folder, const Arguments& arguments) {
   const std::shared_ptr<const Store> store = Store::open(folder);
   uint64_t first = 0, last = store->clips();
   parse_range(arguments, &first, &last);
-  const auto draw = static_cast<uint32_t>(arguments.integer("--draw"));
+  const uint32_t draw = draw_of(arguments, *store);
   const std::string out = arguments.get(arguments.has("--npy") ? "--npy" : "--png");
   if (arguments.has("--npy")) {
     export_npy(files, *store, out, first, last, draw);
@@ -91,12 +92,12 @@ int run_export(const Arguments& arguments) {
 
 constexpr Option kExportOptions[] = {
     {"--npy",
-     text("FILE"),
+     output("FILE", ".npy"),
      "write one NumPy array [n, T, H, W, C]; fp16 frames stay fp16, and the last frame beside "
      "them is then value / 127.5 - 1",
      {.only_with = kForStores}},
     {"--png",
-     text("FOLDER"),
+     output("FOLDER", "/"),
      "write FOLDER/clip-000000000/frame-000.png and so on",
      {.only_with = kForStores}},
     {"--range",
@@ -106,8 +107,11 @@ constexpr Option kExportOptions[] = {
     {"--draw",
      integer(0, 1'000'000'000),
      "draw of the corruptions",
-     {.fallback = "0", .only_with = kForStores}},
-    {"--out", text("FILE"), "write the weights as one safetensors file", {.only_with = kForRuns}},
+     {.fallback = "0", .only_with = kForStores, .needs = kRandomFrames}},
+    {"--out",
+     output("FILE", ".safetensors"),
+     "write the weights as one safetensors file",
+     {.only_with = kForRuns}},
     {"--kind",
      text("KIND"),
      "ema, model or optimizer",

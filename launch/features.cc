@@ -30,7 +30,14 @@ namespace {
 std::unique_ptr<Source> open_images(const Arguments& arguments) {
   const std::string path = arguments.get("--images");
   SourceConfig config = load_config("", arguments.sets()).source();
-  if (path.ends_with(".npy")) {
+  const bool array = path.ends_with(".npy");
+  if (config.kind_case() != SourceConfig::KIND_NOT_SET &&
+      config.kind_case() != (array ? SourceConfig::kNpy : SourceConfig::kFolder)) {
+    arguments.refuse("--set chooses a kind of source, and --images ", printable(path),
+                     " is source.", array ? "npy" : "folder",
+                     "; set options of that one, or source.size and others");
+  }
+  if (array) {
     config.mutable_npy()->set_path(path);
   } else {
     config.mutable_folder()->set_path(path);
@@ -132,7 +139,7 @@ constexpr Option kFeaturesOptions[] = {
      text("DIR|NPY"),
      "folder with JPEG and PNG files, or array of bytes",
      {.required = ""}},
-    {"--out", text("NPY"), "array of float32 [n, dim] to write", {.required = ""}},
+    {"--out", output("NPY", ".npy"), "array of float32 [n, dim] to write", {.required = ""}},
     {"--preprocessing", text("ID"), "torch (pytorch-fid's), tf1 or clean", {.fallback = "torch"}},
     kSourceSetOption,
     kPrecisionOption,

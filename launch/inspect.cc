@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "launch/commands.h"
 #include "launch/folder_kind.h"
+#include "launch/store_tasks.h"
 
 namespace lf {
 namespace {
@@ -23,18 +24,18 @@ constexpr char kPictures[] = "--strip|--animation";
 
 constexpr Option kInspectOptions[] = {
     {"--strip",
-     text("FILE"),
+     output("FILE", ".png"),
      "write one clip's frames side by side as PNG",
      {.only_with = kForStores, .without = "--shard"}},
     {"--animation",
-     text("FILE"),
+     output("FILE", ".apng|.png"),
      "write one clip as animated PNG",
      {.only_with = kForStores, .without = "--shard"}},
     {"--clip", integer(0, kNoLimit), "the clip", {.fallback = "0", .only_with = kPictures}},
     {"--draw",
      integer(0, 1'000'000'000),
      "draw of its corruptions",
-     {.fallback = "0", .only_with = kPictures}},
+     {.fallback = "0", .only_with = kPictures, .needs = kRandomFrames}},
     {"--shard",
      integer(0, 1'000'000'000),
      "inspect only shard N, and check it",

@@ -13,6 +13,7 @@
 #include "data/store/verify.h"
 #include "launch/inspect.h"
 #include "launch/output.h"
+#include "launch/store_tasks.h"
 
 namespace lf {
 namespace {
@@ -139,8 +140,7 @@ void draw_clip(const Store& store, const Arguments& arguments) {
     arguments.refuse("--clip is ", clip, ", expected a whole number in [0, ", store.clips() - 1,
                      "]");
   }
-  const auto draw = static_cast<uint32_t>(arguments.integer("--draw"));
-  std::vector<Image> frames = clip_frames(store, clip, draw);
+  std::vector<Image> frames = clip_frames(store, clip, draw_of(arguments, store));
   FileSystem& files = real_file_system();
   const std::string what = str("clip ", clip, " of ", printable(store.folder()));
   if (arguments.has("--strip")) {

@@ -21,6 +21,7 @@
 #include "launch/commands.h"
 #include "launch/made_clips.h"
 #include "launch/options/arguments.h"
+#include "launch/options/call.h"
 #include "launch/output.h"
 #include "launch/plugin.h"
 #include "launch/sample_task.h"
@@ -179,6 +180,10 @@ void give(const Clips& clips, const SampleOptions& options, const Config& config
     request.small_BTHWC = x;
     return;
   }
+  if (options.given > x.size(1)) {
+    fail(Code::kUsage, "--given asks for ", options.given, " frames, and the clips have ",
+         x.size(1), "; give fewer");
+  }
   const std::vector<int64_t>& kept = options.observed;
   if (kept.empty()) {
     request.given_BTHWC = options.given > 0 ? x.slice(1, 0, options.given) : x;
@@ -206,13 +211,8 @@ void apply_task(const Run& run, SampleOptions& options) {
 }
 
 // LPIPS as a distance between two frames, for adaptive schemes; none without its weights.
-ImageDistance distance_of(const SampleOptions& options, const Config& config, at::Device device) {
+ImageDistance distance_of(const SampleOptions& options, at::Device device) {
   if (options.lpips.empty()) return {};
-  if (!config.model().diffusion().sampler().adaptive()) {
-    fail(Code::kUsage,
-         "--lpips is for schemes that choose what is shown, such as --scheme adaptive-hierarchy-2; "
-         "leave it out, or choose one");
-  }
   const std::shared_ptr<PairDistance> looks = open_pair_distance(options.lpips, device);
   return [looks](const at::Tensor& a_HWC, const at::Tensor& b_HWC) {
     const auto image = [](const at::Tensor& x) { return bytes_of(x).unsqueeze(0); };
@@ -247,7 +247,7 @@ class Sampling {
       : run_(run),
         options_(options),
         texts_(options.text, options.count),
-        distance_(distance_of(options, run.config, run.device)) {
+        distance_(distance_of(options, run.device)) {
     if (!options.store.empty()) {
       given_ = std::make_unique<StoreClips>(options.store, run, options.count);
     }
@@ -355,18 +355,24 @@ void print_report(const SampleOptions& options, const Run& run, int64_t frames, 
   std::puts(json.text().c_str());
 }
 
+constexpr char kMakes[] = "to make clips",
+               kReconstructs[] = "with --store but none of --given, --observe and --task";
+
 int run_sample(const Arguments& arguments) {
   SampleOptions options = options_of(arguments);
   const bool dry = arguments.has("--dry-run");
   const std::string folder = arguments.get("--run");
-  const std::string out = dry ? "" : arguments.get("--out");
+  std::string out = dry ? "" : arguments.get("--out");
+  while (out.size() > 1 && out.ends_with('/')) out.pop_back();
   World& world = World::join();
   start_log("lastframe", world.rank());
   at::set_num_threads(static_cast<int>(arguments.integer("--threads")));
   Run run = open_run(world, folder, arguments.sets());
   const at::Device device =
       dry ? at::kCPU : choose_device(world, run.config.train(), accelerator_of_machine());
-  if (!options.scheme.empty()) run.set(scheme_options_of(options.scheme, run.config));
+  run.set(scheme_options_of(options.scheme));
+  const bool enlarges = run.config.model().diffusion().upscale() > 1 && !options.from.empty();
+  check_needs(arguments, needs_of_sample(run.config, enlarges, arguments.mode() == kReconstructs));
   run.load_model(device);
   apply_task(run, options);
   if (dry) {
@@ -393,9 +399,6 @@ int run_sample(const Arguments& arguments) {
   return 0;
 }
 
-constexpr char kMakes[] = "to make clips",
-               kReconstructs[] = "with --store but none of --given, --observe and --task";
-
 const char* sample_mode(const Arguments& arguments) {
   const bool keeps_some = arguments.has("--given") || arguments.has("--observe");
   const bool reconstructs = arguments.has("--store") && !keeps_some && !arguments.has("--task");
@@ -405,13 +408,16 @@ const char* sample_mode(const Arguments& arguments) {
 constexpr Option kSampleOptions[] = {
     {"--run", text("DIR"), "the folder of a run, or of one of its checkpoints", {.required = ""}},
     {"--out",
-     text("FILE|DIR"),
+     output("FILE|DIR", ".png|.apng|.npy|/"),
      ".png: every frame, a clip a row, observed frames in green and a store's clips above what was "
      "made of them; .apng: animated; .npy: bytes [n, T, H, W, C]; anything else: a folder with the "
      "array and pictures of the first 64 clips",
      {.required = "--dry-run"}},
     {"--count", integer(1, 100'000'000), "clips to make", {.fallback = "16"}},
-    {"--seed", integer(0, kNoLimit), "clip i is a function of the seed and i", {.fallback = "0"}},
+    {"--seed",
+     integer(0, kNoLimit),
+     "clip i is a function of the seed and i",
+     {.fallback = "0", .needs = kRandom}},
     kSetOption,
     {"--store",
      text("DIR"),
@@ -424,9 +430,11 @@ constexpr Option kSampleOptions[] = {
     {"--task", text("NAME"),
      "generate, predict, extend, infill, upsample or complete (see `lastframe list tasks`); "
      "chooses the frames of the given clips to keep, unless --given or --observe does"},
-    {"--scheme", text("NAME"),
+    {"--scheme",
+     text("NAME"),
      "the order in which models with frames=FLEXIBLE make a video: autoregressive, long-range or "
-     "hierarchy-2 (or more levels); adaptive- before it chooses frames by their content"},
+     "hierarchy-2 (or more levels); adaptive- before it chooses frames by their content",
+     {.needs = kAnyOrder}},
     kPrecisionOption,
     kThreadsOption,
     {"--dry-run", kNoValue, "print the stages in which a clip would be made; make none"},
@@ -434,15 +442,15 @@ constexpr Option kSampleOptions[] = {
     {"--given",
      integer(1, 4096),
      "keep the first N frames of each given clip",
-     {.only_with = "--store|--from", .without = "--observe"}},
+     {.only_with = "--store|--from", .without = "--observe", .needs = kContinued}},
     {"--observe",
      text("LIST"),
      "keep these frames of each given clip, such as 0,4,8",
-     {.only_with = "--store|--from"}},
+     {.only_with = "--store|--from", .needs = kContinued}},
     {"--class",
      integer(0, 1'000'000),
      "the class of all clips",
-     {.computed = "random for each clip, if the model has classes", .only_with = kMakes}},
+     {.computed = "random for each clip", .only_with = kMakes, .needs = kClasses}},
     {"--frames",
      integer(1, 1'000'000),
      "frames of a clip",
@@ -450,11 +458,11 @@ constexpr Option kSampleOptions[] = {
     {"--text",
      text("NPY"),
      "text embeddings, floats [n, width]: a row for each clip, or one for all",
-     {.only_with = kMakes}},
+     {.only_with = kMakes, .needs = kTexts}},
     {"--lpips",
      text("FILE"),
      "weights of LPIPS, by which adaptive schemes compare frames instead of by pixels",
-     {.only_with = kMakes}},
+     {.only_with = kMakes, .needs = kAdaptive}},
 };
 
 }  // namespace

@@ -122,6 +122,27 @@ std::string model_kind(const Config& config) {
   return kind == nullptr ? "model without a kind" : "model." + kind->name();
 }
 
+std::vector<Need> needs_of_sample(const Config& config, bool enlarges, bool reconstructs) {
+  const ModelConfig& model = config.model();
+  const DiffusionConfig& diffusion = model.diffusion();
+  const std::string kind = model_kind(config), this_runs = "this run's is " + kind;
+  const bool flexible = kind == std::string(kFrames) + "FLEXIBLE";
+  const int classes = model.has_code_prior()      ? model.code_prior().classes()
+                      : kind.starts_with(kFrames) ? diffusion.classes()
+                                                  : 0;
+  const bool codec = model.has_autoencoder() || model.has_vqvae() || model.has_cvivit();
+  return {
+      {kClasses, classes > 0, this_runs + " without"},
+      {kTexts, kind.starts_with(kFrames) && !diffusion.text().empty(), this_runs + " without"},
+      {kAnyOrder, flexible, this_runs},
+      {kAdaptive, flexible && diffusion.sampler().adaptive(),
+       flexible ? "the one here takes fixed frames" : this_runs + ", which has none"},
+      {kRandom, !(reconstructs && codec),
+       this_runs + ", whose reconstructions are always the same"},
+      {kContinued, !enlarges, "a model that enlarges clips takes all frames of --from"},
+  };
+}
+
 FrameTask resolved(FrameTask task, const Config& config, const Model& model,
                    const ClipShape& trained) {
   const TaskKind& kind = kind_named(task.name);
@@ -150,12 +171,8 @@ FrameTask resolved(FrameTask task, const Config& config, const Model& model,
   return task;
 }
 
-std::vector<std::string> scheme_options_of(const std::string& scheme, const Config& config) {
+std::vector<std::string> scheme_options_of(const std::string& scheme) {
   if (scheme.empty()) return {};
-  if (model_kind(config) != std::string(kFrames) + "FLEXIBLE") {
-    fail(Code::kUsage, "--scheme orders the frames of models with ", kFrames,
-         "FLEXIBLE, and this run's is ", model_kind(config), "; leave it out");
-  }
   const std::string sampler = "model.diffusion.sampler.";
   std::string name = scheme;
   const bool adaptive = name.starts_with("adaptive-");

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "launch/options/call.h"
 #include "model/model.h"
 
 namespace lf {
@@ -24,6 +25,16 @@ std::span<const TaskKind> task_kinds();
 // "model.diffusion.frames=FLEXIBLE".
 std::string model_kind(const Config& config);
 
+// What options of the command line need of the run.
+inline constexpr char kClasses[] = "a model with classes", kTexts[] = "a model of texts",
+                      kAnyOrder[] = "a model with model.diffusion.frames=FLEXIBLE",
+                      kAdaptive[] = "an adaptive --scheme", kRandom[] = "a model that draws",
+                      kContinued[] = "clips to continue";
+
+// Whether this run has each. `enlarges`: clips are given to be enlarged. `reconstructs`: clips are
+// encoded and decoded.
+std::vector<Need> needs_of_sample(const Config& config, bool enlarges, bool reconstructs);
+
 // What is asked for on the command line, and in the end what is done.
 struct FrameTask {
   std::string name;               // of task_kinds()
@@ -38,7 +49,7 @@ FrameTask resolved(FrameTask task, const Config& config, const Model& model,
                    const ClipShape& trained);
 
 // "adaptive-hierarchy-2" as assignments of model.diffusion.sampler's options.
-std::vector<std::string> scheme_options_of(const std::string& scheme, const Config& config);
+std::vector<std::string> scheme_options_of(const std::string& scheme);
 
 // The stages in which such a model makes these frames, "0-3 -> 4-7" each. Code::kUsage from a model
 // that has none.

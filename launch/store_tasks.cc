@@ -11,7 +11,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "data/store/layout.h"
-#include "data/store/store.h"
+#include "launch/options/call.h"
 #include "launch/output.h"
 
 namespace lf {
@@ -65,6 +65,19 @@ void ReportedProgress::show(uint64_t done, uint64_t total, uint64_t found) {
   found_ = found;
   done_ = done;
   progress_->show(done);
+}
+
+uint32_t draw_of(const Arguments& arguments, const Store& store) {
+  const std::string folder = printable(store.folder());
+  check_needs(arguments, {{kRandomFrames, store.recipe().random(),
+                           "those of " + folder + " are the same in every draw"}});
+  const auto draw = static_cast<uint32_t>(arguments.integer("--draw"));
+  const uint32_t draws = store.index().draws();
+  if (draws > 0 && draw >= draws) {
+    arguments.refuse("--draw is ", draw, ", and ", folder, " has ", draws,
+                     draws == 1 ? " draw" : " draws", "; expected 0 to ", draws - 1);
+  }
+  return draw;
 }
 
 void report_store(const std::string& folder, bool as_json, double most_left_out) {

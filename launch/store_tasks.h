@@ -1,4 +1,4 @@
-// What the commands that write and check stores share.
+// What the commands that write, read and check stores share.
 #pragma once
 
 #include <mutex>
@@ -6,6 +6,8 @@
 #include <string>
 
 #include "base/progress.h"
+#include "data/store/store.h"
+#include "launch/options/arguments.h"
 
 namespace lf {
 
@@ -27,6 +29,11 @@ class ReportedProgress {
   std::optional<Progress> progress_;
   uint64_t done_ = 0, found_ = 0;
 };
+
+// Of --draw.
+inline constexpr char kRandomFrames[] = "random corruptions";
+// The draw that --draw chooses of this store's. Code::kUsage for one that it does not have.
+uint32_t draw_of(const Arguments& arguments, const Store& store);
 
 // Prints what the finished store holds and warns of items that were left out. Throws Code::kData,
 // when it has reported, if those are more than the share `most_left_out` of the source.

@@ -82,6 +82,19 @@ void check_required(const Arguments& arguments, const Option& option) {
 
 }  // namespace
 
+void check_needs(const Arguments& arguments, const std::vector<Need>& needs) {
+  for (const Option& option : arguments.command().options) {
+    if (*option.terms.needs == '\0' || !arguments.has(option.name)) continue;
+    const auto need = std::find_if(needs.begin(), needs.end(), [&](const Need& one) {
+      return std::string_view(one.needs) == option.terms.needs;
+    });
+    LF_CHECK(need != needs.end(), "nobody knows whether there is ", option.terms.needs);
+    if (need->there) continue;
+    arguments.refuse(option.name, " has no meaning here: it needs ", need->needs, ", and ",
+                     need->instead, "; leave it out");
+  }
+}
+
 std::vector<std::string> alternatives(const char* text) {
   return *text == '\0' ? std::vector<std::string>{} : split(text, '|');
 }

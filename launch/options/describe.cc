@@ -19,6 +19,7 @@ void describe_option(const Option& option, Json& json) {
   const bool config = option.value.kind == Value::kConfig || option.value.kind == Value::kSets;
   json.field("config", config ? option.value.config : "");
   json.field("only_with", alternatives(terms.only_with));
+  json.field("needs", terms.needs).field("endings", alternatives(option.value.endings));
   json.field("without", alternatives(terms.without));
   json.field("required", terms.required != nullptr);
   json.field("required_unless", alternatives(terms.required == nullptr ? "" : terms.required));

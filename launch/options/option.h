@@ -16,6 +16,7 @@ struct Value {
   double above = 0, most = 0;    // kNumber: (above, most]
   const char* words = "";        // kWord: "FP32|BF16"
   const char* config = "";       // kConfig: "evaluation.samples"; kSets: "source.", or "" for all
+  const char* endings = "";      // kText that is written to: ".png|.npy", "/" for a folder
 };
 
 inline constexpr int64_t kNoLimit = INT64_MAX;
@@ -23,6 +24,11 @@ inline constexpr Value kNoValue{};
 
 constexpr Value text(const char* placeholder) {
   return {.kind = Value::kText, .placeholder = placeholder};
+}
+// A file or a folder to write, whose kind its name tells: ".png|.npy|/". A name with the ending of
+// another kind of file is refused; one without any is not.
+constexpr Value output(const char* placeholder, const char* endings) {
+  return {.kind = Value::kText, .placeholder = placeholder, .endings = endings};
 }
 constexpr Value integer(int64_t low, int64_t high) {
   return {.kind = Value::kInteger, .placeholder = "N", .low = low, .high = high};
@@ -51,6 +57,7 @@ struct Terms {
   const char* only_with = "";      // has a meaning only with one of these; "": always
   const char* without = "";        // contradicts these options
   const char* required = nullptr;  // "": wherever it has a meaning; "--dry-run": unless that holds
+  const char* needs = "";          // of what the call opens: "a model with classes" (see Need)
 };
 
 struct Option {

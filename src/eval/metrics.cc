@@ -3,6 +3,7 @@
 #include <ATen/TensorOperators.h>
 
 #include <algorithm>
+#include <array>
 #include <limits>
 
 #include "base/error.h"
@@ -239,6 +240,29 @@ void check_set(const FeatureSet& set) {
 }  // namespace
 
 std::span<const Metric> metric_table() { return kMetrics; }
+
+const Metric& metric_named(const std::string& name) {
+  int64_t pad_to = 0;
+  const std::string bare = without_padding(name, &pad_to);
+  for (const Metric& row : kMetrics) {
+    const std::string_view pattern = row.name;
+    if (pattern.ends_with("NAME") && bare.size() > pattern.size() - 4 &&
+        bare.starts_with(pattern.substr(0, pattern.size() - 4))) {
+      return row;
+    }
+  }
+  return row_of(bare, nullptr);
+}
+
+bool uses_seed(const Metric& metric) { return metric.of_sets == kid_subsets; }
+
+bool uses_neighbours(const Metric& metric) {
+  constexpr std::array kOfNeighbours = {
+      neighbour_metric<&Manifold::precision, 3>, neighbour_metric<&Manifold::recall, 3>,
+      neighbour_metric<&Manifold::density, 5>, neighbour_metric<&Manifold::coverage, 5>};
+  return std::find(kOfNeighbours.begin(), kOfNeighbours.end(), metric.of_sets) !=
+         kOfNeighbours.end();
+}
 
 std::vector<ChosenMetric> choose_metrics(const std::vector<std::string>& names,
                                          const Extractor* extractor, int64_t frames) {

@@ -63,6 +63,13 @@ struct Metric {
 };
 std::span<const Metric> metric_table();
 
+// The row of a metric that is asked for, before its extractor is known. Code::kUsage if there is
+// none for any.
+const Metric& metric_named(const std::string& name);
+// Whether MetricOptions::seed and MetricOptions::neighbours have a part in it.
+bool uses_seed(const Metric& metric);
+bool uses_neighbours(const Metric& metric);
+
 // A metric that was asked for, by the name its result bears.
 struct ChosenMetric {
   std::string name;

@@ -1,11 +1,12 @@
 """Every command's table of options, as `lastframe list commands --json` prints it: the help shows each
-option, a value out of its range is refused, and so is an option that has no meaning in the call.
+option, a value out of its range is refused, and so is an option that has no meaning in the call or
+for what the call opens.
 """
 
 import json
 import re
 
-from harness import expect, finish, here, is_one_sentence, program, run
+from harness import expect, finish, here, is_one_sentence, program, run, store, train, write_npy
 
 commands = json.loads(run(program, "list", "commands", "--json").stdout)["commands"]
 config_options = {row["name"]: row for row in json.loads(run(program, "list", "options", "--json").stdout)["options"]}
@@ -16,12 +17,15 @@ WITHIN = {
     "for stores": (here / "folder", []),
     "for runs and checkpoints": (here / "run", []),
     "to make clips": (None, []),
+    "of options": (None, ["options"]),
 }
 ELSEWHERE = {
     "for stores": (here / "run", []),
     "for runs and checkpoints": (here / "folder", []),
     "to make clips": (None, ["--store", "x"]),
+    "of options": (None, ["metrics"]),
 }
+TEXTS = {"--scheme": "long-range", "--observe": "0"}  # of those whose text is looked at first
 calls = 0
 
 
@@ -49,7 +53,7 @@ def valid(option):
     elif option["kind"] == "set":
         value = option["config"] + "size=8" if option["config"] else "train.batch=8"
     else:
-        value = "x"
+        value = TEXTS.get(option["name"], "x")
     return [option["name"]] + [value] * option["arguments"]
 
 
@@ -96,6 +100,8 @@ def check_values(command, options):
         if option["kind"] in wrong:
             value = wrong[option["kind"]]
             refused([*first_words(command), f"{option['name']}={value}"], option["name"], value, "expected")
+        if option["endings"]:
+            refused([*first_words(command), option["name"], "x.jpg"], "x.jpg", "expected")
     option = next(iter(options.values()))
     if option["kind"] == "switch":
         refused([*first_words(command), option["name"] + "=x"], option["name"], "takes no value")
@@ -137,11 +143,50 @@ def check_required(command, options):
             refused([*first_words(command), *words], needed[0], "is required")
 
 
+def without_needs():
+    """Of everything that an option needs of what a call opens, a call that opens one without it."""
+    codec, enlarger = here / "codec", here / "enlarger"
+    train(codec, sets=["train.images=12"])
+    small = "unet { width: 8 multipliers: 1 blocks: 1 } diffusion { upscale: 2 }"
+    train(enlarger, sets=["train.images=12", f"model={{ {small} }}", "train.batch=2", "train.images=2"])
+    features = write_npy(here / "features.npy", "<f4", (4, 2), bytes(32))
+    clips = write_npy(here / "clips.npy", "|u1", (1, 3, 4, 4, 3), bytes(144))
+    make = ["sample", "--run", codec, "--count", 2, "--out", here / "x.png"]
+    judge, compare = ["evaluate", "--run", codec, "--metrics"], ["evaluate", "--features", features, features]
+    return {
+        "a model with classes": make,
+        "a model of texts": make,
+        "a model with model.diffusion.frames=FLEXIBLE": make,
+        "an adaptive --scheme": make,
+        "a model that draws": [*make, "--store", store()],
+        "clips to continue": ["sample", "--run", enlarger, "--from", clips, "--count", 1, "--out", here / "x.png"],
+        "random corruptions": ["inspect", store(), "--strip", here / "x.png"],
+        "a metric by features": [*judge, "psnr"],
+        "the metric lpips": [*judge, "psnr"],
+        "a file of weights": [*judge, "fd_pixels", "--extractor", "pixels"],
+        "a metric of neighbours": [*compare, "--metrics", "frechet"],
+        "samples or the metric kid_subsets": [*compare, "--metrics", "frechet"],
+    }
+
+
+def check_needs():
+    calls_without = without_needs()
+    needed = {option["needs"] for command in commands for option in command["options"]} - {""}
+    expect(needed == calls_without.keys(), f"calls without {calls_without.keys() ^ needed}")
+    for need, call in calls_without.items():
+        command = next(row for row in commands if row["name"] == call[0])
+        for option in command["options"]:
+            if option["needs"] == need:
+                refused([*call, *valid(option)], option["name"], need, "leave it out")
+    expect(not (here / "x.png").exists(), "a refused call wrote something")
+
+
 expect(len(commands) >= 18, f"only {len(commands)} commands")
 for command in commands:
     options = {row["name"]: row for row in command["options"]}
     expect(len(options) == len(command["options"]), f"{command['name']} has an option twice")
     for check in (check_table, check_help, check_values, check_meaning, check_contradictions, check_required):
         check(command, options)
+check_needs()
 print(f"{len(commands)} commands, {sum(len(row['options']) for row in commands)} options, {calls} refused calls")
 finish()

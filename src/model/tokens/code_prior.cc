@@ -87,6 +87,7 @@ class CodePrior : public Model {
         at::empty({request.count, 0}, at::TensorOptions(device)), {}, request.seed, request.first};
     const at::Tensor labels = labels_to_sample(request, key);
     at::Tensor x = request.given_BTHWC;
+    check_given(request);
     for (uint32_t window = 0; !x.defined() || x.size(1) < frames; ++window) {
       const int64_t have = x.defined() ? x.size(1) : 0;
       const int64_t context = have < frames_ && window == 0 ? have : overlap_;
@@ -103,6 +104,16 @@ class CodePrior : public Model {
   at::Tensor codes_of(const at::Tensor& x_BTHWC) const {
     const c10::impl::ExcludeDispatchKeyGuard single(c10::autocast_dispatch_keyset);
     return tokenizer_->encode(x_BTHWC);
+  }
+
+  // A prior makes the next codes, so it can keep the first frames only.
+  static void check_given(const SampleRequest& request) {
+    for (size_t i = 0; i < request.given_frames.size(); ++i) {
+      if (request.given_frames[i] == static_cast<int64_t>(i)) continue;
+      fail(Code::kUsage, "frame ", request.given_frames[i],
+           " is given without those before it, and a prior continues from the first frames; give "
+           "0, 1, ... in a row");
+    }
   }
 
   void check_labels(int64_t largest) const {
