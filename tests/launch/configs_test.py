@@ -1,13 +1,14 @@
 """Every config of the tree is one: `train --dry-run` takes it with data of the kind it asks for, made
 here, and the options that its own first lines leave to people (store, path, tokenizer). Parts of
-configs that choose no model get a small one.
+configs that choose no model get a small one. The commands of its header do what they say: stores are
+built, trainings are dry runs, exports and samples are of one step of a small network.
 """
 
 import json
 import re
-import struct
-import zlib
+import shlex
 
+from examples import ONE_STEP, command_lines, network_of, sources
 from harness import expect, finish, here, program, root, run, with_sets
 
 configs = root / "configs"
@@ -20,30 +21,7 @@ TOKENIZERS = {
     "videos64": "cvivit={ width: 16 patch: 8 temporal_patch: 2",
 }
 
-
-def grey_png(width, height):
-    """A picture large enough for every crop."""
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    rows = b"".join(b"\0" + bytes((x + y) % 256 for x in range(width)) for y in range(height))
-    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">2I5B", width, height, 8, 0, 0, 0, 0)) +
-            chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
-
-
-def paths_of():
-    """The option that names the data of each kind of source."""
-    picture = grey_png(178, 218)
-    (here / "cifar").mkdir()
-    (here / "cifar" / "data_batch_1.bin").write_bytes((b"\3" + bytes(3072)) * 4)
-    for kind in ("folder", "frames"):
-        for name in ("one", "two"):
-            (here / kind / name).mkdir(parents=True)
-            first = here / kind / name / "00000.png"
-            first.write_bytes(picture)
-            for i in range(1, 100):  # as long as the longest clip that a config wants
-                (here / kind / name / f"{i:05d}.png").hardlink_to(first)
-    return {kind: f"source.{kind}.path={here / kind}" for kind in ("cifar", "folder", "frames")}
+DIFFUSION = ("unet", "unet3d", "dit", "rvd")
 
 
 def dry_run(config, sets):
@@ -67,14 +45,88 @@ def tokenizer(config, sets):
     return f"{made}.safetensors"
 
 
-def check(config, paths):
+class Header:
+    """The command lines at the head of a config, run in a folder of their own."""
+
+    def __init__(self, config, sets, below="headers"):
+        self.config, self.sets = config, sets
+        self.folder = here / below / config.parent.name / config.stem
+        self.folder.mkdir(parents=True)
+        (self.folder / "configs").symlink_to(configs)
+        for exported in self.folder.parent.glob("*/*.safetensors"):
+            if not exported.is_symlink():
+                (self.folder / exported.name).symlink_to(exported)
+        self.path = next((one.split("=", 1)[1] for one in sets if ".path=" in one), "")
+        self.few = [] if self.path else ["--set", "source.generated.count=8"]
+        self.trainings = {}  # by name of the run
+        self.outlook = None  # of the last dry run
+
+    def execute(self, *words):
+        done = run(program, *words, cwd=self.folder)
+        expect(done.returncode == 0, f"{self.config}: {shlex.join(map(str, words))}: {done.returncode} {done.stderr}")
+        return done.stdout
+
+    def small_run(self, name):
+        """Trains a run of this header, or of another's, for one step, its model made small."""
+        if name not in self.trainings:
+            (self.folder / name).parent.mkdir(exist_ok=True)
+            return (self.folder / name).symlink_to(trained_elsewhere(name))
+        words = self.trainings[name]
+        kind, network = network_of(self.outlook["config"])
+        few_steps = ["--set", "model.diffusion.sampler.steps=2"] if kind in DIFFUSION else []
+        self.execute(*words, *network, *with_sets(ONE_STEP), *few_steps)
+
+    def run_line(self, line):
+        words = shlex.split(re.sub(r"(source\.\w+\.path)=\S+", rf"\1={self.path}", line))
+        if words[0] == "build":
+            self.execute(*words, *self.few)
+            return
+        if words[0] == "train":
+            self.trainings[words[words.index("--run") + 1]] = words
+            for store in [word.split("=", 1)[1] for word in words if word.startswith("train.store=")]:
+                if not (self.folder / store).exists():  # another config's header builds it
+                    self.execute("build", "--config", self.config, *with_sets(self.sets[:1]), *self.few, "--out", store)
+            said = self.execute(*words, "--dry-run", "--no-memory", "--json", *with_sets(self.sets))
+            self.outlook = json.loads(said) if said else None
+            return
+        at = words.index("--run") + 1 if words[0] == "sample" else 1
+        if words[at].startswith("RUN_OF"):
+            words[at] = str(here / self.config.parent.name)  # made by tokenizer()
+        elif not (self.folder / words[at]).exists():
+            self.small_run(words[at])
+        self.execute(*words, *(["--count", "1"] if words[0] == "sample" else []))
+
+    def check(self):
+        for line in lines_of(self.config):
+            self.run_line(line)
+        return self.outlook or dry_run(self.config, self.sets)
+
+
+def lines_of(config):
+    head = config.read_text().split("\n\n")[0]
+    return [line for _, line in command_lines("\n".join(row.lstrip("# ") for row in head.splitlines()))]
+
+
+def trained_elsewhere(name):
+    """A run that another config's header trains under this name, of one step."""
+    config, line = next((config, line) for config in sorted(configs.rglob("*.pbtxt")) for line in lines_of(config)
+                        if f" --run {name}" in line and " train " in f" {line} ")
+    header = Header(config, sets_of(config), "elsewhere")
+    header.run_line(line)
+    header.small_run(name)
+    return header.folder / name
+
+
+def whole_text(config):
+    """Of a config and its bases."""
     text = config.read_text()
-    header = text.split("\n\n")[0].split("\n")[0]
-    expect(header.startswith("# ") and header[2].isupper(), f"{config} begins with no comment: {header!r}")
-    whole, base = text, config
-    while found := re.search(r'^base: "(.*)"', base.read_text(), re.M):
-        base = base.parent / found[1]
-        whole += base.read_text()
+    found = re.search(r'^base: "(.*)"', text, re.M)
+    return text + (whole_text(config.parent / found[1]) if found else "")
+
+
+def sets_of(config):
+    """What a config leaves to people: the data's path, a tokenizer, a model."""
+    whole = whole_text(config)
     # The kind that this file chooses, or else its base.
     kinds = re.findall(r"(?:source \{ |^  )(cifar|folder|frames|generated) \{", whole, re.M)
     sets = [paths[kinds[0]]] if kinds and kinds[0] in paths else []
@@ -84,7 +136,14 @@ def check(config, paths):
         sets.append("model.autoencoder={ width: 4 }")
     if "code_prior" in whole:
         sets.append(f"model.code_prior.tokenizer={tokenizer(config, sets)}")
-    outlook = dry_run(config, sets)
+    return sets
+
+
+def check(config):
+    text, whole = config.read_text(), whole_text(config)
+    header = text.split("\n")[0]
+    expect(header.startswith("# ") and header[2].isupper(), f"{config} begins with no comment: {header!r}")
+    outlook = Header(config, sets_of(config)).check()
     if outlook is None:
         return {}
     if ("vqvae {" in whole or "cvivit {" in whole) and "variational {" not in whole:
@@ -96,10 +155,10 @@ def check(config, paths):
     return outlook
 
 
-paths = paths_of()
+paths = sources()
 found = {}
 for config in sorted(configs.rglob("*.pbtxt")):
-    found[str(config.relative_to(configs))] = check(config, paths)
+    found[str(config.relative_to(configs))] = check(config)
 expect(len(found) > 40, f"only {len(found)} configs below {configs}")
 # Controls are controls: what they are to have in common they have.
 bits = {name: outlook.get("bits_per_clip") for name, outlook in found.items()}
