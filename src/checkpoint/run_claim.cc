@@ -169,7 +169,8 @@ bool RunLock::lock() {
         return false;
       case LockFile::Lock::kTaken: {
         const LifeRecord holder = read_record(files_, path_);
-        if (is_gone(holder)) {
+        // Without a record: it has just begun, or it failed and its heir holds the lock.
+        if (holder.host().empty() || is_gone(holder)) {
           await_heir(holder);
           break;
         }
@@ -190,12 +191,17 @@ bool RunLock::lock() {
 }
 
 void RunLock::await_heir(const LifeRecord& holder) const {
-  constexpr double kLongest = 600;
-  LF_INFO("waiting for the last state of ", describe(holder), ", which was killed, to be saved (",
-          printable(path_), " is held)");
+  constexpr double kLongest = 600, kToBeTold = 1;
+  bool told = false;
   const Clock::time_point begin = Clock::now();
-  while (file_->try_lock() == LockFile::Lock::kTaken) {
+  while (file_->try_lock() == LockFile::Lock::kTaken &&
+         read_record(files_, path_).pid() == holder.pid()) {
     if (seconds_since(begin) > kLongest) refuse(holder);
+    if (!told && seconds_since(begin) > kToBeTold) {
+      told = true;
+      LF_INFO("waiting for the last state of ", describe(holder),
+              ", which was killed, to be saved (", printable(path_), " is held)");
+    }
     std::this_thread::sleep_for(std::chrono::milliseconds(50));
   }
 }

@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <exception>
 #include <filesystem>
+#include <fstream>
 #include <utility>
 #include <vector>
 
@@ -55,7 +56,8 @@ Heir::~Heir() {
   ended_ = true;
   if (!whole_) changing_.unlock();
   watch_.join();
-  if (heir_ <= 0) return;
+  // Ranks are not killed at one moment: an error here may come of a peer that is gone already.
+  if (heir_ <= 0 || std::uncaught_exceptions() > 0) return;
   ::kill(heir_, SIGKILL);
   ::waitpid(heir_, nullptr, 0);
 }
@@ -105,7 +107,9 @@ void Heir::inherit(pid_t parent) {
     while (::getppid() == parent) std::this_thread::sleep_for(kTick);
     ::alarm(kLongest);
     save_(images_);
-  } catch (const std::exception&) {  // as if there had been no heir; there is nobody to tell
+  } catch (const std::exception& error) {  // as if there had been no heir
+    std::ofstream(run_folder_ + "/logs/rank-0000.log", std::ios::app)
+        << "the last state of the killed process could not be saved: " << error.what() << "\n";
   }
   ::_exit(0);
 }

@@ -21,7 +21,7 @@ class Heir {
  public:
   // `save` saves the state of that many images, in the heir. The lock of the run stays held by it.
   Heir(std::string run_folder, std::function<void(int64_t images)> save);
-  ~Heir();  // the process ends in order: no heir is needed
+  ~Heir();  // no heir is needed any more, unless an error unwinds
   Heir(const Heir&) = delete;
   Heir& operator=(const Heir&) = delete;
 
