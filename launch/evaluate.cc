@@ -14,6 +14,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/stop_signals.h"
+#include "comm/threads.h"
 #include "comm/world.h"
 #include "config/config.h"
 #include "eval/images.h"
@@ -36,6 +37,7 @@ MetricOptions options_of(const Arguments& arguments, const EvaluationConfig& con
   MetricOptions options;
   options.seed = config.seed();
   options.neighbours = arguments.integer("--neighbours", 0);
+  options.reference_count = arguments.integer("--reference-count", 0);
   return options;
 }
 
@@ -162,11 +164,11 @@ std::vector<Result> evaluate_codes(const Arguments& arguments, const EvaluationC
 
 std::vector<Result> evaluate_two_sets(World& world, const Arguments& arguments,
                                       const Config& config) {
-  at::set_num_threads(static_cast<int>(arguments.integer("--threads")));
+  at::set_num_threads(threads_of_rank(world, static_cast<int>(arguments.integer("--threads", 0))));
   const at::Device device = choose_device(world, config.train(), accelerator_of_machine());
   const std::string statistics = arguments.get("--save-statistics");
   std::vector<Result> results =
-      evaluate_files(world, config.evaluation(), options_of(arguments, config.evaluation()), device,
+      evaluate_files(world, config, options_of(arguments, config.evaluation()), device,
                      arguments.get("--real"), arguments.get("--fake"), statistics);
   if (world.is_root() && !statistics.empty()) log_written(statistics);
   return results;
@@ -177,7 +179,8 @@ std::vector<Result> evaluate(World& world, const Arguments& arguments) {
   if (arguments.mode() == "--run") {
     return evaluate_run(world,
                         {arguments.get("--run"), arguments.get("--checkpoint"), arguments.sets(),
-                         static_cast<int>(arguments.integer("--threads"))});
+                         static_cast<int>(arguments.integer("--threads", 0)),
+                         arguments.integer("--reference-count", 0)});
   }
   const Config config = load_config("", arguments.sets());
   if (arguments.mode() == "--fake") return evaluate_two_sets(world, arguments, config);
@@ -266,6 +269,10 @@ constexpr Option kEvaluateOptions[] = {
      of_config("evaluation.reference", "PATH"),
      "what samples are compared with: a store, a folder of images, a .npy array or .npz statistics",
      {.computed = "the training store", .only_with = "--run", .needs = kByFeatures}},
+    {"--reference-count",
+     integer(2, kNoLimit),
+     "compare with N of the reference's images, evenly spaced, instead of all",
+     {.only_with = "--run|--real", .needs = kByFeatures}},
     {"--precision",
      of_config("evaluation.precision", "NAME"),
      "arithmetic of the model; BF16 is faster and makes slightly different clips",
@@ -290,8 +297,9 @@ constexpr Option kEvaluateOptions[] = {
      {.only_with = "--run|--fake", .needs = kWeights}},
     {"--threads",
      integer(1, 4096),
-     "CPU threads of each rank; another number may round differently",
-     {.fallback = "1", .only_with = "--run|--fake"}},
+     "CPU threads of each rank; another number may round the clips that a model makes differently",
+     {.computed = "its share of the cores that this machine lets us use",
+      .only_with = "--run|--fake"}},
     {"--lpips",
      of_config("evaluation.lpips", "FILE"),
      "weights of LPIPS (tools/convert_weights)",
@@ -320,10 +328,15 @@ const Command kEvaluateCommand = {
     .details =
         "Of a run, all ranks make clips 0 to N-1 of the seed (or reconstruct the first N of the "
         "validation store); rank 0 prints the results and writes RUN/evaluations/*.json. They do "
-        "not depend on the number of ranks. Clips are kept by the checkpoint's hash: an "
+        "not depend on the number of ranks, beyond the rounding of the clips (--threads). Clips "
+        "are kept by the checkpoint's hash: an "
         "interrupted evaluation (status 75) resumes, and one with other metrics samples nothing "
         "again. Options that set one of the config's default to the run's own. A result is named "
-        "for what it is: fid only by Inception's 2048 features.",
+        "for what it is: fid only by Inception's 2048 features. Before it starts, evaluate says "
+        "how "
+        "long the features will take, and which distances will be mostly bias because there are no "
+        "more samples than features. The features of a store that is a reference are kept in "
+        "STORE.features beside it, for every run.",
     .example =
         "mpirun -n 4 --bind-to none lastframe evaluate --run runs/first \\\n"
         "    --extractor inception.safetensors --metrics fid768,psnr --json\n"

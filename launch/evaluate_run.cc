@@ -3,6 +3,7 @@
 #include <ATen/Parallel.h>
 
 #include "base/log.h"
+#include "comm/threads.h"
 #include "comm/watchdog.h"
 #include "config/config.h"
 #include "eval/evaluate.h"
@@ -17,7 +18,7 @@ std::vector<Result> evaluate_run(World& world, const RunRequest& request) {
   Run run = open_run(world, request.folder, request.sets, request.checkpoint);
   const EvaluationConfig& config = run.config.evaluation();
   world.agree("config", print_config(run.config));
-  at::set_num_threads(request.threads);
+  at::set_num_threads(threads_of_rank(world, request.threads));
   const Watchdog watchdog(world, run.config.comm());
   const Watchdog::Phase phase("evaluation", 24 * 3600);
   run.open_stores();
@@ -28,6 +29,7 @@ std::vector<Result> evaluate_run(World& world, const RunRequest& request) {
             counted(static_cast<uint64_t>(at::get_num_threads()), "thread"));
   }
   EvaluationSubject subject = subject_of(run);
+  subject.reference_count = request.reference_count;
   subject.making_key = run.making_key(config.precision());
   std::vector<Result> results = evaluate_model(world, config, subject);
   if (world.is_root()) {

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/file.h"
+#include "base/host.h"
 #include "base/log.h"
 #include "base/stop_signals.h"
 #include "launch/commands.h"

@@ -1,5 +1,6 @@
 // `lastframe plan`: what a store and a training run on it will cost, before anything is built.
 #include <cstdio>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -11,6 +12,7 @@
 #include "launch/commands.h"
 #include "launch/options/arguments.h"
 #include "launch/output.h"
+#include "launch/run_estimate.h"
 
 namespace lf {
 namespace {
@@ -26,9 +28,11 @@ void report_mode(Json& json, const StoreCost& cost, double images_per_second) {
   json.field("read_cores", cost.read_core_seconds * images_per_second);
 }
 
-std::string as_json(const CostEstimate& estimate, double images_per_second) {
+std::string as_json(const CostEstimate& estimate, double images_per_second,
+                    const std::optional<RunEstimate>& run) {
   Json json;
   json.object([&] {
+    if (run) json.object("run", [&] { add_estimate(json, *run); });
     json.field("clips", estimate.stored.clips);
     json.field("frames", estimate.clip.frames);
     json.array("shape", [&] {
@@ -103,8 +107,12 @@ int run_plan(const Arguments& arguments) {
   const double images_per_second = arguments.number("--images-per-second");
   const std::unique_ptr<Source> source = open_source(config.source());
   const CostEstimate estimate = estimate_cost(config, *source, 2);
-  print(arguments.has("--json") ? as_json(estimate, images_per_second)
-                                : as_text(estimate, images_per_second));
+  // A config of data alone has no run.
+  std::optional<RunEstimate> run;
+  if (config.model().kind_case() != ModelConfig::KIND_NOT_SET) run = estimate_of(arguments, config);
+  print(arguments.has("--json") ? as_json(estimate, images_per_second, run)
+                                : as_text(estimate, images_per_second) +
+                                      (run ? "\ntraining\n" + estimate_text(*run, config) : ""));
   return 0;
 }
 
@@ -115,6 +123,8 @@ constexpr Option kPlanOptions[] = {
      number(0, 1e12),
      "expected speed of training, over all ranks",
      {.fallback = "1000"}},
+    kRanksOption,
+    kNoMemoryOption,
     kJsonOption,
 };
 
@@ -122,11 +132,13 @@ constexpr Option kPlanOptions[] = {
 
 const Command kPlanCommand = {
     .name = "plan",
-    .summary = "estimates what a store costs, before it is built",
+    .summary = "estimates what a store and a training run on it cost, before either is started",
     .details =
         "Loads some items of the source and times the recipe for two seconds, then estimates for "
         "STORED and for RECOMPUTED: bytes on disk, hours to build on one core of this machine, "
-        "bytes a second that training reads, and cores that making the frames takes.",
+        "bytes a second that training reads, and cores that making the frames takes. Where the "
+        "config has a model, parameters, arithmetic and memory of a run follow, as train --dry-run "
+        "prints them.",
     .example =
         "lastframe plan --config configs/quickstart.pbtxt --images-per-second 5000\n"
         "lastframe plan --set source.folder.path=photos --set source.size=64 --json",

@@ -1,8 +1,5 @@
 #include "launch/store_tasks.h"
 
-#include <sched.h>
-
-#include <algorithm>
 #include <memory>
 #include <vector>
 
@@ -46,13 +43,6 @@ std::string where_and_why(const std::string& folder) {
 }
 
 }  // namespace
-
-int threads_for(int wanted, int ranks_here) {
-  if (wanted > 0) return wanted;
-  cpu_set_t set;
-  const int cores = ::sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
-  return std::max(1, cores / std::max(1, ranks_here));
-}
 
 ReportedProgress::~ReportedProgress() {
   if (progress_) progress_->finish(done_);

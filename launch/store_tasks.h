@@ -11,9 +11,6 @@
 
 namespace lf {
 
-// `wanted`, or where it is 0 this rank's share of the cores that the process may use.
-int threads_for(int wanted, int ranks_here);
-
 // Progress that begins with the first report, which brings the total. Thread-safe.
 class ReportedProgress {
  public:

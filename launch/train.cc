@@ -1,91 +1,39 @@
 // `lastframe train`: starts or resumes a run, or with --dry-run says what it would be.
 #include "train/train.h"
 
-#include <array>
-#include <cmath>
-#include <cstdio>
-#include <optional>
-
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "base/stop_signals.h"
+#include "base/text.h"
 #include "comm/world.h"
 #include "config/config.h"
 #include "launch/commands.h"
 #include "launch/options/arguments.h"
+#include "launch/output.h"
 #include "launch/plugin.h"
+#include "launch/run_estimate.h"
 #include "launch/version.h"
-#include "model/tokens/tokenizer.h"
-#include "run/clips.h"
-#include "run/exported_model.h"
-#include "train/estimate.h"
 
 namespace lf {
 namespace {
 
-// Of the codes of a clip, if the model makes any: what comparisons at equal size go by.
-double bits_of(const Model& model, int frames) {
-  const auto* tokenizer = dynamic_cast<const Tokenizer*>(&model);
-  if (tokenizer == nullptr) return 0;
-  const std::array<int64_t, 3> grid = tokenizer->grid(frames);
-  return static_cast<double>(grid[0] * grid[1] * grid[2]) *
-         std::log2(static_cast<double>(tokenizer->codes()));
-}
-
-struct Outlook {
-  ClipShape shape;
-  int64_t parameters, trained, steps;
-  double bits;
-  int ranks;
-  std::optional<MemoryEstimate> memory;
-};
-
-Outlook outlook_of(const Config& config, int ranks, bool with_memory) {
-  Outlook out{shape_of_config(config), 0, 0, 0, 0, ranks, {}};
-  const std::unique_ptr<Model> model = make_model(config, out.shape, at::kCPU, {}, open_export);
-  if (with_memory) out.memory = estimate_memory(*model, config, out.shape, ranks);
-  out.parameters = model->parameters().count();
-  for (const NamedTensor& weight : model->parameters().weights())
-    out.trained += weight.tensor.numel();
-  out.steps = (config.train().images() + config.train().batch() - 1) / config.train().batch();
-  out.bits = bits_of(*model, out.shape.frames);
-  return out;
-}
-
-void print_json(const Config& config, const Outlook& outlook) {
-  const ClipShape& shape = outlook.shape;
+void print_dry_run(const Arguments& arguments, const Config& config) {
+  const RunEstimate estimate = estimate_of(arguments, config);
+  if (!World::join().is_root()) return;
+  if (!arguments.has("--json")) {
+    const std::string text = estimate_text(estimate, config);
+    print(print_config(config) + "\n# " +
+          join(split(text.substr(0, text.size() - 1), '\n'), "\n# ") + "\n");
+    return;
+  }
   Json json;
   json.object([&] {
-    json.field("parameters", outlook.parameters).field("trained_parameters", outlook.trained);
-    if (outlook.memory) {
-      json.field("memory_bytes", outlook.memory->total);
-      json.field("memory_bytes_weights", outlook.memory->weights);
-      json.field("memory_bytes_per_clip", outlook.memory->per_clip);
-    }
-    json.field("ranks", outlook.ranks).field("steps", outlook.steps);
-    if (outlook.bits > 0) json.field("bits_per_clip", outlook.bits);
-    json.array("clip_shape", [&] {
-      for (const int side : shape.sides()) json.value(side);
-    });
+    add_estimate(json, estimate);
     json.key("config").raw(config_json(config));
   });
-  std::puts(json.text().c_str());
-}
-
-void print_text(const Config& config, const Outlook& outlook) {
-  const ClipShape& shape = outlook.shape;
-  std::printf("%s\n# clips %d x %dx%dx%d, parameters %s, steps %s of %d clips\n",
-              print_config(config).c_str(), shape.frames, shape.height, shape.width, shape.channels,
-              human_count(static_cast<uint64_t>(outlook.parameters)).c_str(),
-              human_count(static_cast<uint64_t>(outlook.steps)).c_str(), config.train().batch());
-  if (outlook.bits > 0) std::printf("# codes of a clip: %.0f bits\n", outlook.bits);
-  if (!outlook.memory) return;
-  std::printf(
-      "# memory per rank on %d ranks: about %s (weights, moments and averages %s, %s a clip)\n",
-      outlook.ranks, human_bytes(outlook.memory->total).c_str(),
-      human_bytes(outlook.memory->weights).c_str(), human_bytes(outlook.memory->per_clip).c_str());
+  print(json.text() + "\n");
 }
 
 // Without --config that of the run, if there is one already.
@@ -100,9 +48,7 @@ Config config_to_train(const Arguments& arguments) {
 int run_train(const Arguments& arguments) {
   Config config = config_to_train(arguments);
   if (arguments.has("--dry-run")) {
-    const Outlook outlook = outlook_of(config, static_cast<int>(arguments.integer("--ranks")),
-                                       !arguments.has("--no-memory"));
-    (arguments.has("--json") ? print_json : print_text)(config, outlook);
+    print_dry_run(arguments, config);
     return 0;
   }
   make_paths_absolute(config);
@@ -130,15 +76,10 @@ constexpr Option kTrainOptions[] = {
     {"--until-images", integer(1, kNoLimit),
      "exit with a checkpoint and status 0 once N images are seen"},
     {"--dry-run", kNoValue,
-     "print the resolved config, parameters, memory and steps; train nothing"},
-    {"--ranks",
-     integer(1, 1 << 20),
-     "ranks for which the memory is estimated",
-     {.fallback = "1", .only_with = "--dry-run"}},
-    {"--no-memory",
-     kNoValue,
-     "leave out the memory, whose estimate runs small steps",
-     {.only_with = "--dry-run"}},
+     "print the resolved config, parameters by part, arithmetic, memory and steps; train nothing; "
+     "needs no data where the config tells the shape"},
+    only_with("--dry-run", kRanksOption),
+    only_with("--dry-run", kNoMemoryOption),
     only_with("--dry-run", kJsonOption),
 };
 

@@ -54,7 +54,53 @@ class Part : public Source {
   std::vector<uint64_t> items_;
 };
 
+ClipShape default_shape(const SourceConfig& config) {
+  const int window = config.window().frames();
+  switch (config.kind_case()) {
+    case SourceConfig::kFolder:
+      return {1, 0, 0, 3};
+    case SourceConfig::kCifar:
+      return {1, 32, 32, 3};
+    case SourceConfig::kIdx:
+      return {1, 0, 0, 0};
+    case SourceConfig::kNpy: {
+      const NpySource::Layout layout = config.npy().layout();
+      const bool images =
+          layout == NpySource::NHW || layout == NpySource::NHWC || layout == NpySource::NCHW;
+      return {images ? 1 : window, 0, 0, layout == NpySource::NHW ? 1 : 0};
+    }
+    case SourceConfig::kFrames:
+      return {window, 0, 0, 3};
+    case SourceConfig::kGenerated:
+    case SourceConfig::KIND_NOT_SET:
+      break;
+  }
+  return {};
+}
+
 }  // namespace
+
+std::optional<ClipShape> shape_without_data(SourceConfig config) {
+  if (config.has_generated()) {
+    config.mutable_generated()->clear_idx();
+    config.clear_embeddings();
+    return open_source(config)->shape();
+  }
+  ClipShape shape = default_shape(config);
+  Fit fit(config);
+  // A crop box alone is the size, unless the source has one of its own.
+  if (fit.has_crop() && shape.height == 0) {
+    shape.height = config.crop().height();
+    shape.width = config.crop().width();
+  }
+  fit.set_default_shape(shape);
+  const int frames = shape.frames;
+  shape = fit.shape();
+  shape.frames = frames;
+  const auto sides = shape.sides();
+  if (std::find(sides.begin(), sides.end(), 0) != sides.end()) return std::nullopt;
+  return shape;
+}
 
 std::span<const SourceKind> source_kinds() { return kKinds; }
 

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -58,5 +59,9 @@ std::span<const SourceKind> source_kinds();
 
 // Opens the source that the config names, restricted to its split.
 std::unique_ptr<Source> open_source(const SourceConfig& config);
+
+// The shape of its items where the config alone tells it: by the kind (CIFAR is 32x32x3) or by its
+// size, channels and window. nullopt: the data decides. Opens nothing that must exist.
+std::optional<ClipShape> shape_without_data(SourceConfig config);
 
 }  // namespace lf

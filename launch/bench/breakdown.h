@@ -1,26 +1,14 @@
-// Where the time of a piece of work goes: the operations of LibTorch and of src/kernels, each with
-// its own time (without the operations inside it) and its arithmetic; and the peak arithmetic of
+// Where the time of a piece of work goes, as a table of its operations, and the peak arithmetic of
 // this machine.
 #pragma once
 
 #include <cstdint>
-#include <functional>
-#include <string>
 #include <vector>
 
 #include "base/json.h"
+#include "kernels/operation_costs.h"
 
 namespace lf {
-
-struct OperationCost {
-  std::string name;
-  int64_t calls = 0, flops = 0;
-  double seconds = 0;
-};
-
-// All operations while `work` runs on this thread and on the threads of its backward pass, the
-// longest first. Only products and convolutions count as arithmetic. Times are the host's.
-std::vector<OperationCost> observe_operations(const std::function<void()>& work);
 
 // The first prints a table of the longest operations and of what remains of `seconds`; the second
 // adds the array "operations".

@@ -16,7 +16,6 @@
 #include "diffusion/sampler.h"
 #include "launch/bench/breakdown.h"
 #include "launch/bench/device.h"
-#include "launch/bench/synthetic_clips.h"
 #include "launch/commands.h"
 #include "launch/options/arguments.h"
 #include "launch/output.h"
@@ -25,6 +24,7 @@
 #include "run/accelerator.h"
 #include "run/clips.h"
 #include "run/exported_model.h"
+#include "run/synthetic_clips.h"
 
 namespace lf {
 namespace {

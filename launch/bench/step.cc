@@ -23,13 +23,13 @@
 #include "config/config.h"
 #include "launch/bench/breakdown.h"
 #include "launch/bench/device.h"
-#include "launch/bench/synthetic_clips.h"
 #include "launch/commands.h"
 #include "launch/options/arguments.h"
 #include "launch/output.h"
 #include "launch/plugin.h"
 #include "run/accelerator.h"
 #include "run/clips.h"
+#include "run/synthetic_clips.h"
 
 namespace lf {
 namespace {

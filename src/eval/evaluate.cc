@@ -43,24 +43,42 @@ void require_codes(const std::vector<ChosenMetric>& chosen, const Tokenizer* tok
   }
 }
 
-// What a set is compared with: the file that was asked for, or the store of the run.
-std::vector<FeatureSet> reference_for(World& world, const EvaluationConfig& config,
-                                      const EvaluationSubject& subject, const Features& features,
-                                      const SubjectClips& clips) {
+// What a set is compared with: the images that were asked for, or those of the run's store.
+std::unique_ptr<ImageSet> reference_images(const EvaluationConfig& config,
+                                           const EvaluationSubject& subject,
+                                           const Features& features, const SubjectClips& clips) {
   const std::string& file = config.reference();
-  if (file.ends_with(".npz")) return statistics_as_reference(features, file);
   if (!file.empty()) {
-    const std::unique_ptr<ImageSet> images = open_images(file);
+    std::unique_ptr<ImageSet> images = open_images(file);
     require_same_size(*features.extractor, images->shape(), images->name(),
                       subject.stores.training->clip_shape(), "what the model makes");
-    return reference_of(world, features, *images, images->size(), "", subject.break_off);
+    const int64_t all = images->size();
+    return evenly_spaced(std::move(images), all, subject.reference_count);
   }
-  const std::unique_ptr<ImageSet> images =
+  std::unique_ptr<ImageSet> images =
       images_of_store(clips.sampled() ? subject.stores.training : subject.stores.validation);
+  const int64_t from = clips.sampled() ? images->size() : clips.chunks().count;
+  return evenly_spaced(std::move(images), from, subject.reference_count);
+}
+
+// Warns of bias first, before anything is computed.
+std::vector<FeatureSet> reference_for(World& world, const EvaluationConfig& config,
+                                      const EvaluationSubject& subject,
+                                      const std::vector<ChosenMetric>& chosen,
+                                      const Features& features, const SubjectClips& clips) {
+  const auto warn = [&](int64_t real) {
+    if (world.is_root()) warn_of_bias(chosen, features, real, clips.chunks().count);
+  };
+  if (config.reference().ends_with(".npz")) {
+    std::vector<FeatureSet> sets = statistics_as_reference(features, config.reference());
+    refuse_reference_count(subject.reference_count, config.reference());
+    warn(sets[0].n);
+    return sets;
+  }
+  const std::unique_ptr<ImageSet> images = reference_images(config, subject, features, clips);
+  warn(images->size());
   // The reference of a run that keeps nothing of its samples is kept all the same.
-  return reference_of(world, features, *images,
-                      clips.sampled() ? images->size() : clips.chunks().count, subject.cache(),
-                      subject.break_off);
+  return reference_of(world, features, *images, subject.cache(), subject.break_off);
 }
 
 // `comparison`: takes each chunk that is made or read on the way; null: nothing does.
@@ -80,20 +98,23 @@ std::vector<Result> evaluate_sets(World& world, const EvaluationConfig& config,
                   .name = clips.name(),
                   .chunks = chunks,
                   .read = read,
+                  .shape = subject.stores.training->clip_shape(),
                   .layers = features.layers,
                   .pad_to = features.pad_to,
                   .keep_features = features.every_sample,
                   .cache = {},
+                  .beside = ", and the time of making them",
                   .break_off = subject.break_off};
   if (!clips.key().empty()) {
     what.cache = ChunkCache(subject.cache(), "features", clips.key() + features.key());
   }
-  const std::vector<FeatureSet> real = reference_for(world, config, subject, features, clips);
+  const std::vector<FeatureSet> real =
+      reference_for(world, config, subject, chosen, features, clips);
   const std::vector<FeatureSet> fake = extract_features(world, extractor, what);
   std::vector<Result> results;
   for (const ChosenMetric& metric : chosen) {
     if (!world.is_root() || !is_of_sets(metric)) continue;
-    results.push_back(result_of_sets(metric, features, real, fake, {config.seed(), 0}));
+    results.push_back(result_of_sets(metric, features, real, fake, {config.seed(), 0, 0}));
     add_origin(results.back(), config, subject, clips.sampled());
   }
   return results;

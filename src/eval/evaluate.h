@@ -26,9 +26,8 @@ void check_evaluation(const EvaluationConfig& config, const Store& store, const 
 
 // Collective. Two folders, arrays or stores, or statistics (.npz) in place of `real`. With
 // `save_as`, the made set's statistics go to that .npz file; without `real` that is all.
-std::vector<Result> evaluate_files(World& world, const EvaluationConfig& config,
-                                   const MetricOptions& options, at::Device device,
-                                   const std::string& real, const std::string& fake,
-                                   const std::string& save_as);
+std::vector<Result> evaluate_files(World& world, const Config& config, const MetricOptions& options,
+                                   at::Device device, const std::string& real,
+                                   const std::string& fake, const std::string& save_as);
 
 }  // namespace lf

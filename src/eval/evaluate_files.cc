@@ -7,6 +7,7 @@
 #include "eval/feature_sets.h"
 #include "eval/images.h"
 #include "eval/statistics.h"
+#include "run/run.h"
 
 namespace lf {
 
@@ -20,18 +21,19 @@ static void refuse_pairs_and_codes(const std::vector<ChosenMetric>& chosen) {
   }
 }
 
-std::vector<Result> evaluate_files(World& world, const EvaluationConfig& config,
-                                   const MetricOptions& options, at::Device device,
-                                   const std::string& real, const std::string& fake,
-                                   const std::string& save_as) {
+std::vector<Result> evaluate_files(World& world, const Config& run, const MetricOptions& options,
+                                   at::Device device, const std::string& real,
+                                   const std::string& fake, const std::string& save_as) {
   const at::NoGradGuard no_grad;
+  const EvaluationConfig& config = run.evaluation();
   const std::unique_ptr<ImageSet> fakes = open_images(fake);
   const ClipShape shape = fakes->shape();
   const std::unique_ptr<Extractor> extractor = extractor_for(config, device, shape, KernelChoice{});
   const std::vector<ChosenMetric> chosen =
       choose_metrics(metric_names(config), extractor.get(), shape.frames);
   refuse_pairs_and_codes(chosen);
-  const Features features(chosen, extractor.get(), config.preprocessing(), "");
+  const Features features(chosen, extractor.get(), config.preprocessing(),
+                          arithmetic_key(run.train(), device));
   if (!save_as.empty() && features.layers.size() != 1) {
     fail(Code::kUsage, "--save-statistics keeps those of one layer, the metrics look at ",
          join(features.layers, ", "), "; ask for them one after the other");
@@ -39,12 +41,17 @@ std::vector<Result> evaluate_files(World& world, const EvaluationConfig& config,
   std::vector<FeatureSet> reals;
   if (real.ends_with(".npz")) {
     reals = statistics_as_reference(features, real);
+    refuse_reference_count(options.reference_count, real);
+    if (world.is_root()) warn_of_bias(chosen, features, reals[0].n, fakes->size());
   } else if (!real.empty()) {
-    const std::unique_ptr<ImageSet> images = open_images(real);
+    std::unique_ptr<ImageSet> images = open_images(real);
     require_same_size(*extractor, images->shape(), real, shape, fake);
-    reals = features_of(world, features, *images, images->size(), "");
+    const int64_t all = images->size();
+    images = evenly_spaced(std::move(images), all, options.reference_count);
+    if (world.is_root()) warn_of_bias(chosen, features, images->size(), fakes->size());
+    reals = reference_of(world, features, *images, "");
   }
-  const std::vector<FeatureSet> made = features_of(world, features, *fakes, fakes->size(), "");
+  const std::vector<FeatureSet> made = features_of(world, features, *fakes, "");
   std::vector<Result> results;
   if (!world.is_root()) return results;
   if (!save_as.empty()) save_statistics(made[0].moments, save_as);

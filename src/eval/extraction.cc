@@ -1,6 +1,13 @@
 #include "eval/extraction.h"
 
+#include <ATen/Parallel.h>
 #include <ATen/ops/cat.h>
+#include <ATen/ops/zeros.h>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "base/text.h"
 
 namespace lf {
 namespace {
@@ -13,10 +20,41 @@ at::Tensor view_of(const at::Tensor& clips, const Extractor& extractor, int64_t 
   return at::cat({clips, clips.slice(1, -1).repeat({1, missing, 1, 1, 1})}, 1);
 }
 
+// Collective. By the time that some black clips take on rank 0.
+void announce_cost(World& world, Extractor& extractor, const Extraction& what) {
+  constexpr int64_t kTriedByThread = 16, kWorthATrial = 8;
+  int64_t missing = 0;
+  const int64_t last = what.chunks.first(world.rank() + 1, world.size());
+  for (int64_t chunk = what.chunks.first(world.rank(), world.size()); chunk < last; ++chunk) {
+    if (!what.cache.has(chunk)) missing += what.chunks.length(chunk);
+  }
+  missing = world.sum(missing);
+  const int64_t tried = kTriedByThread * at::get_num_threads();
+  if (!world.is_root() || missing < kWorthATrial * tried) return;
+  const ClipShape& shape = what.shape;
+  const at::Tensor clips =
+      at::zeros({tried, shape.frames, shape.height, shape.width, shape.channels}, at::kByte);
+  const auto seconds_of = [&](int64_t count) {
+    const Clock::time_point begin = Clock::now();
+    extractor.features(view_of(clips.slice(0, 0, count), extractor, what.pad_to), what.layers);
+    return seconds_since(begin);
+  };
+  seconds_of(1);  // libraries choose their kernels in the first call
+  const double each = seconds_of(tried) / static_cast<double>(tried);
+  const int64_t kept = what.chunks.count - missing;
+  LF_INFO(what.title, ": ", human_count(static_cast<uint64_t>(missing)),
+          kept > 0 ? str(" to compute, ", human_count(static_cast<uint64_t>(kept)), " kept") : "",
+          ", about ", human_seconds(each * static_cast<double>(missing) / world.size()),
+          what.beside, " (", extractor.name(), " on ", world.size(),
+          world.size() == 1 ? " rank" : " ranks", " of ", at::get_num_threads(),
+          " threads, measured on ", tried, ")");
+}
+
 }  // namespace
 
 std::vector<FeatureSet> extract_features(World& world, Extractor& extractor,
                                          const Extraction& what) {
+  announce_cost(world, extractor, what);
   const size_t layers = what.layers.size();
   std::vector<MomentsTree> trees(layers);
   std::vector<std::vector<at::Tensor>> kept(layers);

@@ -1,9 +1,12 @@
 #include "eval/feature_sets.h"
 
+#include <torch/headeronly/version.h>
+
 #include <algorithm>
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/isa.h"
 #include "base/log.h"
 #include "eval/open_extractor.h"
 #include "eval/pixel_extractor.h"
@@ -23,13 +26,35 @@ std::vector<FeatureSet> kept_statistics(const std::string& folder, const Feature
     if (!real_file_system().exists(path)) return {};
     try {
       Statistics known = load_statistics(path);
-      sets.push_back({images.name(), known.n, std::move(known.moments), {}, images.hash()});
+      const int64_t of = images.size() < images.size_of_all() ? images.size_of_all() : 0;
+      sets.push_back({images.name(), known.n, std::move(known.moments), {}, images.hash(), of});
     } catch (const Error& error) {
       LF_WARN("made again: ", error.what());
       return {};
     }
   }
   return sets;
+}
+
+// Collective. Where the features of a reference are kept: beside its store, for every run, if
+// something can be written there; else `otherwise`.
+std::string cache_of(World& world, const ImageSet& images, const std::string& otherwise) {
+  std::string folder = images.cache();
+  if (folder.empty()) return otherwise;
+  if (world.is_root()) {
+    FileSystem& files = real_file_system();
+    try {
+      files.make_folders(folder);
+      publish_file(files, folder + "/README.txt",
+                   "Features that lastframe evaluate computed of the store beside this folder, by "
+                   "all that decides them.\nIt may be deleted when no evaluation runs.\n");
+    } catch (const Error& error) {
+      LF_INFO("the reference's features are ",
+              otherwise.empty() ? "not kept" : "kept in " + otherwise, ": ", error.what());
+      folder = otherwise;
+    }
+  }
+  return world.broadcast(folder);
 }
 
 }  // namespace
@@ -84,17 +109,32 @@ Features::Features(const std::vector<ChosenMetric>& chosen, Extractor* from, std
 std::string Features::key() const {
   return str("extractor ", extractor->name(), " ", extractor->hash(), "\npreprocessing ",
              preprocessing, "\nlayers ", join(layers, " "), "\npadded to ", pad_to, "\n",
-             arithmetic, "\n");
+             arithmetic, ", ", name_of(isa()), ", LibTorch ", TORCH_VERSION, "\n");
+}
+
+void warn_of_bias(const std::vector<ChosenMetric>& chosen, const Features& features, int64_t real,
+                  int64_t made) {
+  for (const ChosenMetric& metric : chosen) {
+    if (metric.row->needs != Evidence::kMoments) continue;
+    for (const ExtractorLayer& layer : features.extractor->layers()) {
+      if (layer.name != metric.layer) continue;
+      if (!is_mostly_bias(real, layer.dim) && !is_mostly_bias(made, layer.dim)) continue;
+      LF_WARN(metric.name, " of ", made, " samples against ", real, " by ", layer.dim,
+              " features will be mostly bias, as there are no more samples than features; compare "
+              "it at equal n only, or take more samples, or kid, which has no bias");
+    }
+  }
 }
 
 std::vector<FeatureSet> features_of(World& world, const Features& features, const ImageSet& images,
-                                    int64_t count, const std::string& cache,
+                                    const std::string& cache,
                                     const std::function<bool()>& break_off) {
-  const Chunks chunks = Chunks::of(count, static_cast<int64_t>(images.shape().bytes()));
+  const Chunks chunks = Chunks::of(images.size(), static_cast<int64_t>(images.shape().bytes()));
   Extraction what{.title = "features of " + printable(images.name(), 40),
                   .name = images.name(),
                   .chunks = chunks,
                   .read = [&](int64_t first, int64_t n) { return images.read(first, n); },
+                  .shape = images.shape(),
                   .layers = features.layers,
                   .pad_to = features.pad_to,
                   .keep_features = features.every_sample,
@@ -103,35 +143,47 @@ std::vector<FeatureSet> features_of(World& world, const Features& features, cons
   if (!cache.empty()) {
     what.cache = ChunkCache(
         cache, "reference",
-        str("images ", images.name(), "\nchunks of ", chunks.size, "\n", features.key()));
+        str("images ", images.contents(), "\nchunks of ", chunks.size, "\n", features.key()));
   }
   std::vector<FeatureSet> sets = extract_features(world, *features.extractor, what);
-  for (FeatureSet& set : sets) set.hash = images.hash();
+  for (FeatureSet& set : sets) {
+    set.hash = images.hash();
+    if (images.size() < images.size_of_all()) set.of = images.size_of_all();
+  }
   return sets;
 }
 
 std::vector<FeatureSet> reference_of(World& world, const Features& features, const ImageSet& images,
-                                     int64_t count, const std::string& cache,
+                                     const std::string& otherwise,
                                      const std::function<bool()>& break_off) {
+  const std::string cache = cache_of(world, images, otherwise);
   const bool keep = !cache.empty() && !features.every_sample;
   ChunkCache statistics;
   if (keep) {
-    statistics = ChunkCache(cache, "statistics",
-                            str("images ", images.name(), "\ncount ", count, "\n", features.key()));
+    statistics = ChunkCache(
+        cache, "statistics",
+        str("images ", images.contents(), "\ncount ", images.size(), "\n", features.key()));
     std::vector<FeatureSet> sets;
     if (world.is_root()) sets = kept_statistics(statistics.folder(), features, images);
     if (world.max(static_cast<int64_t>(!sets.empty())) == 1) {
+      if (world.is_root()) LF_INFO("the reference's statistics are kept in ", statistics.folder());
       sets.resize(features.layers.size());
       return sets;
     }
   }
-  std::vector<FeatureSet> sets = features_of(world, features, images, count, cache, break_off);
+  std::vector<FeatureSet> sets = features_of(world, features, images, cache, break_off);
   if (!world.is_root() || !keep) return sets;
   statistics.make_folder();
   for (size_t i = 0; i < sets.size(); ++i) {
     save_statistics(sets[i].moments, statistics.folder() + "/" + features.layers[i] + ".npz");
   }
   return sets;
+}
+
+void refuse_reference_count(int64_t count, const std::string& path) {
+  if (count == 0) return;
+  fail(Code::kUsage, printable(path), " holds the statistics of all its images, of which ", count,
+       " cannot be taken; leave --reference-count out, or give the images");
 }
 
 std::vector<FeatureSet> statistics_as_reference(const Features& features, const std::string& path) {
@@ -147,7 +199,7 @@ std::vector<FeatureSet> statistics_as_reference(const Features& features, const 
            "; give those of the same layer");
     }
   }
-  return {{path, statistics.n, std::move(statistics.moments), {}, hash_of_file(path)}};
+  return {{path, statistics.n, std::move(statistics.moments), {}, hash_of_file(path), 0}};
 }
 
 Result result_of_sets(const ChosenMetric& metric, const Features& features,
@@ -167,10 +219,7 @@ Result result_of_sets(const ChosenMetric& metric, const Features& features,
     out.reference = real[i].name;
     out.reference_hash = real[i].hash;
     out.reference_n = real[i].n;
-  }
-  if (!out.value.more.empty() && out.value.more[0].first == "few_samples") {
-    LF_WARN(metric.name, " of ", fake[i].n, " samples against ", real[i].n, " by ",
-            real[i].moments.dim(), " features is mostly bias; compare it at equal n only");
+    out.reference_of = real[i].of;
   }
   return out;
 }

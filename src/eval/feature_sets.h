@@ -43,22 +43,31 @@ struct Features {
 void require_same_size(const Extractor& extractor, ClipShape real, const std::string& real_name,
                        ClipShape fake, const std::string& fake_name);
 
-// Collective. The first `count` of the images, a set for each layer. `cache` is the folder where
-// their features are kept; "": nowhere.
+// On rank 0, before anything is computed: warns of each Frechet distance that so many real and made
+// samples make mostly bias.
+void warn_of_bias(const std::vector<ChosenMetric>& chosen, const Features& features, int64_t real,
+                  int64_t made);
+
+// Collective. A set for each layer. `cache` is the folder where their features are kept; "":
+// nowhere.
 std::vector<FeatureSet> features_of(World& world, const Features& features, const ImageSet& images,
-                                    int64_t count, const std::string& cache,
+                                    const std::string& cache,
                                     const std::function<bool()>& break_off = nullptr);
 
-// Collective. The same; with a cache, and if moments are enough, their statistics are kept, and
-// taken from there the next time.
+// Collective. The same, kept beside the images' store for all runs or, where that cannot be, in
+// `otherwise` ("": nowhere). If moments are enough, their statistics are kept too, and taken from
+// there the next time.
 std::vector<FeatureSet> reference_of(World& world, const Features& features, const ImageSet& images,
-                                     int64_t count, const std::string& cache,
-                                     const std::function<bool()>& break_off);
+                                     const std::string& otherwise,
+                                     const std::function<bool()>& break_off = nullptr);
+
+// Code::kUsage if some of a reference's images are asked for that only has statistics.
+void refuse_reference_count(int64_t count, const std::string& path);
 
 // A .npz file in place of images. On every rank, though only rank 0 computes with it.
 std::vector<FeatureSet> statistics_as_reference(const Features& features, const std::string& path);
 
-// On rank 0. Warns where there are too few samples for a distance of moments.
+// On rank 0.
 Result result_of_sets(const ChosenMetric& metric, const Features& features,
                       const std::vector<FeatureSet>& real, const std::vector<FeatureSet>& fake,
                       const MetricOptions& options);

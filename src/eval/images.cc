@@ -1,7 +1,9 @@
 #include "eval/images.h"
 
+#include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "base/error.h"
@@ -46,6 +48,11 @@ class StoreImages : public ImageSet {
   explicit StoreImages(std::shared_ptr<const Store> store) : store_(std::move(store)) {}
   std::string name() const override { return store_->index().store_id(); }
   std::string hash() const override { return name(); }
+  std::string cache() const override {
+    std::string folder = store_->folder();
+    while (folder.size() > 1 && folder.back() == '/') folder.pop_back();
+    return folder + ".features";
+  }
   ClipShape shape() const override { return store_->clip_shape(); }
   int64_t size() const override { return static_cast<int64_t>(store_->clips()); }
   at::Tensor read(int64_t first, int64_t count) const override {
@@ -64,7 +71,42 @@ class StoreImages : public ImageSet {
   std::shared_ptr<const Store> store_;
 };
 
+class EvenlySpaced : public ImageSet {
+ public:
+  EvenlySpaced(std::unique_ptr<ImageSet> images, int64_t from, int64_t count)
+      : images_(std::move(images)), from_(from), count_(count) {}
+  std::string name() const override { return images_->name(); }
+  std::string contents() const override {
+    return count_ == from_ ? images_->contents()
+                           : str(images_->contents(), "\n", count_, " of the first ", from_);
+  }
+  std::string cache() const override { return images_->cache(); }
+  std::string hash() const override { return images_->hash(); }
+  ClipShape shape() const override { return images_->shape(); }
+  int64_t size() const override { return count_; }
+  int64_t size_of_all() const override { return from_; }
+  at::Tensor read(int64_t first, int64_t count) const override {
+    if (count_ == from_) return images_->read(first, count);
+    std::vector<at::Tensor> clips;
+    for (int64_t i = first; i < first + count; ++i) {
+      clips.push_back(images_->read(i * from_ / count_, 1));
+    }
+    return at::cat(clips);
+  }
+
+ private:
+  std::unique_ptr<ImageSet> images_;
+  int64_t from_, count_;
+};
+
 }  // namespace
+
+std::unique_ptr<ImageSet> evenly_spaced(std::unique_ptr<ImageSet> images, int64_t from,
+                                        int64_t count) {
+  const int64_t all = std::min(from, images->size());
+  return std::make_unique<EvenlySpaced>(std::move(images), all,
+                                        count == 0 ? all : std::min(all, count));
+}
 
 std::unique_ptr<ImageSet> images_of_store(std::shared_ptr<const Store> store) {
   return std::make_unique<StoreImages>(std::move(store));

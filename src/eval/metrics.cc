@@ -19,9 +19,10 @@ constexpr int64_t kSubsets = 100, kSubsetSize = 1000, kSplits = 10;
 
 MetricValue frechet(const FeatureSet& real, const FeatureSet& fake, const MetricOptions&) {
   MetricValue out{frechet_distance(real.moments, fake.moments), fake.n, {}, {}};
-  // With fewer samples than features the distance is mostly bias: it compares at equal n only.
-  const int64_t fewest = std::min(real.n, fake.n);
-  if (fewest > 0 && fewest <= real.moments.dim()) out.more.emplace_back("few_samples", 1);
+  const int64_t dim = real.moments.dim();
+  if (is_mostly_bias(real.n, dim) || is_mostly_bias(fake.n, dim)) {
+    out.more.emplace_back("few_samples", 1);
+  }
   return out;
 }
 

@@ -35,11 +35,13 @@ struct FeatureSet {
   Moments moments;
   at::Tensor features_ND;  // undefined where only statistics are known
   std::string hash;        // of what it was read from; "": unknown
+  int64_t of = 0;          // samples there are, of which n were taken; 0: all were
 };
 
 struct MetricOptions {
-  uint64_t seed = 0;       // of what is drawn
-  int64_t neighbours = 0;  // 0: 3 for precision and recall, 5 for density and coverage
+  uint64_t seed = 0;            // of what is drawn
+  int64_t neighbours = 0;       // 0: 3 for precision and recall, 5 for density and coverage
+  int64_t reference_count = 0;  // images of the reference to compare with; 0: all
 };
 
 struct MetricValue {
@@ -77,6 +79,10 @@ struct ChosenMetric {
   std::string layer;   // of the extractor; "" where none is used
   int64_t pad_to = 0;  // frames that clips are padded to, by repeating their last; 0: none
 };
+
+// Whether a Frechet distance of so many samples is mostly bias: there are no more of them than
+// features, so that their covariance has no full rank. `n` 0: an unknown number.
+inline bool is_mostly_bias(int64_t n, int64_t dim) { return n > 0 && n <= dim; }
 
 // "fid768,psnr" -> rows. Unknown or repeated names, and names that would be untrue of this
 // extractor or of clips of `frames` frames, are Code::kUsage. `extractor` may be null: then the

@@ -21,6 +21,7 @@ void write_result(Json& json, const Result& result) {
   json.key("seed").raw(result.seeded ? std::to_string(result.seed) : "null");
   if (!result.reference_hash.empty()) json.field("reference_hash", result.reference_hash);
   if (result.reference_n > 0) json.field("reference_n", result.reference_n);
+  if (result.reference_of > 0) json.field("reference_of", result.reference_of);
   if (!result.extractor_hash.empty()) json.field("extractor_hash", result.extractor_hash);
   if (!result.layer.empty()) json.field("layer", result.layer);
   if (!result.subject.empty()) json.field("subject", result.subject);
@@ -50,7 +51,13 @@ std::string results_text(const std::vector<Result>& results) {
     if (!result.extractor.empty()) {
       facts.push_back(str(result.extractor, " ", result.layer, " ", result.preprocessing));
     }
-    if (!result.reference.empty()) facts.push_back("against " + printable(result.reference, 80));
+    if (!result.reference.empty()) {
+      facts.push_back("against " +
+                      (result.reference_of > 0
+                           ? str(result.reference_n, " of ", result.reference_of, " of ")
+                           : std::string()) +
+                      printable(result.reference, 80));
+    }
     for (const auto& [name, number] : result.value.more) facts.push_back(str(name, " ", number));
     text +=
         str(result.metric, "  ", json_number(result.value.value), "  (", join(facts, ", "), ")\n");

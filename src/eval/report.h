@@ -17,13 +17,14 @@ struct Result {
   std::string extractor, extractor_hash, layer, preprocessing;
   std::string reference;  // what it was compared with
   std::string reference_hash;
-  int64_t reference_n = 0;  // samples of it; 0: unknown
-  std::string subject;      // "samples", "reconstructions"; "" for files
-  uint64_t seed = 0;        // of the samples
-  bool seeded = false;      // false: nothing was drawn
-  int64_t images = -1;      // the checkpoint's position; -1: there is none
-  std::string weights;      // "ema" or "model"
-  std::string precision;    // of the model, "FP32" or "BF16"; "" for files
+  int64_t reference_n = 0;   // samples of it; 0: unknown
+  int64_t reference_of = 0;  // samples there are, of which those were taken; 0: all were
+  std::string subject;       // "samples", "reconstructions"; "" for files
+  uint64_t seed = 0;         // of the samples
+  bool seeded = false;       // false: nothing was drawn
+  int64_t images = -1;       // the checkpoint's position; -1: there is none
+  std::string weights;       // "ema" or "model"
+  std::string precision;     // of the model, "FP32" or "BF16"; "" for files
 };
 
 // {"fid768": {"value": ..., "n": ..., "extractor": ..., ...}, ...} on one line; null where there is

@@ -21,10 +21,11 @@ struct EvaluationSubject {
   at::Device device = at::kCPU;
   RunStores stores;  // samples are compared with training's clips, validation's are reconstructed
   std::string run_folder;
-  int64_t images = 0;      // that it was trained on
-  std::string weights;     // "ema" or "model"
-  std::string making_key;  // Run's; "": what it makes is not kept on disk
-  std::string arithmetic;  // arithmetic_key(), of what is kept of references
+  int64_t images = 0;           // that it was trained on
+  std::string weights;          // "ema" or "model"
+  std::string making_key;       // Run's; "": what it makes is not kept on disk
+  std::string arithmetic;       // arithmetic_key(), of what is kept of references
+  int64_t reference_count = 0;  // images of the reference to compare with; 0: all
   // Asked between chunks on every rank, beside stop_requested(): whether to break off.
   std::function<bool()> break_off;
 

@@ -204,7 +204,7 @@ struct Exported {
 class OwnExtractor : public CheckedExtractor {
  public:
   OwnExtractor(Weights& weights, const KernelChoice& kernels)
-      : CheckedExtractor(weights.hash(), kFramesAtOnce),
+      : CheckedExtractor(weights.hash(), kFramesAtOnce, weights.device()),
         exported_(weights, kernels),
         shape_(exported_.shape),
         network_(exported_.network) {}

@@ -21,18 +21,18 @@ namespace {
 
 constexpr uint64_t kLargestArchive = uint64_t{4} << 30;
 
-struct Element {
+struct NpyElement {
   const char* type;  // as NumPy writes it, without the byte order
   at::ScalarType scalar;
 };
-constexpr Element kElements[] = {{"b1", at::kBool},  {"u1", at::kByte},  {"i1", at::kChar},
-                                 {"i2", at::kShort}, {"i4", at::kInt},   {"i8", at::kLong},
-                                 {"f2", at::kHalf},  {"f4", at::kFloat}, {"f8", at::kDouble}};
+constexpr NpyElement kElements[] = {{"b1", at::kBool},  {"u1", at::kByte},  {"i1", at::kChar},
+                                    {"i2", at::kShort}, {"i4", at::kInt},   {"i8", at::kLong},
+                                    {"f2", at::kHalf},  {"f4", at::kFloat}, {"f8", at::kDouble}};
 
 at::Tensor empty_like_header(const NpyHeader& header, const std::string& name) {
   const std::string type = header.type.substr(header.type.find_first_of("biufc"));
   const std::vector<int64_t> shape(header.shape.begin(), header.shape.end());
-  for (const Element& element : kElements) {
+  for (const NpyElement& element : kElements) {
     if (type == element.type && header.type.front() != '>') return at::empty(shape, element.scalar);
   }
   fail(Code::kData, name, ": elements of type '", printable(header.type, 40),
@@ -42,7 +42,7 @@ at::Tensor empty_like_header(const NpyHeader& header, const std::string& name) {
 std::string npy_bytes(const at::Tensor& tensor) {
   const at::Tensor dense = tensor.to(at::kCPU).contiguous();
   std::string type;
-  for (const Element& element : kElements) {
+  for (const NpyElement& element : kElements) {
     if (element.scalar == dense.scalar_type()) type = element.type;
   }
   LF_CHECK(!type.empty(), "a tensor of type ", toString(dense.scalar_type()));

@@ -42,12 +42,20 @@ void ChunkCache::make_folder() const {
   if (!files.exists(path)) publish_file(files, path, description_);
 }
 
+std::string ChunkCache::path_of(int64_t chunk) const {
+  std::array<char, 32> name{};
+  std::snprintf(name.data(), name.size(), "/chunk-%06lld.npz", static_cast<long long>(chunk));
+  return folder_ + name.data();
+}
+
+bool ChunkCache::has(int64_t chunk) const {
+  return !folder_.empty() && real_file_system().exists(path_of(chunk));
+}
+
 TensorsByName ChunkCache::get(int64_t chunk, int64_t length,
                               const std::function<TensorsByName()>& make) const {
   if (folder_.empty()) return make();
-  std::array<char, 32> name{};
-  std::snprintf(name.data(), name.size(), "/chunk-%06lld.npz", static_cast<long long>(chunk));
-  const std::string path = folder_ + name.data();
+  const std::string path = path_of(chunk);
   if (real_file_system().exists(path)) {
     try {
       TensorsByName arrays = load_npz(path);

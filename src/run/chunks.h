@@ -42,6 +42,7 @@ class ChunkCache {
   TensorsByName get(int64_t chunk, int64_t length,
                     const std::function<TensorsByName()>& make) const;
 
+  bool has(int64_t chunk) const;  // a file of it, whatever is in it
   // Makes the folder with its description; get() does so with the first chunk.
   void make_folder() const;
   // The folder, and the root with it if nothing else is in it.
@@ -49,6 +50,7 @@ class ChunkCache {
   const std::string& folder() const { return folder_; }
 
  private:
+  std::string path_of(int64_t chunk) const;
   std::string root_, folder_, description_;
 };
 

@@ -6,7 +6,9 @@
 #include <ATen/ops/tensor.h>
 
 #include <algorithm>
+#include <optional>
 
+#include "base/error.h"
 #include "data/sources/source.h"
 #include "data/store/store.h"
 
@@ -85,11 +87,27 @@ Clips clips_in_order(const Store& store, int64_t first, int64_t count, at::Devic
   return clips_from_batch(loader.next(), 0, device);
 }
 
-ClipShape shape_of_config(const Config& config) {
-  if (!config.train().store().empty()) return Store::open(config.train().store())->clip_shape();
-  ClipShape shape = open_source(config.source())->shape();
-  if (shape.frames == 1) shape.frames = Recipe(config.recipe(), shape).frames();
-  return shape;
+static ClipShape shape_of_data(const SourceConfig& config) {
+  try {
+    return open_source(config)->shape();
+  } catch (const Error& error) {
+    if (error.code() != Code::kUsage || config.kind_case() == SourceConfig::KIND_NOT_SET) throw;
+    fail(error.code(), error.what(),
+         "; or, without data, tell the shape: source.size, source.channels and, of videos, ",
+         "source.window.frames");
+  }
+}
+
+ClipFormat format_of_config(const Config& config) {
+  if (!config.train().store().empty()) {
+    const std::shared_ptr<const Store> store = Store::open(config.train().store());
+    return {store->clip_shape(), store->recipe().element()};
+  }
+  const std::optional<ClipShape> told = shape_without_data(config.source());
+  ClipShape shape = told ? *told : shape_of_data(config.source());
+  const Recipe recipe(config.recipe(), shape);
+  if (shape.frames == 1) shape.frames = recipe.frames();
+  return {shape, recipe.element()};
 }
 
 }  // namespace lf

@@ -23,7 +23,12 @@ Clips clips_in_order(const Store& store, int64_t first, int64_t count, at::Devic
 at::Tensor bytes_of(const at::Tensor& x);
 
 // The shape of the clips this config trains on: the store's if there is one, else what a build of
-// its source and recipe would make.
-ClipShape shape_of_config(const Config& config);
+// its source and recipe would make, for which the data is opened only if the config does not tell.
+struct ClipFormat {
+  ClipShape shape;
+  Element element = Element::kUint8;  // of the corrupted frames, as they are read
+};
+ClipFormat format_of_config(const Config& config);
+inline ClipShape shape_of_config(const Config& config) { return format_of_config(config).shape; }
 
 }  // namespace lf

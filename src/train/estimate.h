@@ -1,22 +1,55 @@
-// How much memory a step needs, found by running one: the model is built, and the peak of one
-// forward and backward on one and on two clips gives the bytes a clip adds. For `train --dry-run`
-// and `plan`; nothing here trains.
+// What a run takes, before it is started: parameters by part, bits of its codes, and, by making
+// some of its own steps on noise, the arithmetic of a clip and the memory of a rank. Time depends
+// on the machine and is not estimated here.
 #pragma once
 
 #include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
 
-#include "model/model.h"
+#include "comm/world.h"
 #include "run.pb.h"
+#include "run/clips.h"
 
 namespace lf {
 
-struct MemoryEstimate {
-  uint64_t weights = 0;   // with gradients, optimiser state and averages
-  uint64_t per_clip = 0;  // activations at their peak, for each clip of a micro-batch
-  uint64_t total = 0;     // of one rank
+struct PartSize {
+  std::string name;  // "encoder": what the names of its tensors begin with
+  int64_t parameters = 0;
 };
 
-MemoryEstimate estimate_memory(Model& model, const Config& config, const ClipShape& shape,
-                               int ranks);
+// Of one rank that computes on the CPU, in bytes at its peak.
+struct MemoryEstimate {
+  uint64_t program = 0;     // the program and its libraries
+  uint64_t state = 0;       // weights, gradients, moments and averages
+  uint64_t per_clip = 0;    // of activations, for each clip of a micro-batch
+  uint64_t loader = 0;      // batches that are read ahead
+  uint64_t checkpoint = 0;  // the copy that is written while training continues
+  uint64_t total = 0;       // more than their sum: freed memory does not fit everywhere again
+};
+
+// What steps on noise showed.
+struct StepEstimate {
+  double flops_per_clip = 0;  // forward and backward of all phases, products and convolutions
+  MemoryEstimate memory;
+  int64_t clips_tried = 0;  // of the largest step made
+};
+
+struct RunEstimate {
+  ClipFormat format;
+  int ranks = 1;
+  int64_t clips_per_rank = 1;  // of a micro-batch
+  int64_t parameters = 0, trained = 0;
+  std::vector<PartSize> parts;  // in the order in which the model builds them
+  int64_t steps = 0;
+  double bits = 0;  // of the codes of a clip; 0: the model has no codes
+  std::optional<StepEstimate> step;
+};
+
+// For `ranks` ranks. Without `try_steps` nothing is computed and `step` is left out. Throws
+// Code::kUsage if the batch does not divide over so many ranks. For a process that does nothing
+// else: memory is read off the process's peak.
+RunEstimate estimate_run(World& world, const Config& config, int ranks, bool try_steps);
 
 }  // namespace lf

@@ -16,9 +16,9 @@
 #include "base/error.h"
 #include "comm/device_backend.h"
 #include "kernels/gpu/device.h"
-#include "launch/bench/synthetic_clips.h"
 #include "launch/plugin.h"
 #include "run/accelerator.h"
+#include "run/synthetic_clips.h"
 
 namespace lf {
 namespace {

@@ -134,11 +134,35 @@ check(third["fd_pixels"]["reference"] == str(here / "real.npz")
 check(third["fd_pixels"]["reference_hash"] == second["fd_pixels"]["reference_hash"]
       != first["fd_pixels"]["reference_hash"], f"{first} {second} {third}")
 
+# ---- a reference's features are kept beside its store for every run, or in the run where they cannot
+# be, and written by several at a time; part of a reference is told from all of it
+kept = source.with_name(source.name + ".features")
+check((kept / "README.txt").exists() and list(kept.glob("statistics-*/pixels.npz")), f"{list(kept.rglob('*'))}")
+shutil.rmtree(kept)
+words = [program, "evaluate", "--real", source, "--fake", here / "fake.npy", *two]
+together = [subprocess.Popen([str(word) for word in words], env=environment, stdout=subprocess.PIPE,
+                             stderr=subprocess.DEVNULL, text=True) for _ in range(3)]
+whole = [json.loads(process.communicate()[0]) for process in together]
+check(whole[0] == whole[1] == whole[2], f"several at a time: {whole}")
+execute(words, contains="statistics are kept")
+part = json_in(execute([*words, "--reference-count", "40"], contains="mostly bias"))["fd_pixels"]
+everything = whole[0]["fd_pixels"]
+check(part["reference_n"] == 40 and part["reference_of"] == everything["reference_n"] > 40
+      and "reference_of" not in everything and part["value"] != everything["value"], f"{part} {everything}")
+shutil.rmtree(kept)
+kept.write_text("a file in the way")
+shutil.rmtree(cache(run))
+evaluate(run, *base, contains=f"kept in {cache(run)}")
+check(list(cache(run).glob("statistics-*/pixels.npz")) or chunks(run, "reference"), "nothing is kept in the run")
+kept.unlink()
+
 # ---- what cannot be answered is refused, by name
 for words, status, contains in (
         (["--metrics", "fid", "--extractor", "pixels"], 2, "fd_pixels"),
         (["--metrics", "fd_pixels", "--set", "evaluation.extractor="], 2, "extractor"),
         (["--metrics", "psnr", "--samples", "1"], 2, "--samples"),
+        (["--metrics", "fd_pixels", "--extractor", "pixels", "--reference", here / "real.npz",
+          "--reference-count", "50"], 2, "--reference-count"),
         (["--metrics", "fd_pixels", "--extractor", "pixels", "--subject", "SAMPLES"], 2, "reconstruct"),
         (["--metrics", "psnr", "--checkpoint", here], 4, "holds no checkpoint"),
         (["--metrics", "psnr", "--set", f"train.store={store()}"], 2, "train.store"),

@@ -1,5 +1,6 @@
 #include "model/extractors/extractor.h"
 
+#include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/cat.h>
@@ -10,6 +11,7 @@
 #include <array>
 
 #include "base/error.h"
+#include "base/parallel.h"
 
 namespace lf {
 namespace {
@@ -87,12 +89,18 @@ std::vector<at::Tensor> CheckedExtractor::features(const at::Tensor& clips,
   check(clips, layers);
   const at::NoGradGuard no_grad;
   const int64_t at_once = std::max<int64_t>(1, frames_at_once_ / clips.size(1));
-  std::vector<std::vector<at::Tensor>> by_layer(layers.size());
-  for (int64_t from = 0; from < clips.size(0); from += at_once) {
+  const auto parts = static_cast<size_t>((clips.size(0) + at_once - 1) / at_once);
+  std::vector<std::vector<at::Tensor>> by_layer(layers.size(), std::vector<at::Tensor>(parts));
+  const int threads = at::get_num_threads();
+  run_parallel(parts, on_cpu_ ? threads : 1, [&](uint64_t number) {
+    const at::NoGradGuard none_here;
+    if (on_cpu_ && at::get_num_threads() != 1) at::set_num_threads(1);
+    const int64_t from = static_cast<int64_t>(number) * at_once;
     const std::vector<at::Tensor> made = part(clips.slice(0, from, from + at_once), layers);
     LF_CHECK(made.size() == layers.size(), "layers of ", name());
-    for (size_t i = 0; i < made.size(); ++i) by_layer[i].push_back(made[i].to(at::kFloat));
-  }
+    for (size_t i = 0; i < made.size(); ++i) by_layer[i][number] = made[i].to(at::kFloat);
+  });
+  if (at::get_num_threads() != threads) at::set_num_threads(threads);
   std::vector<at::Tensor> joined;
   for (size_t i = 0; i < layers.size(); ++i) {
     joined.push_back(by_layer[i].empty() ? no_rows(layers[i]) : at::cat(by_layer[i]));

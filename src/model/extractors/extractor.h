@@ -44,7 +44,8 @@ class Extractor {
 };
 
 // Base of our extractors: checks the request (Code::kUsage) and that features are finite
-// (Code::kNotFinite), and splits clips into parts that fit the cache.
+// (Code::kNotFinite), and splits clips into parts that fit the cache. On the CPU as many parts as
+// at::get_num_threads() are computed at a time, one thread each: the bits do not depend on it.
 class CheckedExtractor : public Extractor {
  public:
   std::string hash() const override { return hash_; }
@@ -52,9 +53,9 @@ class CheckedExtractor : public Extractor {
                                    const std::vector<std::string>& layers) final;
 
  protected:
-  CheckedExtractor(std::string hash, int64_t frames_at_once)
-      : hash_(std::move(hash)), frames_at_once_(frames_at_once) {}
-  // Features of some of the clips, already checked; without gradients.
+  CheckedExtractor(std::string hash, int64_t frames_at_once, at::Device device)
+      : hash_(std::move(hash)), frames_at_once_(frames_at_once), on_cpu_(device.is_cpu()) {}
+  // Features of some of the clips, already checked; without gradients. Thread-safe.
   virtual std::vector<at::Tensor> part(const at::Tensor& clips_NTHWC,
                                        const std::vector<std::string>& layers) const = 0;
 
@@ -64,6 +65,7 @@ class CheckedExtractor : public Extractor {
 
   std::string hash_;
   int64_t frames_at_once_;
+  bool on_cpu_;
 };
 
 }  // namespace lf

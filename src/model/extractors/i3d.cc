@@ -95,7 +95,8 @@ double epsilon_of(const Weights& weights) {
 class I3d : public CheckedExtractor {
  public:
   explicit I3d(Weights& weights)
-      : CheckedExtractor(weights.hash(), kFramesAtOnce), device_(weights.device()) {
+      : CheckedExtractor(weights.hash(), kFramesAtOnce, weights.device()),
+        device_(weights.device()) {
     const Builder make(weights, epsilon_of(weights));
     steps_ = {make.conv("Conv3d_1a_7x7", 3, 64, 7, 2),
               max_pool({1, 3, 3}, {1, 2, 2}),

@@ -184,7 +184,7 @@ Chain block_e(const Builder& make, const std::string& block, int64_t in, Chain p
 class Inception : public CheckedExtractor {
  public:
   Inception(Weights& weights, Preprocessing id, Precision precision)
-      : CheckedExtractor(weights.hash(), kImagesAtOnce),
+      : CheckedExtractor(weights.hash(), kImagesAtOnce, weights.device()),
         id_(id),
         type_(precision == BF16 ? at::kBFloat16 : at::kFloat),
         device_(weights.device()),

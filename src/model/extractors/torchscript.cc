@@ -44,7 +44,7 @@ class TorchScript : public CheckedExtractor {
  public:
   TorchScript(torch::jit::Module module, std::string file, const std::string& hash,
               Preprocessing id, at::Device device)
-      : CheckedExtractor(hash, kFramesAtOnce),
+      : CheckedExtractor(hash, kFramesAtOnce, device),
         module_(std::move(module)),
         file_(std::move(file)),
         id_(id),

@@ -1,5 +1,6 @@
 #include "model/extractors/inception.h"
 
+#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
 #include "model/extractors/preprocessing.h"
@@ -99,6 +100,21 @@ TEST(Inception, RowsDoNotDependOnTheirBatch) {
   const at::Tensor many = one.expand({19, -1, -1, -1, -1});  // more than pass at a time
   const at::Tensor alone = network->features(one, {"192"})[0];
   EXPECT_LT(row_error(network->features(many, {"192"})[0], alone.expand({19, -1})), 1e-6);
+}
+
+TEST(Inception, BitsDoNotDependOnTheNumberOfThreads) {
+  const TensorsByName expected = fixture("inception.safetensors");
+  const auto network = inception_of(up_to(all_weights(), {"Conv2d_"}));
+  const at::Tensor clips = as_clips(expected.at("images")).repeat({20, 1, 1, 1, 1}).slice(0, 0, 37);
+  const int before = at::get_num_threads();
+  at::set_num_threads(1);
+  const at::Tensor alone = network->features(clips, {"192"})[0];
+  for (const int threads : {2, 3}) {
+    at::set_num_threads(threads);
+    EXPECT_TRUE(network->features(clips, {"192"})[0].equal(alone)) << threads << " threads";
+    EXPECT_EQ(at::get_num_threads(), threads);
+  }
+  at::set_num_threads(before);
 }
 
 TEST(Inception, WeightsThatDoNotFitAreNamed) {

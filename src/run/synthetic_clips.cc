@@ -1,4 +1,4 @@
-#include "launch/bench/synthetic_clips.h"
+#include "run/synthetic_clips.h"
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
