@@ -1,12 +1,17 @@
 #include "eval/extraction.h"
 
 #include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/zeros.h>
+
+#include <algorithm>
+#include <mutex>
 
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/parallel.h"
 #include "base/text.h"
 
 namespace lf {
@@ -19,6 +24,69 @@ at::Tensor view_of(const at::Tensor& clips, const Extractor& extractor, int64_t 
   if (missing <= 0) return clips;
   return at::cat({clips, clips.slice(1, -1).repeat({1, missing, 1, 1, 1})}, 1);
 }
+
+// Some chunks that are extracted at the same time, one or a few threads each; features have the
+// same bits on any number of them. Clips are read, or made by a model, one chunk after the other.
+class ChunkGroup {
+ public:
+  ChunkGroup(Extractor& extractor, const Extraction& what)
+      : extractor_(extractor),
+        what_(what),
+        most_(extractor.is_thread_safe()
+                  ? std::clamp<int64_t>(kMostBytes / bytes_of_chunk(what), 1, at::get_num_threads())
+                  : 1) {}
+
+  bool is_full() const { return static_cast<int64_t>(chunks_.size()) >= most_; }
+  void add(int64_t chunk) {
+    chunks_.push_back({chunk, what_.cache.has(chunk) ? at::Tensor() : read(chunk)});
+  }
+  // Hands the features of each to `take`, in the order in which they were added.
+  void extract(const std::function<void(int64_t, const TensorsByName&)>& take) {
+    std::vector<TensorsByName> made(chunks_.size());
+    const int threads = at::get_num_threads();
+    const int each = std::max(1, threads / static_cast<int>(chunks_.size()));
+    run_parallel(chunks_.size(), static_cast<int>(chunks_.size()), [&](uint64_t i) {
+      const at::NoGradGuard no_grad;
+      if (chunks_.size() > 1) at::set_num_threads(each);
+      const Chunk& chunk = chunks_[i];
+      made[i] = what_.cache.get(chunk.number, what_.chunks.length(chunk.number),
+                                [&] { return features_of(chunk); });
+    });
+    if (chunks_.size() > 1) at::set_num_threads(threads);
+    for (size_t i = 0; i < chunks_.size(); ++i) take(chunks_[i].number, made[i]);
+    chunks_.clear();
+  }
+
+ private:
+  static constexpr int64_t kMostBytes = int64_t{1} << 30;  // of the clips of a group
+  struct Chunk {
+    int64_t number;
+    at::Tensor clips;  // undefined: the features are kept, if they can be read
+  };
+  static int64_t bytes_of_chunk(const Extraction& what) {
+    return std::max<int64_t>(1, what.chunks.size * static_cast<int64_t>(what.shape.bytes()));
+  }
+  at::Tensor read(int64_t chunk) {
+    const std::lock_guard<std::mutex> lock(reading_);
+    return what_.read(what_.chunks.begin(chunk), what_.chunks.length(chunk));
+  }
+  TensorsByName features_of(const Chunk& chunk) {
+    const at::Tensor clips = chunk.clips.defined() ? chunk.clips : read(chunk.number);
+    const std::vector<at::Tensor> made =
+        extractor_.features(view_of(clips, extractor_, what_.pad_to), what_.layers);
+    TensorsByName named;
+    for (size_t i = 0; i < made.size(); ++i) {
+      named[what_.layers[i]] = made[i].to(at::kCPU).contiguous();
+    }
+    return named;
+  }
+
+  Extractor& extractor_;
+  const Extraction& what_;
+  const int64_t most_;
+  std::vector<Chunk> chunks_;
+  std::mutex reading_;
+};
 
 // Collective. By the time that some black clips take on rank 0.
 void announce_cost(World& world, Extractor& extractor, const Extraction& what) {
@@ -58,18 +126,7 @@ std::vector<FeatureSet> extract_features(World& world, Extractor& extractor,
   const size_t layers = what.layers.size();
   std::vector<MomentsTree> trees(layers);
   std::vector<std::vector<at::Tensor>> kept(layers);
-  for_own_chunks(world, what.chunks, what.title, what.break_off, [&](int64_t chunk) {
-    const int64_t length = what.chunks.length(chunk);
-    bool extracted = false;
-    const TensorsByName features = what.cache.get(chunk, length, [&] {
-      extracted = true;
-      const at::Tensor clips = what.read(what.chunks.begin(chunk), length);
-      const std::vector<at::Tensor> made =
-          extractor.features(view_of(clips, extractor, what.pad_to), what.layers);
-      TensorsByName named;
-      for (size_t i = 0; i < layers; ++i) named[what.layers[i]] = made[i].to(at::kCPU).contiguous();
-      return named;
-    });
+  const auto take = [&](int64_t chunk, const TensorsByName& features) {
     for (size_t i = 0; i < layers; ++i) {
       const at::Tensor& rows = features.at(what.layers[i]);
       Moments moments;
@@ -77,7 +134,12 @@ std::vector<FeatureSet> extract_features(World& world, Extractor& extractor,
       trees[i].add(chunk, std::move(moments));
       if (what.keep_features) kept[i].push_back(rows);
     }
-    return extracted;
+  };
+  ChunkGroup group(extractor, what);
+  const int64_t last = what.chunks.first(world.rank() + 1, world.size());
+  for_own_chunks(world, what.chunks, what.title, what.break_off, [&](int64_t chunk) {
+    group.add(chunk);
+    if (group.is_full() || chunk + 1 == last) group.extract(take);
   });
   std::vector<FeatureSet> sets(layers);
   for (size_t i = 0; i < layers; ++i) {

@@ -41,6 +41,8 @@ class Extractor {
   // layer.
   virtual std::vector<at::Tensor> features(const at::Tensor& clips_NTHWC,
                                            const std::vector<std::string>& layers) = 0;
+  // Whether several threads may call features() at a time.
+  virtual bool is_thread_safe() const { return false; }
 };
 
 // Base of our extractors: checks the request (Code::kUsage) and that features are finite
@@ -51,6 +53,7 @@ class CheckedExtractor : public Extractor {
   std::string hash() const override { return hash_; }
   std::vector<at::Tensor> features(const at::Tensor& clips_NTHWC,
                                    const std::vector<std::string>& layers) final;
+  bool is_thread_safe() const final { return on_cpu_; }
 
  protected:
   CheckedExtractor(std::string hash, int64_t frames_at_once, at::Device device)
