@@ -37,8 +37,11 @@ class ChunkGroup {
                   : 1) {}
 
   bool is_full() const { return static_cast<int64_t>(chunks_.size()) >= most_; }
-  void add(int64_t chunk) {
-    chunks_.push_back({chunk, what_.cache.has(chunk) ? at::Tensor() : read(chunk)});
+  // Returns whether its features are still to be computed.
+  bool add(int64_t chunk) {
+    const bool kept = what_.cache.has(chunk);
+    chunks_.push_back({chunk, kept ? at::Tensor() : read(chunk)});
+    return !kept;
   }
   // Hands the features of each to `take`, in the order in which they were added.
   void extract(const std::function<void(int64_t, const TensorsByName&)>& take) {
@@ -138,8 +141,9 @@ std::vector<FeatureSet> extract_features(World& world, Extractor& extractor,
   ChunkGroup group(extractor, what);
   const int64_t last = what.chunks.first(world.rank() + 1, world.size());
   for_own_chunks(world, what.chunks, what.title, what.break_off, [&](int64_t chunk) {
-    group.add(chunk);
+    const bool missing = group.add(chunk);
     if (group.is_full() || chunk + 1 == last) group.extract(take);
+    return missing;
   });
   std::vector<FeatureSet> sets(layers);
   for (size_t i = 0; i < layers; ++i) {
