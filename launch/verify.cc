@@ -24,7 +24,7 @@ std::unique_ptr<Source> open_moved(const SourceConfig& recorded,
                                    const std::vector<std::string>& sets) {
   Config config;
   *config.mutable_source() = recorded;
-  for (const std::string& set : sets) set_option(config, set);
+  set_options(config, sets);
   return open_source(config.source());
 }
 

@@ -88,7 +88,7 @@ std::unique_ptr<Operator> make_composite(const Setting& setting, const RecipeCon
   if (config.operators_size() == 0 || config.operators_size() > kMostOperators) {
     fail(Code::kUsage, "recipe.composite.operators has ", config.operators_size(),
          " operators, expected 1 to ", kMostOperators,
-         ", for example recipe.composite.operators='{blur {}},{noise {}}'");
+         ", such as --set 'recipe.composite.operators={blur {}},{noise {}}'");
   }
   std::vector<std::unique_ptr<Operator>> operators;
   for (int i = 0; i < config.operators_size(); ++i) {

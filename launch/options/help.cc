@@ -100,6 +100,19 @@ std::string choice_text(const Command& command) {
   return parts.empty() ? "" : " (" + join(parts, " | ") + ")";
 }
 
+constexpr const char* kSetHelp =
+    R"(--set PATH=VALUE overrides one option of the config; the quotes are for the shell:
+  --set train.batch=64                 a number, word or text
+  --set 'recipe.noise={t_max: 250}'    a group, as a file has it between its braces; what it leaves
+                                       out is unset, by {} all of it
+  --set recipe.blur.sigmas=0.5,1,2     a list; += appends, recipe.blur.sigmas.0=0.4 changes the
+                                       first element
+  --set 'recipe.composite.operators={blur {}},{noise {}}'   a list of groups, likewise; then
+  --set recipe.composite.operators.1.noise.t_max=250        an option of the second one
+What --set gives must do something: an option without a meaning in the config that results, or that
+the command does not read, is refused. A config file is shared by commands and may hold more.
+)";
+
 std::string indented(const std::string& text) { return "  " + join(split(text, '\n'), "\n  "); }
 
 }  // namespace
@@ -130,9 +143,10 @@ std::string help_of_program(std::span<const Command* const> commands) {
          "hold,\n"
          "`list options --basic` the few that most runs set, `list options learning rate` those "
          "that "
-         "speak of it.\n"
-         "\n"
-         "Exit status: 0 done, 1 bug, 2 usage or config, 3 data damaged, or much of a source left "
+         "speak of it.\n\n" +
+         kSetHelp +
+         "\nExit status: 0 done, 1 bug, 2 usage or config, 3 data damaged, or much of a source "
+         "left "
          "out,\n"
          "4 checkpoint unusable, 5 not finite, 6 peer lost or hung, 7 storage cannot be written,\n"
          "75 interrupted: start the same command again.\n";

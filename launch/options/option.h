@@ -80,7 +80,7 @@ inline constexpr Option kConfigOption = {"--config", text("FILE"),
                                          "config in protobuf text format (see configs/)"};
 inline constexpr Option kSetOption = {
     "--set", sets(),
-    "override one option of the config; repeatable (see `lastframe list options`)"};
+    "override one option of the config; repeatable (see `lastframe --help`)"};
 inline constexpr Option kSourceSetOption = {"--set", sets("source."),
                                             "override one option of the source; repeatable"};
 inline constexpr Option kPrecisionOption = {

@@ -13,14 +13,20 @@ class Message;
 
 namespace lf {
 
-// Loads the config in file PATH ("": none) with its bases, then applies each "a.b=value" of `sets`
-// in order and checks ranges. Throws Code::kUsage on any error.
+// Loads the config in file PATH ("": none) with its bases, then applies `sets`. Throws Code::kUsage
+// on any error.
 Config load_config(const std::string& path, const std::vector<std::string>& sets);
 
 // Parses text of print_config(); `name` is for messages. Does not load bases.
 Config parse_config(const std::string& text, const std::string& name);
 
-// Applies one "a.b=value". Lists take "1,2,3"; messages take "{text format}".
+// Applies each assignment in order, a later one over an earlier, and checks ranges. An assignment
+// is "a.b=value"; a list takes "1,2,3", a group "{text format}", a list of groups "{...},{...}".
+// "list+=value" appends, "list.0=value" and "list.0.option=value" change an element. Throws
+// Code::kUsage, also if two assignments choose two options of which only one can be.
+void set_options(Config& run, const std::vector<std::string>& assignments);
+
+// Applies one, without a check of ranges.
 void set_option(Config& run, const std::string& assignment);
 
 // Makes the paths absolute that a run opens again when it resumes: stores, tokenizers, networks of
@@ -29,6 +35,10 @@ void make_paths_absolute(Config& run);
 
 // Checks every value against its range. load_config() does so too.
 void check_ranges(const google::protobuf::Message& message);
+
+// Sets every unset option to its default and every unset group. Members of a oneof stay unset:
+// choosing one is up to the user.
+void fill_in_defaults(google::protobuf::Message& message);
 
 // The config as text with all defaults, as --dry-run prints it and RUN/config.pbtxt holds it.
 // Parsing it gives the same config.
@@ -41,6 +51,17 @@ std::string config_json(const Config& run);
 // `leave_out_free` only options that a resumed run may not change.
 std::vector<std::string> config_differences(const Config& before, const Config& after,
                                             bool leave_out_free);
+
+// An option of one config that another one has otherwise.
+struct Contradiction {
+  std::string path;   // "recipe.frames"
+  std::string asked;  // "8"
+  std::string held;   // "1"
+};
+
+// The options set in `asked` of which `held`, with its defaults, has another value. Unset options
+// and empty groups ask for nothing.
+std::vector<Contradiction> contradictions(const Config& asked, const Config& held);
 
 // A hash of all options that a resumed run may not change.
 uint64_t config_fingerprint(const Config& run);

@@ -23,37 +23,9 @@ using google::protobuf::Descriptor;
 using google::protobuf::Message;
 using google::protobuf::Reflection;
 
-// Sets every unset scalar to its default and every group, so that printing shows them. Members of a
-// oneof stay unset: choosing one is up to the user.
-void write_out_defaults(Message& message) {
-  const Descriptor* type = message.GetDescriptor();
-  const Reflection* reflection = message.GetReflection();
-  for (int i = 0; i < type->field_count(); ++i) {
-    const FieldDescriptor* field = type->field(i);
-    if (field->is_repeated()) {
-      if (!field->message_type()) continue;
-      for (int k = 0; k < reflection->FieldSize(message, field); ++k) {
-        write_out_defaults(*reflection->MutableRepeatedMessage(&message, field, k));
-      }
-      continue;
-    }
-    const bool chosen = reflection->HasField(message, field);
-    if (field->message_type()) {
-      if (chosen || field->containing_oneof() == nullptr) {
-        write_out_defaults(*reflection->MutableMessage(&message, field));
-      }
-    } else if (!chosen && field->containing_oneof() == nullptr && field->has_default_value()) {
-      copy_field(message, field, message);
-    } else if (!chosen && field->containing_oneof() == nullptr && field->name() != "base" &&
-               field->cpp_type() != FieldDescriptor::CPPTYPE_STRING) {
-      copy_field(message, field, message);
-    }
-  }
-}
-
 Config with_defaults(const Config& run) {
   Config out = run;
-  write_out_defaults(out);
+  fill_in_defaults(out);
   return out;
 }
 
@@ -122,6 +94,42 @@ std::map<std::string, std::string> leaves_of(const Config& run, bool fixed_only)
   std::map<std::string, std::string> out;
   leaves(with_defaults(run), "", fixed_only, out);
   return out;
+}
+
+std::string text_of_field(const Message& message, const FieldDescriptor& field) {
+  if (!field.is_repeated()) return field.message_type() ? "" : read_text(message, field, 0);
+  const int count = message.GetReflection()->FieldSize(message, &field);
+  std::vector<std::string> values;
+  for (int i = 0; i < count && !field.message_type(); ++i) {
+    values.push_back(read_text(message, field, i));
+  }
+  return field.message_type() ? str(count, " of them") : "[" + join(values, ", ") + "]";
+}
+
+void find_contradictions(const Message& asked, const Message& held, const std::string& prefix,
+                         std::vector<Contradiction>& out) {
+  std::vector<const FieldDescriptor*> present;
+  asked.GetReflection()->ListFields(asked, &present);
+  for (const FieldDescriptor* field : present) {
+    const std::string path = prefix + field->name();
+    if (const auto* oneof = field->containing_oneof()) {
+      const auto* other = held.GetReflection()->GetOneofFieldDescriptor(held, oneof);
+      if (other != field) {
+        out.push_back({path, "set", other == nullptr ? "unset" : prefix + other->name()});
+        continue;
+      }
+    }
+    const std::string wanted = text_of_field(asked, *field), found = text_of_field(held, *field);
+    if (!field->message_type() || (field->is_repeated() && wanted != found)) {
+      if (wanted != found) out.push_back({path, wanted, found});
+      continue;
+    }
+    const int count = field->is_repeated() ? asked.GetReflection()->FieldSize(asked, field) : 1;
+    for (int i = 0; i < count; ++i) {
+      find_contradictions(read_message(asked, *field, i), read_message(held, *field, i),
+                          field->is_repeated() ? str(path, ".", i, ".") : path + ".", out);
+    }
+  }
 }
 
 // "lf.TrainConfig.batch" or "lf.Precision.BF16" for the path of a location in run.proto; "" for
@@ -213,6 +221,32 @@ void document_message(const Descriptor& type, const std::string& prefix,
 
 }  // namespace
 
+void fill_in_defaults(Message& message) {
+  const Descriptor* type = message.GetDescriptor();
+  const Reflection* reflection = message.GetReflection();
+  for (int i = 0; i < type->field_count(); ++i) {
+    const FieldDescriptor* field = type->field(i);
+    if (field->is_repeated()) {
+      if (!field->message_type()) continue;
+      for (int k = 0; k < reflection->FieldSize(message, field); ++k) {
+        fill_in_defaults(*reflection->MutableRepeatedMessage(&message, field, k));
+      }
+      continue;
+    }
+    const bool chosen = reflection->HasField(message, field);
+    if (field->message_type()) {
+      if (chosen || field->containing_oneof() == nullptr) {
+        fill_in_defaults(*reflection->MutableMessage(&message, field));
+      }
+    } else if (!chosen && field->containing_oneof() == nullptr && field->has_default_value()) {
+      copy_field(message, field, message);
+    } else if (!chosen && field->containing_oneof() == nullptr && field->name() != "base" &&
+               field->cpp_type() != FieldDescriptor::CPPTYPE_STRING) {
+      copy_field(message, field, message);
+    }
+  }
+}
+
 std::string print_config(const Config& run) {
   std::string text;
   google::protobuf::TextFormat::Printer printer;
@@ -243,6 +277,12 @@ std::vector<std::string> config_differences(const Config& before, const Config& 
     if (!old_values.contains(path)) lines.push_back(str(path, ": (unset) -> ", value));
   }
   return lines;
+}
+
+std::vector<Contradiction> contradictions(const Config& asked, const Config& held) {
+  std::vector<Contradiction> out;
+  find_contradictions(asked, held, "", out);
+  return out;
 }
 
 uint64_t config_fingerprint(const Config& run) {

@@ -1,5 +1,6 @@
 #include "config/reflect.h"
 
+#include <google/protobuf/io/tokenizer.h>
 #include <google/protobuf/text_format.h>
 
 #include <algorithm>
@@ -17,6 +18,50 @@ using google::protobuf::EnumValueDescriptor;
 using google::protobuf::Message;
 using google::protobuf::Reflection;
 using google::protobuf::TextFormat;
+
+namespace {
+
+// Keeps the first error only: most others follow from it.
+class FirstError : public google::protobuf::io::ErrorCollector {
+ public:
+  void AddError(int line, int column, const std::string& message) override {
+    if (text.empty()) text = str("line ", line + 1, ", column ", column + 1, ": ", message);
+  }
+  void AddWarning(int, int, const std::string&) override {}
+  std::string text;
+};
+
+// The parser's message; for an unknown name, with the nearest known one.
+std::string explain(const std::string& message) {
+  const size_t at = message.find("has no field named \"");
+  if (at == std::string::npos) return printable(message, 300);
+  const size_t begin = at + std::string("has no field named \"").size();
+  const std::string name = message.substr(begin, message.find('"', begin) - begin);
+  const size_t type_begin = message.find("Message type \"");
+  std::vector<std::string> known;
+  if (type_begin != std::string::npos) {
+    const size_t type_at = type_begin + std::string("Message type \"").size();
+    const std::string type = message.substr(type_at, message.find('"', type_at) - type_at);
+    if (const Descriptor* descriptor =
+            google::protobuf::DescriptorPool::generated_pool()->FindMessageTypeByName(type)) {
+      known = field_names(*descriptor);
+    }
+  }
+  const std::string near = did_you_mean(name, known);
+  return printable(message, 300) + (near.empty() ? nearest_option(name) : near);
+}
+
+}  // namespace
+
+void parse_message(const std::string& text, const std::string& name, Message& message) {
+  FirstError errors;
+  TextFormat::Parser parser;
+  parser.RecordErrorsTo(&errors);
+  parser.SetRecursionLimit(50);
+  if (!parser.ParseFromString(text, &message)) {
+    fail(Code::kUsage, name, ": ", explain(errors.text));
+  }
+}
 
 std::vector<std::string> field_names(const Descriptor& type) {
   std::vector<std::string> names;

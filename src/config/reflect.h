@@ -11,6 +11,11 @@ namespace lf {
 
 using google::protobuf::FieldDescriptor;
 
+// Parses text format in place of what the message held. Throws Code::kUsage: `name`, the first
+// error, and for an unknown name the nearest.
+void parse_message(const std::string& text, const std::string& name,
+                   google::protobuf::Message& message);
+
 std::vector<std::string> field_names(const google::protobuf::Descriptor& type);
 std::string type_name(const FieldDescriptor& field);  // "int", "number", "FP32|BF16", "list of ..."
 std::string range_of(const FieldDescriptor& field);   // "": any value

@@ -55,10 +55,7 @@ Run open_run(World& world, const std::string& run_folder, const std::vector<std:
   return run;
 }
 
-void Run::set(const std::vector<std::string>& options) {
-  for (const std::string& option : options) set_option(config, option);
-  check_ranges(config);
-}
+void Run::set(const std::vector<std::string>& options) { set_options(config, options); }
 
 void Run::load_model(at::Device on, const ModelMaker& make) {
   device = on;

@@ -43,6 +43,72 @@ TEST(ConfigFile, LaterSetsWin) {
   EXPECT_EQ(config.train().precision(), BF16);
 }
 
+std::string recipe_after(const std::vector<std::string>& sets) {
+  return load_config("", sets).recipe().ShortDebugString();
+}
+
+TEST(SetOption, ListsOfGroupsAreSetAppendedAndIndexed) {
+  const std::string list = "recipe.composite.operators";
+  const std::string both = recipe_after({list + "={blur {}},{noise {t_max: 250}}"});
+  EXPECT_EQ(both, "composite { operators { blur { } } operators { noise { t_max: 250 } } }");
+  EXPECT_EQ(recipe_after({list + "={blur {}}, {noise {t_max: 250}}"}), both);
+  EXPECT_EQ(recipe_after({list + "=[{blur {}}, {noise {t_max: 250}}]"}), both);
+  EXPECT_EQ(recipe_after({list + "={blur {}}", list + "+={noise {t_max: 250}}"}), both);
+  EXPECT_EQ(recipe_after({list + "={blur {}},{noise {}}", list + ".1.noise.t_max=250"}), both);
+  EXPECT_EQ(recipe_after({list + "={blur {}},{mask {}}", list + ".1={noise {t_max: 250}}"}), both);
+  EXPECT_EQ(recipe_after({"recipe.composite={operators {blur {}} operators {noise {t_max: 250}}}"}),
+            both);
+}
+
+TEST(SetOption, ListsOfValuesAreSetAppendedAndIndexed) {
+  for (const std::vector<std::string>& sets :
+       {std::vector<std::string>{"recipe.blur.sigmas=0.5,1,2"},
+        {"recipe.blur.sigmas=[0.5, 1, 2]"},
+        {"recipe.blur.sigmas=0.5", "recipe.blur.sigmas+=1,2"},
+        {"recipe.blur.sigmas=0.5,3,2", "recipe.blur.sigmas.1=1"}}) {
+    EXPECT_EQ(recipe_after(sets), "blur { sigmas: 0.5 sigmas: 1 sigmas: 2 }");
+  }
+  EXPECT_EQ(recipe_after({"recipe.blur.sigmas=1", "recipe.blur.sigmas="}), "blur { }");
+}
+
+TEST(SetOption, WhatIsNoListOrNoElementIsRefusedWithTheFormThatIs) {
+  const std::string list = "recipe.composite.operators";
+  for (const auto& [set, words] : std::vector<std::pair<std::string, std::string>>{
+           {list + ".0.blur.strength=1",
+            "the list has 0 elements, numbered from 0; " + list + "+="},
+           {list + ".blur.strength=1", list + ".0.blur=..."},
+           {list + "=blur", "expected {...}, such as --set '" + list + "={}'"},
+           {"recipe.noise=t_max: 3", "or one of them, recipe.noise.kind=..."},
+           {"recipe.frames+=3", "it is no list; use recipe.frames=..."},
+           {"recipe.frames.0=3", "goes below 'frames', which is a single option"},
+           {"recipe.blur.sigmas.0.x=3", "numbered from 0"}}) {
+    const std::string message = usage_error([&, &option = set] { load_config("", {option}); });
+    EXPECT_NE(message.find(words), std::string::npos) << message;
+  }
+}
+
+TEST(SetOption, TwoOfWhichOnlyOneCanBeAreRefused) {
+  const std::string file = write_temp("blurred.pbtxt", "recipe { blur { strength: 0.2 } }");
+  EXPECT_EQ(load_config(file, {"recipe.noise.t_max=9"}).recipe().ShortDebugString(),
+            "noise { t_max: 9 }");
+  for (const std::vector<std::string>& sets :
+       {std::vector<std::string>{"recipe.blur={}", "recipe.noise={}"},
+        {"recipe.blur.strength=0.1", "recipe.frames=3", "recipe.noise.t_max=9"},
+        {"recipe={ blur {} }", "recipe.noise={}"}}) {
+    const std::string message = usage_error([&] { load_config("", sets); });
+    EXPECT_NE(message.find("--set chooses both recipe.blur and recipe.noise, which exclude each "
+                           "other; give one of them, or both, one after the other: --set "
+                           "'recipe.composite.operators={blur {}},{noise {}}'"),
+              std::string::npos)
+        << message;
+  }
+  usage_error([] { load_config("", {"model.cvivit.quantiser.ema={}", "model.vqvae={}"}); });
+  usage_error([] {
+    load_config("", {"recipe.composite.operators={}", "recipe.composite.operators.0.blur={}",
+                     "recipe.composite.operators.0.noise={}"});
+  });
+}
+
 TEST(ConfigFile, UnknownOptionNamesTheNearest) {
   const std::string message = usage_error([] { load_config("", {"train.bach=64"}); });
   EXPECT_NE(message.find("did you mean 'train.batch'?"), std::string::npos) << message;
