@@ -15,6 +15,7 @@
 #include "launch/plugin.h"
 #include "launch/run_estimate.h"
 #include "launch/version.h"
+#include "run/stores.h"
 
 namespace lf {
 namespace {
@@ -46,7 +47,7 @@ Config config_to_train(const Arguments& arguments) {
 }
 
 int run_train(const Arguments& arguments) {
-  Config config = config_to_train(arguments);
+  Config config = config_on_stores(config_to_train(arguments));
   if (arguments.has("--dry-run")) {
     print_dry_run(arguments, config);
     return 0;

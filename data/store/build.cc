@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <mutex>
+#include <optional>
 #include <thread>
 
 #include "base/error.h"
@@ -11,59 +12,31 @@
 #include "base/log.h"
 #include "base/parallel.h"
 #include "base/stop.h"
-#include "config/config.h"
 #include "data/store/build_tally.h"
+#include "data/store/identity.h"
 #include "data/store/shard.h"
 
 namespace lf {
 namespace {
 
-// The plan as a config, so that two plans can be compared by the user's option names.
-Config config_of(const StoreIndex& plan) {
-  const StorePart& part = plan.parts(0);
-  Config config;
-  *config.mutable_source() = part.source();
-  *config.mutable_recipe() = plan.recipe();
-  config.mutable_store()->set_mode(plan.mode());
-  config.mutable_store()->set_fresh_draws(plan.draws() == 0);
-  config.mutable_store()->set_clips_per_shard(static_cast<int32_t>(part.items_per_shard()));
-  return config;
-}
-
-std::string shape_of(const StoreIndex& plan) {
-  return str(plan.frames(), "x", plan.height(), "x", plan.width(), "x", plan.channels());
-}
-
 [[noreturn]] void refuse_other_store(const std::string& folder, const StoreIndex& there,
                                      const StoreIndex& ours) {
-  std::vector<std::string> lines;
-  if (there.parts_size() != 1 || ours.parts_size() != 1) {
-    lines.push_back(str("parts: ", there.parts_size(), " -> ", ours.parts_size()));
-  } else {
-    lines = config_differences(config_of(there), config_of(ours), true);
-    const uint64_t items = there.parts(0).items(), now = ours.parts(0).items();
-    if (items != now) lines.push_back(str("items of the source: ", items, " -> ", now));
-    if (shape_of(there) != shape_of(ours)) {
-      lines.push_back(str("shape of a clip: ", shape_of(there), " -> ", shape_of(ours)));
-    }
-    if (there.recipe_text() != ours.recipe_text()) {
-      lines.push_back(str("recipe: ", there.recipe_text(), " -> ", ours.recipe_text()));
-    }
-    if (lines.empty()) lines.emplace_back("the source's label names or side columns");
-  }
   fail(Code::kUsage, printable(folder), " holds another store (", there.store_id(),
-       "); build into another folder, or remove it. It differs in: ", join(lines, "; "));
+       "); build into another folder, or remove it. It differs in: ",
+       join(plan_differences(there, ours), "; "));
 }
 
-// Returns whether the folder holds this plan; throws if it holds another store's plan or index.
-bool same_store_there(FileSystem& files, const std::string& folder, const StoreIndex& plan) {
-  bool there = false;
+// The plan of the build that has begun in the folder; nullopt if there is none, or only its index.
+// Throws if that build was of another store than `plan`.
+std::optional<StoreIndex> plan_there(FileSystem& files, const std::string& folder,
+                                     const StoreIndex& plan) {
+  std::optional<StoreIndex> there;
   for (const std::string& path : {plan_path(folder), index_path(folder)}) {
     if (!files.exists(path)) continue;
     StoreIndex old = read_index(files, path);
     old.clear_shards();
-    if (old.SerializeAsString() != plan.SerializeAsString()) refuse_other_store(folder, old, plan);
-    there = there || path == plan_path(folder);
+    if (!same_store(old, plan)) refuse_other_store(folder, old, plan);
+    if (path == plan_path(folder)) there = std::move(old);
   }
   return there;
 }
@@ -78,14 +51,15 @@ std::string foreign_name(FileSystem& files, const std::string& folder) {
   return {};
 }
 
-// Returns whether a build of this plan has begun here; throws Code::kUsage if the folder is in
+// The plan of the build that has begun here, if one has; throws Code::kUsage if the folder is in
 // other use. A faster rank may publish the plan and its first shards meanwhile, so a file that
 // seems foreign is refused only after looking for the plan a second time.
-bool build_has_begun(FileSystem& files, const std::string& folder, const StoreIndex& plan) {
-  if (same_store_there(files, folder, plan)) return true;
+std::optional<StoreIndex> begun_build(FileSystem& files, const std::string& folder,
+                                      const StoreIndex& plan) {
+  if (auto there = plan_there(files, folder, plan)) return there;
   const std::string foreign = foreign_name(files, folder);
-  if (foreign.empty()) return false;
-  if (same_store_there(files, folder, plan)) return true;
+  if (foreign.empty()) return {};
+  if (auto there = plan_there(files, folder, plan)) return there;
   fail(Code::kUsage, printable(folder), " holds '", printable(foreign),
        "' and no store of this program; choose a new or empty folder");
 }
@@ -168,22 +142,23 @@ std::vector<uint64_t> pending_shards(const BuildRequest& request, FileSystem& fi
 
 }  // namespace
 
-void open_store_folder(FileSystem& files, const std::string& folder, int rank,
-                       const StoreIndex& plan) {
+StoreIndex open_store_folder(FileSystem& files, const std::string& folder, int rank,
+                             const StoreIndex& ours) {
   const bool was_there = files.exists(folder);
   files.make_folders(folder);
   if (!was_there) files.sync_folder(parent_folder(folder));
-  const bool planned = build_has_begun(files, folder, plan);
+  std::optional<StoreIndex> plan = begun_build(files, folder, ours);
   files.make_folders(building_folder(folder));
   files.make_folders(shards_folder(folder));
   if (!lies_under(folder, shards_folder(folder)) || !lies_under(folder, building_folder(folder))) {
     fail(Code::kData, "the store ", printable(folder), ": a folder in it leads out of it");
   }
-  if (!planned) {
-    publish_in_store(files, folder, rank, plan_path(folder), encode_index(plan));
-    same_store_there(files, folder, plan);  // another build may have been as quick
+  if (!plan) {
+    publish_in_store(files, folder, rank, plan_path(folder), encode_index(ours));
+    plan = plan_there(files, folder, ours);  // another build may have been as quick
   }
   remove_leftovers(files, folder, rank);
+  return plan.value_or(ours);
 }
 
 void publish_in_store(FileSystem& files, const std::string& folder, int rank,
@@ -299,9 +274,8 @@ bool finish_build(FileSystem& files, const std::string& folder, int threads) {
 BuildResult build_store(const BuildRequest& request) {
   LF_CHECK(request.rank >= 0 && request.rank < request.size);
   FileSystem& files = request.files != nullptr ? *request.files : real_file_system();
-  const StoreIndex plan = plan_store(request.config, *request.source);
-  open_store_folder(files, request.folder, request.rank, plan);
-
+  const StoreIndex plan = open_store_folder(files, request.folder, request.rank,
+                                            plan_store(request.config, *request.source));
   BuildResult result;
   BuildTally progress(building_folder(request.folder), request.rank, request.size,
                       plan.parts(0).items(), request.on_progress);

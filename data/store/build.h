@@ -63,13 +63,11 @@ bool shard_is_finished(FileSystem& files, const std::string& folder, const Store
                        const Layout& layout, uint64_t shard, ShardTrailer* trailer);
 
 // Makes the folder of the store that `plan` describes, and removes the temporary files of a killed
-// process of this rank. Throws Code::kUsage, naming the differences, if the folder holds another
-// store.
-void open_store_folder(FileSystem& files, const std::string& folder, int rank,
-                       const StoreIndex& plan);
-
-// The name of a store: a hash of its plan.
-std::string store_id_of(const StoreIndex& plan);
+// process of this rank. Returns the plan to go by: that of the build of the same store that has
+// begun there, whose options may be in other words and whose id an older program gave. Throws
+// Code::kUsage, naming the differences, if the folder holds another store.
+StoreIndex open_store_folder(FileSystem& files, const std::string& folder, int rank,
+                             const StoreIndex& plan);
 
 // Publishes `path` by rename. The temporary name, in the store's building folder, is unique over
 // all processes on all machines.

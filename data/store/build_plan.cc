@@ -1,11 +1,9 @@
 // The plan of a build, from config and source: columns, shards and the store's id. See build.h.
 #include <algorithm>
-#include <cstdio>
 
 #include "base/error.h"
-#include "base/hash.h"
-#include "config/config.h"
 #include "data/store/build.h"
+#include "data/store/identity.h"
 #include "data/store/layout.h"
 
 namespace lf {
@@ -56,15 +54,6 @@ uint64_t items_per_shard(const StoreConfig& config, const StoreIndex& plan, uint
 
 }  // namespace
 
-std::string store_id_of(const StoreIndex& plan) {
-  StoreIndex nameless = plan;
-  nameless.clear_store_id();
-  const uint64_t hash = fnv1a(nameless.SerializeAsString());
-  char text[17];
-  std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(hash));
-  return text;
-}
-
 StoreIndex plan_store(const Config& config, const Source& source) {
   const ClipShape shape = source.shape();
   const Recipe recipe(config.recipe(), shape);
@@ -112,6 +101,7 @@ StoreIndex plan_store(const Config& config, const Source& source) {
   part->set_items(source.size());
   part->set_items_per_shard(items_per_shard(store, plan, source.size()));
   part->set_shards((part->items() - 1) / part->items_per_shard() + 1);
+  resolve(plan);
   plan.set_store_id(store_id_of(plan));
   part->set_store_id(plan.store_id());
   check_bounds(plan, [](const std::string& why) {

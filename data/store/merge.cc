@@ -7,6 +7,7 @@
 #include "base/parallel.h"
 #include "base/stop.h"
 #include "data/store/build.h"
+#include "data/store/identity.h"
 #include "data/store/layout.h"
 #include "data/store/shard.h"
 
@@ -91,9 +92,8 @@ uint64_t merge_stores(FileSystem& files, const std::string& out,
       from.emplace_back(shard_path(folder, static_cast<uint64_t>(s)), &stores.back().shards(s));
     }
   }
-  const StoreIndex plan = plan_merge(folders, stores);
+  const StoreIndex plan = open_store_folder(files, out, 0, plan_merge(folders, stores));
   const Layout layout(plan);
-  open_store_folder(files, out, 0, plan);
   run_parallel(from.size(), threads, [&](uint64_t shard) {
     if (stop_requested() != StopReason::kNone) {
       fail(Code::kInterrupted, "stopped; shards copied are kept, run the same command again");

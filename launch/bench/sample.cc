@@ -24,6 +24,7 @@
 #include "run/accelerator.h"
 #include "run/clips.h"
 #include "run/exported_model.h"
+#include "run/stores.h"
 #include "run/synthetic_clips.h"
 
 namespace lf {
@@ -73,7 +74,7 @@ std::vector<double> measure(World& world, ClipMaker& maker, double limit) {
 }
 
 int bench_sample(const Arguments& arguments) {
-  const Config config = config_of(arguments);
+  const Config config = config_on_stores(config_of(arguments));
   const auto limit = static_cast<double>(arguments.integer("--seconds"));
   const int64_t count = arguments.integer("--count");
   const Precision precision = arguments.precision();

@@ -29,6 +29,7 @@
 #include "launch/plugin.h"
 #include "run/accelerator.h"
 #include "run/clips.h"
+#include "run/stores.h"
 #include "run/synthetic_clips.h"
 
 namespace lf {
@@ -247,7 +248,7 @@ void print_text(const Report& report, const StepSpeed& speed, const Config& conf
 }
 
 int bench_step(const Arguments& arguments) {
-  const Config config = config_of(arguments);
+  const Config config = config_on_stores(config_of(arguments));
   const auto seconds = static_cast<double>(arguments.integer("--seconds"));
   const Accelerator accelerator = accelerator_of_machine();
   World& world = World::join();

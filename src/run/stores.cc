@@ -1,12 +1,67 @@
 #include "run/stores.h"
 
+#include <set>
+
 #include "base/error.h"
 #include "base/text.h"
+#include "data/sources/source.h"
+#include "data/store/build.h"
+#include "data/store/identity.h"
 
 namespace lf {
+namespace {
+
+[[noreturn]] void refuse_contradictions(const std::string& folder,
+                                        const std::vector<Contradiction>& found) {
+  std::vector<std::string> lines;
+  std::set<std::string> groups;
+  for (const Contradiction& one : found) {
+    lines.push_back(str(one.path, " is ", one.asked, ", the store's ", one.held));
+    groups.insert("--set " + split(one.path, '.').front() + "={}");
+  }
+  fail(Code::kUsage, "the store ", printable(folder),
+       " was built by other options than this config sets: ", printable(join(lines, "; "), 1000),
+       "; build a store of this config, or leave these options to the store (",
+       join({groups.begin(), groups.end()}, " "), " unsets them)");
+}
+
+void check_validation(const std::string& folder, const StoreIndex& validation,
+                      const StoreIndex& training) {
+  const std::vector<std::string> lines = clip_differences(training, validation);
+  if (lines.empty()) return;
+  fail(Code::kUsage, "train.validation_store: ", printable(folder),
+       " holds other clips than the training store: ", printable(join(lines, "; "), 1000),
+       "; build it by the same recipe from images of the same size");
+}
+
+}  // namespace
 
 std::string training_store_folder(const Config& config, const std::string& run_folder) {
   return config.train().store().empty() ? run_folder + "/store" : config.train().store();
+}
+
+Config config_on_stores(Config asked) {
+  const std::string& folder = asked.train().store();
+  const std::string& validation = asked.train().validation_store();
+  StoreIndex training;
+  if (!folder.empty()) {
+    training = Store::open(folder)->index();
+    const std::vector<Contradiction> found = contradictions(asked, training);
+    if (!found.empty()) refuse_contradictions(folder, found);
+    const StoreConfig store = asked.store();
+    const Config held = options_of(training);
+    *asked.mutable_source() = held.source();
+    *asked.mutable_recipe() = held.recipe();
+    *asked.mutable_store() = held.store();
+    asked.mutable_store()->set_threads(store.threads());
+    asked.mutable_store()->set_strict(store.strict());
+  } else if (!validation.empty() && asked.source().has_generated()) {
+    training = plan_store(asked, *open_source(asked.source()));
+  } else {
+    return asked;
+  }
+  if (!validation.empty()) check_validation(validation, Store::open(validation)->index(), training);
+  return asked;
 }
 
 RunStores open_run_stores(const Config& config, const std::string& run_folder,
@@ -19,9 +74,11 @@ RunStores open_run_stores(const Config& config, const std::string& run_folder,
     fail(Code::kUsage, "the checkpoint was trained on store ", store_id, ", ", printable(folder),
          " is store ", found, "; give the other's folder with --set train.store=FOLDER");
   }
-  stores.validation = config.train().validation_store().empty()
-                          ? stores.training
-                          : Store::open(config.train().validation_store());
+  stores.validation = stores.training;
+  if (const std::string& validation = config.train().validation_store(); !validation.empty()) {
+    stores.validation = Store::open(validation);
+    check_validation(validation, stores.validation->index(), stores.training->index());
+  }
   return stores;
 }
 

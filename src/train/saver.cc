@@ -39,6 +39,10 @@ void Saver::check_config(const CheckpointManifest& manifest) const {
   }
   Config before = parse_config(manifest.config(), "the config in " + newest_);
   make_paths_absolute(before);
+  // Of these the store decides, in whatever words; older programs recorded what was asked for.
+  *before.mutable_source() = config_.source();
+  *before.mutable_recipe() = config_.recipe();
+  *before.mutable_store() = config_.store();
   const std::vector<std::string> fixed = config_differences(before, config_, true);
   if (!fixed.empty()) {
     fail(Code::kUsage, "the run in ", run_.folder,

@@ -39,7 +39,7 @@ def learn(name, config, frames, images, sets=()):
     begin = time.time()
     execute([*ranks(2), program, "train", "--config", config, "--run", here / name, *with_sets(
         [f"train.store={here}/{frames}-TRAIN", f"train.validation_store={here}/{frames}-TEST",
-         f"train.images={images}", "train.preview_images=0", *sets])], seconds=3600)
+         f"train.images={images}", "train.preview_images=0", "source={}", "recipe={}", "store={}", *sets])], seconds=3600)
     print(f"{name}: {images} images in {time.time() - begin:.0f} s", flush=True)
     return here / name
 

@@ -59,4 +59,4 @@ for i, path in enumerate(sorted((here / "png").rglob("*.png"))):
     path.rename(here / "unlabelled" / f"{i:03}.png")
 execute([program, "build", "--set", f"source.folder.path={here / 'unlabelled'}", "--set", "recipe.frames=1",
          "--out", here / "unlabelled-store"])
-execute(train_words(here / "failed", [*sets, f"train.store={here / 'unlabelled-store'}"]), 2, "has no label")
+execute(train_words(here / "failed", [*sets, "source={}", "recipe={}", f"train.store={here / 'unlabelled-store'}"]), 2, "has no label")

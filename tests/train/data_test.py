@@ -85,7 +85,7 @@ for name, digest in CLIPS.items():
     execute([program, "export", kept, "--npy", here / "clips.npy"])
     found = hashlib.sha256((here / "clips.npy").read_bytes()).hexdigest()
     check(found == digest, f"the clips of {name} have the digest {found}")
-    train(here / f"on-{name}", 2, [f"train.store={kept}"], until=2 * BATCH)
+    train(here / f"on-{name}", 2, ["source={}", "recipe={}", f"train.store={kept}"], until=2 * BATCH)
 
 
 def newer(store):

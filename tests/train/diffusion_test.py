@@ -99,7 +99,7 @@ def conditions():
     large = here / "large"
     execute([program, "build", "--config", config, "--set", "source.size=16", "--out", large])
     upscale = here / "upscale"
-    train(upscale, 2, [UNET, SHORT, f"train.store={large}", "model.diffusion.upscale=2",
+    train(upscale, 2, [UNET, SHORT, f"train.store={large}", "source.size=16", "model.diffusion.upscale=2",
                        "model.diffusion.upscale_noise=0.1"], until=60)
     clips = {count: pixels(sample(upscale, here / f"large-{count}.npy", "--from", here / "store.npy", "--count", 20,
                                   count=count), (20, 3, 16, 16, 3)) for count in (1, 2)}

@@ -24,7 +24,7 @@ execute([program, "build", "--config", config, "--set", "store.threads=1", "--se
 
 
 def sets_of(name):
-    return MODELS[name] + [SHORT, f"train.store={clips}"]
+    return MODELS[name] + [SHORT, f"train.store={clips}", f"recipe.frames={FRAMES}"]
 
 
 def clips_of(path, frames, count):
@@ -135,7 +135,8 @@ def length():
     large = here / "large"
     execute([program, "build", "--config", config, "--set", "store.threads=1", "--set",
              f"recipe.frames={FRAMES}", "--set", "source.size=32", "--out", large])
-    train(here / "long", 1, [*MODELS["flexible"], "model.diffusion.sampler.steps=2", f"train.store={large}"], until=24)
+    train(here / "long", 1, [*MODELS["flexible"], "model.diffusion.sampler.steps=2", f"train.store={large}",
+                             f"recipe.frames={FRAMES}", "source.size=32"], until=24)
     words = ["sample", "--run", here / "long", "--task", "extend", "--store", large, "--count", 1, "--given", 2,
              "--scheme", "hierarchy-2", "--out", here / "long.npy", "--threads", 1, "--frames"]
     short, long = peak(*words, 100), peak(*words, 1000)

@@ -46,6 +46,7 @@ class Interleaved : public FileSystem {
 class Build : public StoreTest {
  protected:
   TinySource source_{23};
+  int refusals_ = 0;
 };
 
 TEST_F(Build, BytesDoNotDependOnRanksOrThreads) {
@@ -155,6 +156,63 @@ TEST_F(Build, AnotherStoreInTheFolderIsNamedWithItsDifferences) {
   EXPECT_NE(
       error_of(Code::kUsage, [&] { build(path("photos"), source_, config()); }).find("me.jpg"),
       std::string::npos);
+}
+
+// The true difference alone, whatever the options are called.
+TEST_F(Build, OnlyTheDifferenceOfAnotherStoreIsNamed) {
+  const auto refusal = [&](std::vector<std::string> there, std::vector<std::string> now) {
+    const std::string folder = path(str("difference-", refusals_++));
+    build(folder, source_, config(std::move(there)));
+    const std::string message =
+        error_of(Code::kUsage, [&] { build(folder, source_, config(std::move(now))); });
+    return message.substr(message.find("It differs in: "));
+  };
+  EXPECT_EQ(refusal({"recipe.noise={}"}, {"recipe.noise={}", "store.seed=3"}),
+            "It differs in: store.seed: 0 -> 3");
+  EXPECT_EQ(refusal({"recipe.noise={}"}, {"recipe.noise={}", "store.draws=2"}),
+            "It differs in: store.draws: 1 -> 2");
+  EXPECT_EQ(refusal({}, {"recipe.blur.ratio=2"}), "It differs in: recipe.blur.ratio: 3 -> 2");
+  EXPECT_EQ(refusal({"source.folder.path=a/"}, {"source.folder.path=b"}),
+            "It differs in: source.folder.path: \"a\" -> \"b\"");
+}
+
+TEST_F(Build, TheSameOptionsInOtherWordsAreTheSameStore) {
+  const std::vector<std::string> few = {"source.folder.path=photos", "source.size=8"};
+  const std::vector<std::string> many = {"source.folder.path=./photos/",
+                                         "source.size=8",
+                                         "source.width=8",
+                                         "source.channels=3",
+                                         "source.crop={}",
+                                         "source.split.validation=0.3",
+                                         "recipe.blur={ratio: 3}",
+                                         "recipe.topology=CHAIN",
+                                         "store.draws=1"};
+  const StoreIndex plan = plan_store(config(few), source_);
+  EXPECT_EQ(plan.SerializeAsString(), plan_store(config(many), source_).SerializeAsString());
+  EXPECT_NE(plan.store_id(), plan_store(config({"source.folder.path=photos"}), source_).store_id());
+  const StoreIndex image = plan_store(config({"recipe.frames=1"}), source_);  // corrupts nothing
+  EXPECT_EQ(image.store_id(),
+            plan_store(config({"recipe.frames=1", "recipe.noise={}"}), source_).store_id());
+}
+
+// Programs up to format 1's first hashed the options as they were written.
+TEST_F(Build, ABuildThatAnOlderProgramBeganGoesOnUnderItsId) {
+  StoreIndex old = plan_store(config(), source_);
+  const StoreIndex now = old;
+  for (RecipeConfig* recipe : {old.mutable_recipe(), old.mutable_parts(0)->mutable_recipe()}) {
+    recipe->Clear();
+    recipe->set_frames(4);
+  }
+  old.mutable_parts(0)->mutable_source()->Clear();
+  old.set_store_id("0123456789abcdef");
+  old.mutable_parts(0)->set_store_id(old.store_id());
+  std::filesystem::create_directories(path("a/building"));
+  overwrite(plan_path(path("a")), encode_index(old));
+  EXPECT_TRUE(build(path("a"), source_, config({"recipe.blur={}"}), 0, 2).built > 0);
+  EXPECT_TRUE(build(path("a"), source_, config(), 1, 2).complete);
+  EXPECT_EQ(Store::open(path("a"))->index().store_id(), old.store_id());
+  EXPECT_EQ(build(path("a"), source_, config()).kept, 6U);
+  EXPECT_NE(now.store_id(), old.store_id());
 }
 
 TEST_F(Build, AgainKeepsWhatIsFinishedAndMakesWhatIsNot) {
