@@ -127,7 +127,7 @@ constexpr Option kBuildOptions[] = {
      "folder of the store; must be new, empty, or hold the same store",
      {.required = "--dry-run"}},
     kConfigOption,
-    kSetOption,
+    set_option_of("source|recipe|store"),
     {"--part",
      text("K/N"),
      "build only part K of N, 0 <= K < N",

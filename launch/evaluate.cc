@@ -256,7 +256,7 @@ constexpr Option kEvaluateOptions[] = {
      text("DIR"),
      "the folder of this checkpoint instead of the newest",
      {.only_with = "--run"}},
-    only_with("--run", kSetOption),
+    only_with("--run", set_option_of("model|train|comm|loader|evaluation")),
     {"--samples",
      of_config("evaluation.samples", "N"),
      "clips to make or to reconstruct",

@@ -141,7 +141,7 @@ constexpr Option kFeaturesOptions[] = {
      {.required = ""}},
     {"--out", output("NPY", ".npy"), "array of float32 [n, dim] to write", {.required = ""}},
     {"--preprocessing", text("ID"), "torch (pytorch-fid's), tf1 or clean", {.fallback = "torch"}},
-    kSourceSetOption,
+    set_option_of("source"),
     kPrecisionOption,
     {"--batch", integer(1, 65536), "images loaded at a time", {.fallback = "64"}},
     {"--threads", integer(1, 4096), "CPU threads", {.computed = "one for each core"}},

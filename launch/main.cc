@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <fstream>
 #include <string>
 #include <vector>
 
@@ -12,9 +13,12 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "comm/world.h"
+#include "config/config.h"
+#include "config/meaning.h"
 #include "launch/commands.h"
 #include "launch/options/arguments.h"
 #include "launch/options/help.h"
+#include "launch/options/values.h"
 #include "launch/output.h"
 #include "launch/version.h"
 
@@ -44,6 +48,38 @@ std::string members_of_group(const std::string& group) {
     }
   }
   return text;
+}
+
+// The last resort against options that do nothing: what run.proto's conditions did not refuse and
+// nothing has read. Only of data: the others' time may come in a later call of the run.
+void warn_of_unread(const Arguments& arguments) {
+  const std::vector<std::string> sets = arguments.sets();
+  Config asked;
+  for (const std::string& set : sets) set_option(asked, set);
+  Config data;
+  *data.mutable_source() = asked.source();
+  *data.mutable_recipe() = asked.recipe();
+  *data.mutable_store() = asked.store();
+  *data.mutable_loader() = asked.loader();
+  const std::vector<std::string> unread = unread_options(data, sets);
+  if (!unread.empty()) {
+    LF_WARN("this call has read no ", listed(unread), ": setting ",
+            unread.size() == 1 ? "it" : "them", " did nothing");
+  }
+}
+
+// Ends the command, and tells tests which options of a config it has read (tests/README.md).
+int run_command(const Arguments& arguments) {
+  const int status = arguments.command().run(arguments);
+  const char* rank = std::getenv("OMPI_COMM_WORLD_RANK");
+  const bool first = rank == nullptr || std::string(rank) == "0";
+  const char* path = std::getenv("LASTFRAME_OPTION_READS");
+  if (path != nullptr && first && arguments.takes("--config")) {
+    std::ofstream(path) << meanings_and_reads(config_of(arguments));
+  }
+  const bool dry = arguments.takes("--dry-run") && arguments.has("--dry-run");
+  if (status == 0 && first && !dry) warn_of_unread(arguments);
+  return status;
 }
 
 int run(const std::vector<std::string>& words) {
@@ -78,7 +114,7 @@ int run(const std::vector<std::string>& words) {
     }
     if (word == "--") break;
   }
-  return command->run(Arguments(*command, rest));
+  return run_command(Arguments(*command, rest));
 }
 
 // Keeps of LibTorch's long message "Tried to allocate 5.25 GiB".

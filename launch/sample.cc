@@ -418,7 +418,7 @@ constexpr Option kSampleOptions[] = {
      integer(0, kNoLimit),
      "clip i is a function of the seed and i",
      {.fallback = "0", .needs = kRandom}},
-    kSetOption,
+    set_option_of("model|train|comm|loader"),
     {"--store",
      text("DIR"),
      "reconstruct the first clips of this store, or make them from the part that the model is "

@@ -9,6 +9,7 @@
 #include "base/text.h"
 #include "comm/world.h"
 #include "config/config.h"
+#include "config/meaning.h"
 #include "launch/commands.h"
 #include "launch/options/arguments.h"
 #include "launch/output.h"
@@ -46,8 +47,16 @@ Config config_to_train(const Arguments& arguments) {
   return config_of(arguments);
 }
 
+// What a training on a finished store has no use for.
+const std::vector<CallCondition> kConditions = {{"store.threads", "!train.store"},
+                                                {"store.strict", "!train.store"},
+                                                {"store.shard_mib", "!train.store"},
+                                                {"store.clips_per_shard", "!train.store"}};
+
 int run_train(const Arguments& arguments) {
-  Config config = config_on_stores(config_to_train(arguments));
+  const Config asked = config_to_train(arguments);
+  check_meaning(asked, arguments.sets(), kConditions);
+  Config config = config_on_stores(asked);
   if (arguments.has("--dry-run")) {
     print_dry_run(arguments, config);
     return 0;

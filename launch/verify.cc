@@ -93,7 +93,7 @@ constexpr Option kVerifyOptions[] = {
     {"--repair", kNoValue,
      "rebuild damaged shards from their source, and the index from the shards"},
     {"--set",
-     sets("source."),
+     sets("source"),
      "override one option of the recorded source, such as source.folder.path=DIR; repeatable",
      {.only_with = "--repair"}},
     {"--threads", integer(0, 1024), "shards checked at a time", {.computed = "one for each core"}},

@@ -134,7 +134,7 @@ constexpr Option kBenchLoadOptions[] = {
     {"--threads", of_config("loader.threads", "N"), "threads that read ahead"},
     {"--seconds", integer(1, 3600), "how long to measure", {.fallback = "5"}},
     kConfigOption,
-    kSetOption,
+    set_option_of("loader|train"),
     kJsonOption,
 };
 

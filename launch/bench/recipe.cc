@@ -77,7 +77,7 @@ int bench_recipe(const Arguments& arguments) {
 
 constexpr Option kBenchRecipeOptions[] = {
     kConfigOption,
-    kSetOption,
+    set_option_of("recipe|store"),
     {"--size", integer(1, 4096), "height and width of the images", {.fallback = "32"}},
     {"--channels", integer(1, 16), "channels of the images", {.fallback = "3"}},
     {"--seconds", integer(1, 3600), "how long to measure", {.fallback = "3"}},

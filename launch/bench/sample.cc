@@ -134,7 +134,7 @@ int bench_sample(const Arguments& arguments) {
 
 constexpr Option kBenchSampleOptions[] = {
     kConfigOption,
-    kSetOption,
+    set_option_of("source|recipe|store|model|train|comm|loader"),
     {"--count", integer(1, 65536), "clips that each rank makes at a time", {.fallback = "16"}},
     kPrecisionOption,
     {"--breakdown", kNoValue, "also show the time of one batch, operation by operation"},

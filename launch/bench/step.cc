@@ -287,7 +287,7 @@ int bench_step(const Arguments& arguments) {
 
 constexpr Option kBenchStepOptions[] = {
     kConfigOption,
-    kSetOption,
+    set_option_of("source|recipe|store|model|train|comm|loader"),
     kTrainThreadsOption,
     {"--seconds", integer(1, 3600), "how long to measure; at least 5 steps", {.fallback = "10"}},
     {"--breakdown", kNoValue,

@@ -120,6 +120,10 @@ const Arguments::Given* Arguments::last(const Option& option) const {
   return nullptr;
 }
 
+bool Arguments::takes(const std::string& option) const {
+  return find_option(*command_, option) != nullptr;
+}
+
 bool Arguments::has(const std::string& option) const { return last(row(option)) != nullptr; }
 
 std::string Arguments::get(const std::string& option) const {

@@ -21,6 +21,7 @@ class Arguments {
   // --name value or --name=value; of several the last counts, except for --set.
   Arguments(const Command& command, const std::vector<std::string>& words);
 
+  bool takes(const std::string& option) const;  // has the command such an option?
   bool has(const std::string& option) const;
   // The value given, else the row's.
   std::string get(const std::string& option) const;

@@ -15,8 +15,8 @@ struct Value {
   int64_t low = 0, high = 0;     // kInteger: [low, high]
   double above = 0, most = 0;    // kNumber: (above, most]
   const char* words = "";        // kWord: "FP32|BF16"
-  const char* config = "";       // kConfig: "evaluation.samples"; kSets: "source.", or "" for all
-  const char* endings = "";      // kText that is written to: ".png|.npy", "/" for a folder
+  const char* config = "";   // kConfig: "evaluation.samples"; kSets: "source|recipe", or "" for all
+  const char* endings = "";  // kText that is written to: ".png|.npy", "/" for a folder
 };
 
 inline constexpr int64_t kNoLimit = INT64_MAX;
@@ -39,9 +39,9 @@ constexpr Value number(double above, double most) {
 constexpr Value word(const char* words) {
   return {.kind = Value::kWord, .placeholder = "NAME", .words = words};
 }
-// PATH=VALUE, any number of times; `below` admits only options whose path begins so.
-constexpr Value sets(const char* below = "") {
-  return {.kind = Value::kSets, .placeholder = "PATH=VALUE", .config = below};
+// PATH=VALUE, any number of times; `groups` are those of the config that the command reads.
+constexpr Value sets(const char* groups = "") {
+  return {.kind = Value::kSets, .placeholder = "PATH=VALUE", .config = groups};
 }
 // Stands for --set PATH=VALUE: kind, range and default are those of run.proto. Without a
 // placeholder it is a switch, which sets true.
@@ -79,10 +79,11 @@ inline constexpr Option kJsonOption = {"--json", kNoValue, "print one JSON objec
 inline constexpr Option kConfigOption = {"--config", text("FILE"),
                                          "config in protobuf text format (see configs/)"};
 inline constexpr Option kSetOption = {
-    "--set", sets(),
-    "override one option of the config; repeatable (see `lastframe --help`)"};
-inline constexpr Option kSourceSetOption = {"--set", sets("source."),
-                                            "override one option of the source; repeatable"};
+    "--set", sets(), "override one option of the config; repeatable (see `lastframe --help`)"};
+// Of a command that reads only these groups of the config: another one would do nothing.
+constexpr Option set_option_of(const char* groups) {
+  return {"--set", sets(groups), "override one option of the config; repeatable"};
+}
 inline constexpr Option kPrecisionOption = {
     "--precision",
     word("FP32|BF16"),

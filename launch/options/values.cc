@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/text.h"
 #include "config/config.h"
+#include "launch/options/call.h"
 
 namespace lf {
 namespace {
@@ -74,6 +75,13 @@ bool contains(const std::vector<std::string>& words, const std::string& word) {
   return std::find(words.begin(), words.end(), word) != words.end();
 }
 
+std::string expected_of_groups(const std::vector<std::string>& groups, const std::string& value) {
+  const std::string group = value.substr(0, value.find_first_of(".+="));
+  const bool known = Config::descriptor()->FindFieldByName(group) != nullptr;
+  if (groups.empty() || contains(groups, group) || !known) return "";
+  return str("an option of ", listed(groups), "; ", group, " has no meaning here");
+}
+
 std::string expected_of_config(const Option& option, const std::string& value) {
   try {
     Config config;
@@ -131,9 +139,7 @@ std::string expected_instead(const Option& option, const std::string& value) {
       return contains(words, value) ? "" : listed(words) + did_you_mean(value, words);
     }
     case Value::kSets:
-      if (value.starts_with(kind.config)) return "";
-      return str("an option of the source, such as ", kind.config,
-                 "size=64; no other has a meaning here");
+      return expected_of_groups(alternatives(kind.config), value);
     case Value::kConfig:
       return expected_of_config(option, value);
   }

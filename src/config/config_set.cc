@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "config/config.h"
+#include "config/meaning.h"
 #include "config/reflect.h"
 
 namespace lf {
@@ -160,6 +161,11 @@ class Assignment {
     Message* message = &config;
     for (size_t i = 0; i < names_.size(); ++i) {
       const FieldDescriptor& field = find(*message, i);
+      if (i == 0 && field.name() == "base") {
+        fail(Code::kUsage,
+             "--set base has no meaning: a base is what a config file begins with; "
+             "give it by --config");
+      }
       note_choice(field, up_to(i));
       if (i + 1 == names_.size()) return set_whole(*message, field);
       if (field.is_repeated()) {
@@ -314,6 +320,7 @@ void set_options(Config& run, const std::vector<std::string>& assignments) {
     }
   }
   check_ranges(run);
+  check_meaning(run, assignments);
 }
 
 }  // namespace lf

@@ -102,6 +102,10 @@ std::string type_name(const FieldDescriptor& field) {
 
 std::string range_of(const FieldDescriptor& field) { return field.options().GetExtension(range); }
 
+std::string only_if_of(const FieldDescriptor& field) {
+  return field.options().GetExtension(only_if);
+}
+
 bool is_free(const FieldDescriptor& field) { return field.options().GetExtension(free); }
 
 bool is_basic(const FieldDescriptor& field) { return field.options().GetExtension(basic); }

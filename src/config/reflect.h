@@ -22,6 +22,7 @@ std::string range_of(const FieldDescriptor& field);   // "": any value
 bool in_range(const std::string& range, double value);
 bool is_free(const FieldDescriptor& field);
 bool is_basic(const FieldDescriptor& field);
+std::string only_if_of(const FieldDescriptor& field);  // "": always
 
 // Element `index` of a list, or the value (the default if unset).
 double read_number(const google::protobuf::Message& message, const FieldDescriptor& field,

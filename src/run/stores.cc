@@ -48,13 +48,10 @@ Config config_on_stores(Config asked) {
     training = Store::open(folder)->index();
     const std::vector<Contradiction> found = contradictions(asked, training);
     if (!found.empty()) refuse_contradictions(folder, found);
-    const StoreConfig store = asked.store();
     const Config held = options_of(training);
     *asked.mutable_source() = held.source();
     *asked.mutable_recipe() = held.recipe();
-    *asked.mutable_store() = held.store();
-    asked.mutable_store()->set_threads(store.threads());
-    asked.mutable_store()->set_strict(store.strict());
+    asked.mutable_store()->MergeFrom(held.store());
   } else if (!validation.empty() && asked.source().has_generated()) {
     training = plan_store(asked, *open_source(asked.source()));
   } else {
@@ -68,7 +65,7 @@ RunStores open_run_stores(const Config& config, const std::string& run_folder,
                           const std::string& store_id) {
   const std::string folder = training_store_folder(config, run_folder);
   RunStores stores;
-  stores.training = Store::open(folder);
+  stores.training = Store::open(folder, 0, config.loader().read());
   if (const std::string found = stores.training->index().store_id();
       !store_id.empty() && found != store_id) {
     fail(Code::kUsage, "the checkpoint was trained on store ", store_id, ", ", printable(folder),
@@ -76,7 +73,7 @@ RunStores open_run_stores(const Config& config, const std::string& run_folder,
   }
   stores.validation = stores.training;
   if (const std::string& validation = config.train().validation_store(); !validation.empty()) {
-    stores.validation = Store::open(validation);
+    stores.validation = Store::open(validation, 0, config.loader().read());
     check_validation(validation, stores.validation->index(), stores.training->index());
   }
   return stores;

@@ -51,7 +51,8 @@ def valid(option):
     elif option["kind"] == "number":
         value = "0.1"
     elif option["kind"] == "set":
-        value = option["config"] + "size=8" if option["config"] else "train.batch=8"
+        value = {"source": "source.size=8", "recipe": "recipe.frames=2", "loader": "loader.flip=0.5"}.get(
+            option["config"].split("|")[0], "train.batch=8")
     else:
         value = TEXTS.get(option["name"], "x")
     return [option["name"]] + [value] * option["arguments"]

@@ -132,7 +132,7 @@ def check_configs(command, folder, all_of_them):
     good = write("good.pbtxt", b"train { batch: 8 }\n")
     wrong(folder / "missing.pbtxt", saying=["missing.pbtxt"])
     wrong(write("random.pbtxt", os.urandom(2 << 20)), saying=["random.pbtxt"])
-    wrong(good, "--set", "train.bach=8", saying=["did you mean", "train.batch"])
+    wrong(good, "--set", "store.drawss=8", saying=["did you mean", "store.draws"])
     if not all_of_them:
         return
     wrong(folder, saying=[str(folder)])
@@ -154,9 +154,9 @@ def check_configs(command, folder, all_of_them):
         locked.chmod(0)
         wrong(locked, saying=["locked.pbtxt"])
     wrong(good, "--set", "train.batch", saying=["train.batch"])
-    wrong(good, "--set", "train.batch=many", saying=["train.batch"])
-    wrong(good, "--set", "train.batch=0", saying=["train.batch", "[1,"])
-    wrong(good, "--set", "train.precision=FP8", saying=["train.precision"])
+    wrong(good, "--set", "store.draws=many", saying=["store.draws"])
+    wrong(good, "--set", "store.draws=0", saying=["store.draws", "[1,"])
+    wrong(good, "--set", "store.mode=FP8", saying=["store.mode"])
     wrong(good, "--set", "=", saying=[])
     wrong(good, "--set", "a" * 100000 + "=1")
     os.mkfifo(folder / "pipe.pbtxt")

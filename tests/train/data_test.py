@@ -28,7 +28,7 @@ def on(folder, count, more=(), **expected):
     global runs_made
     runs_made += 1
     run = here / f"run-{runs_made}"
-    return run, train(run, count, [*SHARDS, f"train.store={folder}", *more], **expected)
+    return run, train(run, count, [f"train.store={folder}", *more], **expected)
 
 
 # A flipped bit in a clip: named, or replaced by always the same other clip.

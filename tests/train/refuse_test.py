@@ -1,10 +1,34 @@
-"""What a resume may not do, and says so with status 2: another config, store or seed, a batch that
-the ranks do not divide, a second job on one run. What may change is shown as a diff."""
+"""What training refuses with status 2: a config that sets what its store was built by otherwise; at
+a resume another config, store or seed; a batch that the ranks do not divide; a second job on one run.
+What may change is shown as a diff."""
 
 import re
 import signal
 
 from harness import *
+
+# What a config sets otherwise than its store was built by, and what it leaves to the store.
+untouched = here / "untouched"
+for sets, words in (
+        (["recipe.frames=4"], "recipe.frames is 4, the store's 3"),
+        (["recipe.noise={}", "recipe.topology=STAR"],
+         "recipe.topology is STAR, the store's CHAIN; recipe.noise is set, the store's recipe.blur"),
+        (["source.size=16", "source.channels=1"], "source.size is 16, the store's 8; source.channels is 1, the store's 3"),
+        (["source.split.part=TRAIN"], "source.split.part is TRAIN, the store's ALL"),
+        (["source.folder.path=photos"], "source.folder is set, the store's source.generated"),
+        (["store.draws=2"], "store.draws is 2, the store's 1")):
+    train(untouched, 1, sets, status=2, contains=words)
+    execute([*train_words(untouched, sets), "--dry-run"], 2, words)
+execute([program, "build", "--config", config, "--set", "recipe.frames=2", "--out", here / "validation"])
+for sets in ([], ["train.store="]):
+    train(untouched, 1, [f"train.validation_store={here / 'validation'}", *sets], status=2, contains="recipe.frames: 3 -> 2")
+check(not untouched.exists(), "a refused training made its run folder")
+left = here / "left-to-the-store"
+train(left, 1, ["source={}", "recipe={}", "source.size=8", "recipe.blur.ratio=3"], until=2 * BATCH)
+train(left, 1, ["recipe={ frames: 3 blur {} }"], until=3 * BATCH)
+said = (left / "config.pbtxt").read_text()
+for words in ("frames: 3\n", "count: 240", "  blur {", "width: 8"):
+    check(words in said, f"no {words!r} in {said}")
 
 run = here / "run"
 train(run, until=5 * BATCH)

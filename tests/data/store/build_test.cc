@@ -6,6 +6,7 @@
 
 #include "base/faulty_file.h"
 #include "base/parallel.h"
+#include "data/store/identity.h"
 #include "data/store/shard.h"
 #include "data/store/verify.h"
 #include "tests/data/store/store_fixture.h"
@@ -183,7 +184,6 @@ TEST_F(Build, TheSameOptionsInOtherWordsAreTheSameStore) {
                                          "source.width=8",
                                          "source.channels=3",
                                          "source.crop={}",
-                                         "source.split.validation=0.3",
                                          "recipe.blur={ratio: 3}",
                                          "recipe.topology=CHAIN",
                                          "store.draws=1"};
@@ -195,7 +195,34 @@ TEST_F(Build, TheSameOptionsInOtherWordsAreTheSameStore) {
             plan_store(config({"recipe.frames=1", "recipe.noise={}"}), source_).store_id());
 }
 
-// Programs up to format 1's first hashed the options as they were written.
+TEST_F(Build, WhatAConfigSetsOtherwiseThanAStoreIsNamed) {
+  const auto said = [&](const std::vector<std::string>& sets, const StoreIndex& store) {
+    std::string text;
+    for (const Contradiction& one : contradictions(load_config("", sets), store)) {
+      text += str(one.path, " ", one.asked, " ", one.held, ";");
+    }
+    return text;
+  };
+  const StoreIndex store = plan_store(
+      config({"source.folder.path=photos/", "recipe.blur.sigmas=1,2,3", "store.seed=4"}), source_);
+  for (const char* set : {"recipe.frames=4", "recipe={}", "source.size=0", "source.size=8",
+                          "source.folder.path=./photos",
+                          "recipe={frames: 4 blur {sigmas: [1, 2, 3]}}", "store.shard_mib=2"}) {
+    EXPECT_EQ(said({set}, store), "") << set;
+  }
+  EXPECT_EQ(said({"source.cifar={}"}, store), "source.cifar set source.folder;");
+  EXPECT_EQ(said({"source.size=8", "source.width=16", "store.seed=0"}, store),
+            "source.width 16 8;store.seed 0 4;");
+  EXPECT_EQ(said({"recipe.blur.sigmas=1,2"}, store), "recipe.blur.sigmas [1, 2] [1, 2, 3];");
+  // The same frames in other words, and what a printed config says of videos.
+  const StoreIndex image = plan_store(config({"recipe.frames=1"}), source_);
+  EXPECT_EQ(said({"recipe={frames: 1 noise {}}"}, image), "");
+  const StoreIndex videos = plan_store(load_config("", {}), TinySource(3, {5, 8, 8, 3}));
+  EXPECT_EQ(said({"recipe={frames: 8 topology: CHAIN window: 2}"}, videos), "");
+  EXPECT_EQ(said({"recipe.frames=4"}, videos), "recipe.frames 4 5;");
+}
+
+// Older programs hashed the options as they were written.
 TEST_F(Build, ABuildThatAnOlderProgramBeganGoesOnUnderItsId) {
   StoreIndex old = plan_store(config(), source_);
   const StoreIndex now = old;

@@ -288,7 +288,7 @@ TEST_F(StoreOnDisk, MergedStoresKeepClipsAndCanBeRepaired) {
     const std::string a = path(str("a", mode)), b = path(str("b", mode)), out = path(mode);
     const std::string set = str("store.mode=", mode);
     build(a, source_, config({"recipe.noise={}", set, "store.seed=1"}));
-    build(b, other, config({"recipe.noise={}", set, "store.seed=2", "source.max_megapixels=9"}));
+    build(b, other, config({"recipe.noise={}", set, "store.seed=2", "source.folder.path=b"}));
     EXPECT_EQ(merge_stores(real_file_system(), out, {a, b}, 2), 7U);
     const auto merged = Store::open(out), first = Store::open(a), second = Store::open(b);
     ASSERT_EQ(merged->clips(), first->clips() + second->clips());
@@ -304,7 +304,7 @@ TEST_F(StoreOnDisk, MergedStoresKeepClipsAndCanBeRepaired) {
     std::filesystem::remove(index_path(out));
     repair_store(real_file_system(), out, 2, verify_store(real_file_system(), out, 2),
                  [&](const SourceConfig& from) {
-                   return std::make_unique<TinySource>(from.max_megapixels() == 9 ? other : source_);
+                   return std::make_unique<TinySource>(from.has_folder() ? other : source_);
                  });
     EXPECT_EQ(snapshot(out), valid);
   }
