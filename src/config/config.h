@@ -23,8 +23,8 @@ Config parse_config(const std::string& text, const std::string& name);
 // Applies each assignment in order, a later one over an earlier, and checks ranges. An assignment
 // is "a.b=value"; a list takes "1,2,3", a group "{text format}", a list of groups "{...},{...}".
 // "list+=value" appends, "list.0=value" and "list.0.option=value" change an element. Throws
-// Code::kUsage, also if two assignments choose two options of which only one can be, or if an option
-// that is set has no meaning in the config that results (option.proto's only_if).
+// Code::kUsage, also if two assignments choose two options of which only one can be, or if an
+// option that is set has no meaning in the config that results (option.proto's only_if).
 void set_options(Config& run, const std::vector<std::string>& assignments);
 
 // Applies one, without a check of ranges.

@@ -26,8 +26,7 @@ namespace google::protobuf {
 template <typename Proto>
 class AccessListener {
  public:
-  explicit AccessListener(StringPiece (*name)())
-      : entry_{name, &read_, lf::all_message_reads} {
+  explicit AccessListener(StringPiece (*name)()) : entry_{name, &read_, lf::all_message_reads} {
     lf::all_message_reads = &entry_;
   }
 
