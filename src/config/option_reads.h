@@ -1,7 +1,10 @@
 // Which options have been read: the accessors that protoc generates for run.proto note it here.
 // Printing, hashing and comparing go by reflection and note nothing. run.pb.h includes this, so it
 // includes little itself; config/reads.h asks.
-#pragma once
+// No #pragma once: it goes by the file's time, which a precompiled header from a cache has
+// otherwise.
+#ifndef LF_CONFIG_OPTION_READS_H_
+#define LF_CONFIG_OPTION_READS_H_
 
 #include <google/protobuf/message_lite.h>
 
@@ -75,3 +78,5 @@ class AccessListener {
 };
 
 }  // namespace google::protobuf
+
+#endif  // LF_CONFIG_OPTION_READS_H_
