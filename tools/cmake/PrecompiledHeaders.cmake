@@ -15,9 +15,9 @@ set(LASTFRAME_TENSOR_HEADERS
 # another one compiled: our messages, and the wheel's version and commit, which nightly builds differ by.
 # The kernels know no messages, so a new option does not compile them anew.
 set(_messages "")
-foreach(file src/config/option.proto src/config/run.proto src/config/record.proto)
-  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/${file}")
-  file(SHA256 "${CMAKE_SOURCE_DIR}/${file}" _sum)
+foreach(file option.proto run.proto record.proto option_reads.h)
+  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/src/config/${file}")
+  file(SHA256 "${CMAKE_SOURCE_DIR}/src/config/${file}" _sum)
   string(APPEND _messages " ${_sum}")
 endforeach()
 set(_wheel "")
