@@ -54,8 +54,10 @@ class Autoencoder : public Model {
         dropout_(config.dropout()),
         gan_weight_(config.gan_weight()),
         recompute_(train.recompute()) {
-    std::vector<int> multipliers(config.multipliers().begin(), config.multipliers().end());
-    if (multipliers.empty()) multipliers = {1, 2};
+    const std::vector<int> multipliers =
+        config.multipliers().empty()
+            ? std::vector<int>{1, 2}
+            : std::vector<int>(config.multipliers().begin(), config.multipliers().end());
     const int factor = 1 << (multipliers.size() - 1);
     if (shape.height % factor != 0 || shape.width % factor != 0) {
       fail(Code::kUsage, "model.autoencoder.multipliers has ", multipliers.size(),
