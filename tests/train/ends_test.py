@@ -14,7 +14,7 @@ for where, step in (("build", -1), ("resume", -1), ("forward", 7), ("reduce", 7)
         run = here / f"{what}-in-{where}"
         text = faulty(f"{what} {where} {rank} {step}", run, 2, SETS, status=code)
         check(what != "throw" or f": a fault in {where} of rank {rank}" in text, text)
-        check(not fault_processes(run), f"{run.name}: ranks are left over")
+        wait_until(lambda: not fault_processes(run), f"the end of all ranks, and of an heir, of {run.name}")
         # Nothing is in the way of the next start.
         if what == "kill":
             train(run, 2, SETS, until=12 * BATCH)
