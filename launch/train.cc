@@ -38,13 +38,21 @@ void print_dry_run(const Arguments& arguments, const Config& config) {
   print(json.text() + "\n");
 }
 
-// Without --config that of the run, if there is one already.
+// Without --config that of the run, if there is one already. What it says of a store that exists is
+// left to the store: older programs recorded what was asked for, not what was trained on.
 Config config_to_train(const Arguments& arguments) {
   const std::string own = arguments.get("--run") + "/config.pbtxt";
-  if (!arguments.has("--config") && arguments.has("--run") && real_file_system().exists(own)) {
-    return load_config(own, arguments.sets());
+  if (arguments.has("--config") || !arguments.has("--run") || !real_file_system().exists(own)) {
+    return config_of(arguments);
   }
-  return config_of(arguments);
+  Config config = load_config(own, {});
+  if (!config.train().store().empty()) {
+    config.clear_source();
+    config.clear_recipe();
+    config.clear_store();
+  }
+  set_options(config, arguments.sets());
+  return config;
 }
 
 // What a training on a finished store has no use for.

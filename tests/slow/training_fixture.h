@@ -85,18 +85,13 @@ inline at::Tensor motion(const at::Tensor& from_BHWC, const at::Tensor& to_BHWC)
 }
 
 inline Config square_config(const std::vector<std::string>& more) {
-  std::vector<std::string> sets = {"model.unet.width=32",
-                                   "model.unet.multipliers=1,2",
-                                   "model.unet.blocks=1",
-                                   "model.unet.attention=8",
-                                   "model.unet.heads=4",
-                                   "model.unet.scale_shift=true",
-                                   "model.diffusion.schedule=COSINE_LOG_SNR",
-                                   "model.diffusion.prediction=V",
-                                   "model.diffusion.sampler.kind=ANCESTRAL",
-                                   "model.diffusion.sampler.steps=30"};
-  sets.insert(sets.end(), more.begin(), more.end());
-  return load_config("", sets);
+  Config config = load_config(
+      "", {"model.unet.width=32", "model.unet.multipliers=1,2", "model.unet.blocks=1",
+           "model.unet.attention=8", "model.unet.heads=4", "model.unet.scale_shift=true",
+           "model.diffusion.schedule=COSINE_LOG_SNR", "model.diffusion.prediction=V",
+           "model.diffusion.sampler.kind=ANCESTRAL", "model.diffusion.sampler.steps=30"});
+  set_options(config, more);
+  return config;
 }
 
 inline std::unique_ptr<DiffusionModel> square_model(int frames,

@@ -35,6 +35,17 @@ inside("/", program, "train", "--run", run, "--set", f"train.store={moved}",
 check_same_end(calm, run, "resumed by its own config")
 moved.rename(first)
 
+# Of what a run without --config recorded of its store, the store decides: older programs wrote down what
+# was asked for. A drawn store lies in the run itself.
+text = (run / "config.pbtxt").read_text()
+check("frames: 3" in text, text)
+(run / "config.pbtxt").write_text(text.replace("frames: 3", "frames: 5"))
+inside("/", program, "train", "--run", run, "--set", f"train.store={store()}",
+       "--until-images", 31 * BATCH, contains="resumed from")
+check("frames: 3" in (run / "config.pbtxt").read_text(), "the run does not record its store's recipe")
+inside(here, program, "train", "--config", config, "--run", "drawn", "--until-images", 2 * BATCH)
+inside("/", program, "train", "--run", here / "drawn", "--until-images", 3 * BATCH, contains="resumed from")
+
 # Weights that stay as they are: losses then tell which clips, masks and random numbers a step had.
 STILL = ["train.optimizer.lr=1e-12", "train.ema.half_life_images=0"]
 for name, sets in (("dropout", []), ("adversarial", ADVERSARIAL)):

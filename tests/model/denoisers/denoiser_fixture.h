@@ -107,16 +107,12 @@ inline Clips some_clips(int64_t count, int64_t frames, int64_t first_position = 
 // A model of a small network, a U-Net unless `more` chooses another, for clips of 8x8.
 inline std::unique_ptr<DiffusionModel> small_model(int frames,
                                                    const std::vector<std::string>& more = {}) {
-  std::vector<std::string> sets = {"model.unet.width=16",
-                                   "model.unet.multipliers=1,2",
-                                   "model.unet.blocks=1",
-                                   "model.unet.attention=8",
-                                   "model.unet.heads=2",
-                                   "model.diffusion.steps=100",
-                                   "model.diffusion.sampler.steps=4"};
-  sets.insert(sets.end(), more.begin(), more.end());
-  return std::make_unique<DiffusionModel>(load_config("", sets), ClipShape{frames, 8, 8, 3},
-                                          at::kCPU);
+  Config config =
+      load_config("", {"model.unet.width=16", "model.unet.multipliers=1,2", "model.unet.blocks=1",
+                       "model.unet.attention=8", "model.unet.heads=2", "model.diffusion.steps=100",
+                       "model.diffusion.sampler.steps=4"});
+  set_options(config, more);
+  return std::make_unique<DiffusionModel>(config, ClipShape{frames, 8, 8, 3}, at::kCPU);
 }
 
 }  // namespace lf
