@@ -370,9 +370,9 @@ int run_sample(const Arguments& arguments) {
   Run run = open_run(world, folder, arguments.sets());
   const at::Device device =
       dry ? at::kCPU : choose_device(world, run.config.train(), accelerator_of_machine());
-  run.set(scheme_options_of(options.scheme));
   const bool enlarges = run.config.model().diffusion().upscale() > 1 && !options.from.empty();
   check_needs(arguments, needs_of_sample(run.config, enlarges, arguments.mode() == kReconstructs));
+  run.set(scheme_options_of(options.scheme));
   run.load_model(device);
   apply_task(run, options);
   if (dry) {

@@ -82,11 +82,14 @@ class Header:
             self.execute(*words, *self.few)
             return
         if words[0] == "train":
-            self.trainings[words[words.index("--run") + 1]] = words
+            sets = self.sets
             for store in [word.split("=", 1)[1] for word in words if word.startswith("train.store=")]:
                 if not (self.folder / store).exists():  # another config's header builds it
                     self.execute("build", "--config", self.config, *with_sets(self.sets[:1]), *self.few, "--out", store)
-            said = self.execute(*words, "--dry-run", "--no-memory", "--json", *with_sets(self.sets))
+                # It holds fewer items than the config's source.
+                sets = ["source={}"] + [one for one in sets if not one.startswith("source.")]
+            self.trainings[words[words.index("--run") + 1]] = words + with_sets(sets)
+            said = self.execute(*words, "--dry-run", "--no-memory", "--json", *with_sets(sets))
             self.outlook = json.loads(said) if said else None
             return
         at = words.index("--run") + 1 if words[0] == "sample" else 1
