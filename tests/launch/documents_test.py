@@ -114,7 +114,8 @@ def small(name, words):
     """What makes the command quick."""
     more = list(SMALL.get(name, []))
     if name == "train" and "--dry-run" not in words:
-        more += with_sets(ONE_STEP)
+        previews = any(word.startswith("train.preview_") for word in words)
+        more += with_sets([one for one in ONE_STEP if not (previews and one.startswith("train.preview_"))])
         if not any(word.startswith("train.store=") for word in words):
             more += ["--set", "source.generated.count=8"]
     if name == "bench sample" and "configs/peers/unet3d.pbtxt" in words:
