@@ -10,6 +10,7 @@
 #include "comm/world.h"
 #include "config/config.h"
 #include "config/meaning.h"
+#include "data/store/layout.h"
 #include "launch/commands.h"
 #include "launch/options/arguments.h"
 #include "launch/output.h"
@@ -41,10 +42,12 @@ void print_dry_run(const Arguments& arguments, const Config& config) {
 // Without --config that of the run, if there is one already. What it says of a store that exists is
 // left to the store: older programs recorded what was asked for, not what was trained on.
 Config config_to_train(const Arguments& arguments) {
-  const std::string own = arguments.get("--run") + "/config.pbtxt";
-  if (arguments.has("--config") || !arguments.has("--run") || !real_file_system().exists(own)) {
-    return config_of(arguments);
+  const std::string run = arguments.get("--run"), own = run + "/config.pbtxt";
+  const bool begun = arguments.has("--run") && real_file_system().exists(own);
+  if (arguments.has("--run") && !begun && !arguments.has("--config") && arguments.sets().empty()) {
+    arguments.refuse("there is no run in ", printable(run), "; give --config to begin one");
   }
+  if (!begun || arguments.has("--config")) return config_of(arguments);
   Config config = load_config(own, {});
   if (!config.train().store().empty()) {
     config.clear_source();
@@ -62,6 +65,11 @@ const std::vector<CallCondition> kConditions = {{"store.threads", "!train.store"
                                                 {"store.clips_per_shard", "!train.store"}};
 
 int run_train(const Arguments& arguments) {
+  if (const std::string run = arguments.get("--run");
+      !run.empty() && real_file_system().exists(index_path(run))) {
+    arguments.refuse("--run is ", printable(run),
+                     ", which is a store; expected the run's own folder");
+  }
   const Config asked = config_to_train(arguments);
   check_meaning(asked, arguments.sets(), kConditions);
   Config config = config_on_stores(asked);

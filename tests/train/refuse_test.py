@@ -22,7 +22,9 @@ for sets, words in (
 execute([program, "build", "--config", config, "--set", "recipe.frames=2", "--out", here / "validation"])
 for sets in ([], ["train.store="]):
     train(untouched, 1, [f"train.validation_store={here / 'validation'}", *sets], status=2, contains="recipe.frames: 3 -> 2")
+execute([program, "train", "--run", untouched], 2, "there is no run in")
 check(not untouched.exists(), "a refused training made its run folder")
+execute([*train_words(store()), "--dry-run"], 2, "which is a store")
 left = here / "left-to-the-store"
 train(left, 1, ["source={}", "recipe={}", "source.size=8", "recipe.blur.ratio=3"], until=2 * BATCH)
 train(left, 1, ["recipe={ frames: 3 blur {} }"], until=3 * BATCH)
