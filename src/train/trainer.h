@@ -46,6 +46,7 @@ class Trainer {
   void save(bool to_be_evaluated);
 
   void open_stores();
+  void record_config() const;
   void build_store_of_source();
   void build_step();
   void resume();

@@ -57,8 +57,20 @@ Trainer::Trainer(World& world, const Config& config, const TrainJob& job, World*
                                    checkpoint_staging(device_, job.accelerator));
   resume();
   coordinator_ = std::make_unique<Coordinator>(world, config_, job.run_folder, images_, end_);
-  if (world.is_root()) {
-    publish_file(real_file_system(), job.run_folder + "/config.pbtxt", print_config(config_));
+  if (world.is_root()) record_config();
+}
+
+// What the steps from here on are made by. Where none follows, the config of the earlier ones
+// stays.
+void Trainer::record_config() const {
+  FileSystem& files = real_file_system();
+  const std::string path = job_.run_folder + "/config.pbtxt";
+  if (images_ < end_ || !files.exists(path)) {
+    publish_file(files, path, print_config(config_));
+  } else {
+    LF_INFO("the run has seen ", images_, " images, as many as it was to: no step is made; ",
+            job_.until_images > 0 ? "--until-images or train.images" : "train.images",
+            " sets how many");
   }
 }
 

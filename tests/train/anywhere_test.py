@@ -43,6 +43,9 @@ check("frames: 3" in text, text)
 inside("/", program, "train", "--run", run, "--set", f"train.store={store()}",
        "--until-images", 31 * BATCH, contains="resumed from")
 check("frames: 3" in (run / "config.pbtxt").read_text(), "the run does not record its store's recipe")
+inside("/", program, "train", "--run", run, "--set", "train.optimizer.lr=0.5", "--until-images", 31 * BATCH,
+       contains="no step is made")
+check("lr: 0.5" not in (run / "config.pbtxt").read_text(), "a config is recorded by which no step was made")
 inside(here, program, "train", "--config", config, "--run", "drawn", "--until-images", 2 * BATCH)
 inside("/", program, "train", "--run", here / "drawn", "--until-images", 3 * BATCH, contains="resumed from")
 
