@@ -1,5 +1,5 @@
-# What quickstart and experiment share: ranks on this machine, whether a run is done, and numbers out
-# of what lastframe prints as JSON. They source it; it is not a program.
+# Ranks on this machine, whether a run is done, and numbers out of what lastframe prints as JSON.
+# quickstart sources it; it is not a program.
 
 say() { printf '\n== %s\n' "$*" >&2; }
 
