@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "checkpoint/tensors.h"
 #include "config/config.h"
+#include "run/older_programs.h"
 
 namespace lf {
 
@@ -19,6 +20,9 @@ ExportedModel open_export(const std::string& path) {
     model.config = parse_config(config->second, "the config in " + printable(path));
   }
   model.tensors = read_tensors(file);
+  std::vector<std::string> names;
+  for (const NamedTensor& named : model.tensors) names.push_back(named.name);
+  complete_config(model.config, names);
   return model;
 }
 

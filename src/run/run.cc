@@ -4,6 +4,7 @@
 #include "checkpoint/retention.h"
 #include "config/config.h"
 #include "run/exported_model.h"
+#include "run/older_programs.h"
 
 namespace lf {
 namespace {
@@ -36,6 +37,7 @@ Run open_run(const std::string& checkpoint_folder, const std::string& run_folder
   Checkpoint checkpoint = Checkpoint::open(real_file_system(), checkpoint_folder);
   Config config =
       parse_config(checkpoint.manifest().config(), "the config in " + checkpoint_folder);
+  complete_config(config, checkpoint.manifest());
   const ClipShape shape = shape_of(checkpoint.manifest(), checkpoint_folder);
   return {.folder = run_folder,
           .checkpoint = std::move(checkpoint),

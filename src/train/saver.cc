@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "checkpoint/retention.h"
+#include "run/older_programs.h"
 
 namespace lf {
 namespace {
@@ -38,6 +39,7 @@ void Saver::check_config(const CheckpointManifest& manifest) const {
          "; give the store it was trained on, or another --run folder");
   }
   Config before = parse_config(manifest.config(), "the config in " + newest_);
+  complete_config(before, manifest);
   make_paths_absolute(before);
   // Of these the store decides, in whatever words; older programs recorded what was asked for.
   *before.mutable_source() = config_.source();

@@ -1,12 +1,29 @@
 #include "train/train.h"
 
 #include "base/error.h"
+#include "base/file.h"
+#include "checkpoint/retention.h"
+#include "run/older_programs.h"
 #include "train/evaluators.h"
 #include "train/trainer.h"
 
 namespace lf {
 
-int run_training(World& world, const Config& config, const TrainJob& job) {
+// Collective. With what the run's checkpoints tell of it, if an older program began it.
+static Config as_begun(World& world, Config config, const std::string& run_folder) {
+  if (world.is_root()) {
+    for (const Candidate& candidate :
+         list_checkpoints(real_file_system(), run_folder, Depth::kQuick)) {
+      if (candidate.valid()) complete_config(config, candidate.manifest);
+    }
+  }
+  const std::string model = world.broadcast(config.model().SerializeAsString());
+  LF_CHECK(config.mutable_model()->ParseFromString(model), "rank 0's model cannot be parsed");
+  return config;
+}
+
+int run_training(World& world, const Config& asked, const TrainJob& job) {
+  const Config config = as_begun(world, asked, job.run_folder);
   const int apart = config.evaluation().ranks();
   if (apart == 0) return Trainer(world, config, job).run();
   if (config.evaluation().every_images() == 0) {

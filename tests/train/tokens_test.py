@@ -45,6 +45,26 @@ def tokenizers():
             check(abs(a["loss"] - b["loss"]) <= 1e-4 * abs(a["loss"]), f"{name}: 1 rank {a}, 2 ranks {b}")
 
 
+    of_an_older_program()
+
+
+def of_an_older_program():
+    """A run of a program that had no cvivit.patch_norm goes on, and is exported, with the norms it has."""
+    run, export = here / "older", here / "older.safetensors"
+    shutil.copytree(fixtures / "runs" / "cvivit-both", run)
+    check("patch_norm" not in (run / "config.pbtxt").read_text(), "the fixture is not of an older program")
+    output("export", run, "--out", export)
+    execute([program, "train", "--run", run, "--set", "train.images=24"])
+    check("patch_norm: BOTH" in (run / "config.pbtxt").read_text(), "the run goes on without its norms")
+    execute([program, "train", "--run", run, "--set", "train.images=32", "--set", "model.cvivit.patch_norm=AFTER"],
+            2, "patch_norm")
+    output("evaluate", "--run", run, "--metrics", "psnr", "--samples", 8)
+    execute([program, "train", "--run", here / "older-prior", "--set",
+             'source={ generated { kind: "shapes" count: 32 } size: 8 }', "--set", "recipe={ frames: 2 blur {} }",
+             "--set", f"model.code_prior={{ tokenizer: '{export}' layers: 1 width: 16 heads: 2 }}",
+             "--set", "train.batch=8", "--set", "train.images=8"])
+
+
 def priors():
     tokenizer = here / "tokenizer"
     train(tokenizer, 2, [CVIVIT], until=240)

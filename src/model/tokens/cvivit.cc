@@ -50,12 +50,15 @@ at::Tensor from_patches(const at::Tensor& x, int64_t time, int64_t side) {
 }
 
 struct PatchEmbedding {
-  PatchEmbedding(const Scope& scope, int64_t in, int64_t out)
-      : before(scope / "before", in),
+  PatchEmbedding(const Scope& scope, CvivitConfig::PatchNorm norm, int64_t in, int64_t out)
+      : before(norm == CvivitConfig::BOTH ? std::make_optional<LayerNorm>(scope / "before", in)
+                                          : std::nullopt),
         linear(scope / "linear", in, out),
         after(scope / "after", out) {}
-  at::Tensor operator()(const at::Tensor& x) const { return after(linear(before(x))); }
-  LayerNorm before;
+  at::Tensor operator()(const at::Tensor& x) const {
+    return after(linear(before ? (*before)(x) : x));
+  }
+  std::optional<LayerNorm> before;  // of raw values: without brightness and contrast
   Linear linear;
   LayerNorm after;
 };
@@ -103,8 +106,8 @@ class CvivitNetwork : public TokenNetwork {
     columns_ = (shape.width >> config.stem()) / side_;
     const int64_t first = side_ * side_ * channels, rest = time_ * first;
     const bool video = shape.frames > 1;  // images do not use the later frames' weights
-    embed_first_.emplace(root / "encoder" / "first", first, width_);
-    if (video) embed_rest_.emplace(root / "encoder" / "rest", rest, width_);
+    embed_first_.emplace(root / "encoder" / "first", config.patch_norm(), first, width_);
+    if (video) embed_rest_.emplace(root / "encoder" / "rest", config.patch_norm(), rest, width_);
     const auto layers = [&](const Scope& scope, bool temporal) {
       return GridTransformer(scope, width_, config.heads(), config.head_width(),
                              temporal ? config.temporal_layers() : config.spatial_layers(),

@@ -54,6 +54,29 @@ TEST(Cvivit, LaterFramesChangeNoEarlierCodesOrPixels) {
   }
 }
 
+TEST(Cvivit, BrightnessAndContrastReachTheCodes) {
+  const at::Tensor x = noise({4, 1, 16, 16, 3}, 5);
+  const auto unmoved = [&](const std::string& norm) {
+    const auto model = make_tokenizer(config_of({tiny(norm)}), {1, 16, 16, 3}, at::kCPU);
+    return (model->encode(x) == model->encode(0.5 * x + 0.2)).to(at::kDouble).mean().item<double>();
+  };
+  EXPECT_LT(unmoved("patch_norm: AFTER"), 0.5);
+  EXPECT_GT(unmoved("patch_norm: BOTH"), 0.95);
+}
+
+TEST(Cvivit, TheLastFrameDependsOnTheCodesOfEarlierFrames) {
+  for (const std::string& more : {tiny(), tiny_with_stem()}) {
+    const auto model = make_tokenizer(config_of({more}), {5, 16, 16, 3}, at::kCPU);
+    const at::Tensor ids = model->encode(noise({2, 5, 16, 16, 3}, 5));
+    for (int64_t step = 0; step < 4; ++step) {
+      at::Tensor changed = ids.clone();
+      changed.select(1, step).copy_((ids.select(1, step) + 7).remainder(64));
+      EXPECT_FALSE(at::equal(model->decode(changed).select(1, 4), model->decode(ids).select(1, 4)))
+          << more << " frame " << step;
+    }
+  }
+}
+
 TEST(Cvivit, AnImageIsAClipOfOneFrame) {
   const auto model =
       make_tokenizer(config_of({tiny("temporal_patch: 2")}), {5, 16, 16, 3}, at::kCPU);
