@@ -1,5 +1,5 @@
-// Adds a side column of vectors that the user brings, one for each item of any source, such as
-// embeddings of its captions computed elsewhere.
+// Adds a side column that the user brings, a vector or several for each item of any source, such as
+// embeddings of its captions, or of their tokens, computed elsewhere.
 #include <cstring>
 
 #include "base/error.h"
@@ -9,20 +9,22 @@ namespace lf {
 namespace {
 
 constexpr const char* kColumn = "embedding";
-constexpr uint64_t kWidest = 1 << 16;
+constexpr uint64_t kWidest = 1 << 20;  // values of an item; a store's limit
 
 class Embedded : public Source {
  public:
   Embedded(std::unique_ptr<Source> source, const std::string& path)
       : source_(std::move(source)), rows_(path) {
     const std::vector<uint64_t>& shape = rows_.header.shape;
-    if (rows_.header.type != "<f4" || shape.size() != 2 || shape[0] != source_->size() ||
-        shape[1] == 0 || shape[1] > kWidest) {
+    const bool rows = (shape.size() == 2 || shape.size() == 3) && shape[0] == source_->size();
+    const uint64_t width = rows && shape[0] > 0 ? rows_.header.elements() / shape[0] : 0;
+    if (rows_.header.type != "<f4" || width == 0 || width > kWidest) {
       fail(Code::kUsage, "source.embeddings: ", rows_.name, " is ", shape_text(shape), " of type '",
-           rows_.header.type, "', expected [", source_->size(),
-           ", width] of '<f4' (float32), a row for each item of the source");
+           rows_.header.type, "', expected [", source_->size(), ", width] or [", source_->size(),
+           ", tokens, width] of '<f4' (float32), a row for each item of the source and at most ",
+           kWidest, " values in it");
     }
-    width_ = static_cast<size_t>(shape[1]);
+    width_ = static_cast<size_t>(width);
   }
 
   ClipShape shape() const override { return source_->shape(); }

@@ -8,9 +8,11 @@
 namespace lf {
 namespace {
 
-constexpr std::array<SourceKind, 2> kDrawn = {{
+constexpr std::array<SourceKind, 3> kDrawn = {{
     {"shapes", "coloured scenes; the class is the largest shape", open_shapes},
     {"moving-digits", "videos of digits that bounce off the walls", open_moving_digits},
+    {"captioned-digits", "the same, each with a caption of its digits and where they go",
+     open_captioned_digits},
 }};
 
 }  // namespace

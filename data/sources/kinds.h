@@ -23,8 +23,10 @@ std::unique_ptr<Source> open_frames(const SourceConfig& config);
 std::unique_ptr<Source> open_generated(const SourceConfig& config);
 std::unique_ptr<Source> open_shapes(const SourceConfig& config);
 std::unique_ptr<Source> open_moving_digits(const SourceConfig& config);
+std::unique_ptr<Source> open_captioned_digits(const SourceConfig& config);
 
-// `source` with a side column `embedding`, the rows of a .npy file of floats.
+// `source` with a side column `embedding`, the rows of a .npy file of floats, each a vector or
+// several.
 std::unique_ptr<Source> with_embeddings(std::unique_ptr<Source> source, const std::string& path);
 
 // An open .npy file with its parsed header. Throws Code::kData on damage.

@@ -18,7 +18,8 @@ constexpr std::array<SourceKind, 6> kKinds = {{
     {"idx", "IDX files such as MNIST and Fashion-MNIST, .gz too", open_idx},
     {"npy", "a NumPy array of images or videos, Moving MNIST's file too", open_npy},
     {"frames", "real videos: a folder of folders of frames", open_frames},
-    {"generated", "drawn scenes (shapes) or bouncing digits (moving-digits)", open_generated},
+    {"generated", "drawn scenes (shapes), bouncing digits (moving-digits, captioned-digits)",
+     open_generated},
 }};
 
 SplitConfig::Part part_of(const SplitConfig& split, const std::string& group) {

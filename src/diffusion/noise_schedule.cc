@@ -45,11 +45,11 @@ double cosine_alpha_bar(double u) {
   return c * c;
 }
 
-std::vector<double> cosine_betas(int steps) {
+std::vector<double> cosine_betas(int steps, double most) {
   std::vector<double> betas;
   for (int k = 0; k < steps; ++k) {
     const double from = static_cast<double>(k) / steps, to = (k + 1.0) / steps;
-    betas.push_back(std::min(0.999, 1 - cosine_alpha_bar(to) / cosine_alpha_bar(from)));
+    betas.push_back(std::min(most, 1 - cosine_alpha_bar(to) / cosine_alpha_bar(from)));
   }
   return betas;
 }
@@ -72,7 +72,7 @@ std::vector<double> table_of(const DiffusionConfig& config) {
       betas = linear_betas(config);
       break;
     case DiffusionConfig::COSINE:
-      betas = cosine_betas(config.steps());
+      betas = cosine_betas(config.steps(), config.beta_max());
       break;
     case DiffusionConfig::COSINE_LOG_SNR:
     case DiffusionConfig::LINEAR_LOG_SNR:
@@ -88,7 +88,8 @@ std::vector<double> table_of(const DiffusionConfig& config) {
 constexpr auto kKinds = std::to_array<ScheduleKind>({
     {"LINEAR", "a table; beta in equal steps from beta_low to beta_high (DDPM)"},
     {"SCALED_LINEAR", "a table; the root of beta in equal steps"},
-    {"COSINE", "a table; alpha^2 = cos^2((u + 0.008) / 1.008 pi / 2) (Improved DDPM)"},
+    {"COSINE",
+     "a table; alpha^2 = cos^2((u + 0.008) / 1.008 pi / 2), beta <= beta_max (Improved DDPM)"},
     {"COSINE_LOG_SNR", "continuous; log SNR = -2 log tan(a u + b) in [-20, 20] (VDM)"},
     {"LINEAR_LOG_SNR", "continuous; log SNR falls in equal steps from 20 to -20"},
     {"EDM", "x + sigma e; log sigma is normal in training, Karras's steps from sigma_max down"},

@@ -31,8 +31,9 @@ Preconditioning preconditioning(DiffusionConfig::Prediction prediction, const No
   LF_CHECK(false, "no such prediction");
 }
 
-double loss_weight(const DiffusionConfig& config, const NoiseLevel& level) {
-  if (config.weight() == DiffusionConfig::UNIFORM) return 1;
+namespace {
+
+double squares_weight(const DiffusionConfig& config, const NoiseLevel& level) {
   const double out =
       preconditioning(config.prediction(), level, config.sigma_data()).out;  // dx / dF
   const double data = config.sigma_data(), noise = level.sigma / level.alpha;
@@ -50,6 +51,14 @@ double loss_weight(const DiffusionConfig& config, const NoiseLevel& level) {
       return snr * out * out;
   }
   LF_CHECK(false, "no such weight");
+}
+
+}  // namespace
+
+double loss_weight(const DiffusionConfig& config, const NoiseLevel& level) {
+  if (config.weight() == DiffusionConfig::UNIFORM) return 1;
+  const double weight = squares_weight(config, level);
+  return config.error() == DiffusionConfig::L1 ? std::sqrt(weight) : weight;
 }
 
 }  // namespace lf

@@ -16,7 +16,8 @@ struct Preconditioning {
 Preconditioning preconditioning(DiffusionConfig::Prediction prediction, const NoiseLevel& level,
                                 double sigma_data);
 
-// The factor of the squared error of F in the loss; 1 for UNIFORM.
+// The factor of F's error in the loss: of its square, or its root of the absolute error (L1). 1 for
+// UNIFORM.
 double loss_weight(const DiffusionConfig& config, const NoiseLevel& level);
 
 }  // namespace lf

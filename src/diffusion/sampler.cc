@@ -162,15 +162,21 @@ constexpr auto kKinds = std::to_array<SamplerKind>({
     {"DPM", dpm, "DPM-Solver++(2M), second order, one evaluation a step; best with LOG_SNR"},
 });
 
-// `count` levels of a table, noisiest first, by fractional or whole strides.
-Levels of_table(const NoiseSchedule& schedule, int count, bool whole_stride) {
-  const int steps = schedule.steps();
+// Step `i` of `count`, least noisy first, of a table of `steps`.
+int step_of_table(SamplerConfig::Spacing spacing, int i, int count, int steps) {
+  if (spacing == SamplerConfig::STRIDE) return i * (steps / count);
+  if (spacing == SamplerConfig::TRAILING) {
+    return static_cast<int>(std::lround((i + 1.0) * steps / count)) - 1;
+  }
+  if (count == 1) return steps - 1;
+  return static_cast<int>(std::lround(i * (steps - 1.0) / (count - 1)));
+}
+
+// `count` levels of a table, noisiest first.
+Levels of_table(const NoiseSchedule& schedule, int count, SamplerConfig::Spacing spacing) {
   Levels levels;
   for (int i = 0; i < count; ++i) {
-    const int k = whole_stride ? i * (steps / count)
-                  : count == 1 ? steps - 1
-                               : static_cast<int>(std::lround(i * (steps - 1.0) / (count - 1)));
-    levels.push_back(schedule.step(k));
+    levels.push_back(schedule.step(step_of_table(spacing, i, count, schedule.steps())));
   }
   std::reverse(levels.begin(), levels.end());
   return levels;
@@ -213,14 +219,16 @@ std::vector<NoiseLevel> sampling_levels(const SamplerConfig& config,
     case SamplerConfig::KARRAS:
       return in_noise(config, schedule, count);
     case SamplerConfig::STRIDE:
+    case SamplerConfig::TRAILING:
     case SamplerConfig::TIME:
       break;
   }
   if (steps == 0) {
-    if (config.spacing() == SamplerConfig::STRIDE) {
-      fail(Code::kUsage,
-           "model.diffusion.sampler.spacing is STRIDE, which takes every n-th level "
-           "of a table, and the schedule has none; expected TIME, LOG_SNR or KARRAS");
+    if (config.spacing() != SamplerConfig::TIME) {
+      fail(Code::kUsage, "model.diffusion.sampler.spacing is ",
+           SamplerConfig::Spacing_Name(config.spacing()),
+           ", which takes every n-th level of a table, and the schedule has none; expected TIME, "
+           "LOG_SNR or KARRAS");
     }
     Levels levels;
     for (int i = 0; i < count; ++i) levels.push_back(schedule.grid_level(i, count));
@@ -230,7 +238,7 @@ std::vector<NoiseLevel> sampling_levels(const SamplerConfig& config,
     fail(Code::kUsage, "model.diffusion.sampler.steps is ", count, ", expected no more than the ",
          steps, " levels of the schedule");
   }
-  return of_table(schedule, count, config.spacing() == SamplerConfig::STRIDE);
+  return of_table(schedule, count, config.spacing());
 }
 
 at::Tensor sample_from_noise(const SamplerConfig& config, const NoiseSchedule& schedule,

@@ -28,6 +28,13 @@ int64_t newest_life(const std::string& run_folder) {
   return lives.empty() ? 0 : lives.back().life();
 }
 
+// What to set where a run takes too large steps.
+const char* smaller_steps(const Config& config) {
+  return config.train().optimizer().clip_norm() > 0
+             ? "train.optimizer.lr or train.optimizer.clip_norm"
+             : "train.optimizer.lr, set train.optimizer.clip_norm (0 clips nothing)";
+}
+
 }  // namespace
 
 Coordinator::Coordinator(World& world, const Config& config, const std::string& run_folder,
@@ -64,9 +71,8 @@ Verdict Coordinator::after_step(int64_t before, int64_t after, StepTally& tally,
   tally.skipped = 0;
   if (skipped_in_a_row_ > config_.train().patience()) {
     fail(Code::kNotFinite, "loss or gradients were not finite in ", skipped_in_a_row_,
-         " steps in a row, up to image ", after,
-         "; no update was made in them. Lower "
-         "train.optimizer.lr or train.optimizer.clip_norm, or try train.precision=FP32");
+         " steps in a row, up to image ", after, "; no update was made in them. Lower ",
+         smaller_steps(config_), ", or try train.precision=FP32");
   }
   // One number carries what every rank asks for: the strongest reason to stop, and rank 0's clock.
   const double interval = seconds_between_saves(config_.checkpoint(), save_seconds_);
@@ -144,8 +150,8 @@ void Coordinator::report(int64_t images, StepTally& tally, const Watchdog* watch
 void Coordinator::watch_loss(int64_t images, double loss) {
   if (const double height = spikes_.add(loss); height > kSpike) {
     LF_WARN("loss spike: ", loss, " at image ", images, ", ", std::round(height),
-            " standard deviations above the losses before; if it does not come back, lower "
-            "train.optimizer.lr or train.optimizer.clip_norm");
+            " standard deviations above the losses before; if it does not come back, lower ",
+            smaller_steps(config_));
   }
   using News = DivergenceWatch::News;
   const News news = divergence_.add(loss);

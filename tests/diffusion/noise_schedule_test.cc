@@ -63,6 +63,15 @@ TEST(NoiseSchedule, CosineTableEqualsImprovedDdpms) {
   EXPECT_NEAR(alpha_bar(schedule.step(999)) / alpha_bar(schedule.step(998)), 1e-3, 1e-9);
 }
 
+TEST(NoiseSchedule, BetaMaxHoldsTheLastBetaOfTheCosineOnly) {
+  DiffusionConfig config = with(DiffusionConfig::COSINE);
+  const NoiseSchedule plain(config, 32);
+  config.set_beta_max(0.9999);  // lucidrains' port
+  const NoiseSchedule port(config, 32);
+  for (int k = 0; k < 999; ++k) EXPECT_EQ(port.step(k).alpha, plain.step(k).alpha) << k;
+  EXPECT_NEAR(alpha_bar(port.step(999)) / alpha_bar(port.step(998)), 1e-4, 1e-9);
+}
+
 TEST(NoiseSchedule, ZeroTerminalSnrKeepsTheFirstLevelAndEmptiesTheLast) {
   DiffusionConfig config = with(DiffusionConfig::LINEAR);
   const NoiseSchedule plain(config, 32);

@@ -21,6 +21,19 @@ const NoiseLevel kLevels[] = {variance_preserving(0.01),
                               {0.5, 1, 20},
                               {0.3, 0.7, 0.3}};
 
+TEST(LossWeight, OfAbsoluteErrorsIsTheRootOfThatOfSquares) {
+  for (const NoiseLevel& level : kLevels) {
+    for (const auto weight :
+         {DiffusionConfig::MIN_SNR, DiffusionConfig::EDM_WEIGHT, DiffusionConfig::SNR}) {
+      DiffusionConfig config;
+      config.set_weight(weight);
+      const double of_squares = loss_weight(config, level);
+      config.set_error(DiffusionConfig::L1);
+      EXPECT_NEAR(std::pow(loss_weight(config, level), 2), of_squares, 1e-9 * of_squares);
+    }
+  }
+}
+
 TEST(Prediction, EveryTargetGivesTheImageBackAtEveryLevel) {
   const double x = 0.37, e = -1.21;
   for (const NoiseLevel& level : kLevels) {

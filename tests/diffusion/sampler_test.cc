@@ -170,6 +170,33 @@ TEST(SamplerTable, HasARowForEveryKindInOrder) {
   }
 }
 
+// As numpy's round(arange(T, 0, -T / n)) - 1 (Lin et al. 2305.08891, table 2).
+TEST(SamplingLevels, TrailingStepsBeginAtTheNoisiest) {
+  const std::pair<std::pair<int, int>, std::vector<int>> rows[] = {
+      {{1000, 10}, {999, 899, 799, 699, 599, 499, 399, 299, 199, 99}},
+      {{1000, 3}, {999, 666, 332}},
+      {{10, 4}, {9, 7, 4, 2}},
+      {{4, 4}, {3, 2, 1, 0}},
+      {{1000, 1}, {999}}};
+  for (const auto& [of, expected] : rows) {
+    DiffusionConfig config =
+        with(DiffusionConfig::COSINE, SamplerConfig::DDIM, of.second, SamplerConfig::TRAILING);
+    config.set_steps(of.first);
+    const NoiseSchedule schedule(config, 32);
+    std::vector<double> alphas, wanted;
+    for (const NoiseLevel& level : sampling_levels(config.sampler(), schedule)) {
+      alphas.push_back(level.alpha);
+    }
+    for (const int k : expected) wanted.push_back(schedule.step(k).alpha);
+    EXPECT_EQ(alphas, wanted) << of.first << " " << of.second;
+  }
+  const DiffusionConfig edm =
+      with(DiffusionConfig::EDM, SamplerConfig::DDIM, 3, SamplerConfig::TRAILING);
+  EXPECT_TRUE(contains(
+      error_of(Code::kUsage, [&] { sampling_levels(edm.sampler(), NoiseSchedule(edm, 32)); }),
+      "spacing is TRAILING"));
+}
+
 // Respacing keeps a subset of the table's levels, to the bit.
 TEST(SamplingLevels, RespacedLevelsAreTheTablesOwn) {
   const DiffusionConfig config = with(DiffusionConfig::COSINE, SamplerConfig::DDIM, 7);

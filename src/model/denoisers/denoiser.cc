@@ -44,6 +44,10 @@ at::Tensor ConditionEmbedding::operator()(const at::Tensor& level_BTE,
   return e;
 }
 
+at::Tensor errors_of(const DiffusionConfig& config, const at::Tensor& difference) {
+  return config.error() == DiffusionConfig::L1 ? difference.abs() : difference.square();
+}
+
 at::Tensor dropped(const at::Tensor& images, double rate, const Clips& keys, uint32_t layer) {
   const int64_t channels = images.size(1), height = images.size(2), width = images.size(3);
   const int64_t frames = images.size(0) / keys.size();

@@ -56,6 +56,9 @@ struct ConditionEmbedding {
   std::optional<Linear> text;
 };
 
+// The elements' errors in the loss, by model.diffusion.error: squared or absolute.
+at::Tensor errors_of(const DiffusionConfig& config, const at::Tensor& difference);
+
 // Dropout by keys: a clip's mask depends on its position and the layer only.
 at::Tensor dropped(const at::Tensor& images, double rate, const Clips& keys, uint32_t layer);
 

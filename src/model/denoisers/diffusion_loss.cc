@@ -237,7 +237,8 @@ Loss DiffusionModel::loss(const Clips& clips, size_t /*phase*/, bool training) {
   const at::Tensor output = run_network(in.network, z, in.in, small);
 
   const at::Tensor target = in.image * x + in.noise * noise;
-  const at::Tensor error = (output.slice(-1, 0, shape_.channels) - target).square().mean({2, 3, 4});
+  const at::Tensor error =
+      errors_of(config_, output.slice(-1, 0, shape_.channels) - target).mean({2, 3, 4});
   const at::Tensor shares = in.share.sum(1);
   Loss out{((error * in.weight).sum(1) / shares).mean(), {}};
   out.terms.push_back({"denoising", out.total.detach()});

@@ -45,6 +45,10 @@ void check_options(const DiffusionConfig& config, const NoiseSchedule& schedule)
          ", and the model has neither classes nor text to guide by; set model.diffusion.classes, "
          "or leave it 1");
   }
+  if (config.text_tokens() > 0 && !config.text().empty()) {
+    fail(Code::kUsage, "model.diffusion.text_tokens is ", config.text_tokens(),
+         ", and no network attends to tokens yet; leave it out");
+  }
   if (config.tokenizer().empty()) return;
   if (config.learned_variance()) {
     fail(Code::kUsage,

@@ -181,7 +181,7 @@ Loss Rvd::loss(const Clips& clips, size_t /*phase*/, bool training) {
       denoiser_(factors(kIn) * z, values(kSignal), ahead.context).to(at::kFloat);
   const at::Tensor target = factors(kImage) * y + factors(kNoise) * e;
   const at::Tensor denoising =
-      ((output - target).square().mean({1, 2, 3}) * values(kWeight)).mean();
+      (errors_of(diffusion_, output - target).mean({1, 2, 3}) * values(kWeight)).mean();
   const at::Tensor of_mean = residual.square().mean();
   Loss out{denoising + config_.mean_weight() * of_mean, {}};
   out.terms.push_back({"denoising", denoising.detach()});

@@ -84,6 +84,10 @@ struct Level {
   }
 };
 
+int64_t spatial_head_width(const Unet3dConfig& config) {
+  return config.spatial_head_width() > 0 ? config.spatial_head_width() : config.head_width();
+}
+
 class Unet3d : public Denoiser {
  public:
   Unet3d(const Unet3dConfig& config, const DenoiserShape& shape, const Scope& scope)
@@ -96,7 +100,7 @@ class Unet3d : public Denoiser {
         first_(scope / "first", shape.clip.channels, config.dim(), 7),
         middle1_(scope / "middle" / "block1", widths_.back(), widths_.back(), 4 * config.dim()),
         middle_spatial_(scope / "middle" / "spatial", widths_.back(), config.heads(),
-                        config.head_width()),
+                        spatial_head_width(config)),
         middle2_(scope / "middle" / "block2", widths_.back(), widths_.back(), 4 * config.dim()),
         last_block_(scope / "last" / "block", 2 * config.dim(), config.dim(), 0),
         last_(scope / "last" / "conv", config.dim(), shape.out_channels, 1),
@@ -162,12 +166,13 @@ class Unet3d : public Denoiser {
 
   Level level(const Scope& scope, int64_t in, int64_t out) const {
     const int64_t embedding = 4 * int64_t{config_.dim()};
-    Level made{ResnetBlock(scope / "block1", in, out, embedding),
-               ResnetBlock(scope / "block2", out, out, embedding),
-               LinearAttention(scope / "spatial", out, config_.heads(), config_.head_width()),
-               temporal(scope, out),
-               {},
-               {}};
+    Level made{
+        ResnetBlock(scope / "block1", in, out, embedding),
+        ResnetBlock(scope / "block2", out, out, embedding),
+        LinearAttention(scope / "spatial", out, config_.heads(), spatial_head_width(config_)),
+        temporal(scope, out),
+        {},
+        {}};
     made.weights = scope.weights();
     return made;
   }

@@ -1,6 +1,7 @@
 // The sources that this program draws itself.
 #include <algorithm>
 #include <cmath>
+#include <map>
 
 #include "base/crc32c.h"
 #include "tests/data/sources/source_fixture.h"
@@ -142,6 +143,37 @@ TEST_F(MovingDigits, StandardSpeedIsConstant) {
     }
     EXPECT_GE(at_full_speed, 12) << "all steps but those that touch a wall";
   }
+}
+
+TEST_F(MovingDigits, CaptionsSayWhatMovesWhereAndLeaveTheClipsAlone) {
+  const auto plain = open({"generated.kind=moving-digits"}),
+             told = open({"generated.kind=captioned-digits"}),
+             other = open({"generated.kind=captioned-digits", "generated.seed=9"});
+  const std::vector<std::string> names = {"zero", "one", "two",   "three", "four",
+                                          "five", "six", "seven", "eight", "nine"};
+  std::map<std::string, std::vector<float>> vectors;  // of the first word
+  for (uint64_t i = 0; i < 40; ++i) {
+    EXPECT_EQ(told->load(i).pixels, plain->load(i).pixels);
+    for (const auto& source : {told.get(), other.get()}) {
+      const Sample clip = source->load(i);
+      const std::vector<float>& at = clip.side.at(0).floats;
+      const std::string& words = clip.side.at(3).text;
+      const std::string first = names.at(static_cast<size_t>(clip.side.at(1).ints.at(0)));
+      EXPECT_EQ(words.substr(0, words.find(' ')), first);
+      // The angle of the first step, in eighths of a turn clockwise from the right.
+      const double turn = std::atan2(at[5] - at[1], at[4] - at[0]) / (M_PI / 4);
+      const char* ways[] = {"right", "down-right", "down", "down-left",
+                            "left",  "up-left",    "up",   "up-right"};
+      const std::string way = ways[(std::lround(turn) + 8) % 8];
+      EXPECT_EQ(words.substr(0, words.find(',')), first + " " + way);
+      ASSERT_EQ(clip.side.at(2).floats.size(), 4u * 32);
+      const std::vector<float> vector(clip.side[2].floats.begin(),
+                                      clip.side[2].floats.begin() + 32);
+      EXPECT_EQ(vectors.try_emplace(first, vector).first->second, vector);
+    }
+  }
+  EXPECT_EQ(vectors.size(), 10u);
+  EXPECT_NE(vectors["one"], vectors["two"]);
 }
 
 TEST_F(MovingDigits, TinyFramesAndCropsAreRefused) {

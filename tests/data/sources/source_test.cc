@@ -289,6 +289,10 @@ TEST_F(Npy, EmbeddingsAreASideColumnOfEveryKindOfSource) {
   EXPECT_EQ(source->load(1).side.at(0).floats, (std::vector<float>{0.25F, 8, -0.125F}));
   EXPECT_NE(refusal({"generated.count=3", "embeddings=" + at("e.npy")}).find("expected [3, width]"),
             std::string::npos);
+  put(at("tokens.npy"),
+      npy("<f4", {2, 3, 1}, std::string(reinterpret_cast<const char*>(rows), sizeof(rows))));
+  const auto tokens = open({"npy.path=" + at("a.npy"), "embeddings=" + at("tokens.npy")});
+  EXPECT_EQ(tokens->load(1).side.at(0).floats, source->load(1).side.at(0).floats);
   const auto drawn = open({"generated.count=2", "embeddings=" + at("e.npy")});
   EXPECT_EQ(drawn->load(0).side.back().floats, (std::vector<float>{0.5F, -1, 2}));
 }

@@ -37,8 +37,12 @@ TEST(Unet, ParameterCountsAreDdpmsAndImprovedDdpms) {
 }
 
 TEST(Unet3d, ParameterCountsAreThePublicPorts) {
-  const auto counts = [](int dim, const std::vector<int>& multipliers) {
+  const auto counts = [](int dim, const std::vector<int>& multipliers, int heads = 8,
+                         int head_width = 32) {
     Unet3dConfig config;
+    config.set_heads(heads);
+    config.set_head_width(head_width);
+    config.set_spatial_head_width(32);
     config.set_dim(dim);
     for (const int multiplier : multipliers) config.add_multipliers(multiplier);
     ParameterTable table(0, at::kCPU, {});
@@ -50,6 +54,8 @@ TEST(Unet3d, ParameterCountsAreThePublicPorts) {
   // The port counts the 16 fixed frequencies of its rotary embedding as parameters.
   EXPECT_EQ(counts(32, {1, 2, 4}), (std::pair<int64_t, int64_t>{3'161'939, 3'161'939 - 16}));
   EXPECT_EQ(counts(64, {}), (std::pair<int64_t, int64_t>{35'706'243 + 16, 35'706'243}));
+  // attn_heads=2, attn_dim_head=16, which leaves attention within frames at 32; 8 frequencies.
+  EXPECT_EQ(counts(16, {1, 2, 4}, 2, 16), (std::pair<int64_t, int64_t>{633'963, 633'963 - 8}));
 }
 
 // The sum of the published network's layers; its sinusoids of positions are fixed.

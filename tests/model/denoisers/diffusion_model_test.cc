@@ -6,6 +6,8 @@
 #include <ATen/ops/tensor.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "tests/error_of.h"
 #include "tests/model/denoisers/denoiser_fixture.h"
 
@@ -101,6 +103,22 @@ TEST(DiffusionModel, FirstLossIsTheTargetsMeanSquare) {
   EXPECT_NEAR(loss({"model.diffusion.schedule=EDM", "model.diffusion.prediction=PRECONDITIONED",
                     "model.diffusion.sigma_data=0.57735", "model.diffusion.weight=EDM_WEIGHT"}),
               1, 0.05);
+}
+
+TEST(DiffusionModel, FirstAbsoluteLossIsTheTargetsMeanSize) {
+  const auto loss = [](const Sets& sets) {
+    Sets all = {"model.diffusion.error=L1"};
+    all.insert(all.end(), sets.begin(), sets.end());
+    return small_model(2, all)->loss(some_clips(64, 2), 0, false).total.item<double>();
+  };
+  EXPECT_NEAR(loss({}), std::sqrt(2 / M_PI), 0.02);  // of N(0, 1)
+  EXPECT_NEAR(loss({"model.diffusion.prediction=IMAGE"}), 0.5, 0.01);
+  // EDM's weight makes the target's variance 1 at every level: its root is that of the size.
+  const Sets edm = {"model.diffusion.schedule=EDM", "model.diffusion.prediction=PRECONDITIONED",
+                    "model.diffusion.sigma_data=0.57735"};
+  Sets weighted = edm;
+  weighted.emplace_back("model.diffusion.weight=EDM_WEIGHT");
+  EXPECT_NEAR(loss(weighted), loss(edm), 1e-5);
 }
 
 TEST(DiffusionModel, LastFrameWeightWeighsTheLastFrame) {

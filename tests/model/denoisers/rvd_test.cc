@@ -8,6 +8,8 @@
 #include <ATen/ops/ones.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "tests/error_of.h"
 #include "tests/model/denoisers/denoiser_fixture.h"
 
@@ -132,6 +134,9 @@ TEST(ResidualDiffusion, LossIsOfFramesAfterTheWarmUp) {
   const at::Tensor residual =
       clips.x_BTHWC.slice(1, 2).permute({1, 0, 4, 2, 3}) - ahead;  // [T, B, C, H, W]
   EXPECT_NEAR(loss.terms[1].tensor.item<double>(), residual.square().mean().item<double>(), 1e-4);
+  const auto absolute =
+      small_rvd(5, {"model.rvd.mean_weight=0", "model.diffusion.error=L1"}, false);
+  EXPECT_NEAR(absolute->loss(clips, 0, false).total.item<double>(), std::sqrt(2 / M_PI), 0.02);
 }
 
 TEST(ResidualDiffusion, GradientsReachEveryWeightOfTheNetworks) {
