@@ -9,10 +9,12 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 
 #include "base/error.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/stop.h"
 #include "base/stop_signals.h"
 #include "comm/threads.h"
 #include "comm/world.h"
@@ -133,6 +135,7 @@ std::vector<Result> evaluate_pairs(const Arguments& arguments, const EvaluationC
     }
     std::vector<at::Tensor> rows;
     for (int64_t i = 0; i < a.size(0); ++i) {  // one at a time, to keep memory small
+      interruption_point();
       rows.push_back(compute_of_pairs(metric, a.slice(0, i, i + 1),
                                       b.slice(ensemble ? 1 : 0, i, i + 1), looks.get()));
     }
@@ -190,7 +193,9 @@ std::vector<Result> evaluate(World& world, const Arguments& arguments) {
   return evaluate_codes(arguments, config.evaluation());
 }
 
-constexpr char kByFeatures[] = "a metric by features", kByNeighbours[] = "a metric of neighbours",
+constexpr char kByFeatures[] = "a metric by features",
+               kByReference[] = "a metric that compares with a reference",
+               kByReal[] = "a metric that compares with real images", kByNeighbours[] = "a metric of neighbours",
                kByLooks[] = "the metric lpips", kDrawn[] = "samples or the metric kid_subsets",
                kWeights[] = "a file of weights";
 
@@ -210,11 +215,18 @@ void check_options(const Arguments& arguments) {
       arguments,
       {{kByFeatures, !of_run || any([](const Metric& row) { return row.of_sets != nullptr; }),
         none},
+       {kByReference, any(compares), none},
+       {kByReal, any([](const Metric& row) { return row.needs != Evidence::kScores; }), none},
        {kByNeighbours, any(uses_neighbours), none},
        {kByLooks, any([](const Metric& row) { return row.needs == Evidence::kLooks; }), none},
        {kDrawn, of_run || any(uses_seed), none},
        {kWeights, extractor != "pixels" && extractor != "track",
         "the extractor " + extractor + " has none"}});
+  if (arguments.mode() == "--fake" && !arguments.has("--real") &&
+      !arguments.has("--save-statistics") && any(compares)) {
+    arguments.refuse("--real PATH is required for metrics that compare, or --save-statistics FILE; "
+                     "see lastframe evaluate --help");
+  }
 }
 
 int run_evaluate(const Arguments& arguments) {
@@ -222,20 +234,18 @@ int run_evaluate(const Arguments& arguments) {
   catch_stop_signals();
   World& world = World::join();
   start_log("lastframe", world.rank());
-  std::vector<Result> results;
-  try {
-    results = evaluate(world, arguments);
-  } catch (const Error& error) {
-    if (error.code() != Code::kInterrupted) throw;
-    if (world.is_root()) LF_INFO(error.what());  // every rank threw it
-    world.barrier();
-    return error.exit_status();
-  }
+  // Of a run all ranks stop together, in the loops over their chunks.
+  std::optional<Interruptible> alone;
+  if (arguments.mode() != "--run") alone.emplace();
+  const std::vector<Result> results = evaluate(world, arguments);
   world.barrier();
   if (!world.is_root()) return 0;
   print(arguments.has("--json") ? results_json(results) + "\n" : results_text(results));
   return 0;
 }
+
+constexpr Hint kEvaluateHints[] = {
+    {"--count", "how many clips to make or to reconstruct is --samples N"}};
 
 constexpr Option kEvaluateOptions[] = {
     {"--metrics",
@@ -268,20 +278,20 @@ constexpr Option kEvaluateOptions[] = {
     {"--reference",
      of_config("evaluation.reference", "PATH"),
      "what samples are compared with: a store, a folder of images, a .npy array or .npz statistics",
-     {.computed = "the training store", .only_with = "--run", .needs = kByFeatures}},
+     {.computed = "the training store", .only_with = "--run", .needs = kByReference}},
     {"--reference-count",
      integer(2, kNoLimit),
      "compare with N of the reference's images, evenly spaced, instead of all",
-     {.only_with = "--run|--real", .needs = kByFeatures}},
+     {.only_with = "--run|--real", .needs = kByReference}},
     {"--precision",
      of_config("evaluation.precision", "NAME"),
      "arithmetic of the model; BF16 is faster and makes slightly different clips",
      {.only_with = "--run"}},
     {"--real",
      text("PATH"),
-     "the real images: a folder, a .npy array of bytes, a store, or .npz statistics in "
-     "pytorch-fid's layout",
-     {.only_with = "--fake", .required = "--save-statistics"}},
+     "the real images that metrics compare with, required by those: a folder, a .npy array of "
+     "bytes, a store, or .npz statistics in pytorch-fid's layout",
+     {.only_with = "--fake", .needs = kByReal}},
     {"--save-statistics",
      output("FILE", ".npz"),
      "write mean and covariance of the --fake images as .npz; without --real nothing is compared",
@@ -333,8 +343,7 @@ const Command kEvaluateCommand = {
         "interrupted evaluation (status 75) resumes, and one with other metrics samples nothing "
         "again. Options that set one of the config's default to the run's own. A result is named "
         "for what it is: fid only by Inception's 2048 features. Before it starts, evaluate says "
-        "how "
-        "long the features will take, and which distances will be mostly bias because there are no "
+        "how long making the clips and computing the features will take, and which distances will be mostly bias because there are no "
         "more samples than features. The features of a store that is a reference are kept in "
         "STORE.features beside it, for every run.",
     .example =
@@ -347,6 +356,7 @@ const Command kEvaluateCommand = {
     .options = kEvaluateOptions,
     .run = run_evaluate,
     .one_of = "--run|--fake|--features|--pairs|--codes",
+    .hints = kEvaluateHints,
 };
 
 }  // namespace lf

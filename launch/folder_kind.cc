@@ -2,6 +2,7 @@
 
 #include "base/file.h"
 #include "checkpoint/checkpoint.h"
+#include "data/store/layout.h"
 
 namespace lf {
 
@@ -17,9 +18,15 @@ const char* kind_of_folder(const Arguments& arguments) {
   if (!info.is_folder) {
     arguments.refuse(printable(folder), " is a file; ", kExpected);
   }
-  const bool run = files.exists(folder + "/lives") || files.exists(checkpoints_folder(folder)) ||
-                   is_checkpoint_folder(folder);
-  return run ? kForRuns : kForStores;
+  const std::string kind = kind_of_our_folder(folder);
+  return kind == "run" || kind == "checkpoint" ? kForRuns : kForStores;
+}
+
+std::string kind_of_our_folder(const std::string& folder) {
+  FileSystem& files = real_file_system();
+  if (is_checkpoint_folder(folder)) return "checkpoint";
+  if (files.exists(folder + "/lives") || files.exists(checkpoints_folder(folder))) return "run";
+  return files.exists(index_path(folder)) ? "store" : "";
 }
 
 bool is_checkpoint_folder(const std::string& folder) {

@@ -14,6 +14,9 @@ inline constexpr char kForRuns[] = "for runs and checkpoints";
 // kForRuns if the first argument is the folder of a run or of a checkpoint, else kForStores.
 const char* kind_of_folder(const Arguments& arguments);
 
+// "store", "run" or "checkpoint"; "": none of these.
+std::string kind_of_our_folder(const std::string& folder);
+
 bool is_checkpoint_folder(const std::string& folder);
 
 }  // namespace lf

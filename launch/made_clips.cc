@@ -14,6 +14,11 @@ namespace {
 
 constexpr size_t kPictured = 64;  // clips in the pictures of a folder: more are not looked at
 
+// "clip 3", or "clips 3-5" of several in a row.
+std::string row_name(size_t first, size_t end) {
+  return end - first == 1 ? str("clip ", first) : str("clips ", first, "-", end - 1);
+}
+
 }  // namespace
 
 MadeClips::MadeClips(std::string bytes, const ClipShape& shape, std::vector<int64_t> observed,
@@ -85,7 +90,7 @@ std::string MadeClips::animation(size_t clips) const {
   return encode_animation(sheets, 150);
 }
 
-// Frame t of the clips in a square, each row with the number of its first clip.
+// Frame t of the clips in a square, each row with the numbers of its clips.
 Image MadeClips::frames_at(size_t clips, size_t t, const std::string& above) const {
   const auto columns = static_cast<size_t>(grid_columns(static_cast<int>(clips)));
   const bool given =
@@ -93,9 +98,11 @@ Image MadeClips::frames_at(size_t clips, size_t t, const std::string& above) con
   const bool both = !real_.empty();
   std::vector<GridRow> rows;
   for (size_t first = 0; first < clips; first += columns) {
-    GridRow real{str("clip ", first, "\nreal"), {}};
-    GridRow made{str("clip ", first, both ? "\nmade" : ""), {}};
-    for (size_t i = first; i < std::min(first + columns, clips); ++i) {
+    const size_t end = std::min(first + columns, clips);
+    const std::string name = row_name(first, end);
+    GridRow real{name + "\nreal", {}};
+    GridRow made{name + (both ? "\nmade" : ""), {}};
+    for (size_t i = first; i < end; ++i) {
       if (both) real.cells.push_back({real_[i].at(t), "", false});
       made.cells.push_back({frame(i, t), "", given});
     }

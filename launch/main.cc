@@ -74,8 +74,10 @@ int run_command(const Arguments& arguments) {
   const char* rank = std::getenv("OMPI_COMM_WORLD_RANK");
   const bool first = rank == nullptr || std::string(rank) == "0";
   const char* path = std::getenv("LASTFRAME_OPTION_READS");
-  if (path != nullptr && first && arguments.takes("--config")) {
-    std::ofstream(path) << meanings_and_reads(config_of(arguments));
+  if (path != nullptr && first) {
+    const bool by_file = arguments.takes("--config");
+    std::ofstream(path) << meanings_and_reads(by_file ? config_of(arguments)
+                                                      : load_config("", arguments.sets()));
   }
   const bool dry = arguments.takes("--dry-run") && arguments.has("--dry-run");
   if (status == 0 && first && !dry) warn_of_unread(arguments);

@@ -15,10 +15,13 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "base/stop_signals.h"
 #include "comm/world.h"
 #include "data/store/export.h"
 #include "eval/open_extractor.h"
 #include "launch/commands.h"
+#include "launch/folder_kind.h"
+#include "launch/given_clips.h"
 #include "launch/made_clips.h"
 #include "launch/options/arguments.h"
 #include "launch/options/call.h"
@@ -41,65 +44,6 @@ constexpr int64_t kGroup = 16;
 // For the header of an array, which is put before the bytes of clips in place.
 constexpr int64_t kHeaderRoom = 256;
 
-// Clips to start from, a group at a time: those of a store in the order of their ids, or of an
-// array.
-class GivenClips {
- public:
-  virtual ~GivenClips() = default;
-  virtual Clips group(int64_t first, int64_t count) const = 0;  // on the model's device
-};
-
-void check_count(const std::string& from, uint64_t there, int64_t count) {
-  if (static_cast<uint64_t>(count) <= there) return;
-  fail(Code::kUsage, printable(from), " holds ", there, " clips, and --count asks for ", count,
-       "; ask for no more than there are");
-}
-
-class StoreClips : public GivenClips {
- public:
-  StoreClips(const std::string& folder, const Run& run, int64_t count)
-      : store_(Store::open(folder)), columns_(run.config.loader()), device_(run.device) {
-    const ClipShape &shape = run.shape, found = store_->clip_shape();
-    if (found != shape) {
-      fail(Code::kUsage, printable(folder), " holds clips of ", found.frames, "x", found.height,
-           "x", found.width, "x", found.channels, ", the run was trained on ", shape.frames, "x",
-           shape.height, "x", shape.width, "x", shape.channels, "; give a store of that shape");
-    }
-    check_count(folder, store_->clips(), count);
-  }
-
-  Clips group(int64_t first, int64_t count) const override {
-    return clips_in_order(*store_, first, count, device_, &columns_);
-  }
-
- private:
-  std::shared_ptr<const Store> store_;
-  const LoaderConfig columns_;  // whose side columns the model looks at
-  const at::Device device_;
-};
-
-class ArrayClips : public GivenClips {
- public:
-  ArrayClips(const std::string& path, const Run& run, int64_t count)
-      : bytes_(load_npy(path)), device_(run.device) {
-    if (bytes_.dim() != 5 || bytes_.scalar_type() != at::kByte || bytes_.numel() == 0) {
-      fail(Code::kUsage, printable(path), " is ", bytes_.sizes(), " of ", bytes_.dtype(),
-           ", expected bytes [n, T, H, W, C], as `lastframe sample --out FILE.npy` writes them");
-    }
-    check_count(path, static_cast<uint64_t>(bytes_.size(0)), count);
-  }
-
-  Clips group(int64_t first, int64_t count) const override {
-    Clips clips;
-    clips.x_BTHWC = (bytes_.slice(0, first, first + count).to(at::kFloat) / 127.5 - 1).to(device_);
-    return clips;
-  }
-
- private:
-  const at::Tensor bytes_;
-  const at::Device device_;
-};
-
 // What the command line asks for.
 struct SampleOptions {
   int64_t count, given, frames, label;
@@ -110,6 +54,10 @@ struct SampleOptions {
 
   bool keeps_some() const { return given > 0 || !observed.empty() || !from.empty(); }
 };
+
+bool enlarges(const SampleOptions& options, const Config& config) {
+  return config.model().diffusion().upscale() > 1 && !options.from.empty();
+}
 
 std::vector<int64_t> observed_frames(const std::string& list) {
   std::vector<int64_t> frames;
@@ -166,6 +114,31 @@ class Texts {
   at::Tensor rows_;
 };
 
+// Refuses frames that given clips of `there` frames have not, and to keep all that a clip is to
+// have.
+void check_kept(const SampleOptions& options, const Run& run, int64_t there) {
+  const DiffusionConfig& diffusion = run.config.model().diffusion();
+  const std::vector<int64_t>& observed = options.observed;
+  if (options.given > there) {
+    fail(Code::kUsage, "--given asks for ", options.given, " frames, and the clips have ", there,
+         "; give fewer");
+  }
+  if (!observed.empty() && observed.back() >= there) {
+    fail(Code::kUsage, "--observe asks for frame ", observed.back(), ", and the clips have ", there,
+         "; expected numbers from 0 to ", there - 1);
+  }
+  const int64_t kept = !observed.empty() ? static_cast<int64_t>(observed.size())
+                       : options.given > 0 ? options.given
+                                           : there;
+  // That a model between frames is given are further apart in what it makes.
+  const bool between = diffusion.frames() == DiffusionConfig::BETWEEN && observed.empty();
+  const int64_t wanted = options.frames > 0 ? options.frames : run.shape.frames;
+  if (between || kept < wanted) return;
+  fail(Code::kUsage, kept, " frames of each given clip would be kept, and what is made has ",
+       wanted, ", so that nothing would be made; keep fewer with --given, or ask for more with "
+       "--frames");
+}
+
 // What is kept of the clips that are given.
 void give(const Clips& clips, const SampleOptions& options, const Config& config,
           SampleRequest& request) {
@@ -176,22 +149,14 @@ void give(const Clips& clips, const SampleOptions& options, const Config& config
     }
   }
   const at::Tensor& x = clips.x_BTHWC;
-  if (diffusion.upscale() > 1 && !options.from.empty()) {
+  if (enlarges(options, config)) {
     request.small_BTHWC = x;
     return;
-  }
-  if (options.given > x.size(1)) {
-    fail(Code::kUsage, "--given asks for ", options.given, " frames, and the clips have ",
-         x.size(1), "; give fewer");
   }
   const std::vector<int64_t>& kept = options.observed;
   if (kept.empty()) {
     request.given_BTHWC = options.given > 0 ? x.slice(1, 0, options.given) : x;
     return;
-  }
-  if (kept.back() >= x.size(1)) {
-    fail(Code::kUsage, "--observe asks for frame ", kept.back(), ", and the clips have ", x.size(1),
-         "; expected numbers from 0 to ", x.size(1) - 1);
   }
   request.given_BTHWC = x.index_select(1, at::tensor(kept, at::kLong));
   request.given_frames = kept;
@@ -248,11 +213,10 @@ class Sampling {
         options_(options),
         texts_(options.text, options.count),
         distance_(distance_of(options, run.device)) {
-    if (!options.store.empty()) {
-      given_ = std::make_unique<StoreClips>(options.store, run, options.count);
-    }
-    if (!options.from.empty()) {
-      given_ = std::make_unique<ArrayClips>(options.from, run, options.count);
+    if (!options.store.empty()) given_ = clips_of_store(options.store, run, options.count);
+    if (!options.from.empty()) given_ = clips_of_array(options.from, run, options.count);
+    if (given_ && options.keeps_some() && !enlarges(options, run.config)) {
+      check_kept(options, run, given_->frames());
     }
   }
 
@@ -311,6 +275,7 @@ std::string make_clips(World& world, const Run& run, const SampleOptions& option
                    .precision = options.precision,
                    .device = run.device,
                    .kept = kept});
+  maker.announce_cost(world);
   const Chunks& groups = maker.groups();
   const int64_t own =
       groups.first(world.rank() + 1, world.size()) - groups.first(world.rank(), world.size());
@@ -364,14 +329,19 @@ int run_sample(const Arguments& arguments) {
   const std::string folder = arguments.get("--run");
   std::string out = dry ? "" : arguments.get("--out");
   while (out.size() > 1 && out.ends_with('/')) out.pop_back();
+  if (const std::string other = kind_of_our_folder(out); !other.empty()) {
+    arguments.refuse("--out is ", printable(out), ", which is a ", other,
+                     "; expected a folder of its own, or a file");
+  }
+  catch_stop_signals();
   World& world = World::join();
   start_log("lastframe", world.rank());
   at::set_num_threads(static_cast<int>(arguments.integer("--threads")));
   Run run = open_run(world, folder, arguments.sets());
   const at::Device device =
       dry ? at::kCPU : choose_device(world, run.config.train(), accelerator_of_machine());
-  const bool enlarges = run.config.model().diffusion().upscale() > 1 && !options.from.empty();
-  check_needs(arguments, needs_of_sample(run.config, enlarges, arguments.mode() == kReconstructs));
+  check_needs(arguments, needs_of_sample(run.config, enlarges(options, run.config),
+                                         arguments.mode() == kReconstructs));
   run.set(scheme_options_of(options.scheme));
   run.load_model(device);
   apply_task(run, options);
@@ -404,6 +374,8 @@ const char* sample_mode(const Arguments& arguments) {
   const bool reconstructs = arguments.has("--store") && !keeps_some && !arguments.has("--task");
   return reconstructs ? kReconstructs : kMakes;
 }
+
+constexpr Hint kSampleHints[] = {{"--samples", "how many clips to make is --count N"}};
 
 constexpr Option kSampleOptions[] = {
     {"--run", text("DIR"), "the folder of a run, or of one of its checkpoints", {.required = ""}},
@@ -487,6 +459,7 @@ const Command kSampleCommand = {
     .options = kSampleOptions,
     .run = run_sample,
     .mode = sample_mode,
+    .hints = kSampleHints,
 };
 
 }  // namespace lf

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/text.h"
+#include "launch/options/outputs.h"
 #include "launch/options/values.h"
 
 namespace lf {
@@ -127,6 +128,11 @@ void check_call(const Arguments& arguments) {
     }
   }
   if (arguments.command().mode != nullptr) check_choice(arguments);
+  for (const Option& option : options) {
+    if (*option.value.endings != '\0' && arguments.has(option.name)) {
+      check_output(arguments, option);
+    }
+  }
   for (const Option& option : options) {
     if (has_meaning(arguments, option)) check_required(arguments, option);
   }

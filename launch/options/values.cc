@@ -1,14 +1,13 @@
 #include "launch/options/values.h"
 
 #include <algorithm>
-#include <cctype>
 #include <cstring>
-#include <iterator>
 
 #include "base/error.h"
 #include "base/text.h"
 #include "config/config.h"
 #include "launch/options/call.h"
+#include "launch/options/outputs.h"
 
 namespace lf {
 namespace {
@@ -35,32 +34,6 @@ std::string interval_text(const std::string& interval) {
   if (!low.empty()) parts.push_back((interval.front() == '[' ? "at least " : "above ") + low);
   if (!high.empty()) parts.push_back((interval.back() == ']' ? "at most " : "below ") + high);
   return join(parts, ", ");
-}
-
-constexpr const char* kFileEndings[] = {
-    ".apng",  ".avi", ".bmp", ".csv",  ".gif", ".h5",          ".hdf5",  ".jpeg", ".jpg", ".json",
-    ".jsonl", ".mkv", ".mov", ".mp4",  ".npy", ".npz",         ".pbtxt", ".pdf",  ".png", ".pt",
-    ".pth",   ".tar", ".tif", ".tiff", ".txt", ".safetensors", ".webm",  ".webp", ".zip"};
-
-// "" if a file of this name is of one of the kinds that are written, or of none that is known.
-std::string expected_ending(const std::string& name, const std::vector<std::string>& endings) {
-  std::string lower = name;
-  std::transform(lower.begin(), lower.end(), lower.begin(),
-                 [](unsigned char c) { return std::tolower(c); });
-  const auto ends_so = [&](const auto& ending) { return lower.ends_with(ending); };
-  if (std::any_of(endings.begin(), endings.end(),
-                  [&](const std::string& ending) { return name.ends_with(ending); }) ||
-      std::none_of(std::begin(kFileEndings), std::end(kFileEndings), ends_so)) {
-    return "";
-  }
-  std::vector<std::string> files;
-  for (const std::string& ending : endings) {
-    if (ending != "/") files.push_back(ending);
-  }
-  const std::string file = files.empty() ? "" : "a name that ends in " + listed(files);
-  if (files.size() == endings.size()) return file;
-  return str(file, files.empty() ? "" : ", or ",
-             "the name of a folder (with / behind it if it looks like a file's)");
 }
 
 // The interval as run.proto would write it.
@@ -123,7 +96,7 @@ std::string expected_instead(const Option& option, const std::string& value) {
     case Value::kSwitch:
       return "";
     case Value::kText:
-      return *kind.endings == '\0' ? "" : expected_ending(value, split(kind.endings, '|'));
+      return *kind.endings == '\0' ? "" : expected_output(option, value);
     case Value::kInteger: {
       int64_t found = 0;
       if (parse(value, &found) && found >= kind.low && found <= kind.high) return "";

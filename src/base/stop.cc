@@ -7,8 +7,10 @@
 #include <chrono>
 #include <cstdlib>
 #include <mutex>
+#include <utility>
 
 #include "base/clock.h"
+#include "base/error.h"
 #include "base/stop_signals.h"
 #include "base/text.h"
 
@@ -17,6 +19,7 @@ namespace {
 
 std::atomic<bool> g_requested{false};
 std::atomic<double> g_deadline{0};
+std::atomic<const Interruptible*> g_interruptible{nullptr};
 
 std::mutex g_mutex;  // of what follows
 std::string g_stop_file;
@@ -55,6 +58,23 @@ const char* name_of(StopReason reason) {
       return "a signal";
   }
   return "?";
+}
+
+Interruptible::Interruptible(std::function<bool()> asked)
+    : asked_(std::move(asked)),
+      thread_(std::this_thread::get_id()),
+      outer_(g_interruptible.exchange(this)) {}
+
+Interruptible::~Interruptible() { g_interruptible.store(outer_); }
+
+bool Interruptible::is_asked() const {
+  if (stop_requested() != StopReason::kNone) return true;
+  return asked_ && std::this_thread::get_id() == thread_ && asked_();
+}
+
+void interruption_point() {
+  const Interruptible* work = g_interruptible.load();
+  if (work != nullptr && work->is_asked()) fail(Code::kInterrupted, "asked to stop; run it again");
 }
 
 void request_stop() { g_requested.store(true); }

@@ -3,7 +3,9 @@
 // and stop by themselves; nothing is interrupted.
 #pragma once
 
+#include <functional>
 #include <string>
+#include <thread>
 
 namespace lf {
 
@@ -15,6 +17,27 @@ const char* name_of(StopReason reason);
 
 // As if this process had received a signal: for one that another process of the job received.
 void request_stop();
+
+// While one lives, interruption_point() throws in this process if it should stop or, asked by the
+// thread that made it, if `asked` says so. Loops that resume after what they have finished make
+// one around a piece of work that may take minutes. The innermost counts.
+class Interruptible {
+ public:
+  explicit Interruptible(std::function<bool()> asked = nullptr);
+  ~Interruptible();
+  Interruptible(const Interruptible&) = delete;
+  Interruptible& operator=(const Interruptible&) = delete;
+  bool is_asked() const;
+
+ private:
+  const std::function<bool()> asked_;
+  const std::thread::id thread_;
+  const Interruptible* const outer_;
+};
+
+// Called between the steps of such work, on any thread. Throws Code::kInterrupted; does nothing
+// where there is no Interruptible, as in training.
+void interruption_point();
 
 // Unix time (seconds) from which stop_requested() returns kDeadline; 0: never.
 void set_stop_deadline(double unix_seconds);

@@ -8,6 +8,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "base/stop.h"
 
 namespace lf {
 namespace {
@@ -246,7 +247,12 @@ at::Tensor sample_from_noise(const SamplerConfig& config, const NoiseSchedule& s
   const Levels levels = sampling_levels(config, schedule);
   const auto& kind = kKinds.at(static_cast<size_t>(config.kind()));
   LF_CHECK(SamplerConfig::Kind_Name(config.kind()) == kind.name, "tables differ");
-  return kind.run(config, schedule, levels, parts,
+  SamplerParts stoppable = parts;
+  stoppable.estimate = [&parts](const at::Tensor& z, const NoiseLevel& level) {
+    interruption_point();
+    return parts.estimate(z, level);
+  };
+  return kind.run(config, schedule, levels, stoppable,
                   schedule.start_deviation(levels.front()) * parts.noise());
 }
 

@@ -27,6 +27,7 @@ struct SamplerParts {
 // The noise levels of a sampling run, noisiest first; the clean image follows the last.
 std::vector<NoiseLevel> sampling_levels(const SamplerConfig& config, const NoiseSchedule& schedule);
 
+// An interruption_point() before each estimate.
 at::Tensor sample_from_noise(const SamplerConfig& config, const NoiseSchedule& schedule,
                              const SamplerParts& parts);
 

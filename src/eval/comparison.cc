@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "base/stop.h"
 #include "eval/images.h"
 
 namespace lf {
@@ -78,6 +79,7 @@ std::vector<at::Tensor> Comparison::compare(int64_t first, const at::Tensor& mad
   const int64_t at_once = std::max<int64_t>(1, kElementsAtOnce / clip_elements);
   std::vector<std::vector<at::Tensor>> parts(chosen_.size());
   for (int64_t from = 0; from < real_NTHWC.size(0); from += at_once) {
+    interruption_point();
     const at::Tensor real = judged(real_NTHWC.slice(0, from, from + at_once));
     const at::Tensor made = judged(made_NTHWC.slice(0, from, from + at_once));
     for (size_t i = 0; i < chosen_.size(); ++i) {

@@ -13,6 +13,7 @@
 
 #include "base/error.h"
 #include "base/random.h"
+#include "base/stop.h"
 
 namespace lf {
 namespace {
@@ -41,6 +42,7 @@ double kernel_sum(const at::Tensor& x_ND, const at::Tensor& y_ND) {
   const int64_t rows = rows_of_block(y_ND.size(0));
   double sum = 0;
   for (int64_t from = 0; from < x_ND.size(0); from += rows) {
+    interruption_point();
     const at::Tensor base = at::matmul(x_ND.slice(0, from, from + rows), y_ND.t()) / d + 1;
     sum += (base * base * base).sum().item<double>();
   }
@@ -88,6 +90,7 @@ at::Tensor radii_of(const at::Tensor& x_ND, int64_t k) {
   at::Tensor radii = at::zeros({x_ND.size(0)}, at::kDouble);
   const int64_t rows = rows_of_block(x_ND.size(0));
   for (int64_t from = 0; from < x_ND.size(0); from += rows) {
+    interruption_point();
     const at::Tensor table = squared_distances(x_ND.slice(0, from, from + rows), x_ND);
     // The nearest is the sample itself.
     radii.slice(0, from, from + rows).copy_(std::get<0>(table.kthvalue(k + 1, 1)));
@@ -146,6 +149,7 @@ Manifold manifold(const at::Tensor& real_ND, const at::Tensor& fake_ND, int64_t 
   at::Tensor inside = at::zeros({fake.size(0)}, at::kLong);  // balls of reals each fake lies in
   const int64_t rows = rows_of_block(fake.size(0));
   for (int64_t from = 0; from < real.size(0); from += rows) {
+    interruption_point();
     const at::Tensor table = squared_distances(real.slice(0, from, from + rows), fake);
     const at::Tensor radii = real_radii.slice(0, from, from + rows);
     inside += (table < radii.unsqueeze(1)).sum(0);

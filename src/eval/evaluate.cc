@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "eval/comparison.h"
 #include "eval/extraction.h"
 #include "eval/feature_sets.h"
@@ -34,6 +35,8 @@ bool is_of_codes(const ChosenMetric& metric) { return metric.row->needs == Evide
 
 bool is_of_sets(const ChosenMetric& metric) { return !is_of_codes(metric) && !is_of_pairs(metric); }
 
+bool is_compared(const ChosenMetric& metric) { return is_of_sets(metric) && compares(*metric.row); }
+
 void require_codes(const std::vector<ChosenMetric>& chosen, const Tokenizer* tokenizer) {
   for (const ChosenMetric& metric : chosen) {
     if (!is_of_codes(metric) || tokenizer != nullptr) continue;
@@ -41,6 +44,16 @@ void require_codes(const std::vector<ChosenMetric>& chosen, const Tokenizer* tok
          " is of a tokenizer's codes, and this run's model is ",
          "none; evaluate the run of a vqvae or cvivit");
   }
+}
+
+// Of more clips than there are all are measured.
+void say_what_is_there(World& world, const EvaluationConfig& config,
+                       const EvaluationSubject& subject) {
+  const auto there = static_cast<int64_t>(subject.stores.validation->clips());
+  if (!world.is_root() || !subject.samples_asked || config.samples() <= there) return;
+  LF_WARN("evaluation.samples asks for ", human_count(static_cast<uint64_t>(config.samples())),
+          " reconstructions, and the ", reconstructed_clips(subject), " store holds ",
+          human_count(static_cast<uint64_t>(there)), " clips: these are measured");
 }
 
 // What a set is compared with: the images that were asked for, or those of the run's store.
@@ -108,8 +121,10 @@ std::vector<Result> evaluate_sets(World& world, const EvaluationConfig& config,
   if (!clips.key().empty()) {
     what.cache = ChunkCache(subject.cache(), "features", clips.key() + features.key());
   }
-  const std::vector<FeatureSet> real =
-      reference_for(world, config, subject, chosen, features, clips);
+  std::vector<FeatureSet> real(features.layers.size());
+  if (std::any_of(chosen.begin(), chosen.end(), is_compared)) {
+    real = reference_for(world, config, subject, chosen, features, clips);
+  }
   const std::vector<FeatureSet> fake = extract_features(world, extractor, what);
   std::vector<Result> results;
   for (const ChosenMetric& metric : chosen) {
@@ -197,6 +212,10 @@ std::vector<Result> evaluate_model(World& world, const EvaluationConfig& config,
   std::optional<SubjectClips> samples, reconstructions;
   if (of_samples) samples.emplace(config, subject, true);
   if (of_pairs || (extractor && !of_samples)) reconstructions.emplace(config, subject, false);
+  const bool of_codes = std::any_of(chosen.begin(), chosen.end(), is_of_codes);
+  if (reconstructions || of_codes) say_what_is_there(world, config, subject);
+  if (samples) samples->announce(world);
+  if (reconstructions) reconstructions->announce(world);
   Comparison comparison(chosen, config, subject, looks.get());
   std::vector<Result> sets, pairs, codes;
   if (extractor) {
@@ -205,7 +224,7 @@ std::vector<Result> evaluate_model(World& world, const EvaluationConfig& config,
                          of_pairs && !of_samples ? &comparison : nullptr);
   }
   if (of_pairs) pairs = comparison.results(world, *reconstructions);
-  if (std::any_of(chosen.begin(), chosen.end(), is_of_codes)) {
+  if (of_codes) {
     codes = evaluate_codes(world, config, subject, chosen, *tokenizer);
   }
   log_speed(world, config, samples, reconstructions);

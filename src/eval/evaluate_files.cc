@@ -38,7 +38,7 @@ std::vector<Result> evaluate_files(World& world, const Config& run, const Metric
     fail(Code::kUsage, "--save-statistics keeps those of one layer, the metrics look at ",
          join(features.layers, ", "), "; ask for them one after the other");
   }
-  std::vector<FeatureSet> reals;
+  std::vector<FeatureSet> reals(features.layers.size());
   if (real.ends_with(".npz")) {
     reals = statistics_as_reference(features, real);
     refuse_reference_count(options.reference_count, real);
@@ -55,8 +55,8 @@ std::vector<Result> evaluate_files(World& world, const Config& run, const Metric
   std::vector<Result> results;
   if (!world.is_root()) return results;
   if (!save_as.empty()) save_statistics(made[0].moments, save_as);
-  if (real.empty()) return results;
   for (const ChosenMetric& metric : chosen) {
+    if (real.empty() && compares(*metric.row)) continue;
     results.push_back(result_of_sets(metric, features, reals, made, options));
     if (metric.row->needs != Evidence::kMoments) {
       results.back().seed = options.seed;

@@ -46,16 +46,7 @@ class ChunkGroup {
   // Hands the features of each to `take`, in the order in which they were added.
   void extract(const std::function<void(int64_t, const TensorsByName&)>& take) {
     std::vector<TensorsByName> made(chunks_.size());
-    const int threads = at::get_num_threads();
-    const int each = std::max(1, threads / static_cast<int>(chunks_.size()));
-    run_parallel(chunks_.size(), static_cast<int>(chunks_.size()), [&](uint64_t i) {
-      const at::NoGradGuard no_grad;
-      if (chunks_.size() > 1) at::set_num_threads(each);
-      const Chunk& chunk = chunks_[i];
-      made[i] = what_.cache.get(chunk.number, what_.chunks.length(chunk.number),
-                                [&] { return features_of(chunk); });
-    });
-    if (chunks_.size() > 1) at::set_num_threads(threads);
+    compute(made);
     for (size_t i = 0; i < chunks_.size(); ++i) take(chunks_[i].number, made[i]);
     chunks_.clear();
   }
@@ -66,6 +57,17 @@ class ChunkGroup {
     int64_t number;
     at::Tensor clips;  // undefined: the features are kept, if they can be read
   };
+  void compute(std::vector<TensorsByName>& made) {
+    const RestoredThreads threads;
+    const int each = std::max(1, threads.count() / static_cast<int>(chunks_.size()));
+    run_parallel(chunks_.size(), static_cast<int>(chunks_.size()), [&](uint64_t i) {
+      const at::NoGradGuard no_grad;
+      if (chunks_.size() > 1) at::set_num_threads(each);
+      const Chunk& chunk = chunks_[i];
+      made[i] = what_.cache.get(chunk.number, what_.chunks.length(chunk.number),
+                                [&] { return features_of(chunk); });
+    });
+  }
   static int64_t bytes_of_chunk(const Extraction& what) {
     return std::max<int64_t>(1, what.chunks.size * static_cast<int64_t>(what.shape.bytes()));
   }
@@ -94,12 +96,7 @@ class ChunkGroup {
 // Collective. By the time that some black clips take on rank 0.
 void announce_cost(World& world, Extractor& extractor, const Extraction& what) {
   constexpr int64_t kTriedByThread = 16, kWorthATrial = 8;
-  int64_t missing = 0;
-  const int64_t last = what.chunks.first(world.rank() + 1, world.size());
-  for (int64_t chunk = what.chunks.first(world.rank(), world.size()); chunk < last; ++chunk) {
-    if (!what.cache.has(chunk)) missing += what.chunks.length(chunk);
-  }
-  missing = world.sum(missing);
+  const int64_t missing = chunks_missing(world, what.chunks, what.cache);
   const int64_t tried = kTriedByThread * at::get_num_threads();
   if (!world.is_root() || missing < kWorthATrial * tried) return;
   const ClipShape& shape = what.shape;
@@ -112,13 +109,8 @@ void announce_cost(World& world, Extractor& extractor, const Extraction& what) {
   };
   seconds_of(1);  // libraries choose their kernels in the first call
   const double each = seconds_of(tried) / static_cast<double>(tried);
-  const int64_t kept = what.chunks.count - missing;
-  LF_INFO(what.title, ": ", human_count(static_cast<uint64_t>(missing)),
-          kept > 0 ? str(" to compute, ", human_count(static_cast<uint64_t>(kept)), " kept") : "",
-          ", about ", human_seconds(each * static_cast<double>(missing) / world.size()),
-          what.beside, " (", extractor.name(), " on ", world.size(),
-          world.size() == 1 ? " rank" : " ranks", " of ", at::get_num_threads(),
-          " threads, measured on ", tried, ")");
+  LF_INFO(what.title, ": ", cost_text(world, what.chunks, missing, each), what.beside, " (",
+          extractor.name(), " on ", workers_text(world), ", measured on ", tried, ")");
 }
 
 }  // namespace

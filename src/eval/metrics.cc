@@ -265,6 +265,10 @@ bool uses_neighbours(const Metric& metric) {
          kOfNeighbours.end();
 }
 
+bool compares(const Metric& metric) {
+  return metric.of_sets != nullptr && metric.needs != Evidence::kScores;
+}
+
 std::vector<ChosenMetric> choose_metrics(const std::vector<std::string>& names,
                                          const Extractor* extractor, int64_t frames) {
   std::vector<ChosenMetric> chosen;

@@ -71,6 +71,8 @@ const Metric& metric_named(const std::string& name);
 // Whether MetricOptions::seed and MetricOptions::neighbours have a part in it.
 bool uses_seed(const Metric& metric);
 bool uses_neighbours(const Metric& metric);
+// Whether it is of two sets, not of the made images alone.
+bool compares(const Metric& metric);
 
 // A metric that was asked for, by the name its result bears.
 struct ChosenMetric {

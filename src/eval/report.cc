@@ -1,5 +1,9 @@
 #include "eval/report.h"
 
+#include <array>
+#include <cmath>
+#include <cstdio>
+
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
@@ -25,11 +29,38 @@ void write_result(Json& json, const Result& result) {
   if (!result.extractor_hash.empty()) json.field("extractor_hash", result.extractor_hash);
   if (!result.layer.empty()) json.field("layer", result.layer);
   if (!result.subject.empty()) json.field("subject", result.subject);
+  if (!result.clips.empty()) json.field("clips", result.clips);
   if (!result.weights.empty()) json.field("weights", result.weights);
   if (!result.precision.empty()) json.field("precision", result.precision);
   if (result.images >= 0) json.field("images", result.images);
   for (const auto& [name, number] : result.value.more) json.field(name, number);
   if (!result.value.per_frame.empty()) json.field("per_frame", result.value.per_frame);
+}
+
+// Four significant digits, or all before the point.
+std::string digits(double value) {
+  std::array<char, 40> text{};
+  std::snprintf(text.data(), text.size(), std::abs(value) >= 1000 ? "%.0f" : "%.4g", value);
+  return text.data();
+}
+
+std::string facts_of(const Result& result) {
+  std::vector<std::string> facts = {
+      str("n ", result.value.n, result.clips.empty() ? "" : " " + result.clips + " clips")};
+  if (!result.extractor.empty()) {
+    facts.push_back(str(result.extractor, " ", result.layer, " ", result.preprocessing));
+  }
+  if (!result.reference.empty()) {
+    const std::string part =
+        result.reference_of > 0
+            ? str(result.reference_n, " of ", result.reference_of, " of ")
+            : "";
+    facts.push_back("against " + part + printable(result.reference, 80));
+  }
+  for (const auto& [name, number] : result.value.more) {
+    if (name != "last_frame") facts.push_back(str(name, " ", digits(number)));
+  }
+  return join(facts, ", ");
 }
 
 }  // namespace
@@ -46,21 +77,18 @@ std::string results_json(const std::vector<Result>& results) {
 
 std::string results_text(const std::vector<Result>& results) {
   std::string text;
+  bool flatters = false;
   for (const Result& result : results) {
-    std::vector<std::string> facts = {str("n ", result.value.n)};
-    if (!result.extractor.empty()) {
-      facts.push_back(str(result.extractor, " ", result.layer, " ", result.preprocessing));
+    const std::vector<double>& frames = result.value.per_frame;
+    text += str(result.metric, "  ", digits(result.value.value), "  (", facts_of(result), ")\n");
+    if (frames.size() > 1) {
+      text += str(result.metric, " of the last frame  ", digits(frames.back()), "\n");
     }
-    if (!result.reference.empty()) {
-      facts.push_back("against " +
-                      (result.reference_of > 0
-                           ? str(result.reference_n, " of ", result.reference_of, " of ")
-                           : std::string()) +
-                      printable(result.reference, 80));
-    }
-    for (const auto& [name, number] : result.value.more) facts.push_back(str(name, " ", number));
-    text +=
-        str(result.metric, "  ", json_number(result.value.value), "  (", join(facts, ", "), ")\n");
+    flatters = flatters || result.clips == "training";
+  }
+  if (flatters) {
+    text += "These are clips that the model was trained on, which flatters it; give others with "
+            "--set train.validation_store=STORE.\n";
   }
   return text;
 }

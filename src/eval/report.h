@@ -20,6 +20,7 @@ struct Result {
   int64_t reference_n = 0;   // samples of it; 0: unknown
   int64_t reference_of = 0;  // samples there are, of which those were taken; 0: all were
   std::string subject;       // "samples", "reconstructions"; "" for files
+  std::string clips;         // that were reconstructed: "training", "validation"; else ""
   uint64_t seed = 0;         // of the samples
   bool seeded = false;       // false: nothing was drawn
   int64_t images = -1;       // the checkpoint's position; -1: there is none
@@ -31,7 +32,7 @@ struct Result {
 // no such thing.
 std::string results_json(const std::vector<Result>& results);
 
-// A line each.
+// A line each, to four digits, and one for the last frame of videos.
 std::string results_text(const std::vector<Result>& results);
 
 // Of the results of one evaluation of the checkpoint at `images`, what is kept of them.

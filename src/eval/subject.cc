@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/stop.h"
 #include "base/text.h"
 #include "model/autocast.h"
 #include "run/clips.h"
@@ -80,12 +81,13 @@ bool makes_samples(World& world, const EvaluationConfig& config, const Evaluatio
   bool makes = true;
   if (world.is_root()) {  // every rank would find the same
     try {
+      const Interruptible begun([] { return true; });  // a model that begins can
       const Autocast autocast(config.precision(), subject.device.type());
       subject.model->sample(request(config, 0, 1));
     } catch (const Error& error) {
-      if (error.code() != Code::kUsage) throw;
-      LF_INFO("evaluating reconstructions: ", error.what());
-      makes = false;
+      if (error.code() != Code::kUsage && error.code() != Code::kInterrupted) throw;
+      makes = error.code() == Code::kInterrupted;
+      if (!makes) LF_INFO("evaluating reconstructions: ", error.what());
     }
   }
   return world.min(static_cast<int64_t>(makes)) == 1;
@@ -94,12 +96,23 @@ bool makes_samples(World& world, const EvaluationConfig& config, const Evaluatio
 SubjectClips::SubjectClips(const EvaluationConfig& config, const EvaluationSubject& subject,
                            bool sampled)
     : sampled_(sampled),
+      says_cost_(subject.says_cost),
       key_(key_of(config, subject, sampled, chunks_of(config, subject, sampled))),
       maker_(maker_of(config, subject, sampled, chunks_of(config, subject, sampled), key_)) {}
+
+void SubjectClips::announce(World& world) const {
+  if (!says_cost_) return;
+  maker_.announce_cost(world);
+}
+
+std::string reconstructed_clips(const EvaluationSubject& subject) {
+  return subject.stores.validation == subject.stores.training ? "training" : "validation";
+}
 
 void add_origin(Result& result, const EvaluationConfig& config, const EvaluationSubject& subject,
                 bool sampled) {
   result.subject = sampled ? "samples" : "reconstructions";
+  if (!sampled) result.clips = reconstructed_clips(subject);
   result.seed = config.seed();
   result.seeded = sampled;
   result.images = subject.images;

@@ -26,6 +26,8 @@ struct EvaluationSubject {
   std::string making_key;       // Run's; "": what it makes is not kept on disk
   std::string arithmetic;       // arithmetic_key(), of what is kept of references
   int64_t reference_count = 0;  // images of the reference to compare with; 0: all
+  bool says_cost = false;        // before clips are made; it takes making some more
+  bool samples_asked = false;    // the call says how many clips, not a default
   // Asked between chunks on every rank, beside stop_requested(): whether to break off.
   std::function<bool()> break_off;
 
@@ -37,6 +39,9 @@ struct EvaluationSubject {
 
 // An opened run's; nothing of what it makes is kept.
 EvaluationSubject subject_of(const Run& run);
+
+// "training" or "validation": whose clips are reconstructed.
+std::string reconstructed_clips(const EvaluationSubject& subject);
 
 // Collective. Whether sets are of samples: as evaluation.subject says, or what the model can.
 bool makes_samples(World& world, const EvaluationConfig& config, const EvaluationSubject& subject);
@@ -52,9 +57,11 @@ class SubjectClips {
   const std::string& key() const { return key_; }  // "": nothing is kept
   at::Tensor chunk(int64_t number) { return maker_.group(number); }
   const ClipMaker& maker() const { return maker_; }
+  // Collective. Says what making them will take, if the subject says such things.
+  void announce(World& world) const;
 
  private:
-  const bool sampled_;
+  const bool sampled_, says_cost_;
   const std::string key_;
   ClipMaker maker_;
 };

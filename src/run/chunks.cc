@@ -1,5 +1,6 @@
 #include "run/chunks.h"
 
+#include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
 
 #include <algorithm>
@@ -88,6 +89,28 @@ void ChunkCache::remove() const {
   if (files.exists(root_) && files.list(root_).empty()) files.remove_tree(root_);
 }
 
+int64_t chunks_missing(World& world, const Chunks& chunks, const ChunkCache& kept) {
+  int64_t missing = 0;
+  const int64_t last = chunks.first(world.rank() + 1, world.size());
+  for (int64_t chunk = chunks.first(world.rank(), world.size()); chunk < last; ++chunk) {
+    if (!kept.has(chunk)) missing += chunks.length(chunk);
+  }
+  return world.sum(missing);
+}
+
+std::string cost_text(World& world, const Chunks& chunks, int64_t missing, double seconds_each) {
+  const int64_t kept = chunks.count - missing;
+  return str(human_count(static_cast<uint64_t>(missing)),
+             kept > 0 ? str(" to do, ", human_count(static_cast<uint64_t>(kept)), " kept") : "",
+             ", about ", human_seconds(seconds_each * static_cast<double>(missing) / world.size()));
+}
+
+std::string workers_text(World& world) {
+  const int threads = at::get_num_threads();
+  return str(world.size(), world.size() == 1 ? " rank of " : " ranks of ", threads,
+             threads == 1 ? " thread" : " threads");
+}
+
 void for_own_chunks(World& world, const Chunks& chunks, const std::string& title,
                     const std::function<bool()>& break_off,
                     const std::function<bool(int64_t chunk)>& work) {
@@ -99,11 +122,14 @@ void for_own_chunks(World& world, const Chunks& chunks, const std::string& title
   // Rank 0 shows its own share; the others' are as large.
   Progress progress(title, world.size() > 1 ? "of rank 0's samples" : "samples", own(last));
   int64_t chunk = first;
-  const auto stop = [&] {
-    return stop_requested() != StopReason::kNone || (break_off && break_off());
-  };
-  for (; chunk < last && !stop(); ++chunk) {
-    if (!work(chunk)) progress.found(static_cast<uint64_t>(chunks.length(chunk)));
+  const Interruptible interruptible(break_off);
+  for (; chunk < last && !interruptible.is_asked(); ++chunk) {
+    try {
+      if (!work(chunk)) progress.found(static_cast<uint64_t>(chunks.length(chunk)));
+    } catch (const Error& error) {
+      if (error.code() != Code::kInterrupted) throw;
+      break;  // the other ranks hear of it below
+    }
     note_progress();
     if (world.is_root()) progress.show(own(chunk + 1));
   }

@@ -54,9 +54,19 @@ class ChunkCache {
   std::string root_, folder_, description_;
 };
 
+// Collective. Clips of the chunks that are not kept.
+int64_t chunks_missing(World& world, const Chunks& chunks, const ChunkCache& kept);
+
+// "1,800 to do, 200 kept, about 2m14s": what those will take over all ranks.
+std::string cost_text(World& world, const Chunks& chunks, int64_t missing, double seconds_each);
+
+// "2 ranks of 1 thread".
+std::string workers_text(World& world);
+
 // Collective. Runs `work` on each of this rank's chunks and shows the progress; the rate is of
 // those for which `work` returned true: they were made now, not found. Code::kInterrupted on every
-// rank if one was asked to stop, by stop_requested() or by `break_off`, before its last chunk.
+// rank if one was asked to stop, by stop_requested() or by `break_off`, before the end of its last
+// chunk; also in the middle of one, at an interruption_point(), of which then nothing is kept.
 void for_own_chunks(World& world, const Chunks& chunks, const std::string& title,
                     const std::function<bool()>& break_off,
                     const std::function<bool(int64_t chunk)>& work);

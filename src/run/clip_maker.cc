@@ -9,6 +9,8 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/log.h"
+#include "base/stop.h"
 #include "model/autocast.h"
 #include "run/clips.h"
 
@@ -49,6 +51,28 @@ at::Tensor ClipMaker::group(int64_t number) {
       .at("clips");
 }
 
+void ClipMaker::announce_cost(World& world) const {
+  constexpr int64_t kWorthATrial = 32;
+  const int64_t missing = chunks_missing(world, how_.groups, how_.kept);
+  // A few clips take the CPU nearly a whole batch's time for each.
+  const int64_t most = how_.device.is_cpu() ? std::min<int64_t>(4, how_.batch) : how_.batch;
+  const int64_t tried = std::min(most, missing / kWorthATrial);
+  if (!world.is_root() || tried == 0) return;
+  const at::NoGradGuard no_grad;
+  const Clock::time_point begin = Clock::now();
+  try {
+    const Interruptible trial;
+    const Autocast autocast(how_.precision, how_.device.type());
+    bytes_of(make_(0, tried));  // waits for the device
+  } catch (const Error& error) {
+    if (error.code() != Code::kInterrupted) throw;
+    return;  // the loop over the groups stops all ranks
+  }
+  const double each = seconds_since(begin) / static_cast<double>(tried);
+  LF_INFO(how_.what, ": ", cost_text(world, how_.groups, missing, each), " (on ",
+          workers_text(world), ", measured on ", tried, ")");
+}
+
 void ClipMaker::for_own_groups(World& world, const std::string& title,
                                const std::function<void(const at::Tensor& clips)>& take) {
   for_own_chunks(world, how_.groups, title, nullptr, [&](int64_t number) {
@@ -64,6 +88,7 @@ at::Tensor ClipMaker::make_group(int64_t first, int64_t count) {
   const Autocast autocast(how_.precision, how_.device.type());
   at::Tensor clips;
   for (int64_t from = first; from < first + count; from += how_.batch) {
+    interruption_point();
     const int64_t n = std::min(how_.batch, first + count - from);
     const at::Tensor made = make_(from, n);
     if (!clips.defined()) {

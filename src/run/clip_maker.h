@@ -30,6 +30,9 @@ class ClipMaker {
   // uint8 [length, T, H, W, C] of one group, from disk if it is kept there. Code::kNotFinite naming
   // the clips if the model makes such.
   at::Tensor group(int64_t number);
+  // Collective. Logs how long making what is not kept will take, by making a
+  // few first, unless there is little to do.
+  void announce_cost(World& world) const;
   // Collective. Hands this rank's groups to `take` one after the other and shows the progress.
   // Code::kInterrupted on every rank if one was asked to stop.
   void for_own_groups(World& world, const std::string& title,

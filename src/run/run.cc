@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "checkpoint/retention.h"
 #include "config/config.h"
+#include "data/store/layout.h"
 #include "run/exported_model.h"
 #include "run/older_programs.h"
 
@@ -13,6 +14,15 @@ namespace {
 std::string newest_checkpoint(const std::string& folder) {
   FileSystem& files = real_file_system();
   if (files.exists(folder + "/manifest.pbtxt")) return folder;
+  FileInfo info;
+  const bool there = files.info(folder, &info);
+  if (!there || !info.is_folder || files.exists(index_path(folder))) {
+    fail(Code::kUsage, !there ? "there is no folder " : "", printable(folder),
+         !there           ? ""
+         : info.is_folder ? " is a store"
+                          : " is a file",
+         "; expected the folder that `lastframe train --run` made, or one of its checkpoints");
+  }
   const auto candidate = choose_checkpoint(files, folder);
   if (!candidate) {
     fail(Code::kCheckpoint, printable(folder),

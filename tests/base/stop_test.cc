@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "base/stop_signals.h"
 #include "base/text.h"
+#include "tests/error_of.h"
 
 namespace lf {
 namespace {
@@ -102,6 +103,23 @@ TEST_F(Stop, TheStrongestReasonIsGiven) {
         std::exit(static_cast<int>(stop_requested()));
       },
       ::testing::ExitedWithCode(static_cast<int>(StopReason::kSignal)), "");
+}
+
+TEST_F(Stop, WorkIsInterruptedWhereSomebodyTakesItUpAgain) {
+  interruption_point();
+  set_stop_deadline(1);
+  interruption_point();  // nobody would
+  {
+    const Interruptible work;
+    error_of(Code::kInterrupted, interruption_point);
+    set_stop_deadline(0);
+    interruption_point();
+    const Interruptible inner([] { return true; });
+    error_of(Code::kInterrupted, interruption_point);
+    std::thread(interruption_point).join();  // only the thread that made it is asked
+  }
+  set_stop_deadline(1);
+  interruption_point();
 }
 
 TEST_F(Stop, ASignalIsNotedAndASecondTerminationExits) {

@@ -4,6 +4,7 @@
 #include <ATen/ops/zeros_like.h>
 #include <gtest/gtest.h>
 
+#include "base/stop.h"
 #include "tests/diffusion/gaussian_fixture.h"
 #include "tests/error_of.h"
 
@@ -159,6 +160,17 @@ TEST(Samplers, WorkFromATerminalLevelOfNoiseAlone) {
     config.set_prediction(DiffusionConfig::V);
     config.mutable_sampler()->set_kind(kind);
     EXPECT_NEAR(toy_samples(config).deviation, 0.5, 0.05) << sampler.name;
+  }
+}
+
+TEST(Samplers, StopBeforeTheNextEstimate) {
+  for (const SamplerKind& sampler : sampler_kinds()) {
+    SamplerConfig::Kind kind = SamplerConfig::DDIM;
+    ASSERT_TRUE(SamplerConfig::Kind_Parse(sampler.name, &kind));
+    int asked = 0;
+    const Interruptible third([&] { return ++asked == 3; });
+    error_of(Code::kInterrupted, [&] { toy_samples(with(DiffusionConfig::LINEAR, kind, 50)); });
+    EXPECT_EQ(asked, 3) << sampler.name;
   }
 }
 

@@ -12,6 +12,8 @@ commands = json.loads(run(program, "list", "commands", "--json").stdout)["comman
 config_options = {row["name"]: row for row in json.loads(run(program, "list", "options", "--json").stdout)["options"]}
 (here / "run" / "checkpoints").mkdir(parents=True)
 (here / "folder").mkdir()
+script = here / "script.sh"
+script.write_text("echo")
 # Of each mode the first argument and the options of a call that is of it, and of one that is not.
 WITHIN = {
     "for stores": (here / "folder", []),
@@ -103,6 +105,15 @@ def check_values(command, options):
             refused([*first_words(command), f"{option['name']}={value}"], option["name"], value, "expected")
         if option["endings"]:
             refused([*first_words(command), option["name"], "x.jpg"], "x.jpg", "expected")
+            call = [*meaningful(command, options, option), option["name"]]
+            there = script if "/" in option["endings"] else here / "folder"
+            kind = "which is a file" if "/" in option["endings"] else "which is a folder"
+            refused([*call, there], option["name"], kind, "expected")
+            refused([*call, script / "x"], option["name"], "is a file", "expected")
+            for ending in set(option["endings"]) - {"/"}:
+                refused([*call, here / "absent" / ("x" + ending)], "no folder", "absent")
+            if "/" not in option["endings"]:
+                refused([*call, script], option["name"], "of another kind")
     option = next(iter(options.values()))
     if option["kind"] == "switch":
         refused([*first_words(command), option["name"] + "=x"], option["name"], "takes no value")
@@ -163,6 +174,8 @@ def without_needs():
         "clips to continue": ["sample", "--run", enlarger, "--from", clips, "--count", 1, "--out", here / "x.png"],
         "random corruptions": ["inspect", store(), "--strip", here / "x.png"],
         "a metric by features": [*judge, "psnr"],
+        "a metric that compares with a reference": [*judge, "psnr"],
+        "a metric that compares with real images": ["evaluate", "--fake", clips, "--metrics", "inception_score"],
         "the metric lpips": [*judge, "psnr"],
         "a file of weights": [*judge, "fd_pixels", "--extractor", "pixels"],
         "a metric of neighbours": [*compare, "--metrics", "frechet"],
@@ -189,5 +202,6 @@ for command in commands:
     for check in (check_table, check_help, check_values, check_meaning, check_contradictions, check_required):
         check(command, options)
 check_needs()
+expect(script.read_text() == "echo", "a refused call wrote over a file")
 print(f"{len(commands)} commands, {sum(len(row['options']) for row in commands)} options, {calls} refused calls")
 finish()

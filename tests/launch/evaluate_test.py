@@ -45,7 +45,7 @@ for result in both.values():
         expect(field in result, f"no {field} in {result}")
 expect(both["kid"]["n"] == 60 and both["kid"]["reference_n"] == 80, f"{both['kid']}")
 text = run(program, "evaluate", "--features", a, b, "--metrics", "frechet").stdout
-expect(text.startswith("frechet  3.068339"), f"as text: {text!r}")
+expect(text.startswith("frechet  3.068  (n 60,"), f"as text: {text!r}")
 keyed = [found("--features", a, b, "--metrics", "kid_subsets", "--seed", seed)["kid_subsets"]
          for seed in (1, 1, 2)]
 expect(keyed[0] == keyed[1] and keyed[0]["seed"] == 1, f"{keyed}")
@@ -111,6 +111,10 @@ refused(2, "768", "--real", fixtures / "statistics.npz", "--fake", image_b, "--e
 refused(2, "48", "--real", fixtures / "statistics.npz", "--fake", image_b, "--extractor", "pixels",
         "--metrics", "fd_pixels")
 refused(2, "--extractor", "--real", image_a, "--fake", image_b, "--metrics", "fid")
+refused(2, "--real PATH is required", "--fake", image_b, "--extractor", "pixels", "--metrics", "fd_pixels")
+refused(2, "needs the layer", "--fake", image_b, "--extractor", "pixels", "--metrics", "inception_score")
+refused(2, "--samples N", "--run", here, "--metrics", "psnr", "--count", 5)
+refused(2, "no folder", "--run", here / "nowhere", "--metrics", "psnr")
 refused(2, "preprocessing", "--real", image_a, "--fake", image_b, "--extractor", "pixels",
         "--preprocessing", "torhc", "--metrics", "fd_pixels")
 one_image = array("one-image.npy", (1, 16, 20, 3), [9, 8, 7] * 320, "B")

@@ -12,6 +12,7 @@
 #include <filesystem>
 #include <limits>
 
+#include "base/stop.h"
 #include "run/clips.h"
 #include "tests/error_of.h"
 
@@ -79,6 +80,28 @@ TEST_F(ClipMakers, OfAnInterruptedStartTheFinishedGroupsAreTaken) {
   if (world.is_root()) {
     EXPECT_TRUE(at::equal(made, bytes_of(ramp(0, kGroups.count))));
   }
+}
+
+// In the middle of rank 0's second group, of which nothing is kept; the others are not asked.
+TEST_F(ClipMakers, AllRanksStopWithTheOneThatIsAskedBetweenTwoBatches) {
+  World& world = World::join();
+  const bool asked = world.is_root();
+  const auto stopping = [&](int64_t first, int64_t count) {
+    if (asked && first == 8) set_stop_deadline(1);
+    return ramp(first, count);
+  };
+  ClipMaker maker(stopping, {.what = "samples", .groups = kGroups, .batch = 4, .kept = kept("a key")});
+  const std::string error = error_of(Code::kInterrupted, [&] {
+    maker.for_own_groups(world, "test", [](const at::Tensor&) {});
+  });
+  EXPECT_TRUE(contains(error, "test: asked to stop")) << error;
+  if (asked) {
+    EXPECT_EQ(maker.made(), 8);
+  }
+  set_stop_deadline(0);
+  ClipMaker resumed = maker_of(4, kept("a key"));
+  resumed.for_own_groups(world, "test", [](const at::Tensor&) {});
+  EXPECT_EQ(world.sum(maker.made() + resumed.made()), kGroups.count);
 }
 
 // One rank makes them, all take them: whose group it is does not matter.

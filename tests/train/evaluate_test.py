@@ -71,6 +71,10 @@ for count in (1, 2, 3, 4):
     check(results["fd_pixels"]["n"] == 200 and results["psnr"]["n"] == 200, f"{results}")
 check(len(alone["psnr"]["per_frame"]) == 3 and
       abs(alone["psnr"]["per_frame"][2] - alone["psnr"]["last_frame"]) < 1e-12, f"{alone['psnr']}")
+check({result["clips"] for result in alone.values()} == {"training"}, f"whose clips: {alone}")
+text = execute([program, "evaluate", "--run", run, "--metrics", "psnr", "--samples", 500],
+               contains="the training store holds 240 clips: these are measured")
+check("psnr of the last frame  " in text and "was trained on" in text, text)
 again = evaluate(run, "--extractor", "pixels", "--metrics", "fd_pixels,psnr", "--samples", "40")
 check_close({k: v for k, v in found[240].items()}, again, "in training and by the command", 1e-5)
 
@@ -169,6 +173,7 @@ for words, status, contains in (
         (["--metrics", "fd_pixels", "--extractor", "pixels", "--subject", "RECONSTRUCTIONS",
           "--reference", store()], 2, "resolution")):
     execute([program, "evaluate", "--run", run, *words], status=status, contains=contains)
+execute([program, "evaluate", "--run", source, "--metrics", "psnr"], status=2, contains="is a store")
 execute([program, "evaluate", "--run", here, "--metrics", "psnr"], status=4,
         contains="holds no checkpoint")
 train(here / "early", 1, ["evaluation.every_images=12", "evaluation.metrics=fid",

@@ -3,6 +3,8 @@ ranks agree, and `lastframe sample --task` makes what it says, keeps what it is 
 refuses the rest with status 2, and takes no more memory for a longer video. Called with "runs", "tasks" or
 "length"."""
 
+import signal
+
 from harness import *
 
 SHORT = "model.diffusion.sampler.steps=3"
@@ -113,13 +115,29 @@ def tasks():
     sample(rvd, "--task", "infill", "--store", clips, *out, status=2, contains="model.diffusion.frames=FLEXIBLE")
     sample(rvd, "--task", "generate", *out, status=2, contains="model.rvd can do")
     sample(rvd, *out, status=2, contains="first 2 frames")
+    for words in (["--given", 6], ["--observe", "0,1,2,3,4,5"]):
+        sample(rvd, "--store", clips, *words, *out, status=2, contains="nothing would be made")
 
+    stopped()
     folder = here / "pictures"
     sample(flexible, "--task", "infill", "--store", clips, "--count", 2, "--out", folder)
     names = sorted(path.name for path in folder.iterdir())
     check(names == ["clips.npy", "images.png", "moving.apng", "strips.png"], f"{names}")
     rows = [line.split()[0] for line in output("list", "tasks").splitlines() if not line.startswith(" ")]
     check(rows == ["generate", "predict", "extend", "infill", "upsample", "complete"], f"{rows}")
+
+
+def stopped():
+    """A signal ends what makes clips at its next step, here the first of a hundred thousand."""
+    slow = ["--set", "model.diffusion.sampler.steps=100000", "--set", "model.diffusion.sampler.spacing=TIME"]
+    for words in (["evaluate", "--metrics", "psnr"],
+                  ["sample", "--store", clips, "--count", 2, "--out", here / "never.npy"]):
+        process = subprocess.Popen([program, words[0], "--run", str(here / "rvd"), *map(str, words[1:] + slow)],
+                                   env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        time.sleep(2)
+        process.send_signal(signal.SIGTERM)
+        said = process.communicate(timeout=20)[1]
+        check(process.returncode == 75 and "asked to stop" in said, f"{words}: {process.returncode}, {said}")
 
 
 def peak(*words):

@@ -1,6 +1,5 @@
 #include "model/extractors/extractor.h"
 
-#include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/cat.h>
@@ -12,6 +11,7 @@
 
 #include "base/error.h"
 #include "base/parallel.h"
+#include "base/stop.h"
 
 namespace lf {
 namespace {
@@ -91,16 +91,16 @@ std::vector<at::Tensor> CheckedExtractor::features(const at::Tensor& clips,
   const int64_t at_once = std::max<int64_t>(1, frames_at_once_ / clips.size(1));
   const auto parts = static_cast<size_t>((clips.size(0) + at_once - 1) / at_once);
   std::vector<std::vector<at::Tensor>> by_layer(layers.size(), std::vector<at::Tensor>(parts));
-  const int threads = at::get_num_threads();
-  run_parallel(parts, on_cpu_ ? threads : 1, [&](uint64_t number) {
+  const RestoredThreads threads;
+  run_parallel(parts, on_cpu_ ? threads.count() : 1, [&](uint64_t number) {
     const at::NoGradGuard none_here;
     if (on_cpu_ && at::get_num_threads() != 1) at::set_num_threads(1);
+    interruption_point();
     const int64_t from = static_cast<int64_t>(number) * at_once;
     const std::vector<at::Tensor> made = part(clips.slice(0, from, from + at_once), layers);
     LF_CHECK(made.size() == layers.size(), "layers of ", name());
     for (size_t i = 0; i < made.size(); ++i) by_layer[i][number] = made[i].to(at::kFloat);
   });
-  if (at::get_num_threads() != threads) at::set_num_threads(threads);
   std::vector<at::Tensor> joined;
   for (size_t i = 0; i < layers.size(); ++i) {
     joined.push_back(by_layer[i].empty() ? no_rows(layers[i]) : at::cat(by_layer[i]));

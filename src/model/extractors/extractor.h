@@ -3,6 +3,7 @@
 // named tensors, since model does not know checkpoint; eval/open_extractor.h reads the file.
 #pragma once
 
+#include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
@@ -24,6 +25,21 @@ Preprocessing parse_preprocessing(const std::string& name);
 
 // "[2, 3, 4]", for messages.
 std::string shape_text(at::IntArrayRef shape);
+
+// Gives this thread back its number of threads, also after an exception.
+class RestoredThreads {
+ public:
+  RestoredThreads() : count_(at::get_num_threads()) {}
+  ~RestoredThreads() {
+    if (at::get_num_threads() != count_) at::set_num_threads(count_);
+  }
+  RestoredThreads(const RestoredThreads&) = delete;
+  RestoredThreads& operator=(const RestoredThreads&) = delete;
+  int count() const { return count_; }
+
+ private:
+  const int count_;
+};
 
 struct ExtractorLayer {
   std::string name;

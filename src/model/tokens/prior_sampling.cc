@@ -11,6 +11,8 @@
 #include <limits>
 #include <numbers>
 
+#include "base/stop.h"
+
 namespace lf {
 namespace {
 
@@ -38,6 +40,7 @@ class CodeSampler {
   }
   at::Tensor logits(const at::Tensor& tokens, const at::Tensor& mask, PriorNetwork::Cache* cache,
                     bool append) const {
+    interruption_point();
     at::Tensor logits = network_.logits(tokens, mask, cache, append);
     if (!guided_) return logits;
     const std::vector<at::Tensor> both = logits.chunk(2);  // with class, without

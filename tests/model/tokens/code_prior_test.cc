@@ -9,6 +9,7 @@
 #include <map>
 
 #include "base/random.h"
+#include "base/stop.h"
 #include "model/tokens/prior_sampling.h"
 #include "tests/model/tokens/token_fixture.h"
 
@@ -300,6 +301,10 @@ TEST(MaskGit, GivenCodesNeverChange) {
     const Clips key{at::zeros({3, 0}), {}, 4, 0};
     const at::Tensor made = generate_codes(*own.network, own.config, own.none(3), known, key, 0);
     EXPECT_TRUE(at::equal(made.slice(1, 0, 2), known));
+    const Interruptible asked([] { return true; });
+    error_of(Code::kInterrupted, [&] {
+      generate_codes(*own.network, own.config, own.none(3), known, key, 0);
+    });
     EXPECT_GE(made.min().item<int64_t>(), 0);
     EXPECT_LT(made.max().item<int64_t>(), 11);  // no mask is left
   }
