@@ -195,9 +195,9 @@ std::vector<Result> evaluate(World& world, const Arguments& arguments) {
 
 constexpr char kByFeatures[] = "a metric by features",
                kByReference[] = "a metric that compares with a reference",
-               kByReal[] = "a metric that compares with real images", kByNeighbours[] = "a metric of neighbours",
-               kByLooks[] = "the metric lpips", kDrawn[] = "samples or the metric kid_subsets",
-               kWeights[] = "a file of weights";
+               kByReal[] = "a metric that compares with real images",
+               kByNeighbours[] = "a metric of neighbours", kByLooks[] = "the metric lpips",
+               kDrawn[] = "samples or the metric kid_subsets", kWeights[] = "a file of weights";
 
 // Names of metrics are looked up here too, before anything is opened.
 void check_options(const Arguments& arguments) {
@@ -224,8 +224,9 @@ void check_options(const Arguments& arguments) {
         "the extractor " + extractor + " has none"}});
   if (arguments.mode() == "--fake" && !arguments.has("--real") &&
       !arguments.has("--save-statistics") && any(compares)) {
-    arguments.refuse("--real PATH is required for metrics that compare, or --save-statistics FILE; "
-                     "see lastframe evaluate --help");
+    arguments.refuse(
+        "--real PATH is required for metrics that compare, or --save-statistics FILE; "
+        "see lastframe evaluate --help");
   }
 }
 
@@ -343,7 +344,8 @@ const Command kEvaluateCommand = {
         "interrupted evaluation (status 75) resumes, and one with other metrics samples nothing "
         "again. Options that set one of the config's default to the run's own. A result is named "
         "for what it is: fid only by Inception's 2048 features. Before it starts, evaluate says "
-        "how long making the clips and computing the features will take, and which distances will be mostly bias because there are no "
+        "how long making the clips and computing the features will take, and which distances will "
+        "be mostly bias because there are no "
         "more samples than features. The features of a store that is a reference are kept in "
         "STORE.features beside it, for every run.",
     .example =

@@ -34,9 +34,8 @@ std::vector<Result> evaluate_run(World& world, const RunRequest& request) {
   subject.reference_count = request.reference_count;
   subject.says_cost = true;
   subject.samples_asked =
-      std::any_of(request.sets.begin(), request.sets.end(), [](const std::string& set) {
-        return set.starts_with("evaluation.samples=");
-      });
+      std::any_of(request.sets.begin(), request.sets.end(),
+                  [](const std::string& set) { return set.starts_with("evaluation.samples="); });
   subject.making_key = run.making_key(config.precision());
   std::vector<Result> results = evaluate_model(world, config, subject);
   if (world.is_root()) {

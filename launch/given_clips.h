@@ -14,7 +14,7 @@ namespace lf {
 class GivenClips {
  public:
   virtual ~GivenClips() = default;
-  virtual int64_t frames() const = 0;  // of a clip
+  virtual int64_t frames() const = 0;                           // of a clip
   virtual Clips group(int64_t first, int64_t count) const = 0;  // on the model's device
 };
 

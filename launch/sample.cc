@@ -127,7 +127,7 @@ void check_kept(const SampleOptions& options, const Run& run, int64_t there) {
     fail(Code::kUsage, "--observe asks for frame ", observed.back(), ", and the clips have ", there,
          "; expected numbers from 0 to ", there - 1);
   }
-  const int64_t kept = !observed.empty() ? static_cast<int64_t>(observed.size())
+  const int64_t kept = !observed.empty()   ? static_cast<int64_t>(observed.size())
                        : options.given > 0 ? options.given
                                            : there;
   // That a model between frames is given are further apart in what it makes.
@@ -135,7 +135,8 @@ void check_kept(const SampleOptions& options, const Run& run, int64_t there) {
   const int64_t wanted = options.frames > 0 ? options.frames : run.shape.frames;
   if (between || kept < wanted) return;
   fail(Code::kUsage, kept, " frames of each given clip would be kept, and what is made has ",
-       wanted, ", so that nothing would be made; keep fewer with --given, or ask for more with "
+       wanted,
+       ", so that nothing would be made; keep fewer with --given, or ask for more with "
        "--frames");
 }
 

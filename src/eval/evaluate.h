@@ -25,8 +25,8 @@ std::vector<Result> evaluate_model(World& world, const EvaluationConfig& config,
 void check_evaluation(const EvaluationConfig& config, const Store& store, const Model& model);
 
 // Collective. Two folders, arrays or stores, or statistics (.npz) in place of `real`. With
-// `save_as`, the made set's statistics go to that .npz file. Without `real` only metrics of the made
-// set are computed.
+// `save_as`, the made set's statistics go to that .npz file. Without `real` only metrics of the
+// made set are computed.
 std::vector<Result> evaluate_files(World& world, const Config& config, const MetricOptions& options,
                                    at::Device device, const std::string& real,
                                    const std::string& fake, const std::string& save_as);

@@ -52,9 +52,7 @@ std::string facts_of(const Result& result) {
   }
   if (!result.reference.empty()) {
     const std::string part =
-        result.reference_of > 0
-            ? str(result.reference_n, " of ", result.reference_of, " of ")
-            : "";
+        result.reference_of > 0 ? str(result.reference_n, " of ", result.reference_of, " of ") : "";
     facts.push_back("against " + part + printable(result.reference, 80));
   }
   for (const auto& [name, number] : result.value.more) {
@@ -87,8 +85,9 @@ std::string results_text(const std::vector<Result>& results) {
     flatters = flatters || result.clips == "training";
   }
   if (flatters) {
-    text += "These are clips that the model was trained on, which flatters it; give others with "
-            "--set train.validation_store=STORE.\n";
+    text +=
+        "These are clips that the model was trained on, which flatters it; give others with "
+        "--set train.validation_store=STORE.\n";
   }
   return text;
 }

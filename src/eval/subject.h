@@ -26,8 +26,8 @@ struct EvaluationSubject {
   std::string making_key;       // Run's; "": what it makes is not kept on disk
   std::string arithmetic;       // arithmetic_key(), of what is kept of references
   int64_t reference_count = 0;  // images of the reference to compare with; 0: all
-  bool says_cost = false;        // before clips are made; it takes making some more
-  bool samples_asked = false;    // the call says how many clips, not a default
+  bool says_cost = false;       // before clips are made; it takes making some more
+  bool samples_asked = false;   // the call says how many clips, not a default
   // Asked between chunks on every rank, beside stop_requested(): whether to break off.
   std::function<bool()> break_off;
 

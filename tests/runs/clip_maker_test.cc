@@ -90,10 +90,10 @@ TEST_F(ClipMakers, AllRanksStopWithTheOneThatIsAskedBetweenTwoBatches) {
     if (asked && first == 8) set_stop_deadline(1);
     return ramp(first, count);
   };
-  ClipMaker maker(stopping, {.what = "samples", .groups = kGroups, .batch = 4, .kept = kept("a key")});
-  const std::string error = error_of(Code::kInterrupted, [&] {
-    maker.for_own_groups(world, "test", [](const at::Tensor&) {});
-  });
+  ClipMaker maker(stopping,
+                  {.what = "samples", .groups = kGroups, .batch = 4, .kept = kept("a key")});
+  const std::string error = error_of(
+      Code::kInterrupted, [&] { maker.for_own_groups(world, "test", [](const at::Tensor&) {}); });
   EXPECT_TRUE(contains(error, "test: asked to stop")) << error;
   if (asked) {
     EXPECT_EQ(maker.made(), 8);

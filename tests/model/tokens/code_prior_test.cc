@@ -302,9 +302,8 @@ TEST(MaskGit, GivenCodesNeverChange) {
     const at::Tensor made = generate_codes(*own.network, own.config, own.none(3), known, key, 0);
     EXPECT_TRUE(at::equal(made.slice(1, 0, 2), known));
     const Interruptible asked([] { return true; });
-    error_of(Code::kInterrupted, [&] {
-      generate_codes(*own.network, own.config, own.none(3), known, key, 0);
-    });
+    error_of(Code::kInterrupted,
+             [&] { generate_codes(*own.network, own.config, own.none(3), known, key, 0); });
     EXPECT_GE(made.min().item<int64_t>(), 0);
     EXPECT_LT(made.max().item<int64_t>(), 11);  // no mask is left
   }
