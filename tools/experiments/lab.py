@@ -70,7 +70,7 @@ class Lab:
         (self.folder / "logs").mkdir(parents=True, exist_ok=True)
         self.end = time.time() + (seconds or math.inf)
         self.children, self.lock, self.stopping = set(), threading.Lock(), False
-        self.environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        self.environment, self.configs = {**os.environ, "OMP_NUM_THREADS": "1"}, {}
 
     def stop(self):
         """Every call saves what it has done, and raises Stopped; later calls raise it at once."""
@@ -161,7 +161,10 @@ class Lab:
 
     def resolved(self, words):
         """The whole config, with defaults, of `train` with these words; steps, bits, and parameters."""
-        return self.json("train", *words, "--dry-run", "--no-memory")
+        key = tuple(map(str, words))
+        if key not in self.configs:
+            self.configs[key] = self.json("train", *words, "--dry-run", "--no-memory")
+        return self.configs[key]
 
     def departures(self, config):
         """Where a whole config departs from the defaults, in what decides a run's numbers. Options that later
