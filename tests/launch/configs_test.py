@@ -167,7 +167,8 @@ expect(len(found) > 40, f"only {len(found)} configs below {configs}")
 bits = {name: outlook.get("bits_per_clip") for name, outlook in found.items()}
 for group, video, same in (("cifar10", "cvivit", "controls/equal-codes"),
                            ("cifar10", "cvivit", "controls/static"),
-                           ("experiments/1", "video", "equal-codes"), ("experiments/1", "video", "static")):
+                           ("experiments/1", "v", "q"), ("experiments/1", "v", "s"),
+                           ("experiments/1", "a", "e"), ("experiments/1", "e", "e0")):
     expect(bits[f"{group}/{video}.pbtxt"] == bits[f"{group}/{same}.pbtxt"], f"{group}/{same}: {bits}")
 # The paper's 18 frames are one option away.
 long = dry_run(configs / "cifar10" / "cvivit.pbtxt", [paths["cifar"], "recipe.frames=18"])
