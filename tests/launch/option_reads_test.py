@@ -7,7 +7,7 @@ import hashlib
 from harness import *
 
 # With train.store, source and recipe are compared with the store's, by reflection, and `build` reads them;
-# evaluation without an interval is recorded for `lastframe evaluate`; and what needs a GPU, several ranks,
+# evaluation without an interval is recorded for `lastframe evaluate`, below; and what needs a GPU, several ranks,
 # given frames or several checkpoints is not here.
 NOT_HERE = ("source.", "recipe.", "store.", "evaluation.", "base", "train.deterministic", "train.gpu_kernels",
             "train.graph", "comm.address", "checkpoint.keep_best", "model.diffusion.sampler.given")
@@ -106,6 +106,16 @@ for sets in (["model.vqvae={}", "train.recompute=true"], ["model.autoencoder={}"
     execute([program, "train", "--config", config, "--run", here / "none", *with_sets([f"train.store={store()}", *sets])],
             2, f"--set {sets[-1]} would do nothing here")
 check(not (here / "none").exists(), "a refused call made its folder")
+# What `evaluate` and `sample` read of a run, beyond what training does.
+for words, others in ((["evaluate", "--metrics", "fd_pixels", "--extractor", "pixels", "--samples", 8],
+                       {"evaluation.every_images", "evaluation.ranks"}),
+                      (["sample", "--store", store(), "--given", 1, "--count", 1, "--out", here / "made.npy",
+                        "--set", "model.diffusion.sampler.given=RECONSTRUCT"], set())):
+    execute([program, *words, "--run", here / "ddim"], extra={"LASTFRAME_OPTION_READS": str(found)})
+    read = {path for path, _, read in map(str.split, found.read_text().splitlines()) if read == "1"}
+    wanted = ({path for path in options if path.startswith("evaluation.")} - others if words[0] == "evaluate"
+              else {"model.diffusion.sampler.given", "model.diffusion.sampler.given_weight"})
+    expect(wanted <= read, f"{words[0]} does not read {sorted(wanted - read)}")
 found = here / "build.reads"
 execute([program, "build", "--config", config, "--out", here / "built"], extra={"LASTFRAME_OPTION_READS": str(found)})
 for path, meaning, read in map(str.split, found.read_text().splitlines()):
