@@ -57,9 +57,10 @@ Part part_of_array(const Arguments& arguments) {
 void print_plan(const Config& config, const Source& source, bool as_json) {
   const StoreIndex plan = plan_store(config, source);
   const StorePart& part = plan.parts(0);
+  const std::vector<std::string> groups = {"source", "recipe", "store"};
   if (!as_json) {
-    print(str(print_config(config), "\n# ", part.items(), " items, ", part.shards(), " shards of ",
-              part.items_per_shard(), ", store ", plan.store_id(), "\n"));
+    print(str(print_config(config, groups), "\n# ", part.items(), " items, ", part.shards(),
+              " shards of ", part.items_per_shard(), ", store ", plan.store_id(), "\n"));
     return;
   }
   Json report;
@@ -67,7 +68,7 @@ void print_plan(const Config& config, const Source& source, bool as_json) {
     report.field("store_id", plan.store_id());
     report.field("items", part.items());
     report.field("shards", part.shards());
-    report.key("config").raw(config_json(config));
+    report.key("config").raw(config_json(config, groups));
   });
   print(report.text() + "\n");
 }

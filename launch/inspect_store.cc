@@ -1,11 +1,16 @@
 // `lastframe inspect` of a store: its contents, one clip of it as a picture or an animation, or one
 // shard, damaged or not.
 #include <algorithm>
+#include <array>
+#include <cctype>
+#include <cstdio>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "base/error.h"
 #include "base/json.h"
+#include "config/config.h"
 #include "data/image/grid.h"
 #include "data/store/export.h"
 #include "data/store/shard.h"
@@ -22,10 +27,52 @@ const char* element_of(const StoreIndex& index) {
   return index.element_bytes() == 1 ? "uint8" : "float16";
 }
 
+// Labels that occur.
+uint64_t classes_of(const Store& store) {
+  std::set<int64_t> labels;
+  for (uint64_t clip = 0; clip < store.clips(); ++clip) labels.insert(store.label(clip));
+  labels.erase(-1);
+  return labels.size();
+}
+
+// "10 classes: airplane, automobile, ..." or "10 classes, without names".
+std::string labels_text(const Store& store) {
+  const auto& names = store.index().label_names();
+  const uint64_t classes = classes_of(store);
+  if (classes == 0) return "none";
+  return str(classes, classes == 1 ? " class" : " classes") +
+         (names.empty() ? ", without names"
+                        : ": " + printable(join({names.begin(), names.end()}, ", "), 200));
+}
+
 uint64_t bytes_of_shards(const StoreIndex& index) {
   uint64_t bytes = 0;
   for (const ShardRecord& record : index.shards()) bytes += record.bytes();
   return bytes;
+}
+
+// A recipe's text with at most five digits of each number.
+std::string with_short_numbers(const std::string& text) {
+  std::string out;
+  for (size_t at = 0; at < text.size();) {
+    size_t end = at;
+    while (end < text.size() &&
+           (std::isdigit(static_cast<unsigned char>(text[end])) != 0 || text[end] == '.')) {
+      ++end;
+    }
+    const std::string number = text.substr(at, end - at);
+    double value = 0;
+    if (number.find('.') != std::string::npos && number.size() > 6 && parse(number, &value)) {
+      std::array<char, 32> digits{};
+      std::snprintf(digits.data(), digits.size(), "%.5g", value);
+      out += digits.data();
+    } else {
+      out += number;
+    }
+    if (end < text.size()) out += text[end];
+    at = end + 1;
+  }
+  return out;
 }
 
 std::string store_json(const Store& store) {
@@ -42,6 +89,7 @@ std::string store_json(const Store& store) {
     json.field("draws", index.draws());
     json.field("recipe", index.recipe_text());
     json.field("bytes", bytes_of_shards(index));
+    json.field("classes", classes_of(store));
     json.array("labels", [&] {
       for (const std::string& name : index.label_names()) json.value(name);
     });
@@ -78,15 +126,15 @@ std::string store_text(const Store& store) {
           ", the last uint8\nmode     ", StoreMode_Name(index.mode()), ", ",
           index.draws() == 0 ? "fresh draws"
                              : str(index.draws(), index.draws() == 1 ? " draw" : " draws"),
-          "\nrecipe   ", printable(index.recipe_text(), 1000), "\nlabels   ",
-          index.label_names_size(), " names\n");
+          "\nrecipe   ", recipe_in_short(index), "\nlabels   ", labels_text(store), "\n");
   for (const StoreColumn& column : index.columns()) {
     text += str("column   ", column.name(), ", ", StoreColumn::Kind_Name(column.kind()), "[",
                 column.width(), "]\n");
   }
   for (const StorePart& part : index.parts()) {
     text += str("source   ", human_count(part.items()), " items in ", human_count(part.shards()),
-                " shards: ", printable(part.source().ShortDebugString(), 1000), "\n");
+                part.shards() == 1 ? " shard: " : " shards: ",
+                printable(changed_options_text(part.source()), 1000), "\n");
   }
   return text;
 }
@@ -160,6 +208,10 @@ void draw_clip(const Store& store, const Arguments& arguments) {
 }
 
 }  // namespace
+
+std::string recipe_in_short(const StoreIndex& index) {
+  return printable(with_short_numbers(index.recipe_text()), 1000);
+}
 
 void inspect_store(const std::string& folder, const Arguments& arguments) {
   const bool as_json = arguments.has("--json");

@@ -105,7 +105,7 @@ void describe_store(FileSystem& files, const Config& config, const std::string& 
   lines.emplace_back("store", str(printable(folder), ": ", counted(clips, "clip"), " of ",
                                   counted(index.frames(), "frame"), " of ", index.width(), "x",
                                   index.height(), "x", index.channels(), ", ", index.store_id()));
-  lines.emplace_back("recipe", printable(index.recipe_text(), 1000));
+  lines.emplace_back("recipe", recipe_in_short(index));
 }
 
 // What a killed process leaves says that it is running.
@@ -116,11 +116,13 @@ std::string progress_text(const std::string& status, const RunHolder& holder) {
   parse(value("total_images"), &total);
   parse(value("eta_seconds"), &left);
   parse(value("images_per_second"), &speed);
+  if (total > 0) images = std::min(images, total);  // the last batch may go beyond it
   const bool gone = holder.state == RunHolder::State::kGone;
   const bool running = value("state") == "running" && !gone;
-  std::string text = str(gone ? holder.name() : value("state"), ", ", count_text(value("images")),
-                         " of ", count_text(value("total_images")), " images");
-  if (total > 0) text += " (" + human_share(std::min(1.0, images / total)) + ")";
+  std::string text =
+      str(gone ? holder.name() : value("state"), ", ", human_count(static_cast<uint64_t>(images)),
+          " of ", count_text(value("total_images")), " images");
+  if (total > 0) text += " (" + human_share(images / total) + ")";
   if (speed > 0) text += ", " + human_rate(speed);
   if (running && left > 0) text += ", ETA " + human_seconds(left);
   if (!value("diverged").empty()) text += ", diverged: " + printable(value("diverged"));

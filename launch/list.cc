@@ -37,7 +37,10 @@ std::vector<Row> option_rows() {
   std::vector<Row> rows;
   for (const OptionDoc& option : document_options()) {
     rows.push_back({option.path,
-                    {{"type", option.type}, {"default", option.fallback}, {"range", option.range}},
+                    {{"type", option.type},
+                     {"default", option.fallback},
+                     {"range", option.range},
+                     {"only with", option.only_with}},
                     option.comment,
                     nullptr,
                     option.values,

@@ -68,11 +68,23 @@ void warn_of_unread(const Arguments& arguments) {
   }
 }
 
+// A choice that --set takes from the config is said, since nothing else shows that it was made.
+void tell_of_replaced(const Arguments& arguments, bool first) {
+  if (!arguments.takes("--config") || !arguments.has("--config")) return;
+  const std::string& file = arguments.get("--config");
+  for (const std::string& sentence :
+       replaced_choices(load_config(file, {}), load_config(file, arguments.sets()))) {
+    if (first) LF_WARN(sentence);
+  }
+}
+
 // Ends the command, and tells tests which options of a config it has read (tests/README.md).
 int run_command(const Arguments& arguments) {
-  const int status = arguments.command().run(arguments);
   const char* rank = std::getenv("OMPI_COMM_WORLD_RANK");
   const bool first = rank == nullptr || std::string(rank) == "0";
+  start_log("lastframe", first ? 0 : std::atoi(rank));  // the same as the world's, once it is known
+  tell_of_replaced(arguments, first);
+  const int status = arguments.command().run(arguments);
   const char* path = std::getenv("LASTFRAME_OPTION_READS");
   if (path != nullptr && first) {
     const bool by_file = arguments.takes("--config");

@@ -8,6 +8,7 @@
 #include "base/json.h"
 #include "base/text.h"
 #include "config/config.h"
+#include "config/meaning.h"
 #include "data/store/cost.h"
 #include "launch/commands.h"
 #include "launch/options/arguments.h"
@@ -102,8 +103,15 @@ std::string as_text(const CostEstimate& estimate, double images_per_second) {
   return text;
 }
 
+// What is only for the run, which a config of data alone does not have.
+const std::vector<CallCondition> kConditions = {{"model", "model.kind"},
+                                                {"train", "model.kind"},
+                                                {"loader", "model.kind"},
+                                                {"checkpoint", "model.kind"}};
+
 int run_plan(const Arguments& arguments) {
   const Config config = config_of(arguments);
+  check_meaning(config, arguments.sets(), kConditions);
   const double images_per_second = arguments.number("--images-per-second");
   const std::unique_ptr<Source> source = open_source(config.source());
   const CostEstimate estimate = estimate_cost(config, *source, 2);
@@ -118,7 +126,7 @@ int run_plan(const Arguments& arguments) {
 
 constexpr Option kPlanOptions[] = {
     kConfigOption,
-    kSetOption,
+    set_option_of("source|recipe|store|model|train|loader|checkpoint"),
     {"--images-per-second",
      number(0, 1e12),
      "expected speed of training, over all ranks",

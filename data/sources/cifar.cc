@@ -4,6 +4,7 @@
 #include <array>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "data/sources/kinds.h"
 
 namespace lf {
@@ -27,6 +28,7 @@ class CifarImages : public Source {
     }
     if (info.is_folder) {
       find_files(path, cifar.test());
+      tell_of_missing(path, cifar.test());
     } else {
       add_file(path);
     }
@@ -89,6 +91,13 @@ class CifarImages : public Source {
            test ? "test_batch.bin or test.bin" : "data_batch_*.bin or train.bin",
            "; expected the binary version of CIFAR, unpacked");
     }
+  }
+
+  void tell_of_missing(const std::string& folder, bool test) const {
+    constexpr size_t kBatches = 5;  // data_batch_1.bin to data_batch_5.bin
+    if (test || classes_ != 10 || files_.size() >= kBatches) return;
+    LF_INFO("source.cifar.path: ", printable(folder), " holds ", files_.size(), " of the ",
+            kBatches, " files data_batch_*.bin of CIFAR-10: ", human_count(size()), " images");
   }
 
   void add_file(const std::string& path) {

@@ -118,7 +118,7 @@ class MovingDigits : public Source {
 
  private:
   void open_idx_digits(const std::string& path) {
-    images_.emplace(path);
+    images_.emplace(required_file(path, "source.generated.idx", "images"));
     const std::vector<uint64_t>& sizes = images_->header().sizes;
     if (sizes.size() != 3 || sizes[1] != kDigitSide || sizes[2] != kDigitSide) {
       fail(Code::kUsage, "source.generated.idx: ", images_->name(),

@@ -14,7 +14,7 @@ constexpr uint64_t kWidest = 1 << 20;  // values of an item; a store's limit
 class Embedded : public Source {
  public:
   Embedded(std::unique_ptr<Source> source, const std::string& path)
-      : source_(std::move(source)), rows_(path) {
+      : source_(std::move(source)), rows_(required_file(path, "source.embeddings", ".npy")) {
     const std::vector<uint64_t>& shape = rows_.header.shape;
     const bool rows = (shape.size() == 2 || shape.size() == 3) && shape[0] == source_->size();
     const uint64_t width = rows && shape[0] > 0 ? rows_.header.elements() / shape[0] : 0;

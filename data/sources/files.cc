@@ -78,6 +78,25 @@ const std::string& required_path(const std::string& path, const char* option) {
   return path;
 }
 
+const std::string& required_file(const std::string& path, const char* option, const char* like) {
+  required_path(path, option);
+  FileSystem& files = real_file_system();
+  FileInfo info;
+  if (!files.info(path, &info)) {
+    const std::string other =
+        path.ends_with(".gz") ? path.substr(0, path.size() - 3) : path + ".gz";
+    fail(Code::kUsage, option, ": there is no file ", printable(path),
+         files.exists(other) ? "; did you mean " + printable(other) + "?" : std::string());
+  }
+  if (!info.is_folder) return path;
+  std::string found;
+  for (const std::string& name : files.list(path)) {
+    if (found.empty() && name.find(like) != std::string::npos) found = path + "/" + name;
+  }
+  fail(Code::kUsage, option, ": ", printable(path), " is a folder, expected a file",
+       found.empty() ? std::string() : " such as " + printable(found));
+}
+
 ImageLimits limits_of(const SourceConfig& config) {
   return {.pixels = static_cast<uint64_t>(config.max_megapixels() * 1e6)};
 }

@@ -10,7 +10,7 @@ namespace {
 class IdxImages : public Source {
  public:
   explicit IdxImages(const SourceConfig& config)
-      : images_(required_path(config.idx().path(), "source.idx.path")), fit_(config) {
+      : images_(required_file(config.idx().path(), "source.idx.path", "images")), fit_(config) {
     const std::vector<uint64_t>& sizes = images_.header().sizes;
     const bool colour = sizes.size() == 4 && (sizes[3] == 1 || sizes[3] == 3);
     if (sizes.size() != 3 && !colour) {
@@ -24,7 +24,9 @@ class IdxImages : public Source {
     stored_ = {1, static_cast<int>(sizes[1]), static_cast<int>(sizes[2]),
                colour ? static_cast<int>(sizes[3]) : 1};
     const std::string labels =
-        config.idx().labels().empty() ? labels_beside(config.idx().path()) : config.idx().labels();
+        config.idx().labels().empty()
+            ? labels_beside(config.idx().path())
+            : required_file(config.idx().labels(), "source.idx.labels", "labels");
     if (!labels.empty()) open_labels(labels);
     fit_.set_default_channels(stored_.channels);
     // Fitting a black image gives the resulting shape, and refuses a crop too large.

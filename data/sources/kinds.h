@@ -40,6 +40,9 @@ std::string shape_text(const std::vector<uint64_t>& shape);
 
 // Returns `path`; throws Code::kUsage naming `option` if it is empty.
 const std::string& required_path(const std::string& path, const char* option);
+// The same if it is no file; names the file that may be meant: for a folder one in it whose name
+// holds `like`, for a missing file the one with or without .gz.
+const std::string& required_file(const std::string& path, const char* option, const char* like);
 
 // The limits of images decoded for this config.
 ImageLimits limits_of(const SourceConfig& config);

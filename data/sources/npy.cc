@@ -62,7 +62,7 @@ Axes axes_of(NpySource::Layout layout) {
 class NpyItems : public Source {
  public:
   explicit NpyItems(const SourceConfig& config)
-      : array_(required_path(config.npy().path(), "source.npy.path")), fit_(config) {
+      : array_(required_file(config.npy().path(), "source.npy.path", ".npy")), fit_(config) {
     if (array_.header.item_bytes != 1 || array_.header.type.find('u') == std::string::npos) {
       fail(Code::kData, array_.name, ": elements of type '", array_.header.type,
            "', expected unsigned bytes ('|u1'); scale to 0..255 and save array.astype('uint8')");
@@ -136,7 +136,7 @@ class NpyItems : public Source {
   }
 
   void open_labels(const std::string& path) {
-    labels_.emplace(path);
+    labels_.emplace(required_file(path, "source.npy.labels", "labels"));
     const std::string& type = labels_->header.type;
     const bool whole = type.find_first_of("iu") != std::string::npos && type.front() != '>';
     if (!whole || labels_->header.shape != std::vector<uint64_t>{items_}) {

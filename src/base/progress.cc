@@ -33,6 +33,8 @@ std::vector<Part> parts_of(const ProgressLine& line, size_t columns) {
       line.total == 0
           ? 1
           : std::min(1.0, static_cast<double>(line.done) / static_cast<double>(line.total));
+  // The last batch may go beyond the total.
+  const uint64_t done = line.total == 0 ? line.done : std::min(line.done, line.total);
   std::vector<Part> parts;
   if (columns > 0) {
     const auto filled = static_cast<size_t>(share * kBar);
@@ -41,7 +43,7 @@ std::vector<Part> parts_of(const ProgressLine& line, size_t columns) {
   }
   parts.push_back({" ", line.title, 2});
   parts.push_back({" ", str(static_cast<int>(std::floor(100 * share)), "%"), 3});
-  parts.push_back({"  ", human_count(line.done) + "/" + human_count(line.total), 7});
+  parts.push_back({"  ", human_count(done) + "/" + human_count(line.total), 7});
   parts.push_back({" ", line.unit, 1});
   for (const std::string& value : line.values) parts.push_back({"  ", value, 8});
   if (line.rate > 0) {

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
+#include <map>
 #include <set>
 
 #include "base/error.h"
@@ -155,6 +157,24 @@ double seconds_between_saves(const CheckpointConfig& config, double cost) {
   return std::min(60 * config.every_minutes(), std::max(kShortest, kSavesForTheirCost * cost));
 }
 
+// While saves are cheap they come more often than every_minutes, and the newest few all lie within
+// minutes. So of each of the newest keep_last - 1 periods of every_minutes the first one stays too:
+// it is the first from the moment it is saved, so none is removed in its place.
+static void keep_first_of_periods(const CheckpointConfig& config,
+                                  const std::vector<Candidate>& candidates,
+                                  const std::vector<size_t>& whole, std::set<size_t>& keep) {
+  if (config.every_minutes() <= 0) return;
+  std::map<int64_t, size_t, std::greater<>> first;  // of each period, the newest period first
+  for (const size_t i : whole) {
+    const double saved = candidates[i].manifest.saved_unix_seconds();
+    if (saved > 0) first[static_cast<int64_t>(saved / (60 * config.every_minutes()))] = i;
+  }
+  int32_t periods = 0;
+  for (const auto& [period, i] : first) {
+    if (++periods < config.keep_last()) keep.insert(i);
+  }
+}
+
 std::vector<std::string> prunable(const CheckpointConfig& config,
                                   const std::vector<Candidate>& candidates,
                                   const std::vector<std::vector<NamedNumber>>& metrics) {
@@ -166,6 +186,7 @@ std::vector<std::string> prunable(const CheckpointConfig& config,
   std::set<size_t> keep(whole.begin(),
                         whole.begin() + std::min<ptrdiff_t>(config.keep_last(),
                                                             static_cast<ptrdiff_t>(whole.size())));
+  keep_first_of_periods(config, candidates, whole, keep);
   if (config.keep_every_images() > 0) {
     int64_t last_multiple = 0;
     for (auto i = whole.rbegin(); i != whole.rend(); ++i) {

@@ -42,14 +42,17 @@ void check_ranges(const google::protobuf::Message& message);
 void fill_in_defaults(google::protobuf::Message& message);
 
 // The config as text with all defaults, as --dry-run prints it and RUN/config.pbtxt holds it.
-// Parsing it gives the same config.
-std::string print_config(const Config& run);
+// Parsing it gives the same config. With `groups`, only those of the config: {"source"}.
+std::string print_config(const Config& run, const std::vector<std::string>& groups = {});
 
 // The same as one JSON object.
-std::string config_json(const Config& run);
+std::string config_json(const Config& run, const std::vector<std::string>& groups = {});
 
-// "train.lr: 0.0001 -> 0.0002", one line per option in which two configs differ; with
-// `leave_out_free` only options that a resumed run may not change.
+// A group of options on one line, without those that have their default.
+std::string changed_options_text(const google::protobuf::Message& group);
+
+// "train.lr: 0.0001 -> 0.0002", one line per option that differs, and one per group that only one
+// of them has; with `leave_out_free` only options that a resumed run may not change.
 std::vector<std::string> config_differences(const Config& before, const Config& after,
                                             bool leave_out_free);
 
@@ -82,6 +85,7 @@ struct OptionDoc {
   std::string comment;
   std::vector<ValueDoc> values = {};  // of an option whose type is a list of names
   bool basic = false;                 // one of the few that most runs set
+  std::string only_with = "";         // when it has a meaning (condition_text()); "": always
 };
 std::vector<OptionDoc> document_options(const std::string& prefix = "");
 

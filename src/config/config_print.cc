@@ -3,7 +3,9 @@
 #include <google/protobuf/descriptor.pb.h>
 #include <google/protobuf/text_format.h>
 
+#include <algorithm>
 #include <map>
+#include <memory>
 #include <set>
 #include <sstream>
 
@@ -11,6 +13,7 @@
 #include "base/hash.h"
 #include "base/json.h"
 #include "config/config.h"
+#include "config/meaning.h"
 #include "config/reflect.h"
 
 extern "C" const char lf_run_descriptor_begin[];
@@ -23,9 +26,16 @@ using google::protobuf::Descriptor;
 using google::protobuf::Message;
 using google::protobuf::Reflection;
 
-Config with_defaults(const Config& run) {
+// All groups, or only those named.
+Config with_defaults(const Config& run, const std::vector<std::string>& groups = {}) {
   Config out = run;
   fill_in_defaults(out);
+  if (groups.empty()) return out;
+  for (const std::string& name : field_names(*Config::descriptor())) {
+    if (std::find(groups.begin(), groups.end(), name) == groups.end()) {
+      out.GetReflection()->ClearField(&out, Config::descriptor()->FindFieldByName(name));
+    }
+  }
   return out;
 }
 
@@ -106,6 +116,27 @@ std::string text_of_field(const Message& message, const FieldDescriptor& field) 
   return field.message_type() ? str(count, " of them") : "[" + join(values, ", ") + "]";
 }
 
+// Texts stay: what a source is called is a default too.
+void drop_defaults(Message& message) {
+  const Reflection& reflection = *message.GetReflection();
+  const Message& none =
+      *google::protobuf::MessageFactory::generated_factory()->GetPrototype(message.GetDescriptor());
+  std::vector<const FieldDescriptor*> present;
+  reflection.ListFields(message, &present);
+  for (const FieldDescriptor* field : present) {
+    if (field->is_repeated()) continue;
+    bool idle = false;
+    if (field->message_type() != nullptr) {
+      Message& group = *reflection.MutableMessage(&message, field);
+      drop_defaults(group);
+      idle = field->containing_oneof() == nullptr && group.ByteSizeLong() == 0;
+    } else if (field->cpp_type() != FieldDescriptor::CPPTYPE_STRING) {
+      idle = read_text(message, *field, 0) == read_text(none, *field, 0);
+    }
+    if (idle) reflection.ClearField(&message, field);
+  }
+}
+
 void find_contradictions(const Message& asked, const Message& held, const std::string& prefix,
                          std::vector<Contradiction>& out) {
   std::vector<const FieldDescriptor*> present;
@@ -182,6 +213,15 @@ const std::string& comment_on(const std::string& name) {
   return found == comments.end() ? none : found->second;
 }
 
+// Two conditions, either of which may be none, as one.
+std::string both(const std::string& above, const std::string& own) {
+  if (above.empty() || own.empty()) return above + own;
+  const auto whole = [](const std::string& text) {
+    return text.find(" or ") == std::string::npos ? text : "(" + text + ")";
+  };
+  return whole(above) + " and " + whole(own);
+}
+
 OptionDoc document_field(const Descriptor& type, const FieldDescriptor& field,
                          const std::string& path) {
   OptionDoc doc{path, type_name(field), "", range_of(field), comment_on(field.full_name())};
@@ -200,21 +240,26 @@ OptionDoc document_field(const Descriptor& type, const FieldDescriptor& field,
   return doc;
 }
 
+// `condition` is that of the groups the message stands in.
 void document_message(const Descriptor& type, const std::string& prefix,
-                      std::set<const Descriptor*> above, const std::string& filter,
-                      std::vector<OptionDoc>& out) {
+                      const std::string& condition, std::set<const Descriptor*> above,
+                      const std::string& filter, std::vector<OptionDoc>& out) {
   if (!above.insert(&type).second) return;  // composites are recursive
   for (int i = 0; i < type.field_count(); ++i) {
     const FieldDescriptor& field = *type.field(i);
     const std::string path = prefix + field.name();
     const bool wanted = path.starts_with(filter) || filter.starts_with(path + ".");
     if (!wanted) continue;
+    const std::string only_if = only_if_of(field);
+    const std::string only_with =
+        both(condition, only_if.empty() ? "" : condition_text(prefix, only_if));
     if (path.starts_with(filter) && (!field.message_type() || field.containing_oneof() ||
                                      field.is_repeated() || prefix.empty())) {
       out.push_back(document_field(type, field, path));
+      out.back().only_with = only_with;
     }
     if (field.message_type() && !field.is_repeated()) {
-      document_message(*field.message_type(), path + ".", above, filter, out);
+      document_message(*field.message_type(), path + ".", only_with, above, filter, out);
     }
   }
 }
@@ -247,18 +292,25 @@ void fill_in_defaults(Message& message) {
   }
 }
 
-std::string print_config(const Config& run) {
+std::string print_config(const Config& run, const std::vector<std::string>& groups) {
   std::string text;
   google::protobuf::TextFormat::Printer printer;
   printer.SetUseShortRepeatedPrimitives(true);
-  printer.PrintToString(with_defaults(run), &text);
+  printer.PrintToString(with_defaults(run, groups), &text);
   return text;
 }
 
-std::string config_json(const Config& run) {
+std::string config_json(const Config& run, const std::vector<std::string>& groups) {
   Json json;
-  json_message(json, with_defaults(run));
+  json_message(json, with_defaults(run, groups));
   return json.text();
+}
+
+std::string changed_options_text(const Message& group) {
+  const std::unique_ptr<Message> copy(group.New());
+  copy->CopyFrom(group);
+  drop_defaults(*copy);
+  return copy->ShortDebugString();
 }
 
 std::vector<std::string> config_differences(const Config& before, const Config& after,
@@ -266,15 +318,23 @@ std::vector<std::string> config_differences(const Config& before, const Config& 
   const auto old_values = leaves_of(before, leave_out_free);
   const auto new_values = leaves_of(after, leave_out_free);
   std::vector<std::string> lines;
+  std::string group;  // that only one of them has, and with it all below
+  const auto lacks = [&](const auto& values, const std::string& path) {
+    if (values.contains(path)) return false;
+    const bool told = !group.empty() && path.starts_with(group + ".");
+    if (!told) group = path;
+    return !told;
+  };
   for (const auto& [path, value] : old_values) {
     const auto other = new_values.find(path);
-    if (other == new_values.end())
-      lines.push_back(str(path, ": ", value, " -> (unset)"));
-    else if (other->second != value)
+    if (lacks(new_values, path)) lines.push_back(str(path, ": ", value, " -> (unset)"));
+    if (other != new_values.end() && other->second != value) {
       lines.push_back(str(path, ": ", value, " -> ", other->second));
+    }
   }
+  group.clear();
   for (const auto& [path, value] : new_values) {
-    if (!old_values.contains(path)) lines.push_back(str(path, ": (unset) -> ", value));
+    if (lacks(old_values, path)) lines.push_back(str(path, ": (unset) -> ", value));
   }
   return lines;
 }
@@ -295,7 +355,7 @@ uint64_t config_fingerprint(const Config& run) {
 
 std::vector<OptionDoc> document_options(const std::string& prefix) {
   std::vector<OptionDoc> out;
-  document_message(*Config::descriptor(), "", {}, prefix, out);
+  document_message(*Config::descriptor(), "", "", {}, prefix, out);
   return out;
 }
 

@@ -1,5 +1,6 @@
 #include "config/meaning.h"
 
+#include <algorithm>
 #include <functional>
 #include <optional>
 
@@ -19,8 +20,9 @@ struct Place {
   const Message* message;
   const FieldDescriptor* field;
 
+  bool is_group() const { return field->message_type() != nullptr; }
   std::string value() const {
-    if (field->message_type() != nullptr) {
+    if (is_group()) {
       const bool set = field->is_repeated() ? size() > 0 : has();
       return set ? "set" : "unset";
     }
@@ -48,12 +50,21 @@ struct Place {
   bool has() const { return message->GetReflection()->HasField(*message, field); }
 };
 
+// The member that a oneof of the message has chosen; where it has chosen none, one that is unset.
+const FieldDescriptor* member_of_oneof(const Message& message, const std::string& name) {
+  const auto* oneof = message.GetDescriptor()->FindOneofByName(name);
+  if (oneof == nullptr) return nullptr;
+  const FieldDescriptor* chosen = message.GetReflection()->GetOneofFieldDescriptor(message, oneof);
+  return chosen == nullptr ? oneof->field(0) : chosen;
+}
+
 // The option at a path of the whole config; below an unset group the defaults.
 Place place_of(const Config& config, const std::string& path) {
   Place place{path, &config, nullptr};
   const std::vector<std::string> names = split(path, '.');
   for (size_t i = 0; i < names.size(); ++i) {
     place.field = place.message->GetDescriptor()->FindFieldByName(names[i]);
+    if (place.field == nullptr) place.field = member_of_oneof(*place.message, names[i]);
     LF_CHECK(place.field != nullptr, "a condition names ", path);
     if (i + 1 < names.size()) {
       place.message = &read_message(*place.message, *place.field, 0);
@@ -131,6 +142,16 @@ std::optional<std::string> unmet(const Config& config, const Place& of, const st
   return join(reasons, ", and ");
 }
 
+// Why an option has no meaning in this config, by its condition or that of a group it is in.
+std::optional<std::string> without_meaning(const Config& config, const std::string& path) {
+  for (size_t end = path.find('.');; end = path.find('.', end + 1)) {
+    const Place part = place_of(config, path.substr(0, end));
+    std::optional<std::string> reason = unmet(config, part, only_if_of(*part.field));
+    if (reason || end == std::string::npos) return reason;
+  }
+}
+
+// The options, and behind those in them the groups that are chosen of several or are lists.
 void for_each_option(const Message& message, const std::string& prefix, bool all,
                      const std::function<void(const Place&)>& body) {
   const auto& type = *message.GetDescriptor();
@@ -142,8 +163,13 @@ void for_each_option(const Message& message, const std::string& prefix, bool all
     const std::string path = prefix + field->name();
     if (field->message_type() == nullptr) {
       if (all || set) body({path, &message, field});
-    } else if (!field->is_repeated() && (set || (all && field->containing_oneof() == nullptr))) {
+      continue;
+    }
+    if (!field->is_repeated() && (set || (all && field->containing_oneof() == nullptr))) {
       for_each_option(reflection.GetMessage(message, field), path + ".", all, body);
+    }
+    if (set && (field->is_repeated() || field->containing_oneof() != nullptr)) {
+      body({path, &message, field});
     }
   }
 }
@@ -189,24 +215,71 @@ bool was_read(const Place& place) {
 void check_meaning(const Config& config, const std::vector<std::string>& assignments,
                    const std::vector<CallCondition>& call) {
   for (const Place& place : changed_options(config, assignments)) {
-    std::optional<std::string> reason = unmet(config, place, only_if_of(*place.field));
+    std::optional<std::string> reason = without_meaning(config, place.path);
     for (const CallCondition& condition : call) {
       if (!reason && below(place.path, condition.path)) {
         reason = unmet(config, place, condition.only_if);
       }
     }
     if (reason) {
-      fail(Code::kUsage, "--set ", place.path, "=", printable(place.value()),
+      const std::string value = place.is_group() ? "{...}" : printable(place.value());
+      fail(Code::kUsage, "--set ", place.path, "=", value,
            " would do nothing here: ", printable(*reason), "; leave it out, or set that too");
     }
   }
+}
+
+std::vector<std::string> replaced_choices(const Config& before, const Config& after) {
+  std::vector<std::string> replaced, idle, sentences;
+  for_each_option(before, "", false, [&](const Place& place) {
+    const auto* oneof = place.field->containing_oneof();
+    if (oneof == nullptr) return;
+    const std::string group = place.path.substr(0, place.path.size() - place.field->name().size());
+    const Place now = place_of(after, group + oneof->name());
+    if (now.field == place.field || !now.is_true()) return;
+    sentences.push_back(
+        str("--set ", group, now.field->name(), " replaces ", place.path, " of the config"));
+    replaced.push_back(place.path);
+  });
+  if (sentences.empty()) return {};
+  for_each_option(before, "", false, [&](const Place& place) {
+    const bool gone = std::any_of(replaced.begin(), replaced.end(),
+                                  [&](const std::string& path) { return below(place.path, path); });
+    if (!gone && !place.is_group() && !place.is_default() && !without_meaning(before, place.path) &&
+        without_meaning(after, place.path)) {
+      idle.push_back(place.path);
+    }
+  });
+  if (!idle.empty()) {
+    sentences.back() +=
+        str("; ", join(idle, ", "), idle.size() == 1 ? " does" : " do", " nothing beside it");
+  }
+  return sentences;
+}
+
+std::string condition_text(const std::string& group, const std::string& only_if) {
+  std::vector<std::string> alternatives;
+  for (const std::string& alternative : split_at(only_if, " or ")) {
+    std::vector<std::string> terms;
+    for (std::string term : split_at(alternative, " and ")) {
+      const bool contrary = term.starts_with('!');
+      if (contrary) term = term.substr(1);
+      if (term.find('.') == std::string::npos) term = group + term;
+      const size_t equals = term.find('=');
+      if (contrary && equals == std::string::npos) term = "no " + term;
+      if (contrary && equals != std::string::npos) term.replace(equals, 1, " not ");
+      terms.push_back(std::move(term));
+    }
+    alternatives.push_back(join(terms, " and "));
+  }
+  return join(alternatives, " or ");
 }
 
 std::vector<std::string> unread_options(const Config& config,
                                         const std::vector<std::string>& assignments) {
   std::vector<std::string> unread;
   for (const Place& place : changed_options(config, assignments)) {
-    if (!was_read(place)) unread.push_back(place.path);
+    if (!place.is_group() && !was_read(place)) unread.push_back(place.path);
   }
   return unread;
 }
@@ -214,7 +287,8 @@ std::vector<std::string> unread_options(const Config& config,
 std::string meanings_and_reads(const Config& config) {
   std::string text;
   for_each_option(config, "", true, [&](const Place& place) {
-    const bool has_meaning = !unmet(config, place, only_if_of(*place.field));
+    if (place.is_group()) return;
+    const bool has_meaning = !without_meaning(config, place.path);
     text += str(place.path, " ", has_meaning, " ", was_read(place), "\n");
   });
   return text;

@@ -22,6 +22,14 @@ struct CallCondition {
 void check_meaning(const Config& config, const std::vector<std::string>& assignments,
                    const std::vector<CallCondition>& call = {});
 
+// Where assignments made `after` of `before` and chose another of several groups, such as another
+// source: a sentence for each, with the options set in `before` that lose their meaning by it.
+std::vector<std::string> replaced_choices(const Config& before, const Config& after);
+
+// A condition of option.proto's only_if for people, with whole paths: "source.npy or
+// source.frames". `group` is where the option stands: "source.window.".
+std::string condition_text(const std::string& group, const std::string& only_if);
+
 // Of the options that the assignments set, other than to their defaults, those that nothing has
 // read since the program began: "train.batch".
 std::vector<std::string> unread_options(const Config& config,

@@ -182,9 +182,8 @@ std::vector<Result> in_order_of(const std::vector<ChosenMetric>& chosen, std::ve
 
 }  // namespace
 
-void check_evaluation(const EvaluationConfig& config, const Store& store, const Model& model) {
+void check_evaluation(const EvaluationConfig& config, const ClipShape& shape, const Model& model) {
   std::unique_ptr<Extractor> extractor;
-  const ClipShape shape = store.clip_shape();
   if (wants_features(config)) {
     extractor = extractor_for(config, at::kCPU, shape, model.parameters().kernels());
   }

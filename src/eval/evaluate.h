@@ -22,7 +22,7 @@ std::vector<Result> evaluate_model(World& world, const EvaluationConfig& config,
                                    const EvaluationSubject& subject);
 
 // Code::kUsage, before anything long begins, if this model of this store could not be judged so.
-void check_evaluation(const EvaluationConfig& config, const Store& store, const Model& model);
+void check_evaluation(const EvaluationConfig& config, const ClipShape& shape, const Model& model);
 
 // Collective. Two folders, arrays or stores, or statistics (.npz) in place of `real`. With
 // `save_as`, the made set's statistics go to that .npz file. Without `real` only metrics of the

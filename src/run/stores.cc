@@ -25,6 +25,17 @@ namespace {
        join({groups.begin(), groups.end()}, " "), " unsets them)");
 }
 
+// The store that an option of the config names; it may have moved since a run recorded its place.
+std::shared_ptr<const Store> open_named(const std::string& folder, const char* option,
+                                        ReadMode mode) {
+  try {
+    return Store::open(folder, 0, mode);
+  } catch (const Error& error) {
+    if (error.code() != Code::kUsage) throw;
+    fail(Code::kUsage, error.what(), "; if it has moved, --set ", option, "=FOLDER says where to");
+  }
+}
+
 void check_validation(const std::string& folder, const StoreIndex& validation,
                       const StoreIndex& training) {
   const std::vector<std::string> lines = clip_differences(training, validation);
@@ -45,7 +56,7 @@ Config config_on_stores(Config asked) {
   const std::string& validation = asked.train().validation_store();
   StoreIndex training;
   if (!folder.empty()) {
-    training = Store::open(folder)->index();
+    training = open_named(folder, "train.store", PREAD)->index();
     const std::vector<Contradiction> found = contradictions(asked, training);
     if (!found.empty()) refuse_contradictions(folder, found);
     const Config held = options_of(training);
@@ -57,7 +68,10 @@ Config config_on_stores(Config asked) {
   } else {
     return asked;
   }
-  if (!validation.empty()) check_validation(validation, Store::open(validation)->index(), training);
+  if (!validation.empty()) {
+    const auto store = open_named(validation, "train.validation_store", PREAD);
+    check_validation(validation, store->index(), training);
+  }
   return asked;
 }
 
@@ -65,7 +79,7 @@ RunStores open_run_stores(const Config& config, const std::string& run_folder,
                           const std::string& store_id) {
   const std::string folder = training_store_folder(config, run_folder);
   RunStores stores;
-  stores.training = Store::open(folder, 0, config.loader().read());
+  stores.training = open_named(folder, "train.store", config.loader().read());
   if (const std::string found = stores.training->index().store_id();
       !store_id.empty() && found != store_id) {
     fail(Code::kUsage, "the checkpoint was trained on store ", store_id, ", ", printable(folder),
@@ -73,7 +87,7 @@ RunStores open_run_stores(const Config& config, const std::string& run_folder,
   }
   stores.validation = stores.training;
   if (const std::string& validation = config.train().validation_store(); !validation.empty()) {
-    stores.validation = Store::open(validation, 0, config.loader().read());
+    stores.validation = open_named(validation, "train.validation_store", config.loader().read());
     check_validation(validation, stores.validation->index(), stores.training->index());
   }
   return stores;

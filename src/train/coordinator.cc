@@ -14,6 +14,8 @@
 #include "base/memory.h"
 #include "checkpoint/retention.h"
 #include "checkpoint/run_claim.h"
+#include "comm/activity.h"
+#include "train/preview.h"
 
 namespace lf {
 namespace {
@@ -21,6 +23,7 @@ namespace {
 constexpr double kStragglerSeconds = 60;  // between two warnings of the same rank
 constexpr double kOtherSeconds = 5;       // of different ones
 constexpr double kSpike = 8;              // standard deviations that are worth a line
+constexpr double kLongWait = 5;           // seconds from which the log says what is waited for
 constexpr double kStatusSeconds = 2;      // status.json is never older while steps are made
 
 int64_t newest_life(const std::string& run_folder) {
@@ -48,6 +51,12 @@ Coordinator::Coordinator(World& world, const Config& config, const std::string& 
       reported_images_(images) {
   watch_for_stop(run_folder, config.train().deadline_margin_seconds());
   if (!world.is_root()) return;
+  if (const int64_t warm_up = config.train().optimizer().warmup_images();
+      warm_up > config.train().images()) {
+    LF_WARN("train.optimizer.warmup_images is ", human_count(static_cast<uint64_t>(warm_up)),
+            " and train.images ", human_count(static_cast<uint64_t>(config.train().images())),
+            ": the run ends while its learning rate still rises to train.optimizer.lr");
+  }
   life_ = newest_life(run_folder);
   log_ = std::make_unique<RunLog>(run_folder, images, end);
   divergence_ = DivergenceWatch(first_loss(run_folder));
@@ -58,8 +67,58 @@ Coordinator::~Coordinator() {
   if (log_ && std::uncaught_exceptions() > 0) write_status("failed", reported_images_);
 }
 
-bool Coordinator::due(int64_t every, int64_t before, int64_t after) const {
+static bool due(int64_t every, int64_t before, int64_t after) {
   return every > 0 && before / every != after / every;
+}
+
+Verdict Coordinator::looks(int64_t before, int64_t after) const {
+  const bool last = after >= config_.train().images();
+  Verdict verdict;
+  verdict.validate = due(config_.train().validation_images(), before, after);
+  const int64_t preview_images = config_.train().preview_images();
+  verdict.preview = due(preview_images, before, after) || (preview_images > 0 && last);
+  const int64_t evaluation_images = config_.evaluation().every_images();
+  verdict.evaluate = due(evaluation_images, before, after) || (evaluation_images > 0 && last);
+  return verdict;
+}
+
+Verdict Coordinator::left_over(int64_t images) {
+  if (images == 0) return {};
+  Verdict verdict = looks(images - config_.train().batch(), images);
+  int64_t done = 0;
+  if (log_) {
+    done = int64_t{has_event(folder_, images, "validation")} +
+           int64_t{real_file_system().exists(preview_path(folder_, images))} * 2 +
+           int64_t{has_event(folder_, images, "evaluation")} * 4;
+  }
+  done = world_.max(done);
+  verdict.validate = verdict.validate && (done & 1) == 0;
+  verdict.preview = verdict.preview && (done & 2) == 0;
+  // Ranks of their own find in the checkpoints what is left for them.
+  verdict.evaluate = verdict.evaluate && (done & 4) == 0 && config_.evaluation().ranks() == 0;
+  return verdict;
+}
+
+void Coordinator::waits_for(int64_t images, const std::string& what, const std::string& how_far,
+                            Clock::time_point since) {
+  note_progress();
+  if (!log_) return;
+  const double seconds = seconds_since(since);
+  const std::string now =
+      str(what, ", ", how_far.empty() ? "" : how_far + ", ", human_seconds(seconds));
+  log_->progress(images, now);
+  if (seconds < kLongWait || waited_for_ == what) return;
+  waited_for_ = what;
+  LF_INFO("image ", human_count(static_cast<uint64_t>(images)), ": ", now,
+          "; asked to stop, training leaves it to the next start and saves a checkpoint");
+}
+
+bool Coordinator::stopped_meanwhile() {
+  waited_for_.clear();
+  const int64_t reason = world_.max(static_cast<int64_t>(stop_requested()));
+  reason_ = std::max(reason_, static_cast<StopReason>(reason));
+  undone_ = asked_to_stop();
+  return undone_;
 }
 
 Verdict Coordinator::after_step(int64_t before, int64_t after, StepTally& tally,
@@ -81,16 +140,9 @@ Verdict Coordinator::after_step(int64_t before, int64_t after, StepTally& tally,
       world_.max(static_cast<int64_t>(stop_requested()) * 2 + (clock_says_save ? 1 : 0));
   reason_ = static_cast<StopReason>(asked / 2);
 
-  Verdict verdict;
+  Verdict verdict = looks(before, after);
   verdict.stop = reason_ != StopReason::kNone || after >= end_;
   verdict.save = asked % 2 == 1 || due(config_.checkpoint().every_images(), before, after);
-  verdict.validate = due(config_.train().validation_images(), before, after);
-  const int64_t preview_images = config_.train().preview_images();
-  verdict.preview = due(preview_images, before, after) ||
-                    (preview_images > 0 && after >= config_.train().images());
-  const int64_t evaluation_images = config_.evaluation().every_images();
-  verdict.evaluate = due(evaluation_images, before, after) ||
-                     (evaluation_images > 0 && after >= config_.train().images());
   // The best by an evaluation can be kept only if there is a checkpoint of it.
   verdict.save = verdict.save || verdict.evaluate;
   if (verdict.save) saved_ = Clock::now();
@@ -223,7 +275,8 @@ void Coordinator::killed(int64_t images, const std::string& checkpoint) {
 int Coordinator::end(int64_t images, const std::string& checkpoint, StopReason broken_off) {
   checkpoint_ = checkpoint;
   if (broken_off != StopReason::kNone) reason_ = broken_off;
-  const bool finished = images >= config_.train().images() && broken_off == StopReason::kNone;
+  const bool finished =
+      images >= config_.train().images() && broken_off == StopReason::kNone && !undone_;
   const bool restart =
       !finished && (reason_ == StopReason::kSignal || reason_ == StopReason::kDeadline);
   if (log_) {

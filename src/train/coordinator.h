@@ -38,6 +38,20 @@ class Coordinator {
   Verdict after_step(int64_t before, int64_t after, StepTally& tally, const Watchdog* watchdog,
                      const std::function<void()>& settle);
 
+  // Collective, before the first step: what was due after the step that ended at `images` and was
+  // not done, as the process that made the step was asked to stop.
+  Verdict left_over(int64_t images);
+
+  // While training waits for what was due, between its parts: shows that, in the words of `what`
+  // ("making the preview") and `how_far`, and that the process is alive.
+  void waits_for(int64_t images, const std::string& what, const std::string& how_far,
+                 std::chrono::steady_clock::time_point since);
+  // Whether the ranks have agreed to stop for another reason than that the last step is made.
+  bool asked_to_stop() const { return reason_ != StopReason::kNone; }
+  // Collective, after what was due: whether the ranks are to stop, and the next start is to look
+  // for what is left_over().
+  bool stopped_meanwhile();
+
   // A line for metrics.jsonl and TensorBoard, on rank 0 only.
   void event(int64_t images, const std::string& name,
              const std::vector<std::pair<std::string, double>>& values);
@@ -64,7 +78,8 @@ class Coordinator {
   std::string divergence() const;  // "" if the run has not diverged
   void report(int64_t images, StepTally& tally, const Watchdog* watchdog);
   void write_status(const std::string& state, int64_t images);
-  bool due(int64_t every, int64_t before, int64_t after) const;
+  // What is to be looked at between the step that ended at `after` and the next.
+  Verdict looks(int64_t before, int64_t after) const;
 
   World& world_;
   const Config& config_;
@@ -72,6 +87,7 @@ class Coordinator {
   const int64_t end_;
   std::unique_ptr<RunLog> log_;  // on rank 0
   StopReason reason_ = StopReason::kNone;
+  bool undone_ = false;  // something that was due may not be done
   std::chrono::steady_clock::time_point reported_, saved_, status_written_, straggler_told_;
   int64_t reported_images_;
   int64_t skipped_ = 0, skipped_in_a_row_ = 0;
@@ -82,6 +98,7 @@ class Coordinator {
   int64_t diverged_at_ = 0;  // images at which that was found
   int straggler_rank_ = -1;  // the last one warned of
   std::string checkpoint_, straggler_;
+  std::string waited_for_;  // the last one that was said to take long
 };
 
 }  // namespace lf

@@ -42,6 +42,7 @@ class Evaluating {
     while (true) {
       const std::string order = part_.broadcast(part_.is_root() ? next_order() : std::string());
       if (order.front() == kEnd) return std::stoi(order.substr(1));
+      open_log_file(job_.run_folder + "/logs");  // not before the run is there
       const Watchdog::Phase phase("evaluation", 24 * 3600);
       evaluate(order.substr(1));
     }
@@ -152,8 +153,6 @@ void Evaluators::end(int status) { everyone_.post(first_, kEnd + std::to_string(
 
 int evaluate_apart(World& everyone, World& part, const Config& config, const TrainJob& job) {
   at::set_num_threads(threads_of_rank(part, config.train().threads()));
-  real_file_system().make_folders(job.run_folder);
-  open_log_file(job.run_folder + "/logs");
   watch_for_stop(job.run_folder, config.train().deadline_margin_seconds());
   note_part(1);
   return Evaluating(everyone, part, config, job).run();

@@ -94,17 +94,23 @@ Preview make_preview(Model& model, const Store& store, int clips, at::Device dev
   return {encode_png(grid), encode_animation(animation, 150), grid.height, grid.width};
 }
 
+std::string preview_path(const std::string& run_folder, int64_t images) {
+  std::array<char, 40> name{};
+  std::snprintf(name.data(), name.size(), "/samples/img-%012lld.png",
+                static_cast<long long>(images));
+  return run_folder + name.data();
+}
+
 std::string write_preview(const Preview& preview, const std::string& run_folder, int64_t images) {
   FileSystem& files = real_file_system();
   files.make_folders(run_folder + "/samples");
-  std::array<char, 40> name{};
-  std::snprintf(name.data(), name.size(), "/samples/img-%012lld", static_cast<long long>(images));
-  const std::string stem = run_folder + name.data();
+  const std::string path = preview_path(run_folder, images);
+  const std::string stem = path.substr(0, path.rfind('.'));
   for (const auto& [ending, bytes] :
        {std::pair{".png", &preview.grid_png}, std::pair{".apng", &preview.clip_apng}}) {
     if (!files.exists(stem + ending)) publish_file(files, stem + ending, *bytes);
   }
-  return stem + ".png";
+  return path;
 }
 
 }  // namespace lf

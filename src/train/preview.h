@@ -17,7 +17,10 @@ struct Preview {
 
 Preview make_preview(Model& model, const Store& store, int clips, at::Device device);
 
-// RUN/samples/img-NNNNNNNNNNNN.png, whose path it returns, and .apng
+// RUN/samples/img-NNNNNNNNNNNN.png
+std::string preview_path(const std::string& run_folder, int64_t images);
+
+// Writes that, whose path it returns, and .apng
 std::string write_preview(const Preview& preview, const std::string& run_folder, int64_t images);
 
 }  // namespace lf

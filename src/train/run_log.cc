@@ -66,6 +66,16 @@ void cut_back_metrics(const std::string& path, int64_t resume_images) {
   publish_file(files, path, kept);
 }
 
+bool has_event(const std::string& run_folder, int64_t images, const std::string& name) {
+  const std::string path = run_folder + "/metrics.jsonl";
+  FileSystem& files = real_file_system();
+  if (!files.exists(path)) return false;
+  for (const std::string& line : split(read_file(files, path, kLargestMetrics), '\n')) {
+    if (images_of(line) == images && json_member(line, "event") == name) return true;
+  }
+  return false;
+}
+
 double first_loss(const std::string& run_folder) {
   constexpr uint64_t kEnough = 1 << 20;  // bytes
   const std::string path = run_folder + "/metrics.jsonl";

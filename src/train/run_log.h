@@ -48,6 +48,12 @@ class RunLog {
   void progress(int64_t images) {
     progress_.show(static_cast<uint64_t>(images), values_, unusual_);
   }
+  // The same while training waits for something else: "making the preview, 42 s".
+  void progress(int64_t images, const std::string& what) {
+    std::vector<std::string> unusual = unusual_;
+    unusual.insert(unusual.begin(), what);
+    progress_.show(static_cast<uint64_t>(images), values_, std::move(unusual));
+  }
   void finish(int64_t images) { progress_.finish(static_cast<uint64_t>(images)); }
 
  private:
@@ -58,6 +64,9 @@ class RunLog {
   Progress progress_;
   std::vector<std::string> values_, unusual_;  // in the line of progress
 };
+
+// Whether RUN/metrics.jsonl has that event at so many images.
+bool has_event(const std::string& run_folder, int64_t images, const std::string& name);
 
 // The loss of the first line of RUN/metrics.jsonl; NaN if there is none.
 double first_loss(const std::string& run_folder);

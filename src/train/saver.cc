@@ -1,5 +1,6 @@
 #include "train/saver.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -12,7 +13,8 @@
 namespace lf {
 namespace {
 
-constexpr int kMostFailures = 3;  // saves in a row that may fail before the run gives up
+constexpr size_t kMostDifferences = 4;  // that a refusal names
+constexpr int kMostFailures = 3;        // saves in a row that may fail before the run gives up
 
 }  // namespace
 
@@ -33,10 +35,10 @@ Saver::Saver(World& world, const Config& config, RunIdentity run, Staging stagin
 Saver::~Saver() = default;
 
 void Saver::check_config(const CheckpointManifest& manifest) const {
+  std::vector<std::string> fixed;
   if (manifest.store_id() != run_.store_id) {
-    fail(Code::kUsage, "the run in ", run_.folder, " was trained on store ", manifest.store_id(),
-         ", this is store ", run_.store_id,
-         "; give the store it was trained on, or another --run folder");
+    fixed.push_back(
+        str("it was trained on store ", manifest.store_id(), ", this is store ", run_.store_id));
   }
   Config before = parse_config(manifest.config(), "the config in " + newest_);
   complete_config(before, manifest);
@@ -45,12 +47,19 @@ void Saver::check_config(const CheckpointManifest& manifest) const {
   *before.mutable_source() = config_.source();
   *before.mutable_recipe() = config_.recipe();
   *before.mutable_store() = config_.store();
-  const std::vector<std::string> fixed = config_differences(before, config_, true);
+  for (std::string& line : config_differences(before, config_, true)) {
+    fixed.push_back(std::move(line));
+  }
   if (!fixed.empty()) {
-    fail(Code::kUsage, "the run in ", run_.folder,
-         " was trained with another config, and a resumed "
-         "run may not change ",
-         join(fixed, "; "), "; change it back, or give another --run folder");
+    const size_t more = fixed.size() - std::min(fixed.size(), kMostDifferences);
+    fixed.resize(fixed.size() - more);
+    fail(Code::kUsage, "the run in ", run_.folder, ", at image ",
+         human_count(static_cast<uint64_t>(manifest.images())),
+         ", is not of this config; they differ in what a resumed run may not change: ",
+         printable(join(fixed, "; "), 1000), more > 0 ? str("; and ", more, " more") : "",
+         ". Give another --run folder to begin a run of this config, or resume that one by "
+         "`lastframe train --run ",
+         run_.folder, "`");
   }
   for (const std::string& line : config_differences(before, config_, false)) {
     LF_INFO("changed since the checkpoint: ", line);

@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/stop.h"
 #include "eval/evaluate.h"
 #include "model/autocast.h"
 #include "run/clips.h"
@@ -15,7 +16,9 @@ namespace lf {
 int Trainer::run() {
   const Watchdog::Phase training("train");
   if (world_.is_root() && device_.is_cpu()) appoint_heir();
-  while (images_ < end_) {
+  bool stop = look(coordinator_->left_over(images_));
+  if (world_.is_root() && !numbers_.empty()) saver_->add_numbers(saver_->newest(), numbers_);
+  while (images_ < end_ && !stop) {
     const int64_t before = images_;
     step();
     const Verdict verdict = coordinator_->after_step(before, images_, tally_, watchdog_.get(),
@@ -23,13 +26,8 @@ int Trainer::run() {
     saver_->poll();
     coordinator_->note_saved(saver_->newest(), saver_->seconds());
     follow_evaluators();
-    if (heir_ && (verdict.validate || verdict.evaluate || verdict.preview)) heir_->unsettle();
-    if (verdict.validate) validate();
-    if (verdict.evaluate) evaluate();
-    if (verdict.preview) show_preview();
-    if (heir_) heir_->settle(images_);
-    if (verdict.save || verdict.stop) save(verdict.evaluate);
-    if (verdict.stop) break;
+    stop = look(verdict) || verdict.stop;
+    if (verdict.save || stop) save(verdict.evaluate);
   }
   {
     const Watchdog::Phase phase("last checkpoint", 3600);
@@ -41,6 +39,19 @@ int Trainer::run() {
   const int status = coordinator_->end(images_, saver_->newest(), broken_off);
   if (evaluators_ && world_.is_root()) evaluators_->end(status);
   return status;
+}
+
+// What is due between two steps. Returns whether the ranks were asked to stop before or meanwhile:
+// it is then abandoned, so that the checkpoint comes at once, and left to the next start.
+bool Trainer::look(const Verdict& verdict) {
+  if (!verdict.validate && !verdict.evaluate && !verdict.preview) return false;
+  if (heir_) heir_->unsettle();
+  const bool asked = coordinator_->asked_to_stop();
+  if (verdict.validate && !asked) validate();
+  if (verdict.evaluate) evaluate();
+  if (verdict.preview && !asked) show_preview();
+  if (heir_) heir_->settle(images_);
+  return coordinator_->stopped_meanwhile();
 }
 
 void Trainer::appoint_heir() {
@@ -90,12 +101,18 @@ void Trainer::validate() {
                 {kValidationSeed, world_.rank(), world_.size(), batch});
   const int64_t batches =
       std::max<int64_t>(1, config_.train().validation_clips() / static_cast<int64_t>(batch));
+  const Clock::time_point begin = Clock::now();
   double sum = 0;
-  for (int64_t i = 0; i < batches; ++i) {
+  int64_t done = 0;
+  for (; done < batches && stop_requested() == StopReason::kNone; ++done) {
     const Clips clips = clips_from_batch(loader.next(), kValidationSeed, device_);
     const Autocast autocast(config_.train().precision(), device_.type());
     sum += step_->model().loss(clips, 0, false).total.item<double>();
-    watchdog_->progress();
+    coordinator_->waits_for(images_, "validating", str("batch ", done + 1, " of ", batches), begin);
+  }
+  if (world_.max(static_cast<int64_t>(done < batches)) != 0) {  // by all, or by none
+    if (world_.is_root()) LF_INFO("image ", images_, ": the validation was broken off");
+    return;
   }
   const double loss = world_.sum(sum / static_cast<double>(batches)) / world_.size();
   NamedNumber& number = numbers_.emplace_back();
@@ -150,20 +167,32 @@ void Trainer::follow_evaluators() {
 
 void Trainer::show_preview() {
   const Watchdog::Phase phase("preview", 3600);
-  if (world_.is_root()) {
-    const at::NoGradGuard no_grad;
-    const Ema::Swap averaged(step_->ema());
+  if (world_.is_root()) write_preview_files();
+  world_.barrier();
+}
+
+void Trainer::write_preview_files() {
+  const at::NoGradGuard no_grad;
+  const Ema::Swap averaged(step_->ema());
+  const Clock::time_point begin = Clock::now();
+  const Interruptible between_steps([&] {
+    coordinator_->waits_for(images_, "making the preview", "", begin);
+    return false;
+  });
+  try {
     const Preview preview =
         make_preview(step_->model(), *stores_.training, config_.train().preview_clips(), device_);
-    try {
-      LF_INFO("wrote ", write_preview(preview, job_.run_folder, images_), " and its .apng");
-    } catch (const Error& error) {  // a picture is not worth a run
-      if (error.code() != Code::kStorage) throw;
-      LF_WARN("no preview at image ", images_, ": ", error.what());
-    }
     coordinator_->preview(images_, "preview", preview.grid_png, preview.height, preview.width);
+    LF_INFO("wrote ", write_preview(preview, job_.run_folder, images_), " and its .apng");
+  } catch (const Error& error) {
+    if (error.code() == Code::kInterrupted) {
+      LF_INFO("image ", images_, ": the preview was broken off");
+    } else if (error.code() == Code::kStorage) {  // a picture is not worth a run
+      LF_WARN("no preview at image ", images_, ": ", error.what());
+    } else {
+      throw;
+    }
   }
-  world_.barrier();
 }
 
 void Trainer::save(bool to_be_evaluated) {

@@ -38,14 +38,18 @@ class Trainer {
   void appoint_heir();
   void step();
   Clips next_clips();
+  bool look(const Verdict& verdict);
   void validate();
   void evaluate();
   void publish(const std::string& checkpoint, const EvaluationRecord& record);
   void follow_evaluators();
   void show_preview();
+  void write_preview_files();
   void save(bool to_be_evaluated);
 
   void open_stores();
+  void open_loaders();
+  ClipShape shape_of_clips() const;  // the store's, if there is one already
   void record_config() const;
   void build_store_of_source();
   void build_step();

@@ -29,12 +29,18 @@ static std::vector<std::string> unevaluated(const std::string& run_folder, int64
   return folders;
 }
 
+static void require_store(const Config& config) {
+  if (!config.train().store().empty() || config.source().has_generated()) return;
+  fail(Code::kUsage,
+       "train.store is not set; give the folder that `lastframe build` made "
+       "(--set train.store=DIR), or a generated source");
+}
+
 Trainer::Trainer(World& world, const Config& config, const TrainJob& job, World* everyone)
     : world_(world), config_(config), job_(job) {
   check_batch(config, world.size());
+  require_store(config);
   at::set_num_threads(threads_of_rank(world, config.train().threads()));
-  real_file_system().make_folders(job.run_folder);
-  open_log_file(job.run_folder + "/logs");
   end_ = job.until_images > 0 ? std::min<int64_t>(job.until_images, config.train().images())
                               : config.train().images();
   watchdog_ = std::make_unique<Watchdog>(everyone != nullptr ? *everyone : world, config.comm());
@@ -46,11 +52,19 @@ Trainer::Trainer(World& world, const Config& config, const TrainJob& job, World*
   }
   device_ = choose_device(world, config.train(), job.accelerator);
   copies_ = WorkQueue(device_);
-  open_stores();
+  // What a config can be refused for comes before the first thing that is written.
+  if (!config.train().store().empty()) open_stores();
   build_step();
   if (config.evaluation().every_images() > 0) {
-    check_evaluation(config.evaluation(), *stores_.training, step_->model());
+    check_evaluation(config.evaluation(), shape_of_clips(), step_->model());
   }
+  real_file_system().make_folders(job.run_folder);
+  open_log_file(job.run_folder + "/logs");
+  if (config.train().store().empty()) {
+    build_store_of_source();
+    open_stores();
+  }
+  open_loaders();
   saver_ = std::make_unique<Saver>(world, config_,
                                    RunIdentity{job.run_folder, stores_.training->index().store_id(),
                                                job.code_version, stores_.training->clip_shape()},
@@ -83,11 +97,7 @@ Trainer::~Trainer() {
 }
 
 void Trainer::build_store_of_source() {
-  if (!config_.source().has_generated()) {
-    fail(Code::kUsage,
-         "train.store is not set; give the folder that `lastframe build` made "
-         "(--set train.store=DIR), or a generated source");
-  }
+  const Watchdog::Phase phase("build the store", 24 * 3600);
   const std::unique_ptr<Source> source = open_source(config_.source());
   BuildRequest request;
   request.config = config_;
@@ -102,24 +112,25 @@ void Trainer::build_store_of_source() {
 
 void Trainer::open_stores() {
   const Watchdog::Phase phase("open the store", 24 * 3600);
-  if (config_.train().store().empty()) build_store_of_source();
   stores_ = open_run_stores(config_, job_.run_folder);
   world_.agree("store", stores_.training->index().store_id());
   if (device_.is_cuda()) {
     device_frames_ = DeviceFrames::of(stores_.training, device_, kernel_choice(config_.train()));
   }
+}
+
+ClipShape Trainer::shape_of_clips() const {
+  return stores_.training ? stores_.training->clip_shape() : shape_of_config(config_);
+}
+
+void Trainer::open_loaders() {
+  const Watchdog::Phase phase("open the loader", 3600);
   if (device_frames_ && world_.is_root()) LF_INFO("the frames of clips are made on ", device_);
   loader_ = std::make_unique<Loader>(
       stores_.training, config_.loader(),
       LoaderShare{config_.train().seed(), world_.rank(), world_.size(),
                   static_cast<uint64_t>(config_.train().batch()), device_frames_ != nullptr},
       batch_memory(device_, job_.accelerator));
-}
-
-void Trainer::build_step() {
-  const Watchdog::Phase phase("build the model", 3600);
-  step_ = std::make_unique<Step>(world_, config_, stores_.training->clip_shape(), device_,
-                                 job_.accelerator, job_.make);
   if (const int64_t images = step_->model().images_per_clip(); images > 0) {
     constexpr uint64_t kImages = 0x1ace;  // another order than the clips'
     image_loader_ = std::make_unique<Loader>(
@@ -134,6 +145,12 @@ void Trainer::build_step() {
             at::get_num_threads(), at::get_num_threads() == 1 ? " thread" : " threads", "; store ",
             stores_.training->folder(), ": ", human_count(stores_.training->clips()), " clips");
   }
+}
+
+void Trainer::build_step() {
+  const Watchdog::Phase phase("build the model", 3600);
+  step_ = std::make_unique<Step>(world_, config_, shape_of_clips(), device_, job_.accelerator,
+                                 job_.make);
 }
 
 void Trainer::resume() {

@@ -65,7 +65,7 @@ TEST(ProgressLine, HasWhatPeopleLookAtInOrder) {
   EXPECT_EQ(progress_line({"verify", "clips", 0, 0, 0, {}, {}}, 0), "verify 100%  0/0 clips");
   // The last batch may go past the total.
   EXPECT_EQ(progress_line({"train", "images", 2048, 2000, 20, {}, {}}, 0),
-            "train 100%  2,048/2,000 images  20/s");
+            "train 100%  2,000/2,000 images  20/s");
 }
 
 TEST(ProgressLine, LosesItsLeastPartsUntilItFits) {

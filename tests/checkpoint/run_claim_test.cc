@@ -232,6 +232,28 @@ TEST(Retention, KeepsTheLastThoseOfTheGridAndTheBest) {
   EXPECT_TRUE(prunable(config, candidates, metrics).empty());
 }
 
+// A run saves every minute and prunes after each save, as Saver does.
+TEST(Retention, OfManyCheapSavesOlderOnesStay) {
+  CheckpointConfig config;  // every_minutes: 15 keep_last: 3
+  std::vector<Candidate> candidates;
+  for (int64_t minute = 1; minute <= 100; ++minute) {
+    Candidate candidate;
+    candidate.images = minute;
+    candidate.folder = std::to_string(minute);
+    candidate.standing = Standing::kWhole;
+    candidate.manifest.set_saved_unix_seconds(60.0 * static_cast<double>(minute));
+    candidates.insert(candidates.begin(), candidate);
+    const auto gone =
+        prunable(config, candidates, std::vector<std::vector<NamedNumber>>(candidates.size()));
+    std::erase_if(candidates, [&](const Candidate& one) {
+      return std::find(gone.begin(), gone.end(), one.folder) != gone.end();
+    });
+  }
+  std::vector<int64_t> kept;
+  for (const Candidate& candidate : candidates) kept.push_back(candidate.images);
+  EXPECT_EQ(kept, (std::vector<int64_t>{100, 99, 98, 90, 75}));
+}
+
 TEST(Retention, PrunesNothingWhileTheNewestIsDamaged) {
   const std::string run = fresh_folder();
   const Life life = Life::claim(disk(), run, {});

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "config/meaning.h"
 
 namespace lf {
 namespace {
@@ -109,6 +110,34 @@ TEST(SetOption, TwoOfWhichOnlyOneCanBeAreRefused) {
   });
 }
 
+TEST(SetOption, WhatACorruptionDoesNotUseWithoutCorruptedFramesIsRefused) {
+  const std::string file = write_temp("noisy.pbtxt", "recipe { frames: 1 noise { t_max: 9 } }");
+  EXPECT_EQ(load_config(file, {"train.batch=8"}).recipe().noise().t_max(), 9);
+  for (const char* set : {"recipe.noise.t_max=8", "recipe.mask={}", "recipe.topology=STAR",
+                          "recipe.composite.operators={blur {}}", "store.draws=2"}) {
+    const std::string message = usage_error([&] { load_config(file, {set}); });
+    const std::string name = split(set, '=').front();
+    EXPECT_EQ(message.find("--set " + name + "="), 0U) << message;
+    EXPECT_NE(message.find("would do nothing here: recipe.frames is 1"), std::string::npos);
+    EXPECT_NO_THROW(load_config(file, {set, "recipe.frames=3"})) << set;
+  }
+}
+
+TEST(SetOption, AChoiceThatReplacesTheFilesIsToldWithWhatItIdles) {
+  const std::string file =
+      write_temp("videos.pbtxt",
+                 "source { frames { path: \"a\" } size: 8 window { frames: 4 stride: 1 hop: 2 } }");
+  const auto told = [&](const std::string& set) {
+    return join(replaced_choices(load_config(file, {}), load_config(file, {set})), "|");
+  };
+  EXPECT_EQ(told("source.folder.path=b"),
+            "--set source.folder replaces source.frames of the config; source.window.frames, "
+            "source.window.hop do nothing beside it");
+  EXPECT_EQ(told("source.npy.path=b"), "--set source.npy replaces source.frames of the config");
+  EXPECT_EQ(told("source.frames.path=b"), "");
+  EXPECT_EQ(told("model.unet={}"), "");
+}
+
 TEST(ConfigFile, UnknownOptionNamesTheNearest) {
   const std::string message = usage_error([] { load_config("", {"train.bach=64"}); });
   EXPECT_NE(message.find("did you mean 'train.batch'?"), std::string::npos) << message;
@@ -168,6 +197,10 @@ TEST(ConfigFile, FreeOptionsDoNotChangeTheFingerprint) {
   EXPECT_EQ(config_differences(config, other_timeout, false),
             std::vector<std::string>{"comm.timeout_seconds: 300 -> 10"});
   EXPECT_TRUE(config_differences(config, other_timeout, true).empty());
+  EXPECT_EQ(config_differences(load_config("", {"model.autoencoder.width=8"}),
+                               load_config("", {"model.vqvae={}", "train.seed=1"}), true),
+            (std::vector<std::string>{"model.autoencoder: {} -> (unset)", "train.seed: 0 -> 1",
+                                      "model.vqvae: (unset) -> {}"}));
 }
 
 TEST(ConfigFile, EveryShippedConfigLoads) {
@@ -179,6 +212,19 @@ TEST(ConfigFile, EveryShippedConfigLoads) {
     EXPECT_NO_THROW(load_config(entry.path().string(), {})) << entry.path();
   }
   EXPECT_GE(configs, 9);
+}
+
+TEST(ConfigFile, DocumentedOptionsSayWhatTheyGoWith) {
+  for (const auto& [path, only_with] :
+       {std::pair{"source.window.hop", "source.npy or source.frames"},
+        {"train.batch", ""},
+        {"recipe.blur.ratio", "recipe.frames not 1"},
+        {"store.draws", "no store.fresh_draws and recipe.frames not 1"},
+        {"model.diffusion.sampler.levels", "model.diffusion.sampler.scheme=HIERARCHY"}}) {
+    const std::vector<OptionDoc> found = document_options(path);
+    ASSERT_EQ(found.size(), 1U) << path;
+    EXPECT_EQ(found[0].only_with, only_with) << path;
+  }
 }
 
 TEST(ConfigFile, EveryOptionIsDocumented) {

@@ -84,6 +84,8 @@ def check_searches():
                         (["train", "--dry-run", "--set", "train.lr=0.1"], "did you mean 'train.optimizer.lr'?"),
                         (["train", "--dry-run", "--set", "model.width=8"], "model.vqvae.width"),
                         (["train", "--dry-run", "--config", file], "train.optimizer.lr"),
+                        (["plan", "--set", "evaluation.samples=5"], "evaluation has no meaning here"),
+                        (["plan", "--set", "train.batch=8"], "model.kind is unset"),
                         (["merge", "a", "b", "--out", "m"], "lastframe merge OUT STORE..."),
                         (["evaluate", "--real", "a", "--fake", "b", "--metrics", "FID"], "did you mean 'fid'?"),
                         (["inspect", file], "is a file; expected the folder of"),

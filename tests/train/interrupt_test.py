@@ -7,7 +7,7 @@ most the step in flight at the signal, should it end before SIGKILL and not be s
 srun (Ctrl-C twice within a second): SIGINT and, without a pause, SIGKILL for all that the step has
 forked. Lost is what was done since the last checkpoint.
 
-Called withCalled with the fault program, the number of instants and a seed; with the folder of a test cluster
+Called with the fault program, the number of instants and a seed; with the folder of a test cluster
 too, for srun alone. Prints a line of figures for each launcher and speed."""
 
 import random

@@ -23,6 +23,9 @@ execute([program, "build", "--config", config, "--set", "recipe.frames=2", "--ou
 for sets in ([], ["train.store="]):
     train(untouched, 1, [f"train.validation_store={here / 'validation'}", *sets], status=2, contains="recipe.frames: 3 -> 2")
 execute([program, "train", "--run", untouched], 2, "there is no run in")
+for sets in (["model.code_prior={}"], ["model.code_prior={}", "train.store="], ["train.device=CUDA"],
+             ["evaluation.every_images=24", "evaluation.metrics=code_usage"], ["source.frames={}", "train.store="]):
+    execute(train_words(untouched, sets), 2)
 check(not untouched.exists(), "a refused training made its run folder")
 execute([*train_words(store()), "--dry-run"], 2, "which is a store")
 left = here / "left-to-the-store"
@@ -40,12 +43,18 @@ for line, words in (
         ("model.autoencoder.gan_weight=0.1", "model.autoencoder.gan_weight: 0 -> 0.1"),
         ("train.seed=3", "train.seed: 0 -> 3"),
         ("loader.flip=0.5", "loader.flip: 0 -> 0.5"),
-        ("train.ema.half_life_images=10", "train.ema.half_life_images: 200 -> 10")):
+        ("train.ema.half_life_images=10", "train.ema.half_life_images: 200 -> 10"),
+        ("model.vqvae={ width: 8 multipliers: [1, 2] blocks: 1 latent: 4 quantiser { learnt { codes: 16 } } }",
+         "may not change: model.autoencoder: {} -> (unset); model.vqvae: (unset) -> {}. Give another --run folder")):
     train(run, 1, [line], status=2, contains=words)
 train(run, 2, ["train.seed=3"], status=2, contains="train.seed: 0 -> 3")
 other = store(seed=1)
 train(run, 1, [f"train.store={other}"], status=2, contains="was trained on store")
 check((files_of(latest(run)), learned(run)) == before, "a refused resume changed the run")
+
+moved = here / "moved"
+execute([program, "train", "--run", run, "--set", f"train.store={moved}"], 2, "--set train.store=FOLDER says where to")
+train(here / "rising", 1, ["train.images=24"], contains="the run ends while its learning rate still rises")
 
 text = train(run, 1, ["train.optimizer.lr=0.001", "checkpoint.keep_last=5"], until=7 * BATCH)
 for words in ("train.optimizer.lr: 0.002 -> 0.001", "checkpoint.keep_last: 3 -> 5"):

@@ -22,8 +22,9 @@ for where, step in PHASES:
         text = faulty(f"{what} {where} {rank} {step}", run, count, SETS, status=75,
                       contains="stopped by a signal")
         found = status(run)
-        # The step is finished and no other begun; after a step the ranks have agreed on the next.
-        steps = max(step, 0) + (2 if where in ("checkpoint", "validation", "preview") else 1)
+        # The step is finished and no other begun; while a checkpoint begins the ranks have agreed on the next.
+        # A validation that is broken off is left to the next start.
+        steps = max(step, 0) + (2 if where == "checkpoint" else 1)
         check(found["state"] == "interrupted" and found["images"] == steps * BATCH,
               f"{run.name}: {found}")
         check(latest(run).name == f"img-{found['images']:012d}", f"{run.name}: {latest(run)}")

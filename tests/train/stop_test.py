@@ -95,6 +95,33 @@ for delay in (0, 0.02, 0.05, 0.1):
     code = process.wait(timeout=60)
     check(code == 75, f"a signal {delay} s after the start gave {code}")
 
+# A slow preview, and a slow validation, do not keep a signal waiting: the finished step is saved at once, and the
+# next start makes what was broken off. The run ends as a calm one.
+SLOW = [*LONG, "model.unet={ width: 8 multipliers: [1, 2] blocks: 1 attention: 4 heads: 2 }", "train.batch=12"]
+for name, line, sets in (
+        ("preview", "the preview was broken off",
+         ["train.preview_images=24", "train.preview_clips=2", "model.diffusion.sampler.steps=1000"]),
+        ("validation", "the validation was broken off", ["train.validation_images=24", "train.validation_clips=12000"])):
+    sets = [*SLOW, *sets]
+    calm, run, log = here / f"calm-{name}", here / f"slow-{name}", here / f"{name}.log"
+    began = time.time()
+    train(calm, 1, sets, until=3 * BATCH)
+    takes = time.time() - began
+    with log.open("wb") as out:
+        process = start(run, 1, sets, out)
+    wait_until(lambda: progress(run) == 2, "two steps")
+    time.sleep(0.3)
+    began = time.time()
+    process.send_signal(signal.SIGTERM)
+    check(process.wait(timeout=60) == 75 and line in log.read_text(), f"{name}: {log.read_text()}")
+    check(time.time() - began < takes / 2, f"{name}: {time.time() - began:.1f} s to stop of a run of {takes:.1f} s")
+    check_left(run, 75, None, 75, "interrupted")
+    check(status(run)["images"] == 2 * BATCH and len(lines(run)) == 2, f"{name}: {status(run)}")
+    train(run, 1, sets, until=3 * BATCH)
+    check_same_end(calm, run, name)
+    pictures = [[path.read_bytes() for path in sorted((folder / "samples").glob("*"))] for folder in (calm, run)]
+    check(pictures[0] == pictures[1] and len(pictures[0]) == (2 if name == "preview" else 0), f"{name}: pictures")
+
 # The second SIGTERM does not wait for a checkpoint.
 run, code = interrupted("twice", lambda process, run: (process.send_signal(signal.SIGTERM),
                                                        process.send_signal(signal.SIGTERM)), 1)

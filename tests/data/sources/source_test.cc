@@ -369,6 +369,16 @@ TEST_F(Idx, LabelsBesideTheImagesAreFound) {
   EXPECT_EQ(refusal({"idx.path=" + at("train-images-idx3-ubyte")}).substr(0, 2), "3:");
 }
 
+TEST_F(Idx, AFolderOrAMissingEndingIsAnsweredByTheFileThatIsThere) {
+  fs::copy(fixture("grey.idx"), at("t10k-images-idx3-ubyte.gz"));
+  const std::string found = at("t10k-images-idx3-ubyte.gz");
+  EXPECT_EQ(refusal({"idx.path=" + folder_}),
+            "2: source.idx.path: " + folder_ + " is a folder, expected a file such as " + found);
+  EXPECT_EQ(refusal({"idx.path=" + at("t10k-images-idx3-ubyte")}),
+            "2: source.idx.path: there is no file " + at("t10k-images-idx3-ubyte") +
+                "; did you mean " + found + "?");
+}
+
 TEST_F(Idx, HostileFilesAreRefused) {
   const std::string good = read_file(real_file_system(), fixture("grey.idx"), 1 << 20);
   const auto code = [&](const std::string& bytes) {
