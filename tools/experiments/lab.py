@@ -35,13 +35,6 @@ def say(*words):
     print(*words, file=sys.stderr, flush=True)
 
 
-def seconds_of(text, option):
-    unit = {"m": 60, "h": 3600}.get(text[-1:])
-    if not unit or not text[:-1].isdigit() or int(text[:-1]) < 1:
-        raise WrongUse(f"{option} is '{text}', expected a time such as 50m or 2h")
-    return unit * int(text[:-1])
-
-
 def digest(what):
     """16 hexadecimal digits of a file, or of anything that JSON can hold."""
     content = what.read_bytes() if isinstance(what, pathlib.Path) else json.dumps(what, sort_keys=True).encode()
@@ -231,7 +224,7 @@ def commit():
 def spread(values, form):
     if not values:
         return "-"
-    if len(values) == 1:
+    if len(set(values)) == 1:
         return f"{values[0]:{form}}"
     return f"{statistics.mean(values):{form}} ± {statistics.stdev(values):{form}}"
 
