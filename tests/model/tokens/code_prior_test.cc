@@ -11,6 +11,7 @@
 #include "base/random.h"
 #include "base/stop.h"
 #include "model/tokens/prior_sampling.h"
+#include "tests/error_of.h"
 #include "tests/model/tokens/token_fixture.h"
 
 namespace lf {
