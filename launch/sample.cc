@@ -98,10 +98,11 @@ class Texts {
     if (path.empty()) return;
     rows_ = load_npy(path);
     if (rows_.dim() == 1) rows_ = rows_.unsqueeze(0);
-    if (rows_.dim() != 2 || !rows_.is_floating_point() ||
+    if (rows_.dim() > 3 || rows_.dim() == 0 || !rows_.is_floating_point() ||
         (rows_.size(0) != 1 && rows_.size(0) < count)) {
       fail(Code::kUsage, printable(path), " is ", rows_.sizes(), " of ", rows_.dtype(),
-           ", expected floats [n, width] with a row for each of ", count, " clips, or one for all");
+           ", expected floats [n, width] or [n, tokens, width] with a row for each of ", count,
+           " clips, or one for all");
     }
     rows_ = rows_.to(at::kFloat);
   }
@@ -145,8 +146,8 @@ void give(const Clips& clips, const SampleOptions& options, const Config& config
           SampleRequest& request) {
   const DiffusionConfig& diffusion = config.model().diffusion();
   for (const NamedTensor& column : clips.side) {
-    if (column.name == diffusion.text() && !request.text_BE.defined()) {
-      request.text_BE = column.tensor;
+    if (column.name == diffusion.text() && !request.text.defined()) {
+      request.text = column.tensor;
     }
   }
   const at::Tensor& x = clips.x_BTHWC;
@@ -230,7 +231,7 @@ class Sampling {
     if (options_.label >= 0) {
       request.labels_B = at::full({count}, options_.label, at::kLong).to(run_.device);
     }
-    request.text_BE = texts_.group(first, count);
+    request.text = texts_.group(first, count);
     request.distance = distance_;
     if (!given_) return run_.model->sample(request);
     Clips clips = given_->group(first, count);
@@ -430,7 +431,8 @@ constexpr Option kSampleOptions[] = {
      {.computed = "as trained", .only_with = kMakes}},
     {"--text",
      text("NPY"),
-     "text embeddings, floats [n, width]: a row for each clip, or one for all",
+     "text embeddings, floats [n, width] or [n, tokens, width]: a row for each clip, or one for "
+     "all",
      {.only_with = kMakes, .needs = kTexts}},
     {"--lpips",
      text("FILE"),

@@ -67,10 +67,11 @@ using ImageDistance = std::function<double(const at::Tensor& a_HWC, const at::Te
 struct SampleRequest {
   uint64_t seed = 0;
   int64_t first = 0, count = 1;
-  at::Tensor labels_B;      // int64 classes; undefined: drawn by the model, if it has classes
-  at::Tensor given_BTHWC;   // observed frames of each clip, returned as they are; undefined: none
-  int64_t frames = 0;       // of a clip; 0: as many as the model was trained on
-  at::Tensor text_BE = {};  // text embeddings
+  at::Tensor labels_B;     // int64 classes; undefined: drawn by the model, if it has classes
+  at::Tensor given_BTHWC;  // observed frames of each clip, returned as they are; undefined: none
+  int64_t frames = 0;      // of a clip; 0: as many as the model was trained on
+  // Text embeddings, a row for each clip: [B, E], or of tokens [B, L, E] or [B, L E].
+  at::Tensor text = {};
   // Indices of the given frames in the video, rising; empty: those that the model was trained with,
   // else the first ones.
   std::vector<int64_t> given_frames = {};

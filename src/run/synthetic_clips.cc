@@ -3,6 +3,8 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
 
+#include <algorithm>
+
 namespace lf {
 
 static at::Tensor noise(at::IntArrayRef shape, uint64_t seed, const World& world, uint32_t kind,
@@ -27,8 +29,8 @@ Clips synthetic_clips(const Config& config, const ClipShape& shape, int64_t coun
   }
   const DiffusionConfig& diffusion = config.model().diffusion();
   if (!diffusion.text().empty()) {
-    clips.side.push_back(
-        {diffusion.text(), noise({share, diffusion.text_width()}, clips.seed, world, 2, device)});
+    const int64_t values = int64_t{diffusion.text_width()} * std::max(diffusion.text_tokens(), 1);
+    clips.side.push_back({diffusion.text(), noise({share, values}, clips.seed, world, 2, device)});
   }
   // Class 0 exists in every labelled set.
   clips.labels_B = at::zeros({share}, at::TensorOptions().dtype(at::kLong).device(device));

@@ -124,6 +124,22 @@ def conditions():
     execute(train_words(here / "bad", sets[:-2] + ["model.diffusion.text_width=7"]), 2, "loader.side")
     execute(train_words(here / "bad", sets + ["model.diffusion.text_width=7"]), 2, "has 6 values")
 
+    # The same rows as two tokens of three values.
+    write_npy(here / "tokens.npy", "<f4", (240, 2, 3), rows.tobytes())
+    tokens = here / "with-tokens"
+    execute([program, "build", "--config", config, "--set",
+             f"source.embeddings={here / 'tokens.npy'}", "--out", tokens])
+    sets += [f"train.store={tokens}", "model.diffusion.text_width=3", "model.diffusion.text_tokens=2"]
+    attends = here / "attends"
+    train(attends, 2, sets, until=60)
+    one = pixels(sample(attends, here / "attended.npy", "--text", here / "tokens.npy", "--count", 8), (8, 3, 8, 8, 3))
+    row = pixels(sample(attends, here / "row.npy", "--text", here / "texts.npy", "--count", 8), (8, 3, 8, 8, 3))
+    none = pixels(sample(attends, here / "unattended.npy", "--count", 8), (8, 3, 8, 8, 3))
+    check(one == row and one != none, "tokens change nothing, or not as a row of them does")
+    execute(train_words(here / "bad", sets + ["model.diffusion.text_tokens=3"]), 2, "text_tokens is 3")
+    execute([program, "sample", "--run", told, "--out", here / "no.npy", "--text", here / "tokens.npy"], 2,
+            "expected 16 of 6 values")
+
 
 def spaces():
     """Latents of a variational autoencoder and of codes."""

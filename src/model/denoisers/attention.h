@@ -8,7 +8,7 @@
 #include <optional>
 
 #include "kernels/attention.h"
-#include "model/denoisers/denoiser.h"
+#include "model/denoisers/text_attention.h"
 #include "model/layers.h"
 #include "model/recompute.h"
 
@@ -51,6 +51,7 @@ struct BlockCall {
   at::Tensor embedding;  // [B*T, width]: noise level, class and text, after the activation
   FrameContext frames;
   std::optional<Clips> keys;  // of dropout
+  TextContext text;
 };
 
 // block(x, call), recomputed in backward if `again`. `weights` are all that the block uses.

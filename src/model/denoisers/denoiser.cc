@@ -22,6 +22,13 @@ at::Tensor sinusoid(const at::Tensor& values, int64_t width, Sinusoid kind) {
                                         : at::cat({angles.sin(), angles.cos()}, -1);
 }
 
+// The embedding of a text: the mean of its tokens that are not padding.
+static at::Tensor pooled(const at::Tensor& text) {
+  if (text.dim() == 2) return text;
+  const at::Tensor tokens = (text != 0).any(-1).sum(1, true).clamp_min(1);
+  return text.sum(1) / tokens;
+}
+
 ConditionEmbedding::ConditionEmbedding(const Scope& scope, const DenoiserShape& shape,
                                        int64_t width) {
   if (shape.classes > 0) {
@@ -40,7 +47,7 @@ at::Tensor ConditionEmbedding::operator()(const at::Tensor& level_BTE,
                        .unsqueeze(1)
                  : classes[none]);
   }
-  if (text) e = e + (clips.text_BE.defined() ? (*text)(clips.text_BE).unsqueeze(1) : text->bias);
+  if (text) e = e + (clips.text.defined() ? (*text)(pooled(clips.text)).unsqueeze(1) : text->bias);
   return e;
 }
 

@@ -21,7 +21,7 @@ struct NoisyClips {
   at::Tensor index_BT;          // int64, index of each frame in the video
   at::Tensor role_BT;           // uint8, FrameRole; undefined: every frame attends to all
   at::Tensor labels_B;          // int64, -1 for none; undefined: none
-  at::Tensor text_BE;           // a text embedding, zeros for none; undefined: none
+  at::Tensor text;              // [B, E] or, tokens, [B, L, E]; zeros for none; undefined: none
   const Clips* keys = nullptr;  // of dropout; null: no dropout
 
   int64_t frames() const { return z_BTHWC.size(1); }
@@ -31,8 +31,9 @@ struct DenoiserShape {
   ClipShape clip;            // `frames`: the most in one call
   int64_t out_channels = 0;  // the output is [B, T, H, W, out_channels]
   int64_t classes = 0;
-  int64_t text_width = 0;  // 0: no text
-  bool recompute = false;  // blocks keep their inputs only (recompute.h)
+  int64_t text_width = 0;    // 0: no text
+  bool recompute = false;    // blocks keep their inputs only (recompute.h)
+  bool text_tokens = false;  // texts are tokens, which are attended to (text_attention.h)
 };
 
 class Denoiser {
@@ -48,7 +49,7 @@ enum class Sinusoid { kCosineFirst, kSineFirst };
 at::Tensor sinusoid(const at::Tensor& values, int64_t width, Sinusoid kind);
 
 // Adds class and text embeddings to the embeddings of noise levels: a vector for each class and one
-// for no class; a linear map of the text.
+// for no class; a linear map of the text or of the mean of its tokens.
 struct ConditionEmbedding {
   ConditionEmbedding(const Scope& scope, const DenoiserShape& shape, int64_t width);
   at::Tensor operator()(const at::Tensor& level_BTE, const NoisyClips& clips) const;

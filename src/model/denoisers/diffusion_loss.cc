@@ -107,10 +107,19 @@ void check_labels(const Clips& clips, int64_t classes) {
        "; give one more than the largest label");
 }
 
-void check_width(const at::Tensor& text, const DiffusionConfig& config) {
-  if (text.size(1) == config.text_width()) return;
-  fail(Code::kUsage, "side column ", printable(config.text()), " has ", text.size(1),
-       " values a clip, model.diffusion.text_width is ", config.text_width(), "; set it to that");
+// The texts of a batch, [B, E] or of tokens [B, L, E].
+at::Tensor text_of(const at::Tensor& column, const DiffusionConfig& config) {
+  const int64_t tokens = config.text_tokens(), width = config.text_width();
+  if (column.size(1) == std::max<int64_t>(tokens, 1) * width) {
+    return tokens > 0 ? column.view({-1, tokens, width}) : column;
+  }
+  if (tokens > 0) {
+    fail(Code::kUsage, "side column ", printable(config.text()), " has ", column.size(1),
+         " values a clip, model.diffusion.text_tokens is ", tokens, " and text_width ", width,
+         "; set them to factors of that");
+  }
+  fail(Code::kUsage, "side column ", printable(config.text()), " has ", column.size(1),
+       " values a clip, model.diffusion.text_width is ", width, "; set it to that");
 }
 
 }  // namespace
@@ -198,10 +207,9 @@ Conditioning DiffusionModel::conditioning_of(const Clips& clips, bool training) 
   }
   for (const NamedTensor& column : clips.side) {
     if (column.name != config_.text()) continue;
-    check_width(column.tensor, config_);
-    out.text_BE = column.tensor;
+    out.text = text_of(column.tensor, config_);
   }
-  const bool any = out.labels_B.defined() || out.text_BE.defined();
+  const bool any = out.labels_B.defined() || out.text.defined();
   if (!training || !any || config_.condition_dropout() == 0) return out;
   const at::Tensor keep = chosen_on_host(clips, [this](const Clips& keys) {
     std::vector<uint8_t> kept;
@@ -212,7 +220,9 @@ Conditioning DiffusionModel::conditioning_of(const Clips& clips, bool training) 
     return std::vector<at::Tensor>{at::tensor(kept, at::kByte) > 0};
   })[0];
   if (out.labels_B.defined()) out.labels_B = out.labels_B.masked_fill(keep.logical_not(), -1);
-  if (out.text_BE.defined()) out.text_BE = out.text_BE * keep.unsqueeze(1);
+  if (out.text.defined()) {
+    out.text = out.text * (out.text.dim() == 2 ? keep.unsqueeze(1) : keep.view({-1, 1, 1}));
+  }
   return out;
 }
 
@@ -232,7 +242,7 @@ Loss DiffusionModel::loss(const Clips& clips, size_t /*phase*/, bool training) {
                           : at::Tensor());
   }
   in.network.labels_B = conditioning.labels_B;
-  in.network.text_BE = conditioning.text_BE;
+  in.network.text = conditioning.text;
   if (training) in.network.keys = &clips;
   const at::Tensor output = run_network(in.network, z, in.in, small);
 

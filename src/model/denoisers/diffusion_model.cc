@@ -45,10 +45,6 @@ void check_options(const DiffusionConfig& config, const NoiseSchedule& schedule)
          ", and the model has neither classes nor text to guide by; set model.diffusion.classes, "
          "or leave it 1");
   }
-  if (config.text_tokens() > 0 && !config.text().empty()) {
-    fail(Code::kUsage, "model.diffusion.text_tokens is ", config.text_tokens(),
-         ", and no network attends to tokens yet; leave it out");
-  }
   if (config.tokenizer().empty()) return;
   if (config.learned_variance()) {
     fail(Code::kUsage,
@@ -121,9 +117,12 @@ DiffusionModel::DiffusionModel(const Config& config, const ClipShape& clip, at::
   }
   window_frames_ = window_frames(config_, shape_.frames);
   sampling_levels(config_.sampler(), schedule_);  // throws on a sampler that does not fit
-  DenoiserShape network{shape_, int64_t{shape_.channels} * (config_.learned_variance() ? 2 : 1),
-                        config_.classes(), config_.text().empty() ? 0 : config_.text_width(),
-                        config.train().recompute()};
+  DenoiserShape network{shape_,
+                        int64_t{shape_.channels} * (config_.learned_variance() ? 2 : 1),
+                        config_.classes(),
+                        config_.text().empty() ? 0 : config_.text_width(),
+                        config.train().recompute(),
+                        !config_.text().empty() && config_.text_tokens() > 0};
   network.clip.frames = static_cast<int>(window_frames_);
   if (config_.upscale() > 1) network.clip.channels *= 2;  // noisy clip and small clip
   network_ = make_network(config.model(), network, Scope(table_));
@@ -191,7 +190,7 @@ Estimate DiffusionModel::estimate(const at::Tensor& z_BTHWC,
        factors([](const BatchFrame& frame) { return frame.scaling.skip; }),
        factors([](const BatchFrame& frame) { return frame.scaling.out; })},
       z_BTHWC.device());
-  std::vector<at::Tensor> inputs = {z_BTHWC, conditioning.labels_B, conditioning.text_BE,
+  std::vector<at::Tensor> inputs = {z_BTHWC, conditioning.labels_B, conditioning.text,
                                     conditioning.small_BTHWC};
   inputs.insert(inputs.end(), on_device.begin(), on_device.end());
   const std::vector<at::Tensor> outputs =
@@ -205,7 +204,7 @@ std::vector<at::Tensor> DiffusionModel::estimate_on_device(
   const at::Tensor &z = inputs[0], &skip = inputs[8], &out = inputs[9];
   NoisyClips clips;
   clips.labels_B = inputs[1];
-  clips.text_BE = inputs[2];
+  clips.text = inputs[2];
   clips.signal_BT = inputs[4].expand({z.size(0), -1});
   clips.index_BT = inputs[5];
   clips.role_BT = inputs[6];

@@ -18,7 +18,7 @@ namespace lf {
 
 // Conditioning of clips, as in NoisyClips.
 struct Conditioning {
-  at::Tensor labels_B, text_BE;
+  at::Tensor labels_B, text;
   at::Tensor small_BTHWC;  // super-resolution: the small clip, upsampled, concatenated to the input
 };
 

@@ -84,15 +84,20 @@ void check_conditioning(const SampleRequest& request, const DiffusionConfig& con
            " classes; expected 0 to ", config.classes() - 1);
     }
   }
-  if (!request.text_BE.defined()) return;
+  if (!request.text.defined()) return;
   if (config.text().empty()) {
     fail(Code::kUsage,
          "a text is requested, and the model was trained without any (model.diffusion.text)");
   }
-  if (request.text_BE.size(1) != config.text_width() || request.text_BE.size(0) != request.count) {
-    fail(Code::kUsage, "texts for ", request.text_BE.size(0), " clips of ", request.text_BE.size(1),
-         " values are given, expected ", request.count, " of ", config.text_width());
-  }
+  const at::IntArrayRef sizes = request.text.sizes();
+  const int64_t tokens = config.text_tokens(), width = config.text_width();
+  const bool fits = sizes.size() == 3 ? tokens > 0 && sizes[2] == width
+                                      : sizes[1] == std::max<int64_t>(tokens, 1) * width;
+  if (fits && sizes[0] == request.count) return;
+  fail(Code::kUsage, "texts of ", sizes, " are given, expected ", request.count, " of ",
+       tokens > 0
+           ? str("[tokens, ", width, "], or ", tokens, " tokens in a row of ", tokens * width)
+           : str(width, " values"));
 }
 
 // The requested classes, or keyed draws of them; undefined for a model without classes.
@@ -154,7 +159,7 @@ DiffusionModel::Round::Round(const SamplingState& state, std::vector<FrameWindow
       latent_(indices_on(window().places(FrameRole::kLatent), device)),
       given_(frames_of(FrameRole::kObserved, windows_, state.video).to(device)),
       guided_(guidance != 0 && guidance != 1 &&
-              (state.conditioning.labels_B.defined() || state.conditioning.text_BE.defined())),
+              (state.conditioning.labels_B.defined() || state.conditioning.text.defined())),
       network_windows_(windows_) {
   if (guided_ && windows_.size() > 1) {
     network_windows_.insert(network_windows_.end(), windows_.begin(), windows_.end());
@@ -169,7 +174,7 @@ DiffusionModel::Round::Round(const SamplingState& state, std::vector<FrameWindow
     return guided_ ? at::cat({at::full_like(rows, nothing), rows}) : rows;
   };
   conditioning_ = {
-      rows_of(state.conditioning.labels_B, -1), rows_of(state.conditioning.text_BE, 0), {}};
+      rows_of(state.conditioning.labels_B, -1), rows_of(state.conditioning.text, 0), {}};
   if (!state.small.defined()) return;
   std::vector<at::Tensor> rows;
   for (const FrameWindow& one : windows_) {
@@ -288,7 +293,7 @@ at::Tensor DiffusionModel::sample_each(const SampleRequest& request) {
     SampleRequest one = request;
     one.first = request.first + i;
     one.count = 1;
-    for (at::Tensor* rows : {&one.labels_B, &one.given_BTHWC, &one.text_BE, &one.small_BTHWC}) {
+    for (at::Tensor* rows : {&one.labels_B, &one.given_BTHWC, &one.text, &one.small_BTHWC}) {
       if (rows->defined()) *rows = rows->slice(0, i, i + 1);
     }
     clips.push_back(sample(one));
@@ -323,7 +328,11 @@ DiffusionModel::SamplingState DiffusionModel::begin_sampling(const SampleRequest
   state.keys.seed = request.seed;
   state.keys.first_position = request.first;
   state.conditioning.labels_B = labels_of(request, state.keys, config_.classes());
-  if (request.text_BE.defined()) state.conditioning.text_BE = request.text_BE.to(device_);
+  if (request.text.defined()) {
+    at::Tensor& text = state.conditioning.text;
+    text = request.text.to(device_);
+    if (config_.text_tokens() > 0) text = text.reshape({request.count, -1, config_.text_width()});
+  }
   state.video = at::zeros({request.count, frames, shape_.height, shape_.width, shape_.channels});
   if (!request.small_BTHWC.defined()) return state;
   at::Tensor small = request.small_BTHWC.to(device_);
@@ -418,7 +427,7 @@ SampleRequest DiffusionModel::request_for(const Clips& clips) const {
   request.first = clips.first_position;
   request.count = clips.size();
   request.labels_B = conditioning.labels_B;
-  request.text_BE = conditioning.text_BE;
+  request.text = conditioning.text;
   request.given_frames = frames_to_give();
   if (!request.given_frames.empty()) {
     request.given_BTHWC =

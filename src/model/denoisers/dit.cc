@@ -25,17 +25,23 @@ at::Tensor modulated(const at::Tensor& rows, const at::Tensor& shift, const at::
   return at::addcmul(shift.unsqueeze(1), unit, (1 + scale).unsqueeze(1));
 }
 
-// Attention, within frames or over them, and two linear maps, each on a gated residual path.
+// Attention, within frames or over them, and two linear maps, each on a gated residual path; within
+// frames attention to the text between them.
 struct TransformerBlock {
-  TransformerBlock(const Scope& scope, const DitConfig& config, bool over_frames_)
+  TransformerBlock(const Scope& scope, const DitConfig& config, const DenoiserShape& shape,
+                   bool over_frames_)
       : modulation(scope / "say", config.width(), 6 * int64_t{config.width()}, true, Init::kZeros),
         qkv(scope / "qkv", config.width(), 3 * int64_t{config.width()}),
         out(scope / "out", config.width(), config.width()),
         wide(scope / "wide", config.width(), int64_t{config.expansion()} * config.width()),
         narrow(scope / "narrow", int64_t{config.expansion()} * config.width(), config.width()),
         heads(config.heads()),
-        over_frames(over_frames_),
-        weights(scope.weights()) {}
+        over_frames(over_frames_) {
+    if (shape.text_tokens && !over_frames) {
+      text.emplace(scope / "text", config.width(), shape.text_width, heads, config.width() / heads);
+    }
+    weights = scope.weights();
+  }
 
   at::Tensor operator()(const at::Tensor& rows, const BlockCall& call) const {
     // Shift, scale and gate of the attention, then of the feed-forward.
@@ -44,12 +50,14 @@ struct TransformerBlock {
     const at::Tensor mixed = over_frames
                                  ? attend_over_frames(qkv.kernels, projected, heads, call.frames)
                                  : attend_in_images(qkv.kernels, projected, heads);
-    const at::Tensor h = rows + m[2].unsqueeze(1) * out(mixed);
+    at::Tensor h = rows + m[2].unsqueeze(1) * out(mixed);
+    if (text) h = (*text)(h, call.text);
     const at::Tensor hidden = at::gelu(wide(modulated(h, m[3], m[4])), "tanh");
     return h + m[5].unsqueeze(1) * narrow(hidden);
   }
 
   Linear modulation, qkv, out, wide, narrow;
+  std::optional<CrossAttention> text;
   int64_t heads;
   bool over_frames;
   Tensors weights;
@@ -103,13 +111,14 @@ class Dit : public Denoiser {
     }
     for (int i = 0; i < config.layers(); ++i) {
       const Scope here = scope / "layers" / std::to_string(i);
-      blocks_.emplace_back(here / "spatial", config, false);
-      if (over_frames) blocks_.emplace_back(here / "temporal", config, true);
+      blocks_.emplace_back(here / "spatial", config, shape, false);
+      if (over_frames) blocks_.emplace_back(here / "temporal", config, shape, true);
     }
   }
 
   at::Tensor operator()(const NoisyClips& clips) const override {
-    const BlockCall call{embedding(clips), frame_context(clips, distances_, rotary_), {}};
+    const BlockCall call{
+        embedding(clips), frame_context(clips, distances_, rotary_), {}, text_context(clips)};
     at::Tensor rows = first_(patches(clips.z_BTHWC.flatten(0, 1))).to(at::kFloat) + positions_;
     for (const TransformerBlock& block : blocks_) {
       rows = run_block([&block](const at::Tensor& in, const BlockCall& c) { return block(in, c); },

@@ -112,11 +112,16 @@ struct ResidualBlock {
   uint32_t layer;
 };
 
-// Attention within images and, with several frames, over them.
+// Attention within images, to the text and, with several frames, over them.
 struct AttentionPair {
-  AttentionPair(const Scope& scope, const UnetConfig& config, int64_t channels, bool over_frames)
+  AttentionPair(const Scope& scope, const UnetConfig& config, const DenoiserShape& shape,
+                int64_t channels)
       : spatial(scope / "spatial", channels, config.heads()) {
-    if (!over_frames) return;
+    if (shape.text_tokens) {
+      text.emplace(scope / "text", channels, shape.text_width, config.heads(),
+                   channels / config.heads());
+    }
+    if (shape.clip.frames == 1) return;
     switch (config.temporal()) {
       case UnetConfig::AFTER:
         temporal.emplace(scope / "temporal", channels, config.heads());
@@ -131,11 +136,13 @@ struct AttentionPair {
   }
   at::Tensor operator()(const at::Tensor& x, const BlockCall& call) const {
     const int64_t frames = call.frames.frames;
-    if (volume) return as_single_images(spatial.in_images(as_one_image(x, frames)), frames);
-    const at::Tensor h = spatial.in_images(relative ? (*relative)(x, call) : x);
+    at::Tensor h = volume ? as_single_images(spatial.in_images(as_one_image(x, frames)), frames)
+                          : spatial.in_images(relative ? (*relative)(x, call) : x);
+    if (text) h = text->in_images(h, call.text);
     return temporal ? temporal->over_frames(h, call.frames) : h;
   }
   ResidualAttention spatial;
+  std::optional<CrossAttention> text;
   std::optional<ResidualAttention> temporal;
   std::optional<RelativeAttention> relative;
   bool volume = false;
@@ -181,7 +188,7 @@ class Unet : public Denoiser {
   }
 
   at::Tensor operator()(const NoisyClips& clips) const override {
-    BlockCall call{embedding(clips), frame_context(clips, distances_, {}), {}};
+    BlockCall call{embedding(clips), frame_context(clips, distances_, {}), {}, text_context(clips)};
     if (clips.keys != nullptr) call.keys = *clips.keys;
     if (config_.temporal() == UnetConfig::RELATIVE && shape_.clip.frames > 1) {
       call.frames.offsets = frame_offsets(clips.index_BT);
@@ -245,7 +252,7 @@ class Unet : public Denoiser {
         fail(Code::kUsage, "model.unet.heads is ", config_.heads(), ", which does not divide the ",
              out, " channels of an attention; choose other heads or another width");
       }
-      made.attention.emplace(scope / "attention", config_, out, shape_.clip.frames > 1);
+      made.attention.emplace(scope / "attention", config_, shape_, out);
     }
     made.weights = scope.weights();
     return made;

@@ -74,12 +74,14 @@ struct Resample {
 struct Level {
   ResnetBlock block1, block2;
   LinearAttention spatial;
+  std::optional<CrossAttention> text;
   std::optional<FullAttention> temporal;
   Tensors weights;                   // of all of these
   std::optional<Resample> resample;  // to the next level
 
   at::Tensor operator()(const at::Tensor& x, const BlockCall& call) const {
-    const at::Tensor h = spatial(block2(block1(x, call), call));
+    at::Tensor h = spatial(block2(block1(x, call), call));
+    if (text) h = text->in_images(h, call.text);
     return temporal ? temporal->over_frames(h, call.frames) : h;
   }
 };
@@ -92,8 +94,8 @@ class Unet3d : public Denoiser {
  public:
   Unet3d(const Unet3dConfig& config, const DenoiserShape& shape, const Scope& scope)
       : config_(config),
+        shape_(shape),
         over_frames_(shape.clip.frames > 1),
-        recompute_(shape.recompute),
         widths_(widths_of(config)),
         level1_(scope / "level" / "first", config.dim(), 4 * config.dim()),
         level2_(scope / "level" / "second", 4 * config.dim(), 4 * config.dim()),
@@ -114,11 +116,13 @@ class Unet3d : public Denoiser {
       first_temporal_ = temporal(scope / "first", config.dim());
       middle_temporal_ = temporal(scope / "middle", widths_.back());
     }
+    middle_text_ = text(scope / "middle", widths_.back());
     build(scope);
   }
 
   at::Tensor operator()(const NoisyClips& clips) const override {
-    const BlockCall call{embedding(clips), frame_context(clips, distances_, rotary_), {}};
+    const BlockCall call{
+        embedding(clips), frame_context(clips, distances_, rotary_), {}, text_context(clips)};
     at::Tensor h = first_(frames_as_images(clips.z_BTHWC));
     if (first_temporal_) h = first_temporal_->over_frames(h, call.frames);
     const at::Tensor beginning = h;
@@ -128,6 +132,7 @@ class Unet3d : public Denoiser {
       if (level.resample) h = (*level.resample)(h);
     }
     h = middle_spatial_.in_images(middle1_(h, call));
+    if (middle_text_) h = middle_text_->in_images(h, call.text);
     if (middle_temporal_) h = middle_temporal_->over_frames(h, call.frames);
     h = middle2_(h, call);
     for (const Level& level : up_) {
@@ -151,7 +156,7 @@ class Unet3d : public Denoiser {
 
   at::Tensor run(const Level& level, const at::Tensor& x, const BlockCall& call) const {
     return run_block([&level](const at::Tensor& in, const BlockCall& c) { return level(in, c); },
-                     level.weights, x, call, recompute_);
+                     level.weights, x, call, shape_.recompute);
   }
 
   at::Tensor embedding(const NoisyClips& clips) const {
@@ -164,12 +169,19 @@ class Unet3d : public Denoiser {
     return FullAttention(scope / "temporal", channels, config_.heads(), config_.head_width());
   }
 
+  std::optional<CrossAttention> text(const Scope& scope, int64_t channels) const {
+    if (!shape_.text_tokens) return {};
+    return CrossAttention(scope / "text", channels, shape_.text_width, config_.heads(),
+                          spatial_head_width(config_));
+  }
+
   Level level(const Scope& scope, int64_t in, int64_t out) const {
     const int64_t embedding = 4 * int64_t{config_.dim()};
     Level made{
         ResnetBlock(scope / "block1", in, out, embedding),
         ResnetBlock(scope / "block2", out, out, embedding),
         LinearAttention(scope / "spatial", out, config_.heads(), spatial_head_width(config_)),
+        text(scope, out),
         temporal(scope, out),
         {},
         {}};
@@ -192,13 +204,15 @@ class Unet3d : public Denoiser {
   }
 
   Unet3dConfig config_;
-  bool over_frames_, recompute_;
+  DenoiserShape shape_;
+  bool over_frames_;
   std::vector<int64_t> widths_;
   FrameLinear level1_, level2_;
   Conv2d first_;
   std::optional<FullAttention> first_temporal_;
   ResnetBlock middle1_;
   FullAttention middle_spatial_;
+  std::optional<CrossAttention> middle_text_;
   std::optional<FullAttention> middle_temporal_;
   ResnetBlock middle2_, last_block_;
   Conv2d last_;

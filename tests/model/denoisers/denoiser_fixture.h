@@ -33,9 +33,10 @@ struct SmallNetwork {
 
 inline std::unique_ptr<SmallNetwork> small_network(const std::string& kind, int frames,
                                                    bool position = true, int64_t classes = 0,
-                                                   const KernelChoice& kernels = {}) {
+                                                   const KernelChoice& kernels = {},
+                                                   int64_t token_width = 0) {
   auto network = std::make_unique<SmallNetwork>(kernels);
-  const DenoiserShape shape{{frames, 8, 8, 3}, 3, classes, 0, false};
+  const DenoiserShape shape{{frames, 8, 8, 3}, 3, classes, token_width, false, token_width > 0};
   const Scope scope(network->table);
   if (kind == "unet") {
     UnetConfig config;
