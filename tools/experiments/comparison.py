@@ -103,7 +103,7 @@ class Images:
 
 class Comparison:
     """`arms` are those that are asked for, `all` those that the table shows if they are finished."""
-    metrics, verdict_of, configs = [], {}, None
+    metrics, verdict_of, configs, judged, ready = [], {}, None, True, False
 
     def __init__(self, given, every):
         self.given, self.images, self.results = given, Images(given.data, given.samples), given.results.resolve()
@@ -166,9 +166,9 @@ class Comparison:
             two = {arm: costs[arm] for arm in self.arms[:2]}
             raise WrongUse(
                 f"that is {steps} steps an arm, expected {LEAST_STEPS} or more. Give --images "
-                f"{LEAST_STEPS * self.batch}, which here takes about {takes(costs)}, or --budget of as much; with --seeds "
-                f"1 {takes(costs, 1)}, with --arms {','.join(two)} {takes(two)}. --for takes it in pieces; --allow-short "
-                "goes ahead, without a verdict")
+                f"{LEAST_STEPS * self.batch}, which here takes about {takes(costs)}, or --budget of as much; with "
+                f"--seeds 1 {takes(costs, 1)}, with --arms {','.join(two)} {takes(two)}. --for takes it in pieces; "
+                "--allow-short goes ahead, without a verdict")
         self.count = max(1, steps) * self.batch
         say(f"{self.count} images an arm, {self.count // self.batch} steps of {self.batch}")
 
@@ -177,11 +177,12 @@ class Comparison:
     def store(self, words, part):
         """Of the recipe of a config; stores of equal recipes are one."""
         config = self.lab.resolved(words)["config"]
-        size = config["source"]["size"]
+        size, channels = config["source"]["size"], config["source"]["channels"] or 3
         key = digest([config["recipe"], size, config["store"], self.images.id])
         folder = self.lab.folder / "stores" / f"{part.lower()}-{key}"
         sets = [word for word in words[3::2] if word.startswith("recipe")]
-        sets += ["source={}", f"source.size={size}", "source.channels=3", *self.images.sets[part]]
+        sets += ["source={}", f"source.size={size}", f"source.channels={channels}", *self.images.sets[part]]
+        sets += ["store.fresh_draws=false"] * (part == "TEST" and config["store"]["fresh_draws"])
         self.lab.kept(folder.name, lambda: self.lab.call("build", *words[:2], *with_sets(sets), "--out", folder))
         return folder
 
@@ -192,16 +193,18 @@ class Comparison:
 
     def prepare(self):
         """Makes what runs share, and returns the jobs that are left."""
-        images = self.lab.resolved(self.judging)["config"]["train"]["images"]
-        images = min(images, self.count) if self.given.allow_short else images
-        self.recipe_of_judge = [self.lab.departures(self.lab.resolved(self.judging)["config"]), images]
+        self.recipe_of_judge, first = None, self.config(self.arms[0])
+        if self.judged:
+            first, told = self.judging, self.lab.resolved(self.judging)["config"]
+            images = min(told["train"]["images"], self.count if self.given.allow_short else 10**9)
+            self.recipe_of_judge = [self.lab.departures(told), images]
         self.own = self.lab.folder / f"own-{digest([self.recipe_of_judge, self.images.id])}.safetensors"
-        self.held_out = self.store(self.judging[:2], "TEST")
+        self.held_out = self.store(first, "TEST")
         self.n = self.lab.json("inspect", self.held_out)["clips"]
         rows = rows_of(self.results)
         jobs = [(arm, seed) for seed in range(self.given.seeds) for arm in self.arms
                 if seed in self.seeds_of(arm) and self.hash_of(arm, seed) not in rows]
-        if jobs:
+        if jobs and self.judged:
             self.judge(images)
         for arm, _ in jobs:
             self.training(self.config(arm))  # Stores, before two runs ask for one.
@@ -237,7 +240,7 @@ class Comparison:
         told, images = self.told[arm], self.images_of(arm)
         return {"arm": arm, "seed": seed, "images": images, "steps": images // self.batch, "seconds": seconds,
                 "hash": self.hash_of(arm, seed), "config": digest(self.departures[arm]), "commit": commit(),
-                "data": self.images.id, "judge": digest(self.own), "inception": self.inception,
+                "data": self.images.id, "judge": digest(self.own) if self.judged else None, "inception": self.inception,
                 "parameters": told["parameters"], "multiplications": self.multiplications(arm)}
 
     def multiplications(self, arm):
@@ -252,6 +255,7 @@ class Comparison:
     def run_all(self):
         """The jobs that failed."""
         [jobs] = self.lab.at_once(lambda make: make(), [self.prepare])
+        self.ready = True
         say(f"{len(jobs)} runs to go, {self.lab.jobs} at a time")
 
         def guarded(job):
@@ -267,6 +271,13 @@ class Comparison:
         return [job for job in self.lab.at_once(guarded, jobs) if job]
 
     # What came out
+
+    def show(self):
+        """Prints the table, and writes it."""
+        raise NotImplementedError
+
+    def pictures(self):
+        """Written where there is something to see."""
 
     def collect(self):
         """Rows by arm and seed, and the arms that miss some."""
@@ -339,8 +350,14 @@ def sentence(pair, told, form):
 def run(program, make):
     """Exit status of a driver: `make` returns the comparison; a signal stops it cleanly."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    comparison = None
     try:
-        return make()
+        comparison = make()
+        comparison.plan()
+        failed = comparison.run_all()
+        comparison.show()
+        comparison.lab.at_once(lambda draw: draw(), [comparison.pictures])
+        return 1 if failed else 0
     except WrongUse as error:
         say(f"{program}: {error}")
         return 2
@@ -348,5 +365,7 @@ def run(program, make):
         say(f"{program}: {error}")
         return 1
     except (Stopped, KeyboardInterrupt):
+        if comparison and comparison.ready:
+            comparison.show()
         say(f"{program}: stopped; the same command resumes")
         return 75
