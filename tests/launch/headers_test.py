@@ -105,5 +105,8 @@ def check(config):
 found = {}
 for config in sorted(configs.rglob("*.pbtxt")):
     found[str(config.relative_to(configs))] = check(config)
+for image, video in (("vqvae", "cvivit"), ("iddpm", "video-diffusion")):
+    ways = [found[f"cifar10/{name}.pbtxt"].get("config", {}).get("train") for name in (image, video)]
+    expect(ways[0] == ways[1] is not None, f"cifar10: {image} and {video} train in other ways: {ways}")
 expect(len(found) > 40, f"only {len(found)} configs below {configs}")
 finish()
