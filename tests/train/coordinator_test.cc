@@ -2,6 +2,7 @@
 #include "train/coordinator.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -17,7 +18,7 @@ constexpr int64_t kBatch = 8;
 
 class Decisions : public testing::Test {
  protected:
-  Decisions() : folder_(testing::TempDir() + "/lf-coordinator") {
+  Decisions() : folder_(str(testing::TempDir(), "/lf-coordinator-", ::getpid())) {
     std::filesystem::remove_all(folder_);
     std::filesystem::create_directories(folder_);
     config_.mutable_train()->set_images(800);

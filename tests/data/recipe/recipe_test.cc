@@ -335,13 +335,14 @@ TEST(Recipe, CompositesKeepTheirOrder) {
 
 TEST(Recipe, FrameCounts) {
   const std::vector<uint8_t> image = random_image({1, 32, 32, 3});
-  for (const int frames : {1, 4, 8, 16, 18, 32}) {
+  EXPECT_EQ(recipe({"frames=1"}, {1, 32, 32, 3}).corrupted_bytes(), 0U);
+  for (const int frames : {4, 8, 16, 18, 32}) {
     for (const char* op : {"blur={}", "heat={}", "noise={}", "mask={}", "pixelate={}",
                            "downsample={}", "quantise={}", "static={}"}) {
       const Recipe made = recipe({str("frames=", frames), op}, {1, 32, 32, 3});
       EXPECT_EQ(made.frames(), frames);
       EXPECT_EQ(stored_frames(made, image).size(), made.corrupted_bytes());
-      EXPECT_EQ(made.corrupted_bytes() == 0, frames == 1);
+      EXPECT_GT(made.corrupted_bytes(), 0U);
     }
   }
 }
