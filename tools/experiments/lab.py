@@ -248,6 +248,7 @@ def frames_of(file):
     """The shape of an array of clips [n, T, H, W, C] of bytes, and its bytes."""
     data = file.read_bytes()
     begin = 10 + struct.unpack("<H", data[8:10])[0]
+    assert b"'|u1'" in data[:begin], f"{file} is not of bytes"
     shape = data[10:begin].decode().split("'shape': (")[1].split(")")[0]
     return [int(side) for side in shape.split(",") if side.strip()], memoryview(data)[begin:]
 
