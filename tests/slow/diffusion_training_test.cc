@@ -78,6 +78,40 @@ TEST(TextConditioning, ANewCaptionReversesTheMotion) {
   EXPECT_GT(part_of(steps(2) == 1), 0.8);
 }
 
+// Two tokens, the words of a direction, whose mean is 0 for both: only cross-attention can tell.
+at::Tensor tokens_of(const at::Tensor& captions) {
+  const at::Tensor left = at::tensor({1.0F, -1.0F, 1.0F, -1.0F}),
+                   right = at::tensor({1.0F, 1.0F, -1.0F, -1.0F});
+  const at::Tensor word = at::where(captions.slice(1, 0, 1) > 0, left, right);
+  return at::cat({word, -word}, 1);
+}
+
+TEST(TextConditioning, NewTokensReverseTheMotionFromAGivenFrame) {
+  const auto model =
+      square_model(2, {"model.diffusion.frames=PREDICT", "model.diffusion.given=1",
+                       "model.diffusion.text=caption", "model.diffusion.text_width=4",
+                       "model.diffusion.text_tokens=2", "loader.side=caption"});
+  train(
+      *model,
+      [](int64_t count, int64_t first) {
+        Clips clips = square_clips(count, first, 2);
+        clips.side[0].tensor = tokens_of(clips.side[0].tensor);
+        return clips;
+      },
+      800, 24);
+  const Clips truth = square_clips(48, kUnseen, 2);
+  const at::Tensor given = truth.x_BTHWC.slice(1, 0, 1);
+  const auto hits = [&](bool reversed) {
+    const at::Tensor captions =
+        reversed ? truth.side[0].tensor.flip({1}).roll({-1}, {1}) : truth.side[0].tensor;
+    const at::Tensor made = model->sample({2, 0, 48, {}, given, 2, tokens_of(captions)});
+    return part_of(motion(made.select(1, 0), made.select(1, 1)) ==
+                   at::where(captions.select(1, 0) > 0, -1, 1));
+  };
+  EXPECT_GT(hits(false), 0.9);
+  EXPECT_GT(hits(true), 0.9);
+}
+
 TEST(ReconstructionGuidance, IsNearerToTheTruthThanReplacement) {
   const Clips truth = square_clips(32, kUnseen, 4);
   const at::Tensor given = truth.x_BTHWC.slice(1, 0, 2);
