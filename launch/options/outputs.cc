@@ -4,9 +4,12 @@
 
 #include <algorithm>
 #include <cctype>
+#include <cerrno>
+#include <cstring>
 #include <iterator>
 #include <vector>
 
+#include "base/error.h"
 #include "base/file.h"
 #include "base/text.h"
 #include "launch/options/values.h"
@@ -94,8 +97,9 @@ void check_output(const Arguments& arguments, const Option& option) {
     arguments.refuse(what, ", and ", printable(folder), " is a file; expected a folder there");
   }
   if (::access(folder.c_str(), W_OK) != 0) {
-    arguments.refuse(what, ", and nothing can be written to the folder ", printable(folder),
-                     "; expected another");
+    const std::string reason = std::strerror(errno);
+    fail(Code::kStorage, what, ", and nothing can be written to the folder ", printable(folder),
+         ": ", reason, "; expected another");
   }
 }
 

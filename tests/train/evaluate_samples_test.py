@@ -129,5 +129,6 @@ for attempt in range(20):
 check(process.returncode == 75, f"interrupted: status {process.returncode}")
 some = chunks()
 check(0 < len(some) < len(before), f"{len(some)} of {len(before)} chunks after the interruption")
-check_close(alone, evaluate(*base, count=2), "after an interruption")
+# Clips made one by one are rounded otherwise.
+check_close(alone, evaluate(*base, count=2), "after an interruption", 1e-5)
 check(some.items() <= chunks().items(), "the finished chunks were sampled again")
