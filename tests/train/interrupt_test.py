@@ -92,7 +92,7 @@ def interrupted(launcher, name, fault, pace):
     run, log = here / f"{launcher}-{name}", here / f"{launcher}-{name}.log"
     lost, seconds = [], []
     for instant in range(instants):
-        before = saved(run)
+        before, made = saved(run), steps(run)
         process = begin(launcher, run, fault, log.open("wb"))
         wait_for_instant(process, run, pace)
         began = time.time()
@@ -107,7 +107,7 @@ def interrupted(launcher, name, fault, pace):
         lost.append(steps(run) - saved(run))
         check(lost[-1] <= MOST, f"{what}: {steps(run)} steps made, {saved(run)} saved\n{text}")
         if before:
-            check("resumed from" in text or steps(run) == before, f"{what}: no word of resuming\n{text}")
+            check("resumed from" in text or steps(run) == made, f"{what}: no word of resuming\n{text}")
         if saved(run) > before and launcher != "srun":
             check(status(run)["state"] == "interrupted", f"{what}: {status(run)}")
     print(f"{launcher}, {name} steps: {instants} interrupts, {saved(run)} steps, at most "
