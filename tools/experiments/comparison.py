@@ -134,8 +134,12 @@ class Comparison:
     def seeds_of(self, arm):
         return range(self.given.seeds)
 
+    def share(self, arm):
+        """Of the images that most arms see."""
+        return 1
+
     def images_of(self, arm):
-        return self.count
+        return max(1, int(self.count * self.share(arm) / self.batch)) * self.batch
 
     # How long it takes
 
@@ -148,7 +152,8 @@ class Comparison:
     def seconds_for(self, steps, costs, seeds=10**9):
         """Of all runs: their steps, their judges, and a tenth for all else."""
         judging = self.given.samples * (0.06 if self.inception else 0.01)
-        runs = sum(min(seeds, len(self.seeds_of(arm))) * (steps * costs[arm] + judging) for arm in costs)
+        runs = sum(min(seeds, len(self.seeds_of(arm))) * (steps * self.share(arm) * costs[arm] + judging)
+                   for arm in costs)
         return 60 + 1.1 * runs / self.lab.jobs
 
     def plan(self):
