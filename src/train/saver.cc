@@ -16,6 +16,19 @@ namespace {
 constexpr size_t kMostDifferences = 4;  // that a refusal names
 constexpr int kMostFailures = 3;        // saves in a row that may fail before the run gives up
 
+// That of the run's checkpoint, as far as a config can differ from it.
+Config config_before(const Config& config, const RunIdentity& run,
+                     const CheckpointManifest& manifest) {
+  Config before = parse_config(manifest.config(), "the config in a checkpoint of " + run.folder);
+  complete_config(before, manifest);
+  make_paths_absolute(before);
+  // Of these the store decides, in whatever words; older programs recorded what was asked for.
+  *before.mutable_source() = config.source();
+  *before.mutable_recipe() = config.recipe();
+  *before.mutable_store() = config.store();
+  return before;
+}
+
 }  // namespace
 
 Saver::Saver(World& world, const Config& config, RunIdentity run, Staging staging)
@@ -34,33 +47,31 @@ Saver::Saver(World& world, const Config& config, RunIdentity run, Staging stagin
 
 Saver::~Saver() = default;
 
-void Saver::check_config(const CheckpointManifest& manifest) const {
+void require_same_run(const Config& config, const RunIdentity& run,
+                      const CheckpointManifest& manifest) {
   std::vector<std::string> fixed;
-  if (manifest.store_id() != run_.store_id) {
+  if (!run.store_id.empty() && manifest.store_id() != run.store_id) {
     fixed.push_back(
-        str("it was trained on store ", manifest.store_id(), ", this is store ", run_.store_id));
+        str("it was trained on store ", manifest.store_id(), ", this is store ", run.store_id));
   }
-  Config before = parse_config(manifest.config(), "the config in " + newest_);
-  complete_config(before, manifest);
-  make_paths_absolute(before);
-  // Of these the store decides, in whatever words; older programs recorded what was asked for.
-  *before.mutable_source() = config_.source();
-  *before.mutable_recipe() = config_.recipe();
-  *before.mutable_store() = config_.store();
-  for (std::string& line : config_differences(before, config_, true)) {
+  for (std::string& line : config_differences(config_before(config, run, manifest), config, true)) {
     fixed.push_back(std::move(line));
   }
-  if (!fixed.empty()) {
-    const size_t more = fixed.size() - std::min(fixed.size(), kMostDifferences);
-    fixed.resize(fixed.size() - more);
-    fail(Code::kUsage, "the run in ", run_.folder, ", at image ",
-         human_count(static_cast<uint64_t>(manifest.images())),
-         ", is not of this config; they differ in what a resumed run may not change: ",
-         printable(join(fixed, "; "), 1000), more > 0 ? str("; and ", more, " more") : "",
-         ". Give another --run folder to begin a run of this config, or resume that one by "
-         "`lastframe train --run ",
-         run_.folder, "`");
-  }
+  if (fixed.empty()) return;
+  const size_t more = fixed.size() - std::min(fixed.size(), kMostDifferences);
+  fixed.resize(fixed.size() - more);
+  fail(Code::kUsage, "the run in ", run.folder, ", at image ",
+       human_count(static_cast<uint64_t>(manifest.images())),
+       ", is not of this config; they differ in what a resumed run may not change: ",
+       printable(join(fixed, "; "), 1000), more > 0 ? str("; and ", more, " more") : "",
+       ". Give another --run folder to begin a run of this config, or resume that one by "
+       "`lastframe train --run ",
+       run.folder, "`");
+}
+
+void Saver::check_config(const CheckpointManifest& manifest) const {
+  require_same_run(config_, run_, manifest);
+  const Config before = config_before(config_, run_, manifest);
   for (const std::string& line : config_differences(before, config_, false)) {
     LF_INFO("changed since the checkpoint: ", line);
   }

@@ -5,16 +5,23 @@
 #include "checkpoint/retention.h"
 #include "run/older_programs.h"
 #include "train/evaluators.h"
+#include "train/saver.h"
 #include "train/trainer.h"
 
 namespace lf {
 
-// Collective. With what the run's checkpoints tell of it, if an older program began it.
+// Collective. With what the run's checkpoints tell of it, if an older program began it. A config
+// that draws its own store is compared here, for the store lies in the run's folder.
 static Config as_begun(World& world, Config config, const std::string& run_folder) {
   if (world.is_root()) {
     for (const Candidate& candidate :
          list_checkpoints(real_file_system(), run_folder, Depth::kQuick)) {
-      if (candidate.valid()) complete_config(config, candidate.manifest);
+      if (!candidate.valid()) continue;
+      complete_config(config, candidate.manifest);
+      if (config.train().store().empty()) {
+        require_same_run(config, RunIdentity{run_folder, "", "", {}}, candidate.manifest);
+      }
+      break;
     }
   }
   const std::string model = world.broadcast(config.model().SerializeAsString());

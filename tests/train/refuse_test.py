@@ -93,3 +93,9 @@ first.send_signal(signal.SIGUSR1)
 check(first.wait(timeout=60) == 75, "the first job did not end in order")
 images = [line["images"] for line in lines(here / "shared")]
 check(images == list(range(BATCH, images[-1] + 1, BATCH)), "the metrics are not one job's")
+
+# Another config's own store is not drawn into the folder of a run that it cannot resume.
+other_config = here / "drawing.pbtxt"
+other_config.write_text('source { generated { kind: "shapes" count: 8 } size: 8 } model { vqvae {} }')
+execute([program, "train", "--config", other_config, "--run", here / "shared"], 2, "is not of this config")
+check(not (here / "shared" / "store").exists(), "a refused training drew its store")
