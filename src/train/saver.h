@@ -24,8 +24,8 @@ struct RunIdentity {
   ClipShape clip_shape;
 };
 
-// Code::kUsage if the run whose checkpoint this is may not be resumed by the config. A run without a
-// store_id is compared by its config alone.
+// Code::kUsage if the run whose checkpoint this is may not be resumed by the config. A run without
+// a store_id is compared by its config alone.
 void require_same_run(const Config& config, const RunIdentity& run,
                       const CheckpointManifest& manifest);
 
