@@ -1,4 +1,4 @@
-// `lastframe plan`: what a store and a training run on it will cost, before anything is built.
+// `lastframe plan`: what a store and a training run will cost, before anything is built.
 #include <cstdio>
 #include <optional>
 #include <string>
@@ -11,9 +11,11 @@
 #include "config/meaning.h"
 #include "data/store/cost.h"
 #include "launch/commands.h"
+#include "launch/gpus.h"
 #include "launch/options/arguments.h"
 #include "launch/output.h"
 #include "launch/run_estimate.h"
+#include "launch/run_plan.h"
 
 namespace lf {
 namespace {
@@ -112,6 +114,7 @@ const std::vector<CallCondition> kConditions = {{"model", "model.kind"},
 int run_plan(const Arguments& arguments) {
   const Config config = config_of(arguments);
   check_meaning(config, arguments.sets(), kConditions);
+  if (arguments.has("--gpu")) return plan_run(arguments, config);
   const double images_per_second = arguments.number("--images-per-second");
   const std::unique_ptr<Source> source = open_source(config.source());
   const CostEstimate estimate = estimate_cost(config, *source, 2);
@@ -130,9 +133,29 @@ constexpr Option kPlanOptions[] = {
     {"--images-per-second",
      number(0, 1e12),
      "expected speed of training, over all ranks",
-     {.fallback = "1000"}},
-    kRanksOption,
-    kNoMemoryOption,
+     {.fallback = "1000", .without = "--gpu"}},
+    without("--gpu", kRanksOption),
+    without("--gpu", kNoMemoryOption),
+    {"--gpu", word(kGpuNames.data()),
+     "plan a training run on such GPUs, by their data sheets, and no store; cpu: ranks that "
+     "compute on cores such as this machine's, measured here"},
+    only_with("--gpu", {"--nodes", integer(1, 1 << 16), "machines", {.fallback = "1"}}),
+    only_with("--gpu", {"--gpus-per-node", integer(1, 1024), "GPUs of each", {.fallback = "1"}}),
+    only_with("--gpu", {"--net",
+                        rate(),
+                        "network of a node, such as 400Gb/s (bits) or 50GB/s (bytes)",
+                        {.fallback = "100Gb/s"}}),
+    only_with("--gpu",
+              {"--fs", rate(), "file system, for all nodes together", {.fallback = "1GB/s"}}),
+    only_with("--gpu", {"--utilisation",
+                        number(0, 1),
+                        "share of the peak that a step reaches",
+                        {.computed = "0.3 of a GPU's, 0.5 of the cpu's"}}),
+    only_with("--gpu", {"--bench",
+                        text("FILE"),
+                        "what `bench step --json` printed for this config on such a GPU, instead",
+                        {.without = "--utilisation"}}),
+    only_with("--gpu", {"--explain", kNoValue, "every number with its formula or its source"}),
     kJsonOption,
 };
 
@@ -146,10 +169,18 @@ const Command kPlanCommand = {
         "STORED and for RECOMPUTED: bytes on disk, hours to build on one core of this machine, "
         "bytes a second that training reads, and cores that making the frames takes. Where the "
         "config has a model, parameters, arithmetic and memory of a run follow, as train --dry-run "
-        "prints them.",
+        "prints them.\n"
+        "\n"
+        "With --gpu it needs no data and no GPU: it makes steps of one and two clips on noise on "
+        "this machine's CPU, counts their arithmetic and memory, and computes memory, step time, "
+        "all-reduce, data rate, checkpoints, what a preemption loses, the time of FID-50k and "
+        "GPU-hours. --explain prints every formula. What it assumes of GPUs has not been compared "
+        "with one; previews, validation and failures are not in the sum.",
     .example =
         "lastframe plan --config configs/quickstart.pbtxt --images-per-second 5000\n"
-        "lastframe plan --set source.folder.path=photos --set source.size=64 --json",
+        "lastframe plan --set source.folder.path=photos --set source.size=64 --json\n"
+        "lastframe plan --config configs/imagenet64/iddpm.pbtxt --nodes 16 --gpus-per-node 8 --gpu "
+        "h100 --net 400Gb/s --fs 5GB/s --explain",
     .options = kPlanOptions,
     .run = run_plan,
 };

@@ -33,7 +33,7 @@ std::string memory_text(const RunEstimate& run) {
 
 RunEstimate estimate_of(const Arguments& arguments, const Config& config) {
   return estimate_run(World::join(), config, static_cast<int>(arguments.integer("--ranks")),
-                      !arguments.has("--no-memory"));
+                      arguments.has("--no-memory") ? Trials::kNone : Trials::kMemory);
 }
 
 void add_estimate(Json& json, const RunEstimate& run) {

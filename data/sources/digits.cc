@@ -14,6 +14,7 @@ namespace lf {
 namespace {
 
 constexpr int kStochasticSide = 32;  // that variant enlarges its digits
+constexpr int kFullFrame = 36;       // the smallest frame for digits of their own size
 constexpr double kSpeed = 0.1;       // share of the free range a standard digit moves per frame
 
 // Standard motion along one axis, within [0, range]: reflected elastically at the walls.
@@ -61,12 +62,13 @@ class MovingDigits : public Source {
     fit_.set_default_shape({1, 64, 64, 1});
     shape_ = fit_.shape();
     shape_.frames = generated_.frames();
-    if (shape_.height != shape_.width || shape_.height < 36) {
+    if (shape_.height != shape_.width || shape_.height < 9) {
       fail(Code::kUsage, "moving-digits: frames of ", shape_.width, "x", shape_.height,
-           " pixels, expected a square of at least 36; set source.size");
+           " pixels, expected a square of at least 9; set source.size");
     }
     stochastic_ = generated_.motion() == GeneratedSource::STOCHASTIC;
     side_ = stochastic_ ? kStochasticSide : kDigitSide;
+    if (shape_.height < kFullFrame) side_ = side_ * shape_.height / kFullFrame;
     if (!generated_.idx().empty()) open_idx_digits(generated_.idx());
   }
 
@@ -150,7 +152,8 @@ class MovingDigits : public Source {
       *label = u.below(10);
       image = draw_digit(static_cast<int>(*label), u);
     }
-    return stochastic_ ? resize(image, {0, 0, kDigitSide, kDigitSide}, side_, side_) : image;
+    if (side_ == kDigitSide) return image;
+    return resize(image, {0, 0, kDigitSide, kDigitSide}, side_, side_);
   }
 
   std::vector<Point> choose_path(UniformDraws& u) const {

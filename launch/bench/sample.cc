@@ -13,7 +13,6 @@
 #include "base/log.h"
 #include "comm/threads.h"
 #include "config/config.h"
-#include "diffusion/sampler.h"
 #include "launch/bench/breakdown.h"
 #include "launch/bench/device.h"
 #include "launch/commands.h"
@@ -26,19 +25,10 @@
 #include "run/exported_model.h"
 #include "run/stores.h"
 #include "run/synthetic_clips.h"
+#include "train/estimate.h"
 
 namespace lf {
 namespace {
-
-// Noise levels that a diffusion model steps through; 0 for other models.
-int64_t levels_of(const Config& config, const ClipShape& shape) {
-  const bool diffusion =
-      config.model().has_unet() || config.model().has_unet3d() || config.model().has_dit();
-  if (!diffusion) return 0;
-  const DiffusionConfig& options = config.model().diffusion();
-  return static_cast<int64_t>(
-      sampling_levels(options.sampler(), NoiseSchedule(options, shape.height)).size());
-}
 
 // Makes batches of clips, each time others.
 class ClipMaker {

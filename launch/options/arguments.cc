@@ -5,6 +5,7 @@
 #include "base/text.h"
 #include "config/config.h"
 #include "launch/options/call.h"
+#include "launch/options/rate.h"
 #include "launch/options/values.h"
 
 namespace lf {
@@ -142,6 +143,13 @@ int64_t Arguments::integer(const std::string& option) const {
 
 int64_t Arguments::integer(const std::string& option, int64_t otherwise) const {
   return has(option) ? integer(option) : otherwise;
+}
+
+double Arguments::rate(const std::string& option) const {
+  double value = 0;
+  LF_CHECK(parse_rate(get(option), &value), "option ", option, " of ", command_->name,
+           " has no default");
+  return value;
 }
 
 double Arguments::number(const std::string& option) const {

@@ -29,6 +29,7 @@ class Arguments {
   // The value given, else `otherwise`, of options whose default is computed.
   int64_t integer(const std::string& option, int64_t otherwise) const;
   double number(const std::string& option) const;
+  double rate(const std::string& option) const;  // bytes a second
   // Both arguments of an option that takes two.
   std::pair<std::string, std::string> both(const std::string& option) const;
   // "path=value" of every --set, then of the options that stand for an option of the config.

@@ -9,7 +9,7 @@ namespace lf {
 
 // What an option takes. Made by the functions below.
 struct Value {
-  enum Kind : uint8_t { kSwitch, kText, kInteger, kNumber, kWord, kSets, kConfig };
+  enum Kind : uint8_t { kSwitch, kText, kInteger, kNumber, kRate, kWord, kSets, kConfig };
   Kind kind = kSwitch;
   const char* placeholder = "";  // "DIR"; "A B" takes two arguments; "" takes none
   int64_t low = 0, high = 0;     // kInteger: [low, high]
@@ -36,6 +36,8 @@ constexpr Value integer(int64_t low, int64_t high) {
 constexpr Value number(double above, double most) {
   return {.kind = Value::kNumber, .placeholder = "R", .above = above, .most = most};
 }
+// Of a network or of storage (rate.h).
+constexpr Value rate() { return {.kind = Value::kRate, .placeholder = "RATE"}; }
 constexpr Value word(const char* words) {
   return {.kind = Value::kWord, .placeholder = "NAME", .words = words};
 }
@@ -71,6 +73,11 @@ struct Option {
 constexpr Option only_with(const char* condition, Option option) {
   option.terms.only_with = condition;
   return option;
+}
+
+constexpr Option without(const char* option, Option row) {
+  row.terms.without = option;
+  return row;
 }
 
 // ---- rows that commands share -------------------------------------------------------------------

@@ -8,6 +8,7 @@
 #include "config/config.h"
 #include "launch/options/call.h"
 #include "launch/options/outputs.h"
+#include "launch/options/rate.h"
 
 namespace lf {
 namespace {
@@ -107,6 +108,10 @@ std::string expected_instead(const Option& option, const std::string& value) {
       if (parse(value, &found) && found > kind.above && found <= kind.most) return "";
       return "a number in " + interval_of(kind);
     }
+    case Value::kRate: {
+      double found = 0;
+      return parse_rate(value, &found) ? "" : "a rate such as 400Gb/s (bits) or 5GB/s (bytes)";
+    }
     case Value::kWord: {
       const std::vector<std::string> words = words_of(option);
       return contains(words, value) ? "" : listed(words) + did_you_mean(value, words);
@@ -144,6 +149,8 @@ std::string kind_name(const Option& option) {
       return "integer";
     case Value::kNumber:
       return "number";
+    case Value::kRate:
+      return "rate";
     case Value::kSets:
       return "set";
     case Value::kConfig: {

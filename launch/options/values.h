@@ -19,7 +19,7 @@ size_t arguments_of(const Option& option);
 std::string range_text(const Option& option);
 std::string default_text(const Option& option);
 
-// For programs: "switch", "text", "integer", "number", "word" or "set".
+// For programs: "switch", "text", "integer", "number", "rate", "word" or "set".
 std::string kind_name(const Option& option);
 std::vector<std::string> words_of(const Option& option);
 

@@ -1,6 +1,7 @@
 #include "train/estimate.h"
 
 #include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
 
 #include <algorithm>
 #include <array>
@@ -12,6 +13,8 @@
 #include "base/memory.h"
 #include "comm/threads.h"
 #include "data/loader/batch.h"
+#include "diffusion/noise_schedule.h"
+#include "diffusion/sampler.h"
 #include "kernels/operation_costs.h"
 #include "kernels/peak_bytes.h"
 #include "model/tokens/tokenizer.h"
@@ -140,8 +143,9 @@ uint64_t loader_bytes(const Config& config, const ClipFormat& format, int64_t cl
 // The bytes that LibTorch's allocator holds more for each further clip, and the arithmetic of one.
 // From the model's building on: the allocator warns of blocks that it was not shown.
 struct FirstSteps {
-  int64_t live = 0;
-  double flops = 0;
+  int64_t one = 0, live = 0;  // of one clip, and of each further
+  double flops = 0, convolutions = 0;
+  int64_t operations = 0;
 };
 FirstSteps first_steps(std::optional<Trial>& trial, World& world, const Config& config,
                        const ClipShape& shape) {
@@ -150,11 +154,14 @@ FirstSteps first_steps(std::optional<Trial>& trial, World& world, const Config& 
   trial.emplace(world, trial_config(config), shape);
   FirstSteps out;
   for (const OperationCost& cost : observe_operations([&] { trial->make_step(1); })) {
-    out.flops += static_cast<double>(cost.flops);
+    const auto flops = static_cast<double>(cost.flops);
+    out.flops += flops;
+    if (cost.name.find("convolution") != std::string::npos) out.convolutions += flops;
+    out.operations += cost.calls;
   }
-  const int64_t one = bytes->peak();
+  out.one = bytes->peak();
   trial->make_step(2);
-  out.live = world.max(bytes->peak() - one);
+  out.live = world.max(bytes->peak() - out.one);
   return out;
 }
 
@@ -182,7 +189,8 @@ void try_peaks(Trial& trial, const FirstSteps& first, int64_t local, StepEstimat
 void add_what_surrounds(const Trial& trial, const Config& config, int64_t images_per_clip,
                         const RunEstimate& run, MemoryEstimate& memory) {
   const int64_t local = run.clips_per_rank, batch = local * config.train().accumulation();
-  memory.state = state_bytes(trial.state()) + static_cast<uint64_t>(run.trained) * sizeof(float);
+  const uint64_t gradients = static_cast<uint64_t>(run.trained) * sizeof(float);
+  memory.state = state_bytes(trial.state()) + gradients;
   memory.loader = loader_bytes(config, run.format, batch, images_per_clip);
   memory.checkpoint = staged_bytes(config, trial.state(), run.ranks);
   memory.total += memory.loader + memory.checkpoint +
@@ -191,13 +199,13 @@ void add_what_surrounds(const Trial& trial, const Config& config, int64_t images
 
 }  // namespace
 
-RunEstimate estimate_run(World& world, const Config& config, int ranks, bool try_steps) {
+RunEstimate estimate_run(World& world, const Config& config, int ranks, Trials trials) {
   check_batch(config, ranks);
   RunEstimate out;
   out.format = format_of_config(config);
   out.ranks = ranks;
   out.clips_per_rank = config.train().batch() / (ranks * config.train().accumulation());
-  if (!try_steps) {
+  if (trials == Trials::kNone) {
     describe(*make_model(config, out.format.shape, at::kCPU, {}, open_export), config, out);
     return out;
   }
@@ -208,10 +216,50 @@ RunEstimate estimate_run(World& world, const Config& config, int ranks, bool try
   const FirstSteps first = first_steps(trial, world, config, out.format.shape);
   describe(trial->model(), config, out);
   step.flops_per_clip = first.flops;
-  try_peaks(*trial, first, out.clips_per_rank, step);
+  step.convolution_flops = first.convolutions;
+  step.operations = first.operations;
+  step.allocated = static_cast<uint64_t>(first.one);
+  step.allocated_per_clip = static_cast<uint64_t>(first.live);
+  step.state = state_bytes(trial->state());
+  if (trials == Trials::kMemory) try_peaks(*trial, first, out.clips_per_rank, step);
   add_what_surrounds(*trial, config, trial->model().images_per_clip(), out, step.memory);
   out.step = step;
   return out;
+}
+
+int64_t levels_of(const Config& config, const ClipShape& shape) {
+  const bool diffusion = config.model().has_unet() || config.model().has_unet3d() ||
+                         config.model().has_dit() || config.model().has_rvd();
+  if (!diffusion) return 0;
+  const DiffusionConfig& options = config.model().diffusion();
+  return static_cast<int64_t>(
+      sampling_levels(options.sampler(), NoiseSchedule(options, shape.height)).size());
+}
+
+// One clip, made by the model as it is when just built.
+static double flops_of_clip(World& world, const Config& config, const ClipShape& shape) {
+  const std::unique_ptr<Model> model = make_model(config, shape, at::kCPU, {}, open_export);
+  const Clips clips = synthetic_clips(config, shape, world.size(), 0, world, at::kCPU);
+  const at::NoGradGuard no_grad;
+  double flops = 0;
+  for (const OperationCost& cost : observe_operations([&] { model->preview(clips); })) {
+    flops += static_cast<double>(cost.flops);
+  }
+  return flops;
+}
+
+double sampling_flops(World& world, const Config& config, const ClipShape& shape) {
+  at::set_num_threads(threads_of_rank(world, config.train().threads()));
+  const int64_t levels = levels_of(config, shape);
+  if (levels == 0) return flops_of_clip(world, config, shape);
+  Config few = config;
+  const auto with_steps = [&](int steps) {
+    few.mutable_model()->mutable_diffusion()->mutable_sampler()->set_steps(steps);
+    return std::pair(levels_of(few, shape), flops_of_clip(world, few, shape));
+  };
+  const auto [n, less] = with_steps(2);
+  const auto [m, more] = with_steps(3);
+  return less + static_cast<double>(levels - n) * (more - less) / static_cast<double>(m - n);
 }
 
 }  // namespace lf

@@ -31,9 +31,14 @@ struct MemoryEstimate {
 
 // What steps on noise showed.
 struct StepEstimate {
-  double flops_per_clip = 0;  // forward and backward of all phases, products and convolutions
-  MemoryEstimate memory;
-  int64_t clips_tried = 0;  // of the largest step made
+  double flops_per_clip = 0;        // forward and backward of all phases, products and convolutions
+  double convolution_flops = 0;     // those of them in convolutions
+  int64_t operations = 0;           // calls of operations in a step of one micro-batch
+  uint64_t allocated = 0;           // by LibTorch's CPU allocator at the peak of a step of one clip
+  uint64_t allocated_per_clip = 0;  // more for each further one
+  uint64_t state = 0;               // weights, moments and averages: what a checkpoint holds
+  MemoryEstimate memory;            // its total and per_clip only by Trials::kMemory
+  int64_t clips_tried = 0;          // of the largest step made
 };
 
 struct RunEstimate {
@@ -47,9 +52,21 @@ struct RunEstimate {
   std::optional<StepEstimate> step;
 };
 
-// For `ranks` ranks. Without `try_steps` nothing is computed and `step` is left out. Throws
-// Code::kUsage if the batch does not divide over so many ranks. For a process that does nothing
-// else: memory is read off the process's peak.
-RunEstimate estimate_run(World& world, const Config& config, int ranks, bool try_steps);
+enum class Trials {
+  kNone,        // nothing is computed, and `step` is left out
+  kArithmetic,  // a step of one clip and one of two
+  kMemory,      // and larger ones, whose memory is read off the process's peak
+};
+
+// For `ranks` ranks. Throws Code::kUsage if the batch does not divide over so many. By
+// Trials::kMemory for a process that does nothing else.
+RunEstimate estimate_run(World& world, const Config& config, int ranks, Trials trials);
+
+// Noise levels that sampling steps through; 0 for a model that does not diffuse.
+int64_t levels_of(const Config& config, const ClipShape& shape);
+
+// The arithmetic of one clip that the model makes as in previews: counted, and for diffusion models
+// extrapolated from few levels.
+double sampling_flops(World& world, const Config& config, const ClipShape& shape);
 
 }  // namespace lf

@@ -50,6 +50,8 @@ def valid(option):
         value = option["words"][0]
     elif option["kind"] == "integer":
         value = (re.findall(r"\d+", option["range"]) or ["1"])[0]
+    elif option["kind"] == "rate":
+        value = "1GB/s"
     elif option["kind"] == "number":
         value = "0.1"
     elif option["kind"] == "set":
@@ -98,7 +100,7 @@ def check_help(command, options):
 
 
 def check_values(command, options):
-    wrong = {"integer": "-1", "number": "0", "word": "nonsense"}
+    wrong = {"integer": "-1", "number": "0", "rate": "5GB", "word": "nonsense"}
     for option in options.values():
         if option["kind"] in wrong:
             value = wrong[option["kind"]]

@@ -176,8 +176,23 @@ TEST_F(MovingDigits, CaptionsSayWhatMovesWhereAndLeaveTheClipsAlone) {
   EXPECT_NE(vectors["one"], vectors["two"]);
 }
 
+// Below 36 pixels digits shrink with their frames: they keep 7/9 of them, and room to move.
+TEST_F(MovingDigits, AreSmallerInSmallFrames) {
+  const auto ink = [&](int size) {
+    const auto source = open({"generated.kind=moving-digits", "generated.digits=1",
+                              "generated.frames=1", str("size=", size)});
+    double sum = 0;
+    for (uint64_t i = 0; i < 50; ++i) {
+      for (const uint8_t pixel : source->load(i).pixels) sum += pixel;
+    }
+    return sum;
+  };
+  EXPECT_NEAR(ink(36) / ink(18), 4, 0.2);
+  EXPECT_EQ(ink(36), ink(64));
+}
+
 TEST_F(MovingDigits, TinyFramesAndCropsAreRefused) {
-  EXPECT_EQ(refusal({"generated.kind=moving-digits", "size=32"}).substr(0, 2), "2:");
+  EXPECT_EQ(refusal({"generated.kind=moving-digits", "size=8"}).substr(0, 2), "2:");
   EXPECT_EQ(refusal({"generated.kind=moving-digits", "window.frames=4"}).substr(0, 2), "2:");
   EXPECT_EQ(open({"generated.kind=moving-digits", "channels=3"})->load(0).pixels.size(),
             20u * 64 * 64 * 3);
