@@ -13,6 +13,7 @@ constexpr double kOperationSeconds = 4e-6;         // of the host, to launch one
 constexpr double kLinkEfficiency = 0.8;            // of the data sheet's rate, of long messages
 constexpr double kHopSeconds = 5e-6, kNetHopSeconds = 15e-6;
 constexpr double kStartSeconds = 20, kCpuStartSeconds = 2;  // from launch to the first step
+constexpr double kBeginSeconds = 5e-3;                      // of a checkpoint
 constexpr double kInceptionFlops = 11.4e9;                  // of one image of 299x299
 
 using Bench = std::optional<StepBench>;
@@ -181,7 +182,9 @@ void compute_checkpoints(const Config& config, const RunEstimate& run, const Pro
   if (checkpoint.asynchronous()) {
     out.give("staged_bytes_per_gpu", static_cast<double>(run.step->memory.checkpoint),
              "of the rank that writes most");
-    out.compute("checkpoint_stall_seconds", "staged_bytes_per_gpu / host_bytes_per_s",
+    out.give("begin_seconds", kBeginSeconds, "assumed: to make the folder and agree on it");
+    out.compute("checkpoint_stall_seconds",
+                "begin_seconds + staged_bytes_per_gpu / host_bytes_per_s",
                 "training waits for the copy only");
   } else {
     out.compute("checkpoint_stall_seconds", "checkpoint_write_seconds",

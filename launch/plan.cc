@@ -150,7 +150,7 @@ constexpr Option kPlanOptions[] = {
     only_with("--gpu", {"--utilisation",
                         number(0, 1),
                         "share of the peak that a step reaches",
-                        {.computed = "0.3 of a GPU's, 0.5 of the cpu's"}}),
+                        {.computed = "0.3 of a GPU's, 0.7 of the cpu's"}}),
     only_with("--gpu", {"--bench",
                         text("FILE"),
                         "what `bench step --json` printed for this config on such a GPU, instead",
@@ -179,8 +179,8 @@ const Command kPlanCommand = {
     .example =
         "lastframe plan --config configs/quickstart.pbtxt --images-per-second 5000\n"
         "lastframe plan --set source.folder.path=photos --set source.size=64 --json\n"
-        "lastframe plan --config configs/imagenet64/iddpm.pbtxt --nodes 16 --gpus-per-node 8 --gpu "
-        "h100 --net 400Gb/s --fs 5GB/s --explain",
+        "lastframe plan --config configs/quickstart.pbtxt --nodes 2 --gpus-per-node 8 --gpu h100 "
+        "--net 400Gb/s --fs 5GB/s --explain",
     .options = kPlanOptions,
     .run = run_plan,
 };

@@ -116,7 +116,7 @@ std::vector<Result> evaluate_sets(World& world, const EvaluationConfig& config,
                   .pad_to = features.pad_to,
                   .keep_features = features.every_sample,
                   .cache = {},
-                  .beside = ", and the time of making them",
+                  .beside = " besides making them",
                   .break_off = subject.break_off};
   if (!clips.key().empty()) {
     what.cache = ChunkCache(subject.cache(), "features", clips.key() + features.key());

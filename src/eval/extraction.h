@@ -26,7 +26,7 @@ struct Extraction {
   int64_t pad_to = 0;          // frames of a clip, its last repeated; 0: as they are
   bool keep_features = false;  // of every sample, beside the moments
   ChunkCache cache;            // of the features
-  std::string beside = {};     // what else takes time, for the log: ", after making them"
+  std::string beside = {};     // what else takes time, for the log: " besides making them"
   std::function<bool()> break_off = nullptr;
 };
 

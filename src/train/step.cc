@@ -45,8 +45,8 @@ void check_batch(const Config& config, int ranks) {
   for (int64_t n = 1; n <= std::min<int64_t>(batch, 1024) && allowed.size() < 16; ++n) {
     if (batch % (n * accumulation) == 0) allowed.push_back(std::to_string(n));
   }
-  fail(Code::kUsage, "train.batch is ", batch, ", which ", ranks, " ranks times ", accumulation,
-       " accumulation do not divide; ",
+  fail(Code::kUsage, "train.batch is ", batch, ", expected a multiple of ", ranks,
+       ranks == 1 ? " rank" : " ranks", " times train.accumulation ", accumulation, "; ",
        allowed.empty() ? "change train.accumulation"
                        : "start with one of " + join(allowed, ", ") + " ranks",
        ", or change train.batch");

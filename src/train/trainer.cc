@@ -175,8 +175,9 @@ void Trainer::write_preview_files() {
   const at::NoGradGuard no_grad;
   const Ema::Swap averaged(step_->ema());
   const Clock::time_point begin = Clock::now();
+  int64_t steps = 0;
   const Interruptible between_steps([&] {
-    coordinator_->waits_for(images_, "making the preview", "", begin);
+    coordinator_->waits_for(images_, "making the preview", str("step ", ++steps), begin);
     return false;
   });
   try {

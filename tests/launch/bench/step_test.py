@@ -51,7 +51,7 @@ check("GFLOP of products and convolutions a step" in text and "outside of operat
       re.search(r"[0-9.]+ new pages a step; model [0-9]{1,2}\.[0-9] %, communication", text), text)
 
 words = [program, "bench", "step", "--config", config, "--seconds", "1"]
-execute([*words, "--set", "train.accumulation=7"], 2, "do not divide; change train.accumulation")
+execute([*words, "--set", "train.accumulation=7"], 2, "times train.accumulation 7; change train.accumulation")
 execute([program, "bench", "step"], 2, "the config names no source")
 execute([*words, "--set", "train.graph=ON"], 2, "cannot be recorded because it is computed on the CPU")
 check(whole["graph"] == "not recorded: it is computed on the CPU" and whole["device"] == "cpu" and
