@@ -220,6 +220,17 @@ void Checkpoint::load_into(const std::string& kind, const std::vector<NamedTenso
   }
 }
 
+TensorMetadata Checkpoint::export_metadata(const std::string& kind) const {
+  std::vector<std::string> shape;
+  for (const int extent : manifest_.clip_shape()) shape.push_back(std::to_string(extent));
+  return {{"format", "pt"},
+          {"kind", kind},
+          {"config", manifest_.config()},
+          {"clip_shape", join(shape, ",")},
+          {"images", std::to_string(manifest_.images())},
+          {"producer", str("lastframe ", manifest_.code_version())}};
+}
+
 std::string export_tensors(FileSystem& files, const Checkpoint& checkpoint, const std::string& kind,
                            const std::string& out) {
   const std::string chosen = !kind.empty() ? kind : checkpoint.has("ema") ? "ema" : "model";
@@ -237,12 +248,7 @@ std::string export_tensors(FileSystem& files, const Checkpoint& checkpoint, cons
       if (kind_of.emplace(layout.name, "model").second) layouts.push_back(layout);
     }
   }
-  publish_tensor_file(files, out, layouts,
-                      {{"format", "pt"},
-                       {"kind", chosen},
-                       {"config", checkpoint.manifest().config()},
-                       {"images", std::to_string(checkpoint.manifest().images())},
-                       {"producer", str("lastframe ", checkpoint.manifest().code_version())}},
+  publish_tensor_file(files, out, layouts, checkpoint.export_metadata(chosen),
                       [&](const TensorLayout& layout) {
                         return checkpoint.load(kind_of.at(layout.name), layout.name);
                       });

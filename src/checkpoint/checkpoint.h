@@ -65,6 +65,10 @@ class Checkpoint {
   // others.
   void load_into(const std::string& kind, const std::vector<NamedTensor>& tensors) const;
 
+  // What a file made of tensors of this kind says of the model: its config, the shape of its clips
+  // ("frames,height,width,channels"), the images it was trained on.
+  TensorMetadata export_metadata(const std::string& kind) const;
+
  private:
   struct Place {
     const SafetensorsFile* file;
@@ -83,8 +87,8 @@ class Checkpoint {
 
 // One safetensors file at OUT with the tensors of a kind, "" choosing the average of the weights
 // ("ema") where there is one and the weights ("model") otherwise. With an average come the model's
-// tensors that have none. The config is in the file's metadata. Tensors pass through memory one at
-// a time; OUT appears whole or not at all. Returns the kind.
+// tensors that have none. Tensors pass through memory one at a time; OUT appears whole or not at
+// all. Returns the kind.
 std::string export_tensors(FileSystem& files, const Checkpoint& checkpoint, const std::string& kind,
                            const std::string& out);
 

@@ -104,13 +104,10 @@ void export_average(FileSystem& files, const std::string& run_folder, double wid
     }
     return sum.to(scalar_type(layout.dtype));
   };
-  publish_tensor_file(files, out, layouts,
-                      {{"format", "pt"},
-                       {"kind", "ema"},
-                       {"config", newest.checkpoint.manifest().config()},
-                       {"ema_width", str(width)},
-                       {"images", std::to_string(wanted.images)}},
-                      mixed);
+  TensorMetadata metadata = newest.checkpoint.export_metadata("ema");
+  metadata["ema_width"] = str(width);
+  metadata["images"] = std::to_string(wanted.images);
+  publish_tensor_file(files, out, layouts, metadata, mixed);
   LF_INFO("made the average of width ", width, " at image ", wanted.images, " from ",
           sources.size(), " tracked ones; its profile over training is met within ",
           std::round(1000 * mix.misfit) / 10, " %");
