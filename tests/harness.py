@@ -26,6 +26,7 @@ mpiexec = shutil.which(os.environ.get("MPIEXEC") or "mpirun") or "mpirun"
 arguments = sys.argv[1:]
 # The sample data: cifar10/, inception/, ... Tests of it are skipped where it is not.
 data = pathlib.Path(os.environ.get("LASTFRAME_DATA") or root.parent / "shared" / "data")
+sys.path.append(str(root / ".deps" / "tests"))  # launch/setup puts NumPy and others there
 here = pathlib.Path(tempfile.mkdtemp(prefix="lf-test-"))
 atexit.register(shutil.rmtree, here, ignore_errors=True)
 # Other Python programs need not find this folder.
