@@ -2,6 +2,9 @@
 #include "data/image/resize.h"
 
 #include <algorithm>
+#include <array>
+#include <cmath>
+#include <numbers>
 
 #include "base/error.h"
 
@@ -9,6 +12,38 @@ namespace lf {
 namespace {
 
 constexpr int kPrecision = 22;  // bits of a weight's fraction; a sum of 8 + 22 bits fits int32_t
+
+// A filter at a reduction of 1: weight(x) for |x| < support.
+struct Kernel {
+  double support;
+  double (*weight)(double x);
+};
+
+double triangle(double x) { return std::max(1.0 - std::max(x, -x), 0.0); }
+
+double box(double x) { return x > -0.5 && x <= 0.5 ? 1.0 : 0.0; }
+
+double cubic(double x) {
+  constexpr double a = -0.5;
+  x = std::max(x, -x);
+  if (x < 1.0) return ((a + 2.0) * x - (a + 3.0)) * x * x + 1;
+  return x < 2.0 ? (((x - 5) * x + 8) * x - 4) * a : 0.0;
+}
+
+// The last bit of a libm's sine is lost when the weight is rounded to 22.
+double sinc(double x) {
+  return x == 0 ? 1.0 : std::sin(x * std::numbers::pi) / (x * std::numbers::pi);
+}
+
+double lanczos(double x) { return x >= -3.0 && x < 3.0 ? sinc(x) * sinc(x / 3) : 0.0; }
+
+const Kernel& kernel_of(SourceConfig::Filter filter) {
+  static constexpr std::array<Kernel, 4> kKernels = {
+      Kernel{1.0, triangle}, {0.5, box}, {2.0, cubic}, {3.0, lanczos}};
+  static_assert(SourceConfig::LANCZOS + 1 == kKernels.size());
+  LF_CHECK(static_cast<size_t>(filter) < kKernels.size());
+  return kKernels[static_cast<size_t>(filter)];
+}
 
 // Output position i is the sum of count[i] inputs from first[i] on, times row i of `weights`, which
 // zeros pad to `taps`.
@@ -18,9 +53,14 @@ struct Filter {
   std::vector<int32_t> weights;  // [output, taps]
 };
 
-Filter triangle_filter(int in, int out) {
+int32_t fixed_point(double weight) {
+  return static_cast<int32_t>((weight < 0 ? -0.5 : 0.5) + weight * (1 << kPrecision));
+}
+
+Filter make_filter(const Kernel& kernel, int in, int out) {
   const double scale = static_cast<double>(in) / out;
-  const double support = std::max(scale, 1.0);  // half the triangle's base, in input pixels
+  const double width = std::max(scale, 1.0);  // of the kernel's unit, in input pixels
+  const double support = kernel.support * width;
   Filter filter;
   filter.taps = 2 * static_cast<int>(support + 1) + 1;
   filter.weights.assign(static_cast<size_t>(out) * static_cast<size_t>(filter.taps), 0);
@@ -31,16 +71,14 @@ Filter triangle_filter(int in, int out) {
     const int end = std::min(static_cast<int>(centre + support + 0.5), in);
     double sum = 0;
     for (int x = first; x < end; ++x) {
-      const double distance = (x - centre + 0.5) * (1.0 / support);
-      const double weight = std::max(1.0 - std::max(distance, -distance), 0.0);
+      const double weight = kernel.weight((x - centre + 0.5) * (1.0 / width));
       real[static_cast<size_t>(x - first)] = weight;
       sum += weight;
     }
     for (int x = first; x < end; ++x) {
       const double weight = sum != 0 ? real[static_cast<size_t>(x - first)] / sum : 0;
       filter.weights[static_cast<size_t>(i) * static_cast<size_t>(filter.taps) +
-                     static_cast<size_t>(x - first)] =
-          static_cast<int32_t>(0.5 + weight * (1 << kPrecision));
+                     static_cast<size_t>(x - first)] = fixed_point(weight);
     }
     filter.first.push_back(first);
     filter.count.push_back(end - first);
@@ -71,12 +109,12 @@ void resize_row(const uint8_t* in, const Filter& filter, int out_width, uint8_t*
 }
 
 // Rows of `box` made `out_width` wide: [box.height, out_width, C].
-Image resize_columns(const Image& image, const Box& box, int out_width) {
+Image resize_columns(const Image& image, const Box& box, int out_width, const Kernel& kernel) {
   Image out{box.height, out_width, image.channels, {}};
   const size_t c = static_cast<size_t>(image.channels);
   const size_t out_row = static_cast<size_t>(out_width) * c;
   out.pixels.resize(static_cast<size_t>(box.height) * out_row);
-  const Filter filter = triangle_filter(box.width, out_width);
+  const Filter filter = make_filter(kernel, box.width, out_width);
   for (int y = 0; y < box.height; ++y) {
     const uint8_t* in =
         image.pixels.data() + (static_cast<size_t>(box.top + y) * static_cast<size_t>(image.width) +
@@ -94,11 +132,11 @@ Image resize_columns(const Image& image, const Box& box, int out_width) {
   return out;
 }
 
-Image resize_rows(const Image& image, int out_height) {
+Image resize_rows(const Image& image, int out_height, const Kernel& kernel) {
   const size_t row = static_cast<size_t>(image.width) * static_cast<size_t>(image.channels);
   Image out{out_height, image.width, image.channels, {}};
   out.pixels.resize(static_cast<size_t>(out_height) * row);
-  const Filter filter = triangle_filter(image.height, out_height);
+  const Filter filter = make_filter(kernel, image.height, out_height);
   std::vector<int32_t> sums(row);
   for (int y = 0; y < out_height; ++y) {
     std::fill(sums.begin(), sums.end(), kRounding);
@@ -118,12 +156,29 @@ Image resize_rows(const Image& image, int out_height) {
 
 }  // namespace
 
-Image resize(const Image& image, const Box& box, int height, int width) {
+Image resize(const Image& image, const Box& box, int height, int width,
+             SourceConfig::Filter filter) {
   LF_CHECK(height > 0 && width > 0 && box.width > 0 && box.height > 0 && box.left >= 0 &&
            box.top >= 0 && box.left + box.width <= image.width &&
            box.top + box.height <= image.height);
-  Image narrow = resize_columns(image, box, width);
-  return height == box.height ? std::move(narrow) : resize_rows(narrow, height);
+  const Kernel& kernel = kernel_of(filter);
+  Image narrow = resize_columns(image, box, width, kernel);
+  return height == box.height ? std::move(narrow) : resize_rows(narrow, height, kernel);
+}
+
+Image adm_square(Image image, int side) {
+  const auto resized = [&](int height, int width, SourceConfig::Filter filter) {
+    return resize(image, {0, 0, image.width, image.height}, height, width, filter);
+  };
+  while (std::min(image.height, image.width) >= 2 * side) {
+    image = resized(image.height / 2, image.width / 2, SourceConfig::BOX);
+  }
+  // Halves to even, as Python rounds.
+  const double scale = static_cast<double>(side) / std::min(image.height, image.width);
+  image = resized(static_cast<int>(std::nearbyint(image.height * scale)),
+                  static_cast<int>(std::nearbyint(image.width * scale)), SourceConfig::BICUBIC);
+  const Box centre{(image.width - side) / 2, (image.height - side) / 2, side, side};
+  return resize(image, centre, side, side);
 }
 
 Box centred_box(const Image& image, int height, int width) {
@@ -143,6 +198,7 @@ Box centred_box(const Image& image, int height, int width) {
 Fit::Fit(const SourceConfig& config)
     : shape_{1, config.size(), config.width() != 0 ? config.width() : config.size(),
              config.channels()},
+      filter_(config.filter()),
       has_crop_(config.crop().width() != 0 || config.crop().height() != 0 ||
                 config.crop().left() != 0 || config.crop().top() != 0),
       crop_{config.crop().left(), config.crop().top(), config.crop().width(),
@@ -153,6 +209,10 @@ Fit::Fit(const SourceConfig& config)
   }
   if (shape_.channels == 2) {
     fail(Code::kUsage, "source.channels is 2, expected 0, 1 (grey) or 3 (RGB)");
+  }
+  if (filter_ == SourceConfig::ADM && shape_.height != shape_.width) {
+    fail(Code::kUsage, "source.filter=ADM makes squares, and source.width is ", shape_.width,
+         ", expected ", shape_.height, " (source.size) or 0");
   }
   if (has_crop_ && (crop_.width < 1 || crop_.height < 1)) {
     fail(Code::kUsage, "source.crop has no width or height; set source.crop.width and .height");
@@ -170,13 +230,17 @@ Image Fit::operator()(Image image, const std::string& name) const {
          " pixels, too few for source.crop (left ", box.left, ", top ", box.top, ", ", box.width,
          "x", box.height, ")");
   }
+  if (filter_ == SourceConfig::ADM && has_size()) {
+    if (has_crop_) image = resize(image, box, box.height, box.width);
+    return adm_square(std::move(image), shape_.height);
+  }
   const int height = has_size() ? shape_.height : box.height;
   const int width = has_size() ? shape_.width : box.width;
   if (box.width == image.width && box.height == image.height && width == image.width &&
       height == image.height) {
     return image;
   }
-  return resize(image, box, height, width);
+  return resize(image, box, height, width, filter_);
 }
 
 }  // namespace lf

@@ -1,6 +1,6 @@
 // Fits images of any size to the size of a run: crop, antialiased resize, grey or RGB. The
-// arithmetic is specified to the bit and equals Pillow's BILINEAR filter: a triangle filter as wide
-// as the reduction, weights in 22-bit fixed point, columns first, rounded to bytes after each pass.
+// arithmetic is specified to the bit and equals Pillow's: a filter as wide as the reduction,
+// weights in 22-bit fixed point, columns first, rounded to bytes after each pass.
 #pragma once
 
 #include "data/image/image.h"
@@ -13,8 +13,12 @@ struct Box {
   int left = 0, top = 0, width = 0, height = 0;
 };
 
-// Resizes the box of the image.
-Image resize(const Image& image, const Box& box, int height, int width);
+// Resizes the box of the image; not by ADM, which crops too.
+Image resize(const Image& image, const Box& box, int height, int width,
+             SourceConfig::Filter filter = SourceConfig::BILINEAR);
+
+// The centre of an image, side x side, as ADM prepares ImageNet.
+Image adm_square(Image image, int side);
 
 // The largest centred box of an image with the proportions height : width.
 Box centred_box(const Image& image, int height, int width);
@@ -43,6 +47,7 @@ class Fit {
 
  private:
   ClipShape shape_;
+  SourceConfig::Filter filter_;
   bool has_crop_;
   Box crop_;
 };

@@ -19,6 +19,9 @@ namespace fs = std::filesystem;
 
 constexpr uint64_t kLargestImageFile = uint64_t{256} << 20;
 constexpr int kDeepestFolder = 32;
+// Links may make a tree of any size of few folders.
+constexpr uint64_t kMostFolders = uint64_t{1} << 20;
+constexpr const char* kLeadsOut = "is a link out of the source's folder";
 constexpr std::array<const char*, 3> kEndings = {".jpg", ".jpeg", ".png"};
 
 bool has_image_ending(const std::string& name) {
@@ -31,6 +34,11 @@ bool has_image_ending(const std::string& name) {
 
 struct Search {
   std::string root;
+  const char* option;
+  bool follow_links;
+  std::string advice;  // on links
+  uint64_t folders = 0;
+  std::vector<fs::path> within;  // the real folders above, with `follow_links`
   std::vector<ImageFile> found;
   uint64_t left_out = 0;
   std::string example;  // of a file left out
@@ -42,27 +50,38 @@ struct Search {
   void look_into(const std::string& relative, int depth) {
     const std::string folder = relative.empty() ? root : root + "/" + relative;
     std::error_code error;
+    if (++folders > kMostFolders) {
+      fail(Code::kUsage, option, ": ", printable(root),
+           " and what its links lead to hold more than ", kMostFolders,
+           " folders; give a folder without so many links to folders");
+    }
+    if (follow_links) {
+      const fs::path real = fs::canonical(folder, error);
+      if (std::find(within.begin(), within.end(), real) != within.end()) return leave_out(relative);
+      within.push_back(real);
+    }
     for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
       const std::string name = it->path().filename().string();
       if (name.front() == '.') continue;
       consider(*it, relative.empty() ? name : relative + "/" + name, depth);
     }
     if (error) fail(Code::kUsage, "cannot list ", printable(folder), ": ", error.message());
+    if (follow_links) within.pop_back();
   }
 
   void consider(const fs::directory_entry& entry, const std::string& name, int depth) {
     std::error_code error;
-    const fs::file_type type = entry.symlink_status(error).type();
+    const fs::file_type type =
+        follow_links ? entry.status(error).type() : entry.symlink_status(error).type();
     if (type == fs::file_type::directory) {
       return depth < kDeepestFolder ? look_into(name, depth + 1) : leave_out(name);
     }
     if (!has_image_ending(name)) return leave_out(name);
     if (type == fs::file_type::regular) {
-      found.push_back({name, ""});
+      found.push_back({name, "", follow_links});
     } else if (type == fs::file_type::symlink) {
       if (fs::is_directory(entry.path(), error)) return leave_out(name);
-      const bool inside = lies_under(root, entry.path().string());
-      found.push_back({name, inside ? "" : "is a link out of the source's folder"});
+      found.push_back({name, lies_under(root, entry.path().string()) ? "" : kLeadsOut + advice});
     } else {
       leave_out(name);
     }
@@ -101,17 +120,23 @@ ImageLimits limits_of(const SourceConfig& config) {
   return {.pixels = static_cast<uint64_t>(config.max_megapixels() * 1e6)};
 }
 
-std::vector<ImageFile> find_images(const std::string& root, const char* option) {
+std::vector<ImageFile> find_images(const std::string& root, const char* option, bool follow_links) {
   std::error_code error;
   if (!fs::is_directory(root, error)) {
     fail(Code::kUsage, option, ": there is no folder ", printable(root));
   }
-  Search search;
-  search.root = root;
+  Search search{.root = root, .option = option, .follow_links = follow_links};
+  if (option == std::string("source.folder.path")) {
+    search.advice = "; source.folder.follow_links=true reads it";
+  }
   search.look_into("", 0);
   if (search.left_out > 0) {
     LF_WARN(printable(root), ": left out ", human_count(search.left_out),
             " files that are not images by name or kind, such as ", printable(search.example));
+    if (fs::is_symlink(root + "/" + search.example, error) &&
+        fs::is_directory(root + "/" + search.example, error)) {
+      LF_WARN(printable(search.example), " is a link to a folder", search.advice);
+    }
   }
   if (search.found.empty()) {
     fail(Code::kUsage, option, ": ", printable(root), " holds no .jpg, .jpeg or .png files");
@@ -130,8 +155,8 @@ static std::string path_to_open(const std::string& root, const ImageFile& file) 
   std::error_code error;
   if (!fs::is_regular_file(path, error))
     fail(Code::kData, name, " is not a regular file (any more)");
-  if (fs::is_symlink(path, error) && !lies_under(root, path)) {
-    fail(Code::kData, name, " is a link out of the source's folder");
+  if (!file.linked && fs::is_symlink(path, error) && !lies_under(root, path)) {
+    fail(Code::kData, name, " ", kLeadsOut);
   }
   return path;
 }

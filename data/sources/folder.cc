@@ -14,7 +14,7 @@ class FolderImages : public Source {
       : root_(required_path(config.folder().path(), "source.folder.path")),
         limits_(limits_of(config)),
         fit_(config),
-        files_(find_images(root_, "source.folder.path")) {
+        files_(find_images(root_, "source.folder.path", config.folder().follow_links())) {
     fit_.set_default_channels(3);
     if (!fit_.has_size() && !fit_.has_crop()) {
       require_one_size(root_, files_, limits_, "source.folder.path");

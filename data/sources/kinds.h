@@ -20,6 +20,8 @@ std::unique_ptr<Source> open_cifar(const SourceConfig& config);
 std::unique_ptr<Source> open_idx(const SourceConfig& config);
 std::unique_ptr<Source> open_npy(const SourceConfig& config);
 std::unique_ptr<Source> open_frames(const SourceConfig& config);
+std::unique_ptr<Source> open_videos(const SourceConfig& config);
+std::unique_ptr<Source> open_archive(const SourceConfig& config);
 std::unique_ptr<Source> open_generated(const SourceConfig& config);
 std::unique_ptr<Source> open_shapes(const SourceConfig& config);
 std::unique_ptr<Source> open_moving_digits(const SourceConfig& config);
@@ -51,12 +53,15 @@ ImageLimits limits_of(const SourceConfig& config);
 struct ImageFile {
   std::string path;     // relative to the root, '/' between parts
   std::string refused;  // why it is never opened, "" if it may be
+  bool linked = false;  // may be a link out of the root
 };
 
 // Lists every .jpg, .jpeg and .png (in any case) below ROOT in byte order of the names. Links out
 // of ROOT are listed as refused; links to folders, special files and other names are left out and
-// counted in a warning, hidden names silently. Throws Code::kUsage if the folder is missing.
-std::vector<ImageFile> find_images(const std::string& root, const char* option);
+// counted in a warning, hidden names silently. With `follow_links` links are what they lead to; one
+// to a folder that it lies in is left out. Throws Code::kUsage if the folder is missing.
+std::vector<ImageFile> find_images(const std::string& root, const char* option,
+                                   bool follow_links = false);
 
 // Looks at the headers of at most 1,000 of the files, evenly chosen. Throws Code::kUsage if those
 // within the limits differ in size, with the sizes seen and the options of `source` to set.

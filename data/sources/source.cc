@@ -12,12 +12,14 @@
 namespace lf {
 namespace {
 
-constexpr std::array<SourceKind, 6> kKinds = {{
+constexpr std::array<SourceKind, 8> kKinds = {{
     {"folder", "JPEG and PNG images in a folder, class folders as labels", open_folder},
     {"cifar", "CIFAR-10 or CIFAR-100, binary version", open_cifar},
     {"idx", "IDX files such as MNIST and Fashion-MNIST, .gz too", open_idx},
     {"npy", "a NumPy array of images or videos, Moving MNIST's file too", open_npy},
     {"frames", "real videos: a folder of folders of frames", open_frames},
+    {"videos", "real videos: mp4, avi, mkv, webm and gif files", open_videos},
+    {"archive", "images in zip and tar archives, read in place", open_archive},
     {"generated", "drawn scenes (shapes), bouncing digits (moving-digits, captioned-digits)",
      open_generated},
 }};
@@ -70,7 +72,10 @@ ClipShape default_shape(const SourceConfig& config) {
           layout == NpySource::NHW || layout == NpySource::NHWC || layout == NpySource::NCHW;
       return {images ? 1 : window, 0, 0, layout == NpySource::NHW ? 1 : 0};
     }
+    case SourceConfig::kArchive:
+      return {1, 0, 0, 3};
     case SourceConfig::kFrames:
+    case SourceConfig::kVideos:
       return {window, 0, 0, 3};
     case SourceConfig::kGenerated:
     case SourceConfig::KIND_NOT_SET:

@@ -50,6 +50,11 @@ void resolve_source(SourceConfig& source, const ClipShape& clip) {
   if (source.split().part() == SplitConfig::ALL) source.clear_split();
   make_paths_plain(source);
   fill_in_defaults(source);
+  // Options that earlier programs did not have leave the ids of their stores as they are.
+  if (source.filter() == SourceConfig::BILINEAR) source.clear_filter();
+  if (source.has_folder() && !source.folder().follow_links()) {
+    source.mutable_folder()->clear_follow_links();
+  }
 }
 
 void resolve_recipe(RecipeConfig& recipe, int frames, bool from_videos) {

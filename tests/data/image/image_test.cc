@@ -296,6 +296,29 @@ TEST(Resize, EqualsPillowBitForBit) {
   EXPECT_EQ(std::memcmp(boxed.pixels.data(), expected.data(), expected.size()), 0);
 }
 
+TEST(Resize, OtherFiltersEqualPillowBitForBit) {
+  const Image noisy = decode("noisy.png");
+  const Box all{0, 0, noisy.width, noisy.height};
+  for (const auto filter : {SourceConfig::BOX, SourceConfig::BICUBIC, SourceConfig::LANCZOS}) {
+    for (const auto& [h, w] : {std::pair{16, 16}, {64, 80}, {5, 53}}) {
+      const std::string name =
+          str("noisy_", SourceConfig::Filter_Name(filter), "_", h, "x", w, ".raw");
+      const Image resized = resize(noisy, all, h, w, filter);
+      EXPECT_EQ(std::string(resized.pixels.begin(), resized.pixels.end()), fixture(name)) << name;
+    }
+  }
+}
+
+TEST(Resize, AdmSquaresEqualTheirsBitForBit) {
+  const Image noisy = decode("noisy.png");
+  for (const int side : {8, 16, 37, 40}) {
+    const Image square = adm_square(noisy, side);
+    EXPECT_EQ(std::string(square.pixels.begin(), square.pixels.end()),
+              fixture(str("noisy_ADM_", side, ".raw")))
+        << side;
+  }
+}
+
 TEST(Resize, ConstantStaysConstant) {
   for (const int channels : {1, 3}) {
     Image flat{91, 57, channels, {}};

@@ -126,7 +126,7 @@ TEST_F(Folder, NothingOutsideTheRootIsRead) {
   EXPECT_EQ(names, (std::vector<std::string>{"in/dangling.png", "in/out.png", "in/real.png",
                                              "in/same.png"}));
   EXPECT_NE(bad_item(*source, 0), "");
-  EXPECT_NE(bad_item(*source, 1).find("out of the source's folder"), std::string::npos);
+  EXPECT_NE(bad_item(*source, 1).find("follow_links=true reads it"), std::string::npos);
   EXPECT_EQ(bad_item(*source, 2), "");
   EXPECT_EQ(bad_item(*source, 3), "");
   // A file that turns into a link out, or a pipe, after the folder was listed.
@@ -136,6 +136,28 @@ TEST_F(Folder, NothingOutsideTheRootIsRead) {
   fs::remove(at("in/same.png"));
   ASSERT_EQ(::mkfifo(at("in/same.png").c_str(), 0600), 0);
   EXPECT_NE(bad_item(*source, 3).find("not a regular file"), std::string::npos);
+  fs::remove_all(outside);
+}
+
+TEST_F(Folder, LinksAreFollowedOnRequest) {
+  const std::string outside = folder_ + "-outside";
+  fs::create_directories(outside + "/deep");
+  put(outside + "/deep/far.png", encode_png(grey(4, 4, 9)));
+  add_image("cats/real.png", grey(4, 4, 1));
+  fs::create_symlink(outside + "/deep/far.png", at("cats/out.png"));
+  fs::create_symlink("nowhere.png", at("cats/dangling.png"));
+  fs::create_symlink(outside, at("dogs"));
+  fs::create_symlink(folder_, at("cats/loop"));
+  fs::create_symlink(outside, outside + "/deep/itself");
+  const auto source = open({"folder={ path: \"" + folder_ + "\" follow_links: true }"});
+  std::vector<std::string> names;
+  for (uint64_t i = 0; i < source->size(); ++i) {
+    names.push_back(source->name_of(i));
+    EXPECT_EQ(bad_item(*source, i), "");
+  }
+  EXPECT_EQ(names,
+            (std::vector<std::string>{"cats/out.png", "cats/real.png", "dogs/deep/far.png"}));
+  EXPECT_EQ(source->label_names(), (std::vector<std::string>{"cats", "dogs"}));
   fs::remove_all(outside);
 }
 
