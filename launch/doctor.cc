@@ -16,6 +16,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "comm/world.h"
+#include "data/image/image.h"
 #include "kernels/gpu/device.h"
 #include "launch/commands.h"
 #include "launch/libraries.h"
@@ -167,6 +168,13 @@ std::string rank_as_line(const World& world, const Body& body) {
              gpus.empty() ? "no GPU" : join(gpus, ", "));
 }
 
+// What this program was built without, and cannot do for that.
+std::vector<std::string> built_without() {
+  std::vector<std::string> texts;
+  if (!decodes_webp()) texts.emplace_back("libwebp: WebP pictures are refused");
+  return texts;
+}
+
 // What must be the same on every rank, one line each.
 std::string identity_of(const Body& body) {
   std::string text = str("lastframe ", version(), "\n");
@@ -251,6 +259,7 @@ std::string report_as_json(const World& world, const std::vector<std::string>& r
       for (const std::string& rank : ranks) json.raw(rank);
     });
     json.field("cuda_driver", survey_gpus().driver);
+    json.field("built_without", built_without());
     json.field("warnings", warnings);
     if (smoke) write_smoke(json, *smoke);
   });
@@ -284,6 +293,7 @@ std::string report_as_text(const World& world, const Body& body,
     head.resize(std::max<size_t>(head.size() + 2, 28), ' ');
     text += head + library.path + "\n";
   }
+  for (const std::string& missing : built_without()) text += "  built without " + missing + "\n";
   text += str("\nCPU   ", body.cpu.model, "\n      ", join(body.cpu.features, " "), "\n");
   const GpuSurvey& survey = survey_gpus();
   text += survey.gpus.empty() ? "GPU   none" : "";

@@ -71,6 +71,13 @@ std::string version_of_cudnn(void* library) {
   return str(packed / 10000, ".", packed / 100 % 100, ".", packed % 100);
 }
 
+std::string version_of_webp(void* library) {
+  auto* ask = find<int()>(library, "WebPGetDecoderVersion");
+  if (ask == nullptr) return "";
+  const int packed = ask();  // a byte each: major, minor, patch
+  return str(packed >> 16, ".", packed >> 8 & 255, ".", packed & 255);
+}
+
 std::string version_of_zlib(void* library) {
   auto* ask = find<const char*()>(library, "zlibVersion");
   return ask == nullptr ? "" : ask();
@@ -111,6 +118,7 @@ constexpr Known kKnown[] = {
     {"libomp", "OpenMP", nullptr},
     {"libjpeg", "libjpeg", nullptr},
     {"libpng", "libpng", nullptr},
+    {"libwebp", "libwebp", version_of_webp},
     {"libz", "zlib", version_of_zlib},
     {"libcuda", "libcuda", version_of_driver},
     {"libcudart", "libcudart", version_of_cudart},

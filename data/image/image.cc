@@ -83,10 +83,32 @@ Bytes png_exif(Bytes bytes) {
   return {};
 }
 
-// The format of bytes that are neither JPEG nor PNG, for the message.
+bool is_webp(Bytes bytes) {
+  return bytes.size() >= 12 && begins_with(bytes, "RIFF") && begins_with(bytes.subspan(8), "WEBP");
+}
+
+// The EXIF chunk of a WebP; some programs write JPEG's "Exif" before the TIFF block.
+Bytes webp_exif(Bytes bytes) {
+  const uint8_t exif[6] = {'E', 'x', 'i', 'f', 0, 0};
+  size_t at = 12;
+  while (at + 8 <= bytes.size()) {
+    const size_t length = static_cast<size_t>(bytes[at + 7]) << 24 |
+                          static_cast<size_t>(bytes[at + 6]) << 16 |
+                          static_cast<size_t>(bytes[at + 5]) << 8 | bytes[at + 4];
+    if (length > bytes.size() - at - 8) break;
+    if (begins_with(bytes.subspan(at), "EXIF")) {
+      const Bytes block = bytes.subspan(at + 8, length);
+      return begins_with(block, exif) ? block.subspan(sizeof exif) : block;
+    }
+    at += 8 + length + length % 2;
+  }
+  return {};
+}
+
+// The format of other bytes, for the message.
 const char* other_format(Bytes bytes) {
   if (begins_with(bytes, "GIF8")) return "a GIF";
-  if (begins_with(bytes, "RIFF")) return "a WebP or another RIFF file";
+  if (begins_with(bytes, "RIFF")) return "a RIFF file such as AVI";
   if (begins_with(bytes, "BM")) return "a BMP";
   if (begins_with(bytes, "II*") || begins_with(bytes, "MM")) return "a TIFF";
   if (bytes.size() >= 12 && begins_with(bytes.subspan(4), "ftyp")) return "an AVIF, HEIC or MP4";
@@ -165,36 +187,62 @@ void check_dimensions(uint64_t height, uint64_t width, uint64_t most_pixels,
   }
 }
 
-static bool is_png(Bytes bytes) { return begins_with(bytes, kPngSignature); }
+namespace {
 
-static bool is_jpeg(Bytes bytes) {
-  return bytes.size() >= 3 && bytes[0] == 0xFF && bytes[1] == 0xD8 && bytes[2] == 0xFF;
+enum class Format { kJpeg, kPng, kWebp, kOther };
+
+Format format_of(Bytes bytes) {
+  if (begins_with(bytes, kPngSignature)) return Format::kPng;
+  if (bytes.size() >= 3 && bytes[0] == 0xFF && bytes[1] == 0xD8 && bytes[2] == 0xFF) {
+    return Format::kJpeg;
+  }
+  return is_webp(bytes) ? Format::kWebp : Format::kOther;
 }
 
+int orientation_of(Bytes bytes, Format format) {
+  return exif_orientation(format == Format::kJpeg  ? jpeg_exif(bytes)
+                          : format == Format::kPng ? png_exif(bytes)
+                                                   : webp_exif(bytes));
+}
+
+}  // namespace
+
 std::optional<ImageSize> size_in_header(Bytes bytes) {
-  const bool png = is_png(bytes);
-  if (!png && !is_jpeg(bytes)) return std::nullopt;
-  const ImageSize size = png ? png_size(bytes) : jpeg_size(bytes);
+  const Format format = format_of(bytes);
+  if (format == Format::kOther) return std::nullopt;
+  const ImageSize size = format == Format::kPng    ? png_size(bytes)
+                         : format == Format::kJpeg ? jpeg_size(bytes)
+                                                   : webp_size(bytes);
   if (size.height <= 0 || size.width <= 0) return std::nullopt;
-  const bool swapped = exif_orientation(png ? png_exif(bytes) : jpeg_exif(bytes)) >= 5;
-  return swapped ? ImageSize{size.width, size.height} : size;
+  return orientation_of(bytes, format) >= 5 ? ImageSize{size.width, size.height} : size;
 }
 
 Image decode_image(Bytes bytes, const ImageLimits& limits, const std::string& name) {
-  Image image;
-  int orientation = 1;
-  if (is_png(bytes)) {
-    orientation = exif_orientation(png_exif(bytes));
-    image = decode_png(bytes, limits, name);
-  } else if (is_jpeg(bytes)) {
-    orientation = exif_orientation(jpeg_exif(bytes));
-    image = decode_jpeg(bytes, limits, name);
-  } else if (bytes.empty()) {
-    fail(Code::kData, name, ": the file is empty");
-  } else {
-    fail(Code::kData, name, ": it is ", other_format(bytes), ", expected a JPEG or PNG");
+  const Format format = format_of(bytes);
+  if (bytes.empty()) fail(Code::kData, name, ": the file is empty");
+  if (format == Format::kOther) {
+    fail(Code::kData, name, ": it is ", other_format(bytes), ", expected a JPEG, PNG or WebP");
   }
+  const auto decode = format == Format::kPng    ? decode_png
+                      : format == Format::kJpeg ? decode_jpeg
+                                                : decode_webp;
+  Image image = decode(bytes, limits, name);
+  const int orientation = orientation_of(bytes, format);
   return orientation == 1 ? image : turn_upright(image, orientation);
+}
+
+// Puts [.., C + 1] with straight alpha over white, in place: [.., C].
+void over_white(std::vector<uint8_t>& pixels, size_t colours) {
+  const size_t count = pixels.size() / (colours + 1);
+  for (size_t i = 0; i < count; ++i) {
+    const unsigned alpha = pixels[(colours + 1) * i + colours];
+    for (size_t k = 0; k < colours; ++k) {
+      const unsigned value = pixels[(colours + 1) * i + k];
+      pixels[colours * i + k] =
+          static_cast<uint8_t>((value * alpha + 255 * (255 - alpha) + 127) / 255);
+    }
+  }
+  pixels.resize(colours * count);
 }
 
 Image with_channels(Image image, int channels) {

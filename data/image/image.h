@@ -1,6 +1,6 @@
-// Images in memory: decoding JPEG and PNG from untrusted bytes, encoding PNG and animated PNG.
-// Every limit is checked before memory is allocated. Not a general image library: uint8 only, grey
-// or RGB.
+// Images in memory: decoding JPEG, PNG and WebP from untrusted bytes, encoding PNG and animated
+// PNG. Every limit is checked before memory is allocated. Not a general image library: uint8 only,
+// grey or RGB.
 #pragma once
 
 #include <compare>
@@ -26,22 +26,26 @@ struct ImageLimits {
   int side = 32768;
 };
 
-// The image in a JPEG or PNG file, grey if the file is grey and RGB otherwise:
+// The image in a JPEG, PNG or WebP file, grey if the file is grey and RGB otherwise:
 //   JPEG  slow-integer DCT and fancy upsampling; CMYK and YCCK by (1-C)(1-K), Adobe's inverted
 //         values too;
 //   PNG   palettes and low depths expanded, 16 bits rounded to 8, alpha over white, gamma and
 //         colour profiles ignored, of an animation the default image;
-//   both  turned upright by the EXIF orientation.
+//   WebP  always RGB, alpha over white; no animations;
+//   all   turned upright by the EXIF orientation.
 // Throws Code::kData with the reason for other formats, damaged and truncated files; `name` begins
 // the message.
 Image decode_image(std::span<const uint8_t> bytes, const ImageLimits& limits,
                    const std::string& name);
 
+// Was this program built with libwebp? Without it, WebP is refused.
+bool decodes_webp();
+
 struct ImageSize {
   int height = 0, width = 0;
   auto operator<=>(const ImageSize&) const = default;
 };
-// The size of the upright image in a JPEG or PNG file that begins with `bytes`, by its header;
+// The size of the upright image in such a file that begins with `bytes`, by its header;
 // nothing if it is no such file or they end before the header does.
 std::optional<ImageSize> size_in_header(std::span<const uint8_t> bytes);
 

@@ -75,20 +75,6 @@ bool read_pixels(Decoder& decoder, int passes, int rows, size_t row_bytes, uint8
   return true;
 }
 
-// Puts [.., C + 1] with straight alpha over white, in place: [.., C].
-void over_white(std::vector<uint8_t>& pixels, size_t colours) {
-  const size_t count = pixels.size() / (colours + 1);
-  for (size_t i = 0; i < count; ++i) {
-    const unsigned alpha = pixels[(colours + 1) * i + colours];
-    for (size_t k = 0; k < colours; ++k) {
-      const unsigned value = pixels[(colours + 1) * i + k];
-      pixels[colours * i + k] =
-          static_cast<uint8_t>((value * alpha + 255 * (255 - alpha) + 127) / 255);
-    }
-  }
-  pixels.resize(colours * count);
-}
-
 }  // namespace
 
 Image decode_png(std::span<const uint8_t> bytes, const ImageLimits& limits,

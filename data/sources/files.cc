@@ -1,15 +1,10 @@
-// Finds and reads image files with untrusted names, links and contents, and cuts videos into clips.
+// Finds files with untrusted names and links, and cuts videos into clips.
 #include <algorithm>
-#include <array>
 #include <cctype>
-#include <cmath>
 #include <filesystem>
-#include <map>
-#include <optional>
 
 #include "base/error.h"
 #include "base/log.h"
-#include "base/parallel.h"
 #include "data/sources/kinds.h"
 
 namespace lf {
@@ -17,29 +12,20 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr uint64_t kLargestImageFile = uint64_t{256} << 20;
 constexpr int kDeepestFolder = 32;
 // Links may make a tree of any size of few folders.
 constexpr uint64_t kMostFolders = uint64_t{1} << 20;
 constexpr const char* kLeadsOut = "is a link out of the source's folder";
-constexpr std::array<const char*, 3> kEndings = {".jpg", ".jpeg", ".png"};
-
-bool has_image_ending(const std::string& name) {
-  std::string lower = name;
-  std::transform(lower.begin(), lower.end(), lower.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return std::any_of(kEndings.begin(), kEndings.end(),
-                     [&](const char* ending) { return lower.ends_with(ending); });
-}
 
 struct Search {
   std::string root;
+  const FileKind& kind;
   const char* option;
   bool follow_links;
   std::string advice;  // on links
   uint64_t folders = 0;
   std::vector<fs::path> within;  // the real folders above, with `follow_links`
-  std::vector<ImageFile> found;
+  std::vector<FoundFile> found;
   uint64_t left_out = 0;
   std::string example;  // of a file left out
 
@@ -76,7 +62,7 @@ struct Search {
     if (type == fs::file_type::directory) {
       return depth < kDeepestFolder ? look_into(name, depth + 1) : leave_out(name);
     }
-    if (!has_image_ending(name)) return leave_out(name);
+    if (!is_called(name, kind)) return leave_out(name);
     if (type == fs::file_type::regular) {
       found.push_back({name, "", follow_links});
     } else if (type == fs::file_type::symlink) {
@@ -116,39 +102,49 @@ const std::string& required_file(const std::string& path, const char* option, co
        found.empty() ? std::string() : " such as " + printable(found));
 }
 
-ImageLimits limits_of(const SourceConfig& config) {
-  return {.pixels = static_cast<uint64_t>(config.max_megapixels() * 1e6)};
+bool is_called(std::string_view name, const FileKind& kind) {
+  const auto ends_with = [&](std::string_view ending) {
+    return name.size() >= ending.size() &&
+           std::equal(ending.begin(), ending.end(), name.end() - static_cast<long>(ending.size()),
+                      [](char a, unsigned char b) { return a == std::tolower(b); });
+  };
+  return std::any_of(kind.endings.begin(), kind.endings.end(), ends_with);
 }
 
-std::vector<ImageFile> find_images(const std::string& root, const char* option, bool follow_links) {
+std::vector<FoundFile> find_files(const std::string& root, const char* option, const FileKind& kind,
+                                  bool follow_links) {
   std::error_code error;
   if (!fs::is_directory(root, error)) {
     fail(Code::kUsage, option, ": there is no folder ", printable(root));
   }
-  Search search{.root = root, .option = option, .follow_links = follow_links};
+  Search search{.root = root, .kind = kind, .option = option, .follow_links = follow_links};
   if (option == std::string("source.folder.path")) {
     search.advice = "; source.folder.follow_links=true reads it";
   }
   search.look_into("", 0);
   if (search.left_out > 0) {
-    LF_WARN(printable(root), ": left out ", human_count(search.left_out),
-            " files that are not images by name or kind, such as ", printable(search.example));
+    LF_WARN(printable(root), ": left out ", human_count(search.left_out), " files that are not ",
+            kind.plural, " by name or kind, such as ", printable(search.example));
     if (fs::is_symlink(root + "/" + search.example, error) &&
         fs::is_directory(root + "/" + search.example, error)) {
       LF_WARN(printable(search.example), " is a link to a folder", search.advice);
     }
   }
-  if (search.found.empty()) {
-    fail(Code::kUsage, option, ": ", printable(root), " holds no .jpg, .jpeg or .png files");
-  }
+  if (search.found.empty()) refuse_none(option, root, kind);
   std::sort(search.found.begin(), search.found.end(),
-            [](const ImageFile& a, const ImageFile& b) { return a.path < b.path; });
+            [](const FoundFile& a, const FoundFile& b) { return a.path < b.path; });
   return std::move(search.found);
 }
 
-// Where the file is. Checked again: what was a file or a good link when the folder was listed may
-// be a pipe by now.
-static std::string path_to_open(const std::string& root, const ImageFile& file) {
+void refuse_none(const char* option, const std::string& root, const FileKind& kind) {
+  std::vector<std::string> endings(kind.endings.begin(), kind.endings.end());
+  const std::string last = endings.back();
+  endings.pop_back();
+  fail(Code::kUsage, option, ": ", printable(root), " holds no ", join(endings, ", "), " or ", last,
+       " files");
+}
+
+std::string path_to_open(const std::string& root, const FoundFile& file) {
   const std::string name = store_name(file.path);
   if (!file.refused.empty()) fail(Code::kData, name, " ", file.refused);
   const std::string path = safe_join(root, file.path, "source");
@@ -159,114 +155,6 @@ static std::string path_to_open(const std::string& root, const ImageFile& file) 
     fail(Code::kData, name, " ", kLeadsOut);
   }
   return path;
-}
-
-// Nothing if the file cannot be read or begins with no header.
-static std::optional<ImageSize> size_of_file(const std::string& root, const ImageFile& file) {
-  constexpr size_t kBeginning = 256 << 10;  // has the header of nearly every photo
-  try {
-    const std::unique_ptr<InFile> in = real_file_system().open_read(path_to_open(root, file));
-    std::vector<uint8_t> bytes(std::min<uint64_t>(kBeginning, in->size()));
-    in->read(0, bytes.data(), bytes.size());
-    return size_in_header(bytes);
-  } catch (const Error&) {
-    return std::nullopt;  // the build leaves it out, and says why
-  }
-}
-
-namespace {
-
-struct SizesSeen {
-  std::map<ImageSize, size_t> counts;
-  size_t images = 0;
-
-  // Sizes, the most frequent first.
-  std::vector<ImageSize> by_frequency() const {
-    std::vector<ImageSize> sizes;
-    for (const auto& [size, count] : counts) sizes.push_back(size);
-    std::stable_sort(sizes.begin(), sizes.end(), [&](const ImageSize& a, const ImageSize& b) {
-      return counts.at(a) > counts.at(b);
-    });
-    return sizes;
-  }
-
-  // "200 of 512x512, 90 of 500x375 and 10 of 7 other sizes", width first.
-  std::string text() const {
-    constexpr size_t kNamed = 3;
-    const std::vector<ImageSize> sizes = by_frequency();
-    const size_t named = sizes.size() <= kNamed + 1 ? sizes.size() : kNamed;
-    std::vector<std::string> words;
-    size_t left = images;
-    for (size_t i = 0; i < named; ++i) {
-      words.push_back(str(counts.at(sizes[i]), " of ", sizes[i].width, "x", sizes[i].height));
-      left -= counts.at(sizes[i]);
-    }
-    if (left > 0) words.push_back(str(left, " of ", sizes.size() - named, " other sizes"));
-    const std::string last = words.back();
-    words.pop_back();
-    return join(words, ", ") + " and " + last;
-  }
-
-  // The size of most images; else the largest usual one that nine in ten need not be enlarged to.
-  std::string suggestion() const {
-    constexpr int kLargest = 256;
-    const ImageSize most = by_frequency().front();
-    if (2 * counts.at(most) > images && std::max(most.height, most.width) <= kLargest) {
-      return str("source.size=", most.height,
-                 most.width == most.height ? "" : str(" and source.width=", most.width));
-    }
-    std::vector<int> sides;
-    for (const auto& [size, count] : counts) {
-      sides.insert(sides.end(), count, std::min(size.height, size.width));
-    }
-    std::sort(sides.begin(), sides.end());
-    const int side = sides[sides.size() / 10];
-    for (const int usual : {256, 128, 64, 32}) {
-      if (usual <= side) return str("source.size=", usual);
-    }
-    return str("source.size=", side);
-  }
-};
-
-}  // namespace
-
-void require_one_size(const std::string& root, std::span<const ImageFile> files,
-                      const ImageLimits& limits, const char* option) {
-  constexpr size_t kMostFiles = 1000;
-  const size_t count = std::min(files.size(), kMostFiles);
-  std::vector<std::optional<ImageSize>> sizes(count);
-  // Threads wait for the disk, not for a core.
-  run_parallel(count, 8, [&](size_t i) {
-    const ImageFile& file = files[i * files.size() / count];
-    if (file.refused.empty()) sizes[i] = size_of_file(root, file);
-  });
-  SizesSeen seen;
-  for (const std::optional<ImageSize>& size : sizes) {
-    if (!size ||
-        static_cast<uint64_t>(size->height) * static_cast<uint64_t>(size->width) > limits.pixels)
-      continue;
-    ++seen.counts[*size];
-    ++seen.images;
-  }
-  if (seen.counts.size() < 2) return;
-  fail(Code::kUsage, option, ": the images of ", printable(root), " differ in size: of ",
-       human_count(seen.images), " looked at, ", seen.text(),
-       "; set the one that all are to have, such as ", seen.suggestion(),
-       " (a centre crop, resized)");
-}
-
-Image load_image(const std::string& root, const ImageFile& file, const ImageLimits& limits,
-                 const Fit& fit) {
-  const std::string name = store_name(file.path);
-  const std::string path = path_to_open(root, file);
-  std::string bytes;
-  try {
-    bytes = read_file(real_file_system(), path, kLargestImageFile);
-  } catch (const Error& unreadable) {
-    fail(Code::kData, unreadable.what());
-  }
-  const std::span data(reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size());
-  return fit(decode_image(data, limits, name), name);
 }
 
 std::string first_folder(const std::string& path) {

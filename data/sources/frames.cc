@@ -39,21 +39,21 @@ std::string folder_of(const std::string& path) {
 
 struct Video {
   std::string folder;  // relative to the root
-  std::vector<ImageFile> frames;
+  std::vector<size_t> frames;
   int64_t label = -1;
 };
 
 class FrameVideos : public Source {
  public:
   explicit FrameVideos(const SourceConfig& config)
-      : root_(required_path(config.frames().path(), "source.frames.path")),
-        limits_(limits_of(config)),
-        fit_(config) {
-    std::vector<ImageFile> files = find_images(root_, "source.frames.path");
+      : limits_(limits_of(config)),
+        fit_(config),
+        files_(find_images(required_path(config.frames().path(), "source.frames.path"),
+                           "source.frames.path")) {
     if (!fit_.has_size() && !fit_.has_crop()) {
-      require_one_size(root_, files, limits_, "source.frames.path");
+      require_one_size(*files_, limits_, "source.frames.path");
     }
-    group(std::move(files));
+    group();
     std::vector<uint64_t> lengths;
     std::vector<std::string> names;
     for (const Video& video : videos_) {
@@ -64,8 +64,8 @@ class FrameVideos : public Source {
     fit_.set_default_channels(3);
     shape_ = fit_.shape();
     if (!fit_.has_size()) {
-      const ImageFile& first = videos_[(*windows_)(0).video].frames[0];
-      shape_ = load_image(root_, first, limits_, fit_).shape();
+      const size_t first = videos_[(*windows_)(0).video].frames[0];
+      shape_ = load_image(*files_, first, limits_, fit_).shape();
     }
     shape_.frames = windows_->frames();
   }
@@ -78,7 +78,7 @@ class FrameVideos : public Source {
   }
   std::string name_of(uint64_t index) const override {
     const Windows::Clip clip = (*windows_)(index);
-    return store_name(videos_[clip.video].frames[clip.first].path);  // the clip's first frame
+    return store_name(files_->name(videos_[clip.video].frames[clip.first]));  // its first frame
   }
 
   Sample load(uint64_t index) const override {
@@ -87,11 +87,10 @@ class FrameVideos : public Source {
     Sample sample{.pixels = {}, .label = video.label, .name = name_of(index), .side = {}};
     sample.pixels.reserve(shape_.bytes());
     for (int t = 0; t < shape_.frames; ++t) {
-      const ImageFile& file =
-          video.frames[clip.first + static_cast<uint64_t>(t) * windows_->stride()];
-      const Image image = load_image(root_, file, limits_, fit_);
+      const size_t frame = video.frames[clip.first + static_cast<uint64_t>(t) * windows_->stride()];
+      const Image image = load_image(*files_, frame, limits_, fit_);
       if (image.height != shape_.height || image.width != shape_.width) {
-        fail(Code::kData, store_name(file.path), " has ", image.width, "x", image.height,
+        fail(Code::kData, store_name(files_->name(frame)), " has ", image.width, "x", image.height,
              " pixels, the first frame ", shape_.width, "x", shape_.height, "; set source.size");
       }
       sample.pixels.insert(sample.pixels.end(), image.pixels.begin(), image.pixels.end());
@@ -100,20 +99,22 @@ class FrameVideos : public Source {
   }
 
  private:
-  void group(std::vector<ImageFile> files) {
-    std::sort(files.begin(), files.end(), [](const ImageFile& a, const ImageFile& b) {
-      const std::string a_folder = folder_of(a.path), b_folder = folder_of(b.path);
-      return a_folder != b_folder ? a_folder < b_folder : natural_less(a.path, b.path);
+  void group() {
+    std::vector<std::pair<std::string, size_t>> files;
+    for (size_t i = 0; i < files_->size(); ++i) files.emplace_back(files_->name(i), i);
+    std::sort(files.begin(), files.end(), [](const auto& a, const auto& b) {
+      const std::string a_folder = folder_of(a.first), b_folder = folder_of(b.first);
+      return a_folder != b_folder ? a_folder < b_folder : natural_less(a.first, b.first);
     });
-    for (ImageFile& file : files) {
-      const std::string folder = folder_of(file.path);
+    for (const auto& [path, index] : files) {
+      const std::string folder = folder_of(path);
       if (folder.empty()) {
-        fail(Code::kUsage, "source.frames.path: ", printable(root_), " holds the image ",
-             store_name(file.path),
+        fail(Code::kUsage, "source.frames.path: ", printable(files_->root()), " holds the image ",
+             store_name(path),
              " itself, expected one folder per video; give the folder above, or use source.folder");
       }
       if (videos_.empty() || videos_.back().folder != folder) videos_.push_back({folder, {}});
-      videos_.back().frames.push_back(std::move(file));
+      videos_.back().frames.push_back(index);
     }
     for (Video& video : videos_) {
       if (video.folder.find('/') != std::string::npos) {
@@ -129,9 +130,9 @@ class FrameVideos : public Source {
     }
   }
 
-  std::string root_;
   ImageLimits limits_;
   Fit fit_;
+  std::unique_ptr<ImageFiles> files_;
   std::vector<Video> videos_;
   std::vector<std::string> classes_;
   std::optional<Windows> windows_;

@@ -3,8 +3,8 @@
 #pragma once
 
 #include <memory>
-#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/file.h"
@@ -46,31 +46,69 @@ const std::string& required_path(const std::string& path, const char* option);
 // holds `like`, for a missing file the one with or without .gz.
 const std::string& required_file(const std::string& path, const char* option, const char* like);
 
-// The limits of images decoded for this config.
-ImageLimits limits_of(const SourceConfig& config);
+// What files of a kind are called.
+struct FileKind {
+  const char* plural;
+  std::vector<std::string> endings;  // of their names, small; in any case
+};
+bool is_called(std::string_view name, const FileKind& kind);
+[[noreturn]] void refuse_none(const char* option, const std::string& where, const FileKind& kind);
 
-// An image file found below a root. Its name may hold anything a file system allows.
-struct ImageFile {
+// A file found below a root. Its name may hold anything a file system allows.
+struct FoundFile {
   std::string path;     // relative to the root, '/' between parts
   std::string refused;  // why it is never opened, "" if it may be
   bool linked = false;  // may be a link out of the root
 };
 
-// Lists every .jpg, .jpeg and .png (in any case) below ROOT in byte order of the names. Links out
-// of ROOT are listed as refused; links to folders, special files and other names are left out and
-// counted in a warning, hidden names silently. With `follow_links` links are what they lead to; one
-// to a folder that it lies in is left out. Throws Code::kUsage if the folder is missing.
-std::vector<ImageFile> find_images(const std::string& root, const char* option,
-                                   bool follow_links = false);
+// Lists every file of a kind below ROOT in byte order of the names. Links out of ROOT are listed as
+// refused; links to folders, special files and other names are left out and counted in a warning,
+// hidden names silently. With `follow_links` links are what they lead to; one to a folder that it
+// lies in is left out. Throws Code::kUsage if the folder is missing or holds none.
+std::vector<FoundFile> find_files(const std::string& root, const char* option, const FileKind& kind,
+                                  bool follow_links);
+
+// Where one of them is. Checked again: what was a file or a good link when the folder was listed
+// may be a pipe by now. Throws Code::kData.
+std::string path_to_open(const std::string& root, const FoundFile& file);
+
+// Image files in one place, such as a folder, by number. Thread-safe.
+class ImageFiles {
+ public:
+  enum class Labels { kNone, kFolders, kNumbers };
+
+  virtual ~ImageFiles() = default;
+  virtual const std::string& root() const = 0;
+  virtual size_t size() const = 0;
+  virtual std::string name(size_t index) const = 0;
+  // The first bytes of the file, at most `most`. Throws Code::kData.
+  virtual std::string read(size_t index, uint64_t most) const = 0;
+  // Whether its place labels an image by a folder of its name, or by a number.
+  virtual Labels labels() const { return Labels::kFolders; }
+  virtual std::string folder(size_t index) const;
+  virtual int64_t label(size_t /*index*/) const { return -1; }
+};
+
+const FileKind& image_files();
+// The limits of images decoded for this config.
+ImageLimits limits_of(const SourceConfig& config);
+// Throws Code::kData if the file is too large to be an image.
+void check_image_file(uint64_t bytes, const std::string& name);
+
+// Those of a folder.
+std::unique_ptr<ImageFiles> find_images(const std::string& root, const char* option,
+                                        bool follow_links = false);
 
 // Looks at the headers of at most 1,000 of the files, evenly chosen. Throws Code::kUsage if those
 // within the limits differ in size, with the sizes seen and the options of `source` to set.
-void require_one_size(const std::string& root, std::span<const ImageFile> files,
-                      const ImageLimits& limits, const char* option);
+void require_one_size(const ImageFiles& files, const ImageLimits& limits, const char* option);
 
 // Reads, decodes and fits one of them. Throws Code::kData.
-Image load_image(const std::string& root, const ImageFile& file, const ImageLimits& limits,
-                 const Fit& fit);
+Image load_image(const ImageFiles& files, size_t index, const ImageLimits& limits, const Fit& fit);
+
+// Each of them is an item.
+std::unique_ptr<Source> image_items(const SourceConfig& config, std::unique_ptr<ImageFiles> files,
+                                    const char* option, bool labels);
 
 // The first folder of a relative path, "" if it has none.
 std::string first_folder(const std::string& path);

@@ -13,7 +13,7 @@ namespace lf {
 namespace {
 
 constexpr std::array<SourceKind, 8> kKinds = {{
-    {"folder", "JPEG and PNG images in a folder, class folders as labels", open_folder},
+    {"folder", "JPEG, PNG and WebP images in a folder, class folders as labels", open_folder},
     {"cifar", "CIFAR-10 or CIFAR-100, binary version", open_cifar},
     {"idx", "IDX files such as MNIST and Fashion-MNIST, .gz too", open_idx},
     {"npy", "a NumPy array of images or videos, Moving MNIST's file too", open_npy},

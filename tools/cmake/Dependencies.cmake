@@ -21,6 +21,18 @@ add_library(lf_glog INTERFACE)
 target_include_directories(lf_glog SYSTEM INTERFACE "${GLOG_INCLUDE_DIR}")
 target_link_libraries(lf_glog INTERFACE "${GLOG_LIBRARY}")
 
+# Optional: without it WebP pictures are refused (data/image/webp.cc).
+add_library(lf_webp INTERFACE)
+find_path(WEBP_INCLUDE_DIR webp/decode.h)
+find_library(WEBP_LIBRARY webp)
+if(LASTFRAME_WEBP AND WEBP_INCLUDE_DIR AND WEBP_LIBRARY)
+  target_include_directories(lf_webp SYSTEM INTERFACE "${WEBP_INCLUDE_DIR}")
+  target_link_libraries(lf_webp INTERFACE "${WEBP_LIBRARY}")
+  target_compile_definitions(lf_webp INTERFACE LF_WEBP)
+else()
+  message(STATUS "no libwebp (Debian: libwebp-dev): WebP pictures will be refused")
+endif()
+
 # Torch wheels carry protobuf headers of their own version. This folder, searched before torch's,
 # holds one link: to the protobuf whose protoc we run.
 set(LASTFRAME_PROTOBUF_FIRST "${CMAKE_BINARY_DIR}/protobuf_first")
