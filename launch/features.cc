@@ -137,7 +137,7 @@ constexpr Option kFeaturesOptions[] = {
      {.required = ""}},
     {"--images",
      text("DIR|NPY"),
-     "folder with JPEG and PNG files, or array of bytes",
+     "folder with JPEG, PNG and WebP files, or array of bytes",
      {.required = ""}},
     {"--out", output("NPY", ".npy"), "array of float32 [n, dim] to write", {.required = ""}},
     {"--preprocessing", text("ID"), "torch (pytorch-fid's), tf1 or clean", {.fallback = "torch"}},

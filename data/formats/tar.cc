@@ -50,6 +50,9 @@ bool is_zero(const uint8_t* bytes, size_t size) {
 bool checksum_fits(const Block& block) {
   constexpr size_t kField = 148, kFieldSize = 8;
   const std::optional<uint64_t> wanted = number_at(block, kField, kFieldSize);
+#ifdef FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION  // else a fuzzer gets no further than the first one
+  return wanted.has_value();
+#endif
   uint64_t sum = kFieldSize * ' ';
   int64_t signed_sum = kFieldSize * ' ';
   for (size_t i = 0; i < kBlock; ++i) {

@@ -25,8 +25,7 @@ constexpr uint64_t kLongestDataset = uint64_t{256} << 20;
 constexpr const char* kDataset = "dataset.json";
 
 const FileKind& archive_files() {
-  static const FileKind kind{
-      "archives", {".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst"}};
+  static const FileKind kind{"archives", {".zip", ".tar"}};
   return kind;
 }
 

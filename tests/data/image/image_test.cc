@@ -81,6 +81,30 @@ TEST(Image, PngPixelsAreExact) {
   EXPECT_EQ(decode("animated.png"), picture(24, 32)) << "the default image of an animation";
 }
 
+TEST(Image, WebpIsReadOrNamed) {
+  if (!decodes_webp()) {
+    EXPECT_NE(refusal(fixture("rgb.webp")).find("built without libwebp"), std::string::npos);
+    return;
+  }
+  EXPECT_EQ(decode("rgb.webp"), picture(24, 32));
+  EXPECT_EQ(decode("alpha.webp"), decode("alpha.png"));
+  EXPECT_EQ(decode("exif6.webp"), decode("exif6.png"));
+  EXPECT_EQ(size_in_header(bytes_of(fixture("exif6.webp"))), (ImageSize{32, 24}));
+  const std::string expected = fixture("lossy.webp.raw");
+  const Image lossy = decode("lossy.webp");
+  ASSERT_EQ(lossy.pixels.size(), expected.size());
+  EXPECT_EQ(std::memcmp(lossy.pixels.data(), expected.data(), expected.size()), 0);
+  EXPECT_NE(refusal(fixture("animated.webp")).find("an animation"), std::string::npos);
+  EXPECT_NE(refusal(fixture("rgb.webp"), {.pixels = 767}).find("max_megapixels"),
+            std::string::npos);
+  for (const char* name : {"rgb.webp", "lossy.webp"}) {
+    const std::string whole = fixture(name);
+    for (size_t length = 0; length + 1 < whole.size(); ++length) {  // the last byte may be padding
+      EXPECT_NE(refusal(whole.substr(0, length)), "") << name << " cut to " << length;
+    }
+  }
+}
+
 TEST(Image, OnePixelIsAnImage) {
   EXPECT_EQ(decode("one.png").pixels.size(), 3u);
   EXPECT_EQ(decode("one.jpg").pixels.size(), 3u);
@@ -198,7 +222,8 @@ TEST(Image, EveryTruncationIsRefused) {
 }
 
 TEST(Image, DamageIsRefusedOrHarmlessNeverACrash) {
-  for (const char* name : {"rgb.jpg", "progressive.jpg", "rgb.png", "exif6.jpg"}) {
+  for (const char* name :
+       {"rgb.jpg", "progressive.jpg", "rgb.png", "exif6.jpg", "lossy.webp", "exif6.webp"}) {
     const std::string whole = fixture(name);
     for (uint64_t trial = 0; trial < 400; ++trial) {
       std::string damaged = whole;

@@ -179,7 +179,7 @@ TEST_F(Archive, LabelsAreThoseOfTheFormat) {
 TEST_F(Archive, WhatIsNoUsableArchiveIsNamed) {
   const auto refused = [&](const std::string& path) { return refusal({option(path)}); };
   EXPECT_TRUE(contains(refused(at("none.zip")), "2: source.archive.path: there is no file"));
-  EXPECT_TRUE(contains(refused(folder_), "holds no .zip, .tar"));
+  EXPECT_TRUE(contains(refused(folder_), "holds no .zip or .tar files"));
   const std::string compressed = refused(archive("compressed.tar.gz"));
   EXPECT_TRUE(contains(compressed, "2:") && contains(compressed, "decompress it")) << compressed;
   put(at("text.zip"), "no archive at all");
@@ -206,7 +206,7 @@ TEST_F(Archive, HostileZipsAreNamed) {
       {"has 1 members, not 2", count},
       {"lies beyond its end", zip_of({{"a.png", p, p.size(), 0, 0, 1 << 30}})},
       {"has no directory at its end", fine.substr(0, fine.size() - 1)},
-      {"not where its end says", fine.substr(3)},
+      {"not where its end says", fine.substr(0, 40) + fine.substr(43)},
       {"cannot unpack to", zip_of({{"a.png", p, p.size() + 1}})},
       {"which cannot unpack to 200000000", zip_of({{"a.png", deflated, 200000000, 8}})},
       {"'../a.png' has a part", zip_of({{"../a.png", p, p.size()}})},
@@ -229,21 +229,20 @@ TEST_F(Archive, HostileTarsAreNamed) {
   const auto pax = [](const std::string& record) { return tarred("pax", record, 'x'); };
   std::string flipped = a + a + kTarEnd;
   flipped[a.size() + 3] ^= 1;
-  const std::string huge =
-      std::string("\x80") + std::string(7, '\0') + "\x01\x00\x00\x00"s.substr(0, 4);
+  const std::string huge = std::string("\x80") + std::string(7, '\0') + std::string("\1\0\0\0", 4);
   const std::map<std::string, std::string> hostile = {
       {str("the header at byte ", a.size(), " is damaged"), flipped},
-      {"it is no tar archive", std::string("x") + a.substr(1) + kTarEnd},
+      {"'in.tar': it is no tar archive", tarred("in.tar", std::string(1024, 'x')) + kTarEnd},
       {"it has no end mark", a},
       {"ends within 'a.png'", a.substr(0, 512 + 10)},
       {"it ends within 'b.png'", a + tarred("b.png", p, '0', huge) + kTarEnd},
       {"is no number", a + tarred("b.png", p, '0', std::string(12, 'z')) + kTarEnd},
       {"goes on behind its end mark", a + kTarEnd + a + kTarEnd},
       {"it is sparse", tarred("a.png", p, 'S') + kTarEnd},
-      {"it is sparse ", pax("22 GNU.sparse.major=1\n") + a + kTarEnd},
+      {"it is sparse; repack it", pax("22 GNU.sparse.major=1\n") + a + kTarEnd},
       {"is in the archive twice", a + a + kTarEnd},
       {"'../a.png' has a part", tarred("../a.png", p) + kTarEnd},
-      {"'/b.png' is absolute", pax("16 path=/b.png\n") + a + kTarEnd},
+      {"'/b.png' is absolute", pax("15 path=/b.png\n") + a + kTarEnd},
       {"pax header at byte 512 is damaged", pax("99 path=/b.png\n") + a + kTarEnd},
       {"too many", tarred("long", std::string(5000, 'x'), 'L') + a + kTarEnd},
       {"holds no .jpg", tarred("a.png", "", '1') + tarred("b.png", "", '2') + kTarEnd},
