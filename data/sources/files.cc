@@ -19,15 +19,15 @@ constexpr const char* kLeadsOut = "is a link out of the source's folder";
 
 struct Search {
   std::string root;
-  const FileKind& kind;
+  const FileKind* kind;
   const char* option;
   bool follow_links;
-  std::string advice;  // on links
+  std::string advice = {};  // on links
   uint64_t folders = 0;
-  std::vector<fs::path> within;  // the real folders above, with `follow_links`
-  std::vector<FoundFile> found;
+  std::vector<fs::path> within = {};  // the real folders above, with `follow_links`
+  std::vector<FoundFile> found = {};
   uint64_t left_out = 0;
-  std::string example;  // of a file left out
+  std::string example = {};  // of a file left out
 
   void leave_out(const std::string& name) {
     if (left_out++ == 0) example = name;
@@ -62,7 +62,7 @@ struct Search {
     if (type == fs::file_type::directory) {
       return depth < kDeepestFolder ? look_into(name, depth + 1) : leave_out(name);
     }
-    if (!is_called(name, kind)) return leave_out(name);
+    if (!is_called(name, *kind)) return leave_out(name);
     if (type == fs::file_type::regular) {
       found.push_back({name, "", follow_links});
     } else if (type == fs::file_type::symlink) {
@@ -117,7 +117,7 @@ std::vector<FoundFile> find_files(const std::string& root, const char* option, c
   if (!fs::is_directory(root, error)) {
     fail(Code::kUsage, option, ": there is no folder ", printable(root));
   }
-  Search search{.root = root, .kind = kind, .option = option, .follow_links = follow_links};
+  Search search{.root = root, .kind = &kind, .option = option, .follow_links = follow_links};
   if (option == std::string("source.folder.path")) {
     search.advice = "; source.folder.follow_links=true reads it";
   }
