@@ -150,7 +150,7 @@ constexpr Option kPlanOptions[] = {
     only_with("--gpu", {"--utilisation",
                         number(0, 1),
                         "share of the peak that a step reaches",
-                        {.computed = "0.3 of a GPU's, 0.7 of the cpu's"}}),
+                        {.computed = "0.3 of a GPU's, 0.8 of the cpu's"}}),
     only_with("--gpu", {"--bench",
                         text("FILE"),
                         "what `bench step --json` printed for this config on such a GPU, instead",

@@ -72,6 +72,7 @@ expect(here_cpu["memory_bytes_per_gpu"] > 2**25 and 0 < here_cpu["step_seconds"]
 
 for words, part in ((["--gpu", "h10"], "did you mean 'h100'?"), (["--gpu", "v100", "--set", "train.precision=BF16"], "no bf16"),
                     (["--gpu", "t4", "--nodes", "7"], "7 ranks"), (["--nodes", "2"], "without --gpu"),
+                    (["--gpu", "t4", "--set", "source={}"], "there is no store"),
                     (["--gpu", "t4", "--ranks", "2"], "--gpu"),
                     *((["--gpu", "t4", f"--fs={rate}"], f"'{rate}'") for rate in (
                         "5", "5GB", "5gB/s", "0GB/s", "-1GB/s", "1e3GB/s", "GB/s", "1.2.3GB/s", "5 parsecs/s"))):
