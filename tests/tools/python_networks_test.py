@@ -213,7 +213,7 @@ refused(lambda: load(here / "cvivit.safetensors", (1, 8, 8, 3)), "Unexpected key
 refused(lambda: load(here / "dit.safetensors", (3, 9, 8, 3)), "model.dit.patch", "9x8")
 refused(lambda: load(changed("unet", without="first.weight")), "Missing key", "first.weight")
 for old, new, *words in (("layers: 2", "layers: 2000000000", "layers=2000000000"),
-                         ("width: 16", "width: 1048576", "size mismatch"), ("dit {", "rvd {", "model.rvd"),
+                         ("width: 16", "width: 64", "size mismatch"), ("dit {", "rvd {", "model.rvd"),
                          ("heads: 2", "heads: \"two\"", "makes no network"),
                          ("heads: 2", "heads: 0", "makes no network")):
     refused(lambda: load(changed("dit", {"config": text.replace(old, new)})), *words)

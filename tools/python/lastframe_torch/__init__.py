@@ -11,6 +11,7 @@ from lastframe_io import DataError, Export
 from .cvivit import Cvivit
 from .diffusion import Schedule, estimate, sample
 from .dit import Dit
+from .layers import Unfilled
 from .options import DENOISERS, completed, kind_of
 from .random import normals
 from .unet import Unet
@@ -41,8 +42,7 @@ def build(config, clip_shape, tokenizer=None):
     if tokenizer is None:
         raise DataError("the config is of latent diffusion (model.diffusion.tokenizer), and no tokenizer is given; "
                         "give one")
-    with torch.no_grad():
-        shape = tuple(tokenizer.vectors(torch.zeros(1, *clip_shape)).shape[1:4]) + (tokenizer.quantiser.dim,)
+    shape = tokenizer.latent_shape()
     net = NETWORKS[kind](config, shape)
     net.tokenizer, net.latents = tokenizer.requires_grad_(False), Latents(shape[3])
     return net
@@ -60,8 +60,11 @@ def load(file, clip_shape=None, tokenizer=None):
     if shape is None:
         raise DataError(f"{file} does not say of what shape its clips are, an older program wrote it; give "
                         "clip_shape=(frames, height, width, channels), or export the run again")
+    if len(shape) != 4 or not all(1 <= n <= most for n, most in zip(shape, (4096, 65536, 65536, 64))):
+        raise DataError(f"{file} is of clips of {tuple(shape)}, expected (frames, height, width, channels) up to "
+                        "(4096, 65536, 65536, 64); export the run again")
     try:
-        with torch.device("meta"):  # no weights until those of the file
+        with Unfilled():
             net = _network(export, tuple(shape), tokenizer)
     except (AttributeError, TypeError, RuntimeError, ZeroDivisionError, StopIteration) as error:
         raise DataError(f"the config in {file} makes no network for clips of {tuple(shape)} ({_one_line(error):.200}); "

@@ -168,12 +168,14 @@ class Cvivit(Tokenizer):
     def __init__(self, config, clip_shape):
         options = config.model.cvivit
         super().__init__(config, options, clip_shape, options.width, always_project=False)
-        frames, _, _, channels = clip_shape
+        frames, height, width, channels = clip_shape
         self.side, self.time = options.patch, options.temporal_patch
         check_size(clip_shape, self.side << options.stem, "model.cvivit.patch with stem")
         self.stem = Stem(options, channels) if options.stem > 0 else None
         channels = channels if self.stem is None else self.stem.channels
         first, rest = self.side**2 * channels, self.time * self.side**2 * channels
+        across = self.side << options.stem  # pixels of a patch
+        self.cells = (1 + (frames - 1) // self.time, height // across, width // across)
         self.offsets = OffsetBias(options.width, options.heads)
         self.encoder = nn.ModuleDict({"first": PatchEmbedding(options.patch_norm, first, options.width),
                                       "space": GridTransformer(options, temporal=False),

@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .layers import (CrossAttention, Denoiser, DistanceBias, Rotary, attend_in_images, attend_over_frames,
-                     check_size, sinusoid)
+from .layers import (CrossAttention, Denoiser, DistanceBias, Rotary, Unfilled, attend_in_images,
+                     attend_over_frames, check_size, sinusoid)
 
 SIGNAL_WIDTH = 256  # of the sinusoids of the noise level
 
@@ -57,7 +57,10 @@ class Dit(Denoiser):
         self.patch, (_, height, width, _) = dit.patch, clip_shape
         check_size(clip_shape, dit.patch, "model.dit.patch")
         self.first = nn.Linear(dit.patch**2 * self.channels, dit.width)
-        self.register_buffer("places", patch_positions(height // dit.patch, width // dit.patch, dit.width))
+        rows, columns = height // dit.patch, width // dit.patch
+        self.register_buffer("places", torch.zeros(rows * columns, dit.width))
+        if not Unfilled.active:
+            self.places.copy_(patch_positions(rows, columns, dit.width))
         if self.frames > 1 and dit.temporal_position:
             self.distances = DistanceBias(dit.heads)
             self.rotary = Rotary(min(32, dit.width // dit.heads))

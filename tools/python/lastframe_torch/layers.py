@@ -8,11 +8,31 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+import torch.overrides
 from torch import nn
 
 from lastframe_io import DataError
 
 OBSERVED, LATENT, ABSENT, IMAGE = range(4)  # roles of a frame; absent frames and images see themselves only
+
+
+class Unfilled(torch.overrides.TorchFunctionMode):
+    """Modules made within it have no values yet, and take no memory for them: load() has those of the file."""
+    active = False
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if getattr(function, "__module__", "") == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return function(*args, **kwargs)
+
+    def __enter__(self):
+        Unfilled.active = True
+        return super().__enter__()
+
+    def __exit__(self, *error):
+        Unfilled.active = False
+        return super().__exit__(*error)
 
 
 def check_size(clip_shape, factor, option):

@@ -18,9 +18,10 @@ class Codebook(nn.Module):
         super().__init__()
         self.codes, self.dim, self.input_dim = options.codes, options.dim, options.dim
         self.cosine = running and options.cosine
-        codebook = torch.empty(options.codes, options.dim).uniform_(-1, 1) / options.dim**0.5
+        codebook = torch.empty(options.codes, options.dim)
+        nn.init.uniform_(codebook, -options.dim**-0.5, options.dim**-0.5)
         if running:
-            self.register_buffer("codebook", directions(codebook) if self.cosine else codebook)
+            self.register_buffer("codebook", codebook)
             self.register_buffer("sums", torch.zeros(options.codes, options.dim + 1))
         else:
             self.codebook = nn.Parameter(codebook)
@@ -113,7 +114,7 @@ class Discriminator(nn.ModuleList):
 
 class Tokenizer(nn.Module):
     """Clips [B, T, H, W, C] in [-1, 1] to codes or vectors on a grid of (time, row, column) and back. A network makes
-    features of clips, features(x), and clips of features, clips(h)."""
+    features of clips, features(x), and clips of features, clips(h); `cells` is the size of its grid."""
 
     def __init__(self, config, options, clip_shape, width, always_project):
         super().__init__()
@@ -132,6 +133,11 @@ class Tokenizer(nn.Module):
         h = self.features(x)
         h = self.quantiser.get_submodule("in")(h) if self.projects else h
         return h.unflatten(-1, (self.groups, -1)).flatten(3, 4)
+
+    def latent_shape(self):
+        """(time steps, rows, columns, elements) of latents()."""
+        steps, rows, columns = self.cells
+        return steps, rows, columns * self.groups, self.quantiser.dim
 
     def latents(self, x):
         """The vectors before quantisation, of quantiser.dim elements: what latent diffusion works on."""

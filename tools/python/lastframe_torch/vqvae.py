@@ -82,6 +82,7 @@ class Vqvae(Tokenizer):
             self.encoder.add_module(f"level{i}", level(i, widths[max(i - 1, 0)], options.blocks, down))
             self.decoder.add_module(f"level{i}", level(i, widths[min(i + 1, last)], options.blocks + 1, up))
         self.levels = range(len(widths))
+        self.cells = (clip_shape[0], height >> last, clip_shape[2] >> last)
 
     def features(self, x):
         h = self.encoder.pixels(frames_as_images(x))
