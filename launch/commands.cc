@@ -6,7 +6,7 @@ std::span<const Command* const> command_table() {
   static constexpr const Command* kCommands[] = {
       &kBuildCommand,       &kVerifyCommand,      &kInspectCommand,      &kMergeCommand,
       &kExportCommand,      &kTrainCommand,       &kEvaluateCommand,     &kSampleCommand,
-      &kFeaturesCommand,    &kDoctorCommand,      &kListCommand,         &kPlanCommand,
+      &kFeaturesCommand,    &kReportCommand,      &kDoctorCommand,      &kListCommand,         &kPlanCommand,
       &kBenchLoadCommand,   &kBenchRecipeCommand, &kBenchFrechetCommand, &kBenchStepCommand,
       &kBenchSampleCommand, &kBenchCommCommand,   &kBenchKernelsCommand,
   };

@@ -18,6 +18,7 @@ extern const Command kEvaluateCommand;
 extern const Command kSampleCommand;
 extern const Command kFeaturesCommand;
 extern const Command kDoctorCommand;
+extern const Command kReportCommand;
 extern const Command kListCommand;
 extern const Command kPlanCommand;
 extern const Command kBenchLoadCommand;

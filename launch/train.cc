@@ -17,6 +17,7 @@
 #include "launch/plugin.h"
 #include "launch/run_estimate.h"
 #include "launch/version.h"
+#include "report/report.h"
 #include "run/stores.h"
 
 namespace lf {
@@ -83,6 +84,9 @@ int run_train(const Arguments& arguments) {
   job.until_images = arguments.integer("--until-images", 0);
   job.code_version = version();
   job.accelerator = accelerator_of_machine();
+  job.show = [](const std::string& run_folder) {
+    write_run_report(real_file_system(), run_folder, version());
+  };
   catch_stop_signals();  // before the first thing that takes time
   World& world = World::join();
   start_log("lastframe", world.rank());
@@ -141,7 +145,8 @@ const Command kTrainCommand = {
         "stays as above.\n"
         "\n"
         "The run folder holds config.pbtxt, status.json, checkpoints/, metrics.jsonl, TensorBoard "
-        "events, samples/ and logs/.",
+        "events, samples/, evaluations/, logs/ and report.html, which shows all that in a browser "
+        "and is written anew while the run trains.",
     .example =
         "lastframe train --config configs/quickstart.pbtxt --run runs/first\n"
         "launch/local -n 2 train --run runs/first\n"

@@ -23,9 +23,11 @@ MAY_KNOW = {
     "src/run": {"base", "config", "kernels", "diffusion", "model", "comm", "checkpoint", "data"},
     "src/eval": {"base", "config", "kernels", "diffusion", "model", "comm", "checkpoint", "data", "run"},
     "src/train": {"base", "config", "kernels", "diffusion", "model", "comm", "checkpoint", "data", "run", "eval"},
+    # Of the checkpoint's, the files that need no torch (lf_checkpoint_files).
+    "src/report": {"base", "config", "data", "checkpoint"},
     # Implements interfaces of these; nobody includes it.
     "src/cuda": {"base", "comm", "kernels", "train"},
-    "launch": {"base", "config", "kernels", "diffusion", "model", "comm", "checkpoint", "data", "run", "eval", "train"},
+    "launch": {"base", "config", "kernels", "diffusion", "model", "comm", "checkpoint", "data", "run", "eval", "train", "report"},
 }
 FOLDERS = {folder.split("/")[-1] for folder in MAY_KNOW}
 
@@ -50,7 +52,7 @@ FEW = {
 }
 TORCH = re.compile(r"(torch|ATen|c10)/")
 CUDA = re.compile(r"(cuda|nccl|cublas|cudnn|c10/cuda|ATen/cuda)[\w/]*\.h|.*ProcessGroupNCCL.*")
-NO_TORCH = ("src/base", "src/config", "data", "launch/options", "src/cuda/attention_blocks",
+NO_TORCH = ("src/base", "src/config", "src/report", "data", "launch/options", "src/cuda/attention_blocks",
             "src/cuda/launch", "src/cuda/linear_attention_tiles", "src/cuda/norm_rows",
             "src/cuda/tiles", "src/cuda/vectors", "src/kernels/gpu/device_operations")
 # A header that needs torch's headers, in a room whose library stays free of torch.

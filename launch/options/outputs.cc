@@ -18,7 +18,7 @@ namespace lf {
 namespace {
 
 constexpr const char* kFileEndings[] = {
-    ".apng",  ".avi", ".bmp", ".csv",  ".gif", ".h5",          ".hdf5",  ".jpeg", ".jpg", ".json",
+    ".apng",  ".avi", ".bmp", ".csv",  ".gif", ".h5", ".hdf5", ".html",  ".jpeg", ".jpg", ".json",
     ".jsonl", ".mkv", ".mov", ".mp4",  ".npy", ".npz",         ".pbtxt", ".pdf",  ".png", ".pt",
     ".pth",   ".tar", ".tif", ".tiff", ".txt", ".safetensors", ".webm",  ".webp", ".zip"};
 

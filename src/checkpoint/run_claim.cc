@@ -11,7 +11,6 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
-#include <ctime>
 #include <exception>
 #include <fstream>
 #include <iterator>
@@ -24,6 +23,7 @@
 #include "base/host.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "base/utc.h"
 
 namespace lf {
 namespace {
@@ -40,20 +40,11 @@ LifeRecord record_of_this_process(const JobIdentity& job) {
   return record;
 }
 
-std::string when(double unix_seconds) {
-  const auto seconds = static_cast<std::time_t>(unix_seconds);
-  std::tm parts{};
-  std::array<char, 32> text{};
-  ::gmtime_r(&seconds, &parts);
-  std::strftime(text.data(), text.size(), "%Y-%m-%d %H:%M:%S UTC", &parts);
-  return text.data();
-}
-
 std::string describe(const LifeRecord& who) {
   if (who.host().empty()) return "another process";
   return str("process ", who.pid(), " on ", printable(who.host()),
              who.job().empty() ? "" : " of job " + printable(who.job()), ", started ",
-             when(who.started_unix_seconds()));
+             utc_text(who.started_unix_seconds()));
 }
 
 std::string print(const LifeRecord& record) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 
 #include "model/model.h"
@@ -15,6 +16,8 @@ struct TrainJob {
   std::string code_version;  // of this program, for the checkpoints' manifests
   Accelerator accelerator;   // of this machine
   ModelMaker make = make_model;
+  // Writes what people see of the run from its files; empty: nothing. Called on rank 0.
+  std::function<void(const std::string& run_folder)> show;
 };
 
 }  // namespace lf

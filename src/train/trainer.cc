@@ -26,6 +26,7 @@ int Trainer::run() {
     saver_->poll();
     coordinator_->note_saved(saver_->newest(), saver_->seconds());
     follow_evaluators();
+    if (report_) report_->after_step();
     stop = look(verdict) || verdict.stop;
     if (verdict.save || stop) save(verdict.evaluate);
   }
@@ -38,6 +39,7 @@ int Trainer::run() {
   const StopReason broken_off = evaluators_ ? evaluators_->wait() : StopReason::kNone;
   const int status = coordinator_->end(images_, saver_->newest(), broken_off);
   if (evaluators_ && world_.is_root()) evaluators_->end(status);
+  if (report_) report_->at_end();
   return status;
 }
 
@@ -145,6 +147,7 @@ void Trainer::evaluate() {
     const EvaluationRecord record = record_of(results, images_);
     publish_record(record, job_.run_folder);
     coordinator_->results(record);
+    if (report_) report_->after_news();
     numbers_.insert(numbers_.end(), record.number().begin(), record.number().end());
   } catch (const Error& error) {  // all ranks throw it together; the checkpoint comes first
     if (error.code() != Code::kInterrupted) throw;
@@ -156,6 +159,7 @@ void Trainer::evaluate() {
 void Trainer::publish(const std::string& checkpoint, const EvaluationRecord& record) {
   publish_record(record, job_.run_folder);
   coordinator_->results(record);
+  if (report_) report_->after_news();
   saver_->add_numbers(checkpoint, {record.number().begin(), record.number().end()});
 }
 
@@ -168,6 +172,7 @@ void Trainer::follow_evaluators() {
 void Trainer::show_preview() {
   const Watchdog::Phase phase("preview", 3600);
   if (world_.is_root()) write_preview_files();
+  if (report_) report_->after_news();
   world_.barrier();
 }
 

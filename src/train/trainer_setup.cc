@@ -71,7 +71,11 @@ Trainer::Trainer(World& world, const Config& config, const TrainJob& job, World*
                                    checkpoint_staging(device_, job.accelerator));
   resume();
   coordinator_ = std::make_unique<Coordinator>(world, config_, job.run_folder, images_, end_);
-  if (world.is_root()) record_config();
+  if (!world.is_root()) return;
+  record_config();
+  if (job.show) {
+    report_ = std::make_unique<LiveReport>([this] { job_.show(job_.run_folder); });
+  }
 }
 
 // What the steps from here on are made by. Where none follows, the config of the earlier ones

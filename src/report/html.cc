@@ -1,0 +1,137 @@
+#include "report/html.h"
+
+#include <algorithm>
+#include <cctype>
+
+#include "base/text.h"
+
+namespace lf {
+namespace {
+
+constexpr std::string_view kUnknown = "\xEF\xBF\xBD";
+
+// Bytes of the UTF-8 character at `at`; 0 if there is none.
+size_t character_at(std::string_view text, size_t at) {
+  for (size_t length = 1; length <= 4 && at + length <= text.size(); ++length) {
+    if (valid_utf8(text.substr(at, length))) return length;
+  }
+  return 0;
+}
+
+bool is_digits(const std::string& cell) {
+  return !cell.empty() &&
+         (std::isdigit(static_cast<unsigned char>(cell[0])) != 0 || cell[0] == '-' ||
+          cell[0] == '+') &&
+         std::any_of(cell.begin(), cell.end(),
+                     [](unsigned char c) { return std::isdigit(c) != 0; });
+}
+
+}  // namespace
+
+std::string html_escaped(std::string_view text) {
+  std::string out;
+  out.reserve(text.size() + text.size() / 8);
+  for (size_t at = 0; at < text.size(); ++at) {
+    const char c = text[at];
+    const auto byte = static_cast<unsigned char>(c);
+    if (c == '&') {
+      out += "&amp;";
+    } else if (c == '<') {
+      out += "&lt;";
+    } else if (c == '>') {
+      out += "&gt;";
+    } else if (c == '"') {
+      out += "&quot;";
+    } else if (c == '\'') {
+      out += "&#39;";
+    } else if ((byte < 0x20 && c != '\n' && c != '\t') || byte == 0x7F) {
+      out += kUnknown;
+    } else if (byte < 0x80) {
+      out += c;
+    } else if (const size_t length = character_at(text, at); length > 0) {
+      out += text.substr(at, length);
+      at += length - 1;
+    } else {
+      out += kUnknown;
+    }
+  }
+  return out;
+}
+
+Html& Html::open(Literal name, const Attributes& attributes) {
+  html_ += '<';
+  html_ += name.text();
+  for (const Attribute& attribute : attributes) {
+    html_ += ' ';
+    html_ += attribute.name.text();
+    html_ += "=\"";
+    html_ += html_escaped(attribute.value);
+    html_ += '"';
+  }
+  html_ += '>';
+  return *this;
+}
+
+Html& Html::close(Literal name) {
+  html_ += "</";
+  html_ += name.text();
+  html_ += '>';
+  return *this;
+}
+
+Html& Html::text(std::string_view text) {
+  html_ += html_escaped(text);
+  return *this;
+}
+
+Html& Html::constant(Literal html) {
+  html_ += html.text();
+  return *this;
+}
+
+void write_table(Html& html, const std::vector<std::string>& heads,
+                 const std::vector<std::vector<std::string>>& rows) {
+  const auto digits = [&](size_t column) {
+    return std::any_of(rows.begin(), rows.end(), [&](const std::vector<std::string>& row) {
+      return column < row.size() && is_digits(row[column]);
+    });
+  };
+  std::vector<Html::Attributes> of_column;
+  for (size_t c = 0; c < heads.size(); ++c) {
+    of_column.push_back(c > 0 && digits(c) ? of_class("n") : Html::Attributes{});
+  }
+  html.element("div", {{"class", "wide"}, {"tabindex", "0"}}, [&] {
+    html.element("table", {}, [&] {
+      html.element("thead", {}, [&] {
+        html.element("tr", {}, [&] {
+          for (size_t c = 0; c < heads.size(); ++c) html.element("th", of_column[c], heads[c]);
+        });
+      });
+      html.element("tbody", {}, [&] {
+        for (const std::vector<std::string>& row : rows) {
+          html.element("tr", {}, [&] {
+            for (size_t c = 0; c < row.size() && c < heads.size(); ++c) {
+              if (c == 0) {
+                html.element("th", {}, row[c]);
+              } else {
+                html.element("td", of_column[c], row[c]);
+              }
+            }
+          });
+        }
+      });
+    });
+  });
+}
+
+void write_facts(Html& html, const std::vector<std::pair<std::string, std::string>>& facts) {
+  html.element("dl", {}, [&] {
+    for (const auto& [name, value] : facts) {
+      if (value.empty()) continue;
+      html.element("dt", {}, name);
+      html.element("dd", {}, value);
+    }
+  });
+}
+
+}  // namespace lf
