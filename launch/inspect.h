@@ -14,9 +14,6 @@ namespace lf {
 void inspect_store(const std::string& folder, const Arguments& arguments);
 void inspect_run_or_checkpoint(const std::string& folder, bool as_json);
 
-// A store's recipe on one line for people, with few digits.
-std::string recipe_in_short(const StoreIndex& index);
-
 // What a run is and how far it has come, as its folder tells it: "model", "store", "recipe",
 // "progress", and the last values of "loss", "validation" and evaluations, each with its text.
 // What the folder does not tell is left out.

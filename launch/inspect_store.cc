@@ -2,7 +2,6 @@
 // shard, damaged or not.
 #include <algorithm>
 #include <array>
-#include <cctype>
 #include <cstdio>
 #include <set>
 #include <string>
@@ -12,6 +11,7 @@
 #include "base/json.h"
 #include "config/config.h"
 #include "data/image/grid.h"
+#include "data/recipe/short_text.h"
 #include "data/store/export.h"
 #include "data/store/shard.h"
 #include "data/store/store.h"
@@ -49,30 +49,6 @@ uint64_t bytes_of_shards(const StoreIndex& index) {
   uint64_t bytes = 0;
   for (const ShardRecord& record : index.shards()) bytes += record.bytes();
   return bytes;
-}
-
-// A recipe's text with at most five digits of each number.
-std::string with_short_numbers(const std::string& text) {
-  std::string out;
-  for (size_t at = 0; at < text.size();) {
-    size_t end = at;
-    while (end < text.size() &&
-           (std::isdigit(static_cast<unsigned char>(text[end])) != 0 || text[end] == '.')) {
-      ++end;
-    }
-    const std::string number = text.substr(at, end - at);
-    double value = 0;
-    if (number.find('.') != std::string::npos && number.size() > 6 && parse(number, &value)) {
-      std::array<char, 32> digits{};
-      std::snprintf(digits.data(), digits.size(), "%.5g", value);
-      out += digits.data();
-    } else {
-      out += number;
-    }
-    if (end < text.size()) out += text[end];
-    at = end + 1;
-  }
-  return out;
 }
 
 std::string store_json(const Store& store) {
@@ -118,15 +94,15 @@ std::string store_json(const Store& store) {
 
 std::string store_text(const Store& store) {
   const StoreIndex& index = store.index();
-  std::string text =
-      str("store    ", index.store_id(), "\nclips    ", human_count(store.clips()), "\nshards   ",
-          human_count(static_cast<uint64_t>(index.shards_size())), ", ",
-          human_bytes(bytes_of_shards(index)), "\nframes   ", index.frames(), " of ",
-          index.height(), "x", index.width(), "x", index.channels(), " ", element_of(index),
-          ", the last uint8\nmode     ", StoreMode_Name(index.mode()), ", ",
-          index.draws() == 0 ? "fresh draws"
-                             : str(index.draws(), index.draws() == 1 ? " draw" : " draws"),
-          "\nrecipe   ", recipe_in_short(index), "\nlabels   ", labels_text(store), "\n");
+  std::string text = str(
+      "store    ", index.store_id(), "\nclips    ", human_count(store.clips()), "\nshards   ",
+      human_count(static_cast<uint64_t>(index.shards_size())), ", ",
+      human_bytes(bytes_of_shards(index)), "\nframes   ", index.frames(), " of ", index.height(),
+      "x", index.width(), "x", index.channels(), " ", element_of(index),
+      ", the last uint8\nmode     ", StoreMode_Name(index.mode()), ", ",
+      index.draws() == 0 ? "fresh draws"
+                         : str(index.draws(), index.draws() == 1 ? " draw" : " draws"),
+      "\nrecipe   ", recipe_in_short(index.recipe_text()), "\nlabels   ", labels_text(store), "\n");
   for (const StoreColumn& column : index.columns()) {
     text += str("column   ", column.name(), ", ", StoreColumn::Kind_Name(column.kind()), "[",
                 column.width(), "]\n");
@@ -208,10 +184,6 @@ void draw_clip(const Store& store, const Arguments& arguments) {
 }
 
 }  // namespace
-
-std::string recipe_in_short(const StoreIndex& index) {
-  return printable(with_short_numbers(index.recipe_text()), 1000);
-}
 
 void inspect_store(const std::string& folder, const Arguments& arguments) {
   const bool as_json = arguments.has("--json");

@@ -12,6 +12,7 @@
 #include "base/text.h"
 #include "checkpoint/run_claim.h"
 #include "config/config.h"
+#include "data/recipe/short_text.h"
 #include "data/store/layout.h"
 #include "launch/inspect.h"
 #include "launch/output.h"
@@ -105,7 +106,7 @@ void describe_store(FileSystem& files, const Config& config, const std::string& 
   lines.emplace_back("store", str(printable(folder), ": ", counted(clips, "clip"), " of ",
                                   counted(index.frames(), "frame"), " of ", index.width(), "x",
                                   index.height(), "x", index.channels(), ", ", index.store_id()));
-  lines.emplace_back("recipe", recipe_in_short(index));
+  lines.emplace_back("recipe", recipe_in_short(index.recipe_text()));
 }
 
 // What a killed process leaves says that it is running.

@@ -23,7 +23,7 @@ void check_paths(const Arguments& arguments, FileSystem& files) {
                                  : "; expected the folder of a run, with metrics.jsonl, or of a "
                                    "sweep, with results.json";
     arguments.refuse(printable(path),
-                     !files.exists(path)         ? " is not there"
+                     !files.exists(path)        ? " is not there"
                      : kind == ReportKind::kRun ? " is a run"
                                                 : " is neither a run nor a sweep",
                      expected);
@@ -38,8 +38,8 @@ int run_report(const Arguments& arguments) {
   const ReportRequest request{arguments.positional(), version()};
   std::optional<double> target;
   if (arguments.has("--target")) target = arguments.number("--target");
-  const std::string page = arguments.has("--board") ? board_page(files, request, target)
-                                                    : report_page(files, request);
+  const std::string page =
+      arguments.has("--board") ? board_page(files, request, target) : report_page(files, request);
   publish_file(files, out, page);
   log_written(out, human_bytes(page.size()));
   return 0;
@@ -71,7 +71,7 @@ const Command kReportCommand = {
         "in the page. A run that is being trained keeps RUN/report.html up to date by itself.",
     .example =
         "lastframe report runs/first --out first.html\n"
-        "lastframe report runs/image runs/video --out both.html\n"
+        "lastframe report runs/cvivit runs/fdm --out both.html\n"
         "lastframe report --board sweeps/board --out board.html",
     .options = kReportOptions,
     .run = run_report,

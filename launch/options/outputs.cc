@@ -18,9 +18,9 @@ namespace lf {
 namespace {
 
 constexpr const char* kFileEndings[] = {
-    ".apng",  ".avi", ".bmp", ".csv",  ".gif", ".h5", ".hdf5", ".html",  ".jpeg", ".jpg", ".json",
-    ".jsonl", ".mkv", ".mov", ".mp4",  ".npy", ".npz",         ".pbtxt", ".pdf",  ".png", ".pt",
-    ".pth",   ".tar", ".tif", ".tiff", ".txt", ".safetensors", ".webm",  ".webp", ".zip"};
+    ".apng", ".avi",   ".bmp", ".csv", ".gif",  ".h5",  ".hdf5",        ".html",  ".jpeg", ".jpg",
+    ".json", ".jsonl", ".mkv", ".mov", ".mp4",  ".npy", ".npz",         ".pbtxt", ".pdf",  ".png",
+    ".pt",   ".pth",   ".tar", ".tif", ".tiff", ".txt", ".safetensors", ".webm",  ".webp", ".zip"};
 
 // What the names of an option's files end in, and whether it may be a folder.
 struct OutputKinds {

@@ -18,8 +18,8 @@ class JsonValue {
   using List = std::vector<JsonValue>;
   using Members = std::vector<std::pair<std::string, JsonValue>>;  // in their order
 
-  // Nothing unless all of `text` is one JSON value of at most `most` values, nested at most 32 deep.
-  // Numbers beyond double's range are infinite; bytes that are not UTF-8 stay as they are.
+  // Nothing unless all of `text` is one JSON value of at most `most` values, nested at most 32
+  // deep. Numbers beyond double's range are infinite; bytes that are not UTF-8 stay as they are.
   static std::optional<JsonValue> parse(std::string_view text, size_t most = 4'000'000);
 
   // Each returns what it is given, or its default, where the value is of another kind.

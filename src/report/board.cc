@@ -70,6 +70,8 @@ BoardRow row_of(const SweepResults& sweep, const SweepArm& arm, const Board& boa
   row.about = arm.about;
   row.options = join(arm.sets, "  ");
   for (const auto& [option, value] : arm.at) {
+    if (std::find(arm.sets.begin(), arm.sets.end(), option + "=" + value) != arm.sets.end())
+      continue;
     row.options += (row.options.empty() ? "" : "  ") + option + "=" + value;
   }
   row.spent = arm.compute();
@@ -81,6 +83,7 @@ BoardRow row_of(const SweepResults& sweep, const SweepArm& arm, const Board& boa
     ++row.seeds;
     if (const auto cost = cost_to_reach(curve, board.target, board.metric.higher_is_better)) {
       costs.push_back(*cost);
+      row.at_first = row.at_first || *cost <= curve.front().cost;
     }
     if (const auto value = value_at(curve, board.equal_compute)) values.push_back(*value);
   }
@@ -106,7 +109,7 @@ double equal_compute_of(const std::vector<SweepResults>& sweeps, const std::stri
 
 std::string compute_text(const BoardRow& row) {
   if (row.reached == 0) return "never reaches it";
-  std::string text = compact_number(row.compute.mean);
+  std::string text = (row.at_first ? "≤ " : "") + compact_number(row.compute.mean);
   if (row.compute.n > 1) text += " ± " + compact_number(row.compute.spread);
   if (row.reached < row.seeds) text += str(", ", row.reached, " of ", row.seeds, " seeds");
   return text;
@@ -176,7 +179,9 @@ void write_board(Html& html, const Board& board) {
                      short_number(board.target), ", ", board.target_is, "."));
     html.element("p", of_class("note"),
                  "Compute is counted in multiplications, those to learn from one image times the "
-                 "images trained on; between two measurements the curve is taken as straight. Arms "
+                 "images trained on; between two measurements the curve is taken as straight, and "
+                 "\u2264 says that the first "
+                 "measurement was as good already. Arms "
                  "of which every seed reaches the target come first.");
     std::vector<std::vector<std::string>> rows;
     std::vector<Bar> bars;
@@ -187,21 +192,21 @@ void write_board(Html& html, const Board& board) {
       const BoardRow& row = board.rows[r];
       const bool reaches = row.reached == row.seeds;
       const std::string name = several ? row.sweep + ": " + row.arm : row.arm;
-      rows.push_back({reaches ? str(r + 1) : "–", name, compute_text(row), mean_text(row.at_equal),
+      rows.push_back({reaches ? str(r + 1) : "–", name, compute_text(row),
+                      row.at_equal.n > 0 ? mean_text(row.at_equal) : "not measured",
                       mean_text(row.end), compact_number(row.spent), str(row.seeds), row.about,
                       row.options});
       if (row.reached > 0) bars.push_back({name, row.compute.mean, compute_text(row)});
       Series& series = equal.series.emplace_back();
-      series = {.name = name, .points = {}, .colour = static_cast<int>(r),
-                .style = Series::Style::kDots};
+      series = {
+          .name = name, .points = {}, .colour = static_cast<int>(r), .style = Series::Style::kDots};
       series.points.push_back({row.spent, row.end.mean, row.end.spread, name});
     }
     write_section(html, "Ranking", [&] {
       write_table(html,
                   {"rank", "corruption", "compute to the target",
-                   board.equal_compute > 0
-                       ? metric + " at " + compact_number(board.equal_compute)
-                       : metric + " at equal compute",
+                   board.equal_compute > 0 ? metric + " at " + compact_number(board.equal_compute)
+                                           : metric + " at equal compute",
                    metric + " at its end", "compute spent", "seeds", "what it is", "options"},
                   rows);
     });

@@ -14,6 +14,7 @@ namespace lf {
 struct BoardRow {
   std::string sweep, arm, about, options;
   size_t seeds = 0, reached = 0;  // with a curve; of those, at the target
+  bool at_first = false;          // a seed is there by its first measurement
   MeanSpread compute;             // to the target, of the seeds that reach it
   MeanSpread at_equal;            // value at the board's equal compute
   MeanSpread end;                 // value at the arm's own end
@@ -23,8 +24,8 @@ struct BoardRow {
 struct Board {
   SweepMetric metric;
   double target = 0;
-  std::string target_is;   // "what A reaches at its end", or "as given"
-  double equal_compute = 0;  // the largest at which every arm is measured; 0: there is none
+  std::string target_is;       // "what A reaches at its end", or "as given"
+  double equal_compute = 0;    // the largest at which every arm is measured; 0: there is none
   std::vector<BoardRow> rows;  // those that reach the target first, by compute, then by their end
   std::vector<std::string> left_out;  // sentences
 };

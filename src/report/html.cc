@@ -98,7 +98,12 @@ void write_table(Html& html, const std::vector<std::string>& heads,
   };
   std::vector<Html::Attributes> of_column;
   for (size_t c = 0; c < heads.size(); ++c) {
-    of_column.push_back(c > 0 && digits(c) ? of_class("n") : Html::Attributes{});
+    const bool is_long = std::any_of(rows.begin(), rows.end(), [&](const auto& row) {
+      return c < row.size() && row[c].size() > 28;
+    });
+    of_column.push_back(is_long              ? of_class("long")
+                        : c > 0 && digits(c) ? of_class("n")
+                                             : Html::Attributes{});
   }
   html.element("div", {{"class", "wide"}, {"tabindex", "0"}}, [&] {
     html.element("table", {}, [&] {
@@ -112,7 +117,7 @@ void write_table(Html& html, const std::vector<std::string>& heads,
           html.element("tr", {}, [&] {
             for (size_t c = 0; c < row.size() && c < heads.size(); ++c) {
               if (c == 0) {
-                html.element("th", {}, row[c]);
+                html.element("th", of_column[c], row[c]);
               } else {
                 html.element("td", of_column[c], row[c]);
               }

@@ -36,8 +36,8 @@ class Html {
   using Attributes = std::vector<Attribute>;
 
   template <typename Body>
-    requires std::invocable<Body>
-  Html& element(Literal name, const Attributes& attributes, Body&& body) {
+  requires std::invocable<Body> Html& element(Literal name, const Attributes& attributes,
+                                              Body&& body) {
     open(name, attributes);
     body();
     return close(name);

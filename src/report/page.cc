@@ -29,17 +29,17 @@ p { margin: 0 0 .75rem; max-width: 46rem; overflow-wrap: anywhere; }
   color: var(--soft); margin: 0 0 .25rem; }
 .note { color: var(--soft); font-size: .88rem; }
 header .note { margin-top: .4rem; }
-.lead { font-size: 1.1rem; }
+.lead { font-size: 1.1rem; margin: .6rem 0 .8rem; }
 .state { display: inline-block; vertical-align: middle; font-size: .8rem; font-weight: 600;
   letter-spacing: 0; padding: .15rem .6rem; border-radius: 1rem; border: 1px solid currentColor;
   color: var(--soft); margin-left: .4rem; }
 .good { color: var(--good); } .live { color: var(--live); } .bad { color: var(--bad); }
 .live::before { content: ""; display: inline-block; width: .5em; height: .5em; border-radius: 50%;
   background: currentColor; margin-right: .45em; vertical-align: .08em; }
-.tiles { display: grid; gap: 1px; margin-top: 1.25rem; background: var(--line);
+.tiles { display: grid; gap: 1px; margin-top: 1.25rem; background: var(--card);
   grid-template-columns: repeat(auto-fit, minmax(8.2rem, 1fr));
   border: 1px solid var(--line); border-radius: .6rem; overflow: hidden; }
-.tiles div { background: var(--card); padding: .7rem .9rem; }
+.tiles div { box-shadow: 0 0 0 1px var(--line); padding: .7rem .9rem; }
 .tiles b { display: block; font-size: 1.3rem; font-weight: 620; font-variant-numeric: tabular-nums;
   letter-spacing: -.01em; overflow-wrap: anywhere; }
 .tiles span { color: var(--soft); font-size: .8rem; overflow-wrap: anywhere; }
@@ -48,9 +48,10 @@ aside { margin-top: 1.5rem; padding: .8rem 1rem; border-radius: .6rem; font-size
   background: var(--card); border: 1px solid var(--line); border-left: .25rem solid var(--soft); }
 aside.warning { background: var(--warn-paper); border-left-color: var(--warn); }
 aside ul { margin: .3rem 0 0; padding-left: 1.1rem; } aside li { overflow-wrap: anywhere; }
-figure { margin: 0; min-width: 0; }
+figure { margin: 0; min-width: 0; } figure + dl { margin-top: 1rem; }
 figcaption { color: var(--soft); font-size: .85rem; margin-top: .4rem; }
 .plots { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 23rem), 1fr)); }
+.more { grid-column: 1 / -1; } .more .plots { margin-top: .8rem; }
 .plot { background: var(--card); border: 1px solid var(--line); border-radius: .6rem;
   padding: .9rem 1rem .7rem; max-width: 36rem; }
 .plot figcaption { margin: 0 0 .5rem; } .plot figcaption b { color: var(--ink); font-weight: 600;
@@ -85,7 +86,8 @@ th, td { text-align: left; padding: .35rem .9rem .35rem 0; border-bottom: 1px so
 thead th { color: var(--soft); font-weight: 550; font-size: .8rem; white-space: nowrap;
   vertical-align: bottom; }
 tbody th { font-weight: 550; } .n { text-align: right; white-space: nowrap; }
-tbody th, td { max-width: 28rem; overflow-wrap: anywhere; min-width: 3.2rem; }
+tbody th, td { max-width: 28rem; overflow-wrap: break-word; }
+.long { min-width: 13rem; }
 dl { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: .3rem 1.2rem; margin: 0 0 1rem;
   font-size: .92rem; }
 dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
@@ -96,7 +98,8 @@ pre { overflow-x: auto; background: var(--card); border: 1px solid var(--line); 
 img { max-width: 100%; height: auto; display: block; border-radius: .35rem; }
 img.pixels { image-rendering: pixelated; width: 100%; border-radius: .15rem; }
 .previews { display: grid; gap: .75rem; } .previews details figure { margin: .75rem 0; }
-.moving { margin-top: 1.25rem; }
+.making { display: grid; gap: 1.25rem 2rem; align-items: start;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); }
 .slider { display: flex; align-items: center; gap: .8rem; font-size: .85rem; color: var(--soft); }
 .slider input { flex: 1; max-width: 30rem; accent-color: var(--accent); }
 .strips { display: grid; gap: .55rem 1rem; grid-template-columns: minmax(5rem, max-content) minmax(0, 44rem);
@@ -114,7 +117,7 @@ img.pixels { image-rendering: pixelated; width: 100%; border-radius: .15rem; }
   padding: .7rem 1rem; } .verdicts b { font-weight: 620; }
 footer { margin-top: 3.5rem; color: var(--soft); font-size: .8rem; }
 @media (max-width: 40rem) { .strips { grid-template-columns: minmax(0, 1fr); gap: .15rem; }
-  .strips p { max-width: none; margin-top: .5rem; } dl { grid-template-columns: minmax(0, 1fr); gap: 0; }
+  .tick, .label, .name { font-size: 14px; } .strips p { max-width: none; margin-top: .5rem; } dl { grid-template-columns: minmax(0, 1fr); gap: 0; }
   dd { margin-bottom: .5rem; } .plot { padding: .7rem .7rem .5rem; } }
 @media print { :root { --paper: #fff; --card: #fff; --ink: #000; --soft: #444; --line: #ccc; --grid: #e5e5e5; }
   body { font-size: 10pt; } main { max-width: none; padding: 0; } .slider, .curves > label { display: none; }

@@ -70,9 +70,9 @@ std::string png_within(const std::string& bytes, uint64_t most, const std::strin
 }
 
 void write_picture(Html& html, std::string_view png, const std::string& alternative, bool zoomed) {
-  html.empty("img", {{"src", data_uri(png)},
-                     {"alt", alternative},
-                     {"class", zoomed ? "pixels" : "picture"}});
+  html.empty(
+      "img",
+      {{"src", data_uri(png)}, {"alt", alternative}, {"class", zoomed ? "pixels" : "picture"}});
 }
 
 std::vector<std::vector<Image>> read_clips(FileSystem& files, const std::string& path,

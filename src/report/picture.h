@@ -27,8 +27,8 @@ std::string png_within(const std::string& bytes, uint64_t most, const std::strin
 void write_picture(Html& html, std::string_view png, const std::string& alternative,
                    bool zoomed = false);
 
-// The clips of a .npy file of bytes, [n, H, W, C] or [n, T, H, W, C]: the first `most` of them, each
-// with its frames. Throws Code::kData or Code::kUsage with the reason.
+// The clips of a .npy file of bytes, [n, H, W, C] or [n, T, H, W, C]: the first `most` of them,
+// each with its frames. Throws Code::kData or Code::kUsage with the reason.
 std::vector<std::vector<Image>> read_clips(FileSystem& files, const std::string& path, size_t most);
 
 // Images of one size side by side, each side at most `side` pixels.

@@ -48,12 +48,13 @@ Plot drawable_part(const Plot& plot) {
 
 // Low and high of a coordinate over all points, with room around them.
 template <typename Of>
-Scale scale_of(const Plot& plot, bool logarithmic, double margin, const Of& of) {
-  double low = std::numeric_limits<double>::infinity(), high = -low;
+Scale scale_of(const Plot& plot, bool logarithmic, double margin, const Of& of,
+               double from = std::numeric_limits<double>::infinity()) {
+  double low = from, high = -std::numeric_limits<double>::infinity();
   for (const Series& series : plot.series) {
     for (const PlotPoint& point : series.points) {
-      const auto [from, to] = of(point);
-      if (!logarithmic || from > 0) low = std::min(low, from);
+      const auto [least, to] = of(point);
+      if (!logarithmic || least > 0) low = std::min(low, least);
       low = std::min(low, to);
       high = std::max(high, to);
     }
@@ -66,17 +67,27 @@ Scale scale_of(const Plot& plot, bool logarithmic, double margin, const Of& of) 
   return {low - room, high + room, false};
 }
 
+struct NameBox {
+  double x, y, width, height;
+  bool meets(const NameBox& other) const {
+    return x < other.x + other.width && other.x < x + width && y < other.y + other.height &&
+           other.y < y + height;
+  }
+};
+
 // A plot while it is drawn: its scales and where they fall.
 class Canvas {
  public:
   Canvas(Html& html, const Plot& plot)
       : html_(html),
         plot_(plot),
-        x_(scale_of(plot, plot.log_x, dots_only(plot) ? 0.06 : 0,
-                    [](const PlotPoint& p) { return std::pair(p.x, p.x); })),
-        y_(scale_of(plot, plot.log_y, 0.06, [](const PlotPoint& p) {
-          return std::pair(p.y - p.spread, p.y + p.spread);
-        })) {}
+        x_(scale_of(
+            plot, plot.log_x, dots_only(plot) ? 0.06 : 0,
+            [](const PlotPoint& p) { return std::pair(p.x, p.x); },
+            plot.x_from_zero ? 0 : std::numeric_limits<double>::infinity())),
+        y_(scale_of(plot, plot.log_y, 0.06,
+                    [](const PlotPoint& p) { return std::pair(p.y - p.spread, p.y + p.spread); })) {
+  }
 
   void draw() {
     html_.element("svg",
@@ -105,8 +116,8 @@ class Canvas {
   }
   void line(const char* of, double x1, double y1, double x2, double y2) {
     html_.shape("path",
-                {{"class", of}, {"d", "M" + units(x1) + " " + units(y1) + "L" + units(x2) + " " +
-                                          units(y2)}});
+                {{"class", of},
+                 {"d", "M" + units(x1) + " " + units(y1) + "L" + units(x2) + " " + units(y2)}});
   }
 
   void draw_axes() {
@@ -127,10 +138,10 @@ class Canvas {
     for (const double mark : plot_.marks) {
       if (!std::isfinite(mark) || mark < x_.low() || mark > x_.high()) continue;
       const std::string at = units(across(mark));
-      html_.element("path",
-                    {{"class", "mark"},
-                     {"d", "M" + at + " " + units(kTop) + "V" + units(kHeight - kBottom)}},
-                    [&] { html_.element("title", {}, plot_.mark + " at " + short_number(mark)); });
+      html_.element(
+          "path",
+          {{"class", "mark"}, {"d", "M" + at + " " + units(kTop) + "V" + units(kHeight - kBottom)}},
+          [&] { html_.element("title", {}, plot_.mark + " at " + short_number(mark)); });
     }
   }
 
@@ -140,8 +151,7 @@ class Canvas {
     for (const PlotPoint& p : series.points) {
       if (p.spread <= 0 || !std::isfinite(p.spread)) continue;
       const double low = plot_.log_y ? std::max(p.y - p.spread, y_.low()) : p.y - p.spread;
-      line(("spread " + colour).c_str(), across(p.x), down(low), across(p.x),
-           down(p.y + p.spread));
+      line(("spread " + colour).c_str(), across(p.x), down(low), across(p.x), down(p.y + p.spread));
     }
     if (series.style == Series::Style::kDots || series.points.size() < 2) return;
     std::string path;
@@ -166,23 +176,38 @@ class Canvas {
       html_.element("circle",
                     {{"class", of}, {"cx", units(x)}, {"cy", units(y)}, {"r", few ? "3.2" : "6"}},
                     [&] { html_.element("title", {}, tooltip(series, p)); });
-      if (!named || p.name.empty()) continue;
-      const bool left = x > kWidth - 90;
-      words("name", x + (left ? -7 : 7), y - 5, printable(p.name, 24), left ? "end" : "start");
+      if (named && !p.name.empty()) write_name(x, y, printable(p.name, 24));
+    }
+  }
+
+  // Beside its dot where no other name stands; else it is in the tooltip alone.
+  void write_name(double x, double y, const std::string& name) {
+    const double width = 6.2 * static_cast<double>(name.size()), height = 12;
+    for (const auto& [left, below] : {std::pair{false, false}, std::pair{true, false},
+                                      std::pair{false, true}, std::pair{true, true}}) {
+      const NameBox box{left ? x - 7 - width : x + 7, below ? y + 4 : y - 15, width, height};
+      if (box.x < kLeft || box.x + box.width > kWidth || box.y < 0 ||
+          std::any_of(names_.begin(), names_.end(),
+                      [&](const NameBox& other) { return box.meets(other); })) {
+        continue;
+      }
+      names_.push_back(box);
+      return words("name", left ? x - 7 : x + 7, box.y + 10, name, left ? "end" : "start");
     }
   }
 
   std::string tooltip(const Series& series, const PlotPoint& p) const {
     std::string text = p.name.empty() ? series.name : p.name;
     if (!text.empty()) text += "\n";
-    text += plot_.x + ": " + short_number(p.x) + "\n" +
-            (plot_.y.empty() ? plot_.title : plot_.y) + ": " + short_number(p.y);
+    text += plot_.x + ": " + short_number(p.x) + "\n" + (plot_.y.empty() ? plot_.title : plot_.y) +
+            ": " + short_number(p.y);
     return p.spread > 0 ? text + " ± " + short_number(p.spread) : text;
   }
 
   Html& html_;
   const Plot& plot_;
   Scale x_, y_;
+  std::vector<NameBox> names_;  // that stand already
 };
 
 void write_legend(Html& html, const Plot& plot) {
@@ -280,8 +305,10 @@ void draw_bars(Html& html, const std::string& title, const std::vector<Bar>& bar
           html.element("td", {}, [&] {
             const double share = std::isfinite(bar.value) ? std::max(0.0, bar.value / most) : 0;
             html.element("svg",
-                         {{"viewBox", "0 0 200 12"}, {"preserveAspectRatio", "none"},
-                          {"role", "img"}, {"aria-label", bar.text}},
+                         {{"viewBox", "0 0 200 12"},
+                          {"preserveAspectRatio", "none"},
+                          {"role", "img"},
+                          {"aria-label", bar.text}},
                          [&] {
                            html.shape("rect", {{"class", "bar"},
                                                {"width", units(share * 200)},

@@ -11,7 +11,7 @@ namespace lf {
 
 struct PlotPoint {
   double x = 0, y = 0;
-  double spread = 0;     // drawn as a bar of y +- spread; 0: none
+  double spread = 0;      // drawn as a bar of y +- spread; 0: none
   std::string name = "";  // shown beside a dot, and in its tooltip
 };
 
@@ -27,6 +27,8 @@ inline constexpr int kColours = 8;
 struct Plot {
   std::string title, x, y;  // what the axes show
   bool log_x = false, log_y = false;
+  bool x_from_zero = false;
+  bool minor = false;  // one of those that a page folds away
   std::vector<Series> series;
   std::vector<double> marks;  // upright lines at these x
   std::string mark = "";      // what they are: "restart"

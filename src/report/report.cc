@@ -1,6 +1,7 @@
 #include "report/report.h"
 
 #include <algorithm>
+#include <map>
 
 #include "base/clock.h"
 #include "base/text.h"
@@ -20,6 +21,17 @@ void write_footer(Html& html, const std::string& program) {
   html.element("footer", {}, [&] {
     html.element("p", {}, "Written by Last Frame " + program + ", " + utc_text(unix_now()) + ".");
   });
+}
+
+// Runs of one config have one name: their folders' names tell which is which.
+void tell_apart(std::vector<RunFolder>& runs) {
+  std::map<std::string, int> count;
+  for (const RunFolder& run : runs) ++count[run.name];
+  for (RunFolder& run : runs) {
+    if (count[run.name] > 1) {
+      run.name = printable(run.folder.substr(run.folder.rfind('/') + 1), 100);
+    }
+  }
 }
 
 }  // namespace
@@ -44,6 +56,7 @@ std::string report_page(FileSystem& files, const ReportRequest& request) {
       names.push_back(runs.back().name);
     }
   }
+  tell_apart(runs);
   if (runs.size() > 1) write_comparison(body, runs);
   for (const RunFolder& run : runs) write_run(body, files, run, bytes);
   write_footer(body, request.program);

@@ -26,7 +26,6 @@ std::string board_page(FileSystem& files, const ReportRequest& request,
                        std::optional<double> target);
 
 // Writes RUN/report.html, by rename. Only reads what the run has written.
-void write_run_report(FileSystem& files, const std::string& run_folder,
-                      const std::string& program);
+void write_run_report(FileSystem& files, const std::string& run_folder, const std::string& program);
 
 }  // namespace lf

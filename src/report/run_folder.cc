@@ -147,7 +147,8 @@ bool add_line(RunFolder& run, TrainingTime& time, const std::string& line) {
     return true;
   }
   const bool step = event.empty();
-  const double seconds = step ? time.after(images, (*values)["images_per_second"].number(0)) : time.seconds();
+  const double seconds =
+      step ? time.after(images, (*values)["images_per_second"].number(0)) : time.seconds();
   for (const auto& [name, value] : values->members()) {
     if (name == "images" || name == "event") continue;
     if (step && name == "loss" && !std::isfinite(value.number())) ++run.not_finite;
@@ -177,8 +178,7 @@ void read_metrics_of(FileSystem& files, RunFolder& run) {
   }
   if (file->size() > bytes) {
     run.missing.push_back(str("metrics.jsonl has ", human_bytes(file->size()),
-                              "; what is behind the first ", human_bytes(bytes),
-                              " is left out."));
+                              "; what is behind the first ", human_bytes(bytes), " is left out."));
   }
 }
 
@@ -204,9 +204,8 @@ void sort_measurements(std::vector<Measurement>& all) {
     return std::tie(m.metric, m.images, m.n, m.subject, m.clips, m.seed, m.extractor_hash,
                     m.reference_hash, m.weights, m.precision);
   };
-  std::stable_sort(all.begin(), all.end(), [&](const Measurement& a, const Measurement& b) {
-    return key(a) < key(b);
-  });
+  std::stable_sort(all.begin(), all.end(),
+                   [&](const Measurement& a, const Measurement& b) { return key(a) < key(b); });
   all.erase(std::unique(all.begin(), all.end(),
                         [&](const Measurement& a, const Measurement& b) {
                           return key(a) == key(b) && a.value == b.value;
@@ -274,8 +273,7 @@ void read_status(FileSystem& files, RunFolder& run) {
 void read_config(FileSystem& files, RunFolder& run) {
   run.config_text = text_of(files, run, "config.pbtxt", "the options are unknown");
   if (run.config_text.empty()) return;
-  attempt(run, "config.pbtxt",
-          [&] { run.config = parse_config(run.config_text, "config.pbtxt"); });
+  attempt(run, "config.pbtxt", [&] { run.config = parse_config(run.config_text, "config.pbtxt"); });
 }
 
 }  // namespace
@@ -310,9 +308,9 @@ double RunFolder::seconds_at(double images) const {
   RunPoint before;
   for (const RunPoint& point : rate->points()) {
     if (point.images >= images) {
-      const double share =
-          point.images > before.images ? (images - before.images) / (point.images - before.images)
-                                       : 1;
+      const double share = point.images > before.images
+                               ? (images - before.images) / (point.images - before.images)
+                               : 1;
       return before.seconds + share * (point.seconds - before.seconds);
     }
     before = point;
@@ -332,7 +330,8 @@ std::vector<const Measurement*> RunFolder::newest() const {
 }
 
 bool is_run_folder(FileSystem& files, const std::string& folder) {
-  for (const char* part : {"lives", "checkpoints", "metrics.jsonl", "status.json", "config.pbtxt"}) {
+  for (const char* part :
+       {"lives", "checkpoints", "metrics.jsonl", "status.json", "config.pbtxt"}) {
     if (files.exists(folder + "/" + part)) return true;
   }
   return false;

@@ -57,7 +57,7 @@ struct RunFolder {
   JsonValue status;   // status.json
   std::string config_text;
   std::optional<Config> config;
-  std::vector<Curve> curves;  // of metrics.jsonl, in the order of their first values
+  std::vector<Curve> curves;              // of metrics.jsonl, in the order of their first values
   std::vector<Measurement> measurements;  // by metric and images
   std::vector<LifeRecord> starts;
   std::vector<Candidate> checkpoints;  // newest first

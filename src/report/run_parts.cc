@@ -7,6 +7,7 @@
 #include "base/utc.h"
 #include "config/config.h"
 #include "data/image/grid.h"
+#include "data/recipe/short_text.h"
 #include "data/store/export.h"
 #include "data/store/layout.h"
 #include "data/store/store.h"
@@ -50,8 +51,8 @@ void write_animation(Html& html, FileSystem& files, const PreviewFile& preview, 
   FileInfo info;
   if (preview.animation.empty() || !files.info(preview.animation, &info)) return;
   if (info.size > most) {
-    missing.push_back(str("samples/", printable(preview.animation.substr(
-                                          preview.animation.rfind('/') + 1)),
+    missing.push_back(str("samples/",
+                          printable(preview.animation.substr(preview.animation.rfind('/') + 1)),
                           " has ", human_bytes(info.size), ", too much for this page."));
     return;
   }
@@ -114,23 +115,25 @@ void write_previews(Html& html, FileSystem& files, const RunFolder& run, uint64_
   };
   write_section(html, "What it makes", [&] {
     html.element("p", of_class("note"),
-                 "The same clips throughout the run, real ones beside what the model makes of them "
-                 "or in their place.");
-    html.element("div", of_class("previews"), [&] {
-      std::string png;
-      for (size_t i = shown.size(); i-- > 0 && png.empty();) {
-        png = picture_of(files, shown[i]->path, most, missing);
-        if (!png.empty()) figure(*shown[i], png);
-      }
-      if (shown.size() < 2) return;
-      write_details(html, str("The ", shown.size() - 1, " before it"), [&] {
-        for (size_t i = 0; i + 1 < shown.size(); ++i) {
+                 "The same clips throughout the run: \u201creal\u201d rows are the store's, "
+                 "\u201cmade\u201d rows the model's.");
+    html.element("div", of_class("making"), [&] {
+      html.element("div", of_class("previews"), [&] {
+        std::string png;
+        for (size_t i = shown.size(); i-- > 0 && png.empty();) {
           png = picture_of(files, shown[i]->path, most, missing);
           if (!png.empty()) figure(*shown[i], png);
         }
+        if (shown.size() < 2) return;
+        write_details(html, str("The ", shown.size() - 1, " before it"), [&] {
+          for (size_t i = 0; i + 1 < shown.size(); ++i) {
+            png = picture_of(files, shown[i]->path, most, missing);
+            if (!png.empty()) figure(*shown[i], png);
+          }
+        });
       });
+      write_animation(html, files, *shown.back(), 4 * most, missing);
     });
-    write_animation(html, files, *shown.back(), 4 * most, missing);
   });
 }
 
@@ -151,7 +154,7 @@ void write_data_of_run(Html& html, FileSystem& files, const RunFolder& run) {
                   {"of", str(index.frames(), index.frames() == 1 ? " frame of " : " frames of ",
                              index.width(), " x ", index.height(), ", ", index.channels(),
                              index.channels() == 1 ? " channel" : " channels")},
-                  {"recipe", printable(index.recipe_text(), 1000)}});
+                  {"recipe", recipe_in_short(index.recipe_text())}});
     strip = strip_of(folder, problem);
   } catch (const Error& error) {
     problem = printable(error.what(), 300);
@@ -165,7 +168,8 @@ void write_data_of_run(Html& html, FileSystem& files, const RunFolder& run) {
       });
     }
     write_facts(html, facts);
-    if (!problem.empty()) html.element("p", of_class("note"), "No clip can be shown: " + problem + ".");
+    if (!problem.empty())
+      html.element("p", of_class("note"), "No clip can be shown: " + problem + ".");
   });
 }
 

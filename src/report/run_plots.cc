@@ -39,6 +39,7 @@ class RunPlots {
     out.title = title;
     out.x = by_time_ ? unit_.name : "images";
     out.y = y;
+    out.x_from_zero = true;
     for (const RunFolder* run : runs_) {
       if (runs_.size() > 1) break;  // which run's they would be is not seen
       for (const LifeRecord& start : run->starts) {
@@ -105,9 +106,16 @@ void choose_scale(Plot& plot) {
 }
 
 bool shown_elsewhere(const std::string& name) {
-  static const std::set<std::string> kElsewhere = {
-      "loss", "images_per_second", "images_per_second_per_rank", "data_wait", "communication",
-      "checkpoint_stall", "overhead", "memory_bytes", "validation loss", "validation clips"};
+  static const std::set<std::string> kElsewhere = {"loss",
+                                                   "images_per_second",
+                                                   "images_per_second_per_rank",
+                                                   "data_wait",
+                                                   "communication",
+                                                   "checkpoint_stall",
+                                                   "overhead",
+                                                   "memory_bytes",
+                                                   "validation loss",
+                                                   "validation clips"};
   return kElsewhere.contains(name);
 }
 
@@ -165,12 +173,13 @@ std::vector<Plot> plots_of_runs(const Runs& runs, bool by_time) {
     for (const char* name : {"data_wait", "communication", "checkpoint_stall", "overhead"}) {
       make.add(shares, name, name);
     }
+    shares.minor = true;
     plots.push_back(shares);
   }
   for (const std::string& name : others) {
     Plot plot = make.plot(printable(name, 60));
     make.add(plot, name, name, 4);
-    choose_scale(plot);
+    plot.minor = true;
     plots.push_back(plot);
   }
   std::erase_if(plots, [](const Plot& plot) { return !has_points(plot); });

@@ -32,7 +32,8 @@ void write_tile(Html& html, const std::string& value, const std::string& name) {
 }
 
 void write_tiles(Html& html, const RunFolder& run) {
-  const double images = run.status["images"].number(0), total = run.status["total_images"].number(0);
+  const double images = run.status["images"].number(0),
+               total = run.status["total_images"].number(0);
   html.element("div", of_class("tiles"), [&] {
     write_tile(html, count(std::min(images, total > 0 ? total : images)),
                total > images ? "of " + count(total) + " images" : "images");
@@ -71,18 +72,20 @@ void write_head(Html& html, const RunFolder& run) {
     html.element("p", of_class("kind"), "Run");
     html.element("h1", {}, [&] {
       html.text(run.name).text(" ");
-      html.element("span", of_class("state " + std::string(run.state == "finished"  ? "good"
-                                                           : run.running()          ? "live"
-                                                           : run.state == "failed"  ? "bad"
-                                                           : run.state == "unknown" ? "bad"
-                                                                                    : "rest")),
+      html.element("span",
+                   of_class("state " + std::string(run.state == "finished"  ? "good"
+                                                   : run.running()          ? "live"
+                                                   : run.state == "failed"  ? "bad"
+                                                   : run.state == "unknown" ? "bad"
+                                                                            : "rest")),
                    run.state);
     });
     html.element("p", of_class("note"), [&] {
       html.text(printable(run.folder, 300));
       if (const double updated = run.status["updated"].number(0); updated > 0) {
-        html.text(", as of ").element("time", {{"data-unix", str(static_cast<int64_t>(updated))}},
-                                      utc_text(updated));
+        html.text(", as of ")
+            .element("time", {{"data-unix", str(static_cast<int64_t>(updated))}},
+                     utc_text(updated));
       }
     });
   });
@@ -96,7 +99,8 @@ void write_curves(Html& html, const std::vector<const RunFolder*>& runs) {
   html.element("section", of_class("curves"), [&] {
     html.element("h2", {}, "Curves");
     for (const bool by_time : {false, true}) {
-      Html::Attributes attributes = {{"type", "radio"}, {"name", name},
+      Html::Attributes attributes = {{"type", "radio"},
+                                     {"name", name},
                                      {"id", name + (by_time ? "t" : "i")},
                                      {"class", by_time ? "time" : "images"}};
       if (!by_time) attributes.push_back({"checked", ""});
@@ -106,7 +110,18 @@ void write_curves(Html& html, const std::vector<const RunFolder*>& runs) {
     }
     for (const bool by_time : {false, true}) {
       html.element("div", of_class(by_time ? "plots by-time" : "plots by-images"), [&] {
-        for (const Plot& plot : plots_of_runs(runs, by_time)) draw_plot(html, plot);
+        const std::vector<Plot> plots = plots_of_runs(runs, by_time);
+        for (const Plot& plot : plots) {
+          if (!plot.minor) draw_plot(html, plot);
+        }
+        html.element("details", of_class("more"), [&] {
+          html.element("summary", {}, "More curves");
+          html.element("div", of_class("plots"), [&] {
+            for (const Plot& plot : plots) {
+              if (plot.minor) draw_plot(html, plot);
+            }
+          });
+        });
       });
     }
   });
@@ -134,8 +149,9 @@ void write_measurements(Html& html, const RunFolder& run) {
              printable(m->reference, 60),
          printable(m->reference_hash, 20), m->seed, with(m->weights, m->precision)});
   }
-  const std::vector<std::string> heads = {"metric", "value", "at image", "n", "of", "extractor",
-                                          "its hash", "reference", "its hash", "seed", "weights"};
+  const std::vector<std::string> heads = {"metric",   "value",     "at image", "n",
+                                          "of",       "extractor", "its hash", "reference",
+                                          "its hash", "seed",      "weights"};
   write_section(html, "Measurements", [&] {
     const size_t first = run.newest().size();
     write_table(html, heads, {rows.begin(), rows.begin() + static_cast<ptrdiff_t>(first)});
@@ -205,8 +221,8 @@ void write_comparison(Html& html, const std::vector<RunFolder>& runs) {
     all.push_back(&run);
     std::string metrics;
     for (const Measurement* m : run.newest()) {
-      metrics += (metrics.empty() ? "" : ", ") + printable(m->metric, 40) + " " +
-                 short_number(m->value);
+      metrics +=
+          (metrics.empty() ? "" : ", ") + printable(m->metric, 40) + " " + short_number(m->value);
     }
     rows.push_back({run.name, run.state, count(run.status["images"].number(0)),
                     last_of(run, "loss"), metrics, printable(run.folder, 200)});

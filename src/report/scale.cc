@@ -5,6 +5,8 @@
 #include <cmath>
 #include <cstdio>
 
+#include "base/text.h"
+
 namespace lf {
 namespace {
 
@@ -24,10 +26,9 @@ double nice_step(double step) {
   return 10 * power;
 }
 
-// As many digits as tell two ticks apart.
-std::string tick_label(double value, double step) {
+// As many digits as tell two ticks apart; `most` is the axis's largest value.
+std::string tick_label(double value, double step, double most) {
   if (std::abs(value) < step * 1e-6) return "0";
-  const double most = std::abs(value);
   if (most >= 1e4 || most < 1e-4) return compact_number(value);
   const int decimals = std::clamp(static_cast<int>(std::ceil(-std::log10(step) - 1e-9)), 0, 6);
   return formatted("%.*f", decimals, value);
@@ -56,17 +57,30 @@ std::string compact_number(double value) {
   return (value < 0 ? "-" : "") + formatted("%.3g", size) + kPrefixes[prefix];
 }
 
-Scale::Scale(double low, double high, bool logarithmic)
-    : low_(low), high_(high), logarithmic_(logarithmic && low > 0) {
+std::string whole_number(double value) {
+  if (!(value >= 0.5)) return "";
+  return value < 1e9 ? human_count(static_cast<uint64_t>(value)) : compact_number(value);
+}
+
+std::string with_spread(double mean, double spread) {
+  if (!std::isfinite(mean) || !(spread > 0) || spread > 1e6 || std::abs(mean) > 1e9) {
+    return short_number(mean) + " ± " + short_number(spread);
+  }
+  const int decimals = std::clamp(1 - static_cast<int>(std::floor(std::log10(spread))), 0, 6);
+  return formatted("%.*f ± %.*f", decimals, mean, decimals, spread);
+}
+
+Scale::Scale(double low, double high, bool logarithmic) : low_(low), high_(high) {
   if (!(low_ <= high_) || !std::isfinite(low_) || !std::isfinite(high_)) low_ = 0, high_ = 1;
-  logarithmic_ = logarithmic_ && low_ > 0;
-  // Nothing of which the difference would be lost in rounding.
-  const double least = std::max(std::abs(low_), std::abs(high_)) * 1e-9;
-  if (high_ - low_ <= least) {
-    const double half = high_ == 0 ? 1 : std::abs(high_) * 0.1;
+  // Nothing of which the difference would be lost in rounding, nor so small that it cannot divide.
+  constexpr double kSmallest = 1e-290;
+  const double size = std::max(std::abs(low_), std::abs(high_));
+  if (high_ - low_ <= std::max(size * 1e-9, kSmallest)) {
+    const double half = size <= kSmallest ? 1 : size * 0.1;
     low_ -= half;
     high_ += half;
   }
+  logarithmic_ = logarithmic && low_ > 0;
 }
 
 double Scale::place(double value) const {
@@ -99,7 +113,7 @@ std::vector<Tick> Scale::ticks(int count) const {
   const double step = nice_step(range / std::max(1, count));
   for (double value = std::ceil(low_ / step - 1e-9) * step; value <= high_ + step * 1e-9;
        value += step) {
-    ticks.push_back({value, tick_label(value, step)});
+    ticks.push_back({value, tick_label(value, step, std::max(std::abs(low_), std::abs(high_)))});
     if (ticks.size() > 50) break;  // a step below the rounding of its value
   }
   return ticks;

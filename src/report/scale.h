@@ -8,6 +8,9 @@ namespace lf {
 
 std::string short_number(double value);    // four significant digits; "not finite"
 std::string compact_number(double value);  // "12.8k", "1.5M", "3.2G": three digits and a prefix
+std::string whole_number(double value);    // "251,223"; of more than nine digits compact; 0: ""
+// "25.69 ± 0.09": both to the spread's two first digits.
+std::string with_spread(double mean, double spread);
 
 struct Tick {
   double value = 0;

@@ -14,8 +14,6 @@ namespace {
 
 constexpr size_t kMostInPlots = 40;  // arms with a series of their own
 
-std::string amount(double value) { return value > 0 ? compact_number(value) : ""; }
-
 bool is_finished(const SweepRun& run) { return run.state == "FINISHED"; }
 
 std::string seconds_of(const SweepArm& arm) {
@@ -31,7 +29,8 @@ std::string label_of(const SweepMetric& metric) {
   return metric.name + (metric.unit.empty() ? "" : ", " + metric.unit);
 }
 
-// ---- words ---------------------------------------------------------------------------------------
+// ---- words
+// ---------------------------------------------------------------------------------------
 
 // "by 0.42 dB of psnr (95 % between 0.31 and 0.53, 3 seeds)".
 std::string difference_text(const SweepResults& sweep, const SweepComparison& one) {
@@ -72,7 +71,8 @@ void write_verdicts(Html& html, const SweepResults& sweep) {
   });
 }
 
-// ---- numbers -------------------------------------------------------------------------------------
+// ---- numbers
+// -------------------------------------------------------------------------------------
 
 void write_arms(Html& html, const SweepResults& sweep) {
   std::vector<std::string> heads = {"arm"};
@@ -80,32 +80,30 @@ void write_arms(Html& html, const SweepResults& sweep) {
   for (const SweepMetric& metric : sweep.metrics) {
     heads.push_back(label_of(metric) + (metric.higher_is_better ? " ↑" : " ↓"));
   }
-  heads.insert(heads.end(),
-               {"seeds", "images", "steps", "multiplications of an image", "parameters", "bits",
-                "time of a run", "what it is"});
+  heads.insert(heads.end(), {"seeds", "images", "steps", "multiplications per image", "parameters",
+                             "bits", "time of a run", "what it is"});
   std::vector<std::vector<std::string>> rows;
   for (const SweepArm& arm : sweep.arms) {
     std::vector<std::string>& row = rows.emplace_back();
-    row.push_back(arm.name);
+    row = {arm.name};
     for (const auto& [option, values] : sweep.axes) row.push_back(arm.value_at_axis(option));
     for (const SweepMetric& metric : sweep.metrics) row.push_back(mean_text(arm.of(metric.name)));
     const auto finished = std::count_if(arm.runs.begin(), arm.runs.end(), is_finished);
     row.push_back(str(finished, " of ", arm.runs.size()));
-    const auto images = static_cast<uint64_t>(std::min(arm.images, 9e15));
-    row.insert(row.end(), {arm.images > 0 ? human_count(images) : "", amount(arm.steps),
-                           amount(arm.multiplications), amount(arm.parameters), amount(arm.bits),
-                           seconds_of(arm),
+    row.insert(row.end(), {whole_number(arm.images), whole_number(arm.steps),
+                           compact_number(arm.multiplications), whole_number(arm.parameters),
+                           whole_number(arm.bits), seconds_of(arm),
                            arm.about + (arm.note.empty() ? "" : " (" + arm.note + ")")});
   }
   for (const SweepAnchor& anchor : sweep.anchors) {
     std::vector<std::string> row(heads.size());
     row[0] = anchor.name;
+    row.back() = "without training, for comparison";
     for (size_t m = 0; m < sweep.metrics.size(); ++m) {
       if (sweep.metrics[m].name == anchor.metric) {
         row[1 + sweep.axes.size() + m] = short_number(anchor.value);
       }
     }
-    row.back() = "for comparison, without training";
     rows.push_back(std::move(row));
   }
   write_section(html, "Arms", [&] {
@@ -115,20 +113,20 @@ void write_arms(Html& html, const SweepResults& sweep) {
   });
 }
 
-// ---- plots ---------------------------------------------------------------------------------------
+// ---- plots
+// ---------------------------------------------------------------------------------------
 
 // What all arms cost, if every one's arithmetic is known; else their images.
 bool has_compute(const SweepResults& sweep) {
-  return !sweep.arms.empty() &&
-         std::all_of(sweep.arms.begin(), sweep.arms.end(),
-                     [](const SweepArm& arm) { return arm.compute() > 0; });
+  return !sweep.arms.empty() && std::all_of(sweep.arms.begin(), sweep.arms.end(),
+                                            [](const SweepArm& arm) { return arm.compute() > 0; });
 }
 
 Plot plot_against_compute(const SweepResults& sweep, const SweepMetric& metric) {
   const bool compute = has_compute(sweep);
   Plot plot;
   plot.title = label_of(metric) + " against " + (compute ? "compute" : "images");
-  plot.x = compute ? "multiplications, trained images x those of one" : "images";
+  plot.x = compute ? "multiplications in training" : "images";
   std::vector<CostPoint> costs;
   Series arms{.name = "arms", .points = {}, .colour = 0, .style = Series::Style::kDots};
   for (const SweepArm& arm : sweep.arms) {
@@ -137,8 +135,7 @@ Plot plot_against_compute(const SweepResults& sweep, const SweepMetric& metric) 
     costs.push_back({compute ? arm.compute() : arm.images, value.mean});
     arms.points.push_back({costs.back().cost, value.mean, value.spread, arm.name});
   }
-  Series best{
-      .name = "frontier", .points = {}, .colour = 1, .style = Series::Style::kDashes};
+  Series best{.name = "frontier", .points = {}, .colour = 1, .style = Series::Style::kDashes};
   for (const size_t i : frontier(costs, metric.higher_is_better)) {
     best.points.push_back({costs[i].cost, costs[i].value, 0, arms.points[i].name});
   }
@@ -181,9 +178,8 @@ std::vector<Plot> plots_along(const SweepResults& sweep, const std::string& opti
   plot.x = option;
   double low = HUGE_VAL, high = 0;
   for (auto& [name, steps] : lines) {
-    std::stable_sort(steps.begin(), steps.end(), [](const Step& a, const Step& b) {
-      return a.point.cost < b.point.cost;
-    });
+    std::stable_sort(steps.begin(), steps.end(),
+                     [](const Step& a, const Step& b) { return a.point.cost < b.point.cost; });
     Series& series = plot.series.emplace_back();
     series.name = name.empty() ? metric.name : name;
     std::vector<CostPoint> curve;
@@ -195,9 +191,9 @@ std::vector<Plot> plots_along(const SweepResults& sweep, const std::string& opti
     }
     if (const auto at = knee(curve, metric.higher_is_better)) {
       plot.note += str(plot.note.empty() ? "" : " ", name.empty() ? "" : name + ": ",
-                       "the knee is at ", short_number(curve[*at].cost),
-                       "; behind it a step brings less than before.");
-      series.points[*at].name = "knee";
+                       "The knee is at ", short_number(curve[*at].cost),
+                       ": beyond it, a step along the axis brings less than before.");
+      series.points[*at].name = "knee: " + short_number(curve[*at].cost);
     }
   }
   plot.log_x = low > 0 && high > 6 * low;
@@ -233,9 +229,9 @@ void write_plots(Html& html, const SweepResults& sweep) {
     }
     learning.push_back(learning_plot(sweep, metric));
   }
-  for (const auto& [heading, plots] : {std::pair{"Quality against cost", &cost},
-                                       std::pair{"Along the axes", &axes},
-                                       std::pair{"Learning curves", &learning}}) {
+  for (const auto& [heading, plots] :
+       {std::pair{"Quality against cost", &cost}, std::pair{"Along the axes", &axes},
+        std::pair{"Learning curves", &learning}}) {
     if (std::none_of(plots->begin(), plots->end(), has_points)) continue;
     write_section(html, heading, [&] {
       html.element("div", of_class("plots"), [&] {
@@ -253,7 +249,8 @@ void write_plots(Html& html, const SweepResults& sweep) {
   }
 }
 
-// ---- the rest ------------------------------------------------------------------------------------
+// ---- the rest
+// ------------------------------------------------------------------------------------
 
 void write_seeds(Html& html, const SweepResults& sweep) {
   constexpr size_t kMostRows = 600;
@@ -280,8 +277,9 @@ void write_seeds(Html& html, const SweepResults& sweep) {
       metrics.push_back({m.name, m.higher_is_better ? "more" : "less", short_number(m.samples),
                          m.extractor, m.reference});
     }
-    write_table(html, {"metric", "better is", "samples", "hash of the extractor", "hash of the reference"},
-                metrics);
+    write_table(
+        html, {"metric", "better is", "samples", "hash of the extractor", "hash of the reference"},
+        metrics);
     write_facts(html, {{"made equal", sweep.equal},
                        {"program", sweep.program},
                        {"folder", printable(sweep.folder, 300)}});
@@ -302,11 +300,10 @@ void write_seeds(Html& html, const SweepResults& sweep) {
 std::string mean_text(const MeanSpread& value) {
   if (value.n == 0) return "";
   if (value.n == 1) return short_number(value.mean) + " (one seed)";
-  return short_number(value.mean) + " ± " + short_number(value.spread);
+  return with_spread(value.mean, value.spread);
 }
 
-void write_sweep(Html& html, FileSystem& files, const SweepResults& sweep,
-                 uint64_t picture_bytes) {
+void write_sweep(Html& html, FileSystem& files, const SweepResults& sweep, uint64_t picture_bytes) {
   html.element("article", {}, [&] {
     html.element("header", {}, [&] {
       html.element("p", of_class("kind"), "Sweep");
@@ -323,7 +320,8 @@ void write_sweep(Html& html, FileSystem& files, const SweepResults& sweep,
     write_strips(html, files, sweep, picture_bytes, missing);
     write_plots(html, sweep);
     write_seeds(html, sweep);
-    if (!sweep.unfinished.empty()) missing.push_back("Not finished: " + join(sweep.unfinished, ", ") + ".");
+    if (!sweep.unfinished.empty())
+      missing.push_back("Not finished: " + join(sweep.unfinished, ", ") + ".");
     if (missing.empty()) return;
     html.element("aside", of_class("missing"), [&] {
       html.element("b", {}, "Missing or unreadable");

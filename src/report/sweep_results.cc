@@ -109,8 +109,8 @@ void read_head(SweepResults& sweep, const JsonValue& json) {
   }
   for (const JsonValue& anchor : json["anchors"].list()) {
     if (anchor["value"].is_number() && sweep.anchors.size() < 100) {
-      sweep.anchors.push_back({short_text(anchor["name"]), short_text(anchor["metric"], 60),
-                               anchor["value"].number()});
+      sweep.anchors.push_back(
+          {short_text(anchor["name"]), short_text(anchor["metric"], 60), anchor["value"].number()});
     }
   }
   sweep.unfinished = texts(json["unfinished"], 400);

@@ -20,7 +20,7 @@ struct SweepMetric {
 struct SweepRun {
   double seed = 0, seconds = 0;
   std::string state, error;
-  std::vector<std::pair<std::string, double>> values;               // by metric
+  std::vector<std::pair<std::string, double>> values;                  // by metric
   std::vector<std::pair<std::string, std::vector<CostPoint>>> curves;  // by metric, over images
 };
 
@@ -65,7 +65,7 @@ struct SweepResults {
   std::vector<SweepAnchor> anchors;
   std::vector<SweepComparison> comparisons;
   std::vector<SweepVerdict> verdicts;
-  std::string held_out;                                        // path of a .npy file; "": none
+  std::string held_out;                                       // path of a .npy file; "": none
   std::vector<std::pair<std::string, std::string>> pictures;  // arm -> path
   std::vector<std::string> unfinished, missing;
 };

@@ -40,8 +40,7 @@ std::string moving(const Strip& strip) {
 std::vector<Strip> read_strips(FileSystem& files, const SweepResults& sweep,
                                std::vector<std::string>& missing) {
   std::vector<Strip> strips;
-  const auto add = [&](const std::string& name, const std::string& words,
-                       const std::string& path) {
+  const auto add = [&](const std::string& name, const std::string& words, const std::string& path) {
     try {
       Strip strip{name, words, read_clips(files, path, kMostClips)};
       if (!strip.clips.empty()) strips.push_back(std::move(strip));
@@ -88,16 +87,15 @@ void write_strips(Html& html, FileSystem& files, const SweepResults& sweep, uint
                   std::vector<std::string>& missing) {
   const std::vector<Strip> strips = read_strips(files, sweep, missing);
   if (strips.empty()) return;
-  const bool clips = std::any_of(strips.begin(), strips.end(), [](const Strip& strip) {
-    return strip.clips.front().size() > 1;
-  });
+  const bool clips = std::any_of(strips.begin(), strips.end(),
+                                 [](const Strip& strip) { return strip.clips.front().size() > 1; });
   const uint64_t most = picture_bytes / (2 * std::min(strips.size(), kMostRows));
   write_section(html, "The same held-out images through every arm", [&] {
     write_rows(html, strips, most, false);
     if (!clips) return;
-    const std::vector<Strip> some(strips.begin(),
-                                  strips.begin() + static_cast<ptrdiff_t>(
-                                                       std::min(strips.size(), kMostMoving)));
+    const std::vector<Strip> some(
+        strips.begin(),
+        strips.begin() + static_cast<ptrdiff_t>(std::min(strips.size(), kMostMoving)));
     write_details(html, "Moving, frame by frame",
                   [&] { write_rows(html, some, picture_bytes / (2 * some.size()), true); });
   });

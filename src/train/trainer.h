@@ -66,7 +66,7 @@ class Trainer {
   std::unique_ptr<DeviceFrames> device_frames_;  // nullptr: the loader's threads make them
   std::unique_ptr<Loader> loader_;
   std::unique_ptr<Loader> image_loader_;  // of clips whose last frames are images beside others
-  std::unique_ptr<LiveReport> report_;  // on rank 0, if there is one; goes after the coordinator
+  std::unique_ptr<LiveReport> report_;    // on rank 0, if there is one; goes after the coordinator
   std::unique_ptr<Coordinator> coordinator_;
   std::unique_ptr<Saver> saver_;
   std::unique_ptr<Watchdog> watchdog_;

@@ -108,6 +108,8 @@ def prepare_help(world):
     training("own", "cifar10", "model.classifier={ width: 4 }")
     step("export", "runs/own", "--out", "own.safetensors")
     (world / "STORE").symlink_to("stores/cifar10")
+    (world / "sweeps" / "board").mkdir(parents=True)
+    (world / "sweeps" / "board" / "results.json").write_text('{"format": 1, "metrics": [{"name": "fid"}], "arms": []}')
 
 
 def small(name, words):
