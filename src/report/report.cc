@@ -15,7 +15,7 @@
 namespace lf {
 namespace {
 
-constexpr uint64_t kPictureBytes = 6 << 20;  // of a page
+constexpr uint64_t kPictureBytes = 8 << 20;  // of a page
 
 void write_footer(Html& html, const std::string& program) {
   html.element("footer", {}, [&] {

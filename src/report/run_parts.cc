@@ -17,7 +17,7 @@
 namespace lf {
 namespace {
 
-constexpr size_t kMostPreviews = 16;
+constexpr size_t kMostPreviews = 12;
 
 std::string images_text(int64_t images) {
   return human_count(static_cast<uint64_t>(std::max<int64_t>(0, images))) + " images";
@@ -104,13 +104,20 @@ std::string short_option(const std::string& value) { return printable(value, 200
 
 void write_previews(Html& html, FileSystem& files, const RunFolder& run, uint64_t picture_bytes,
                     std::vector<std::string>& missing) {
-  if (run.previews.empty()) return;
-  const std::vector<const PreviewFile*> shown = chosen(run.previews);
-  const uint64_t most = picture_bytes / (shown.size() + 4) * 3 / 4;  // base64 takes a third more
-  const auto figure = [&](const PreviewFile& preview, const std::string& png) {
-    html.element("figure", {{"class", "preview"}, {"data-at", images_text(preview.images)}}, [&] {
-      write_picture(html, png, "preview after " + images_text(preview.images));
-      html.element("figcaption", {}, "After " + images_text(preview.images));
+  const uint64_t raw = picture_bytes * 3 / 4;  // base64 takes a third more
+  const uint64_t newest = raw / 4, older = raw / 2 / kMostPreviews;
+  std::vector<std::pair<const PreviewFile*, std::string>> shown;
+  for (const PreviewFile* preview : chosen(run.previews)) {
+    const bool last = preview == &run.previews.back();
+    std::string png = picture_of(files, preview->path, last ? newest : older, missing);
+    if (!png.empty()) shown.emplace_back(preview, std::move(png));
+  }
+  if (shown.empty()) return;
+  const auto figure = [&](size_t i) {
+    const std::string when = images_text(shown[i].first->images);
+    html.element("figure", of_class("preview"), [&] {
+      write_picture(html, shown[i].second, "preview after " + when);
+      html.element("figcaption", {}, "After " + when);
     });
   };
   write_section(html, "What it makes", [&] {
@@ -119,20 +126,13 @@ void write_previews(Html& html, FileSystem& files, const RunFolder& run, uint64_
                  "\u201cmade\u201d rows the model's.");
     html.element("div", of_class("making"), [&] {
       html.element("div", of_class("previews"), [&] {
-        std::string png;
-        for (size_t i = shown.size(); i-- > 0 && png.empty();) {
-          png = picture_of(files, shown[i]->path, most, missing);
-          if (!png.empty()) figure(*shown[i], png);
-        }
+        figure(shown.size() - 1);
         if (shown.size() < 2) return;
         write_details(html, str("The ", shown.size() - 1, " before it"), [&] {
-          for (size_t i = 0; i + 1 < shown.size(); ++i) {
-            png = picture_of(files, shown[i]->path, most, missing);
-            if (!png.empty()) figure(*shown[i], png);
-          }
+          for (size_t i = 0; i + 1 < shown.size(); ++i) figure(i);
         });
       });
-      write_animation(html, files, *shown.back(), 4 * most, missing);
+      write_animation(html, files, *shown.back().first, newest, missing);
     });
   });
 }

@@ -5,6 +5,7 @@
 #include <map>
 
 #include "base/error.h"
+#include "base/hash.h"
 #include "base/text.h"
 #include "base/utc.h"
 #include "checkpoint/manifest.h"
@@ -93,8 +94,9 @@ void write_head(Html& html, const RunFolder& run) {
 
 // All plots twice, against images and against time; which are shown takes no script.
 void write_curves(Html& html, const std::vector<const RunFolder*>& runs) {
-  static int section = 0;  // names of a page's switches differ
-  const std::string name = str("x", ++section);
+  std::string folders;
+  for (const RunFolder* run : runs) folders += run->folder + "\n";
+  const std::string name = str("x", fnv1a(folders));  // the same when the page is written anew
   if (plots_of_runs(runs, false).empty()) return;
   html.element("section", of_class("curves"), [&] {
     html.element("h2", {}, "Curves");
