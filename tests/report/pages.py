@@ -50,7 +50,7 @@ def trained(folder):
     run = here / folder
     train(run, sets=["train.images=120", "train.preview_images=36", "evaluation.every_images=60",
                      "evaluation.metrics=psnr", "evaluation.samples=24",
-                     f"name={json.dumps(HOSTILE)}"])
+                     f"name={HOSTILE}"])
     return run
 
 
