@@ -26,11 +26,6 @@ constexpr double kSpike = 8;              // standard deviations that are worth 
 constexpr double kLongWait = 5;           // seconds from which the log says what is waited for
 constexpr double kStatusSeconds = 2;      // status.json is never older while steps are made
 
-int64_t newest_life(const std::string& run_folder) {
-  const std::vector<LifeRecord> lives = read_lives(real_file_system(), run_folder);
-  return lives.empty() ? 0 : lives.back().life();
-}
-
 // What to set where a run takes too large steps.
 const char* smaller_steps(const Config& config) {
   return config.train().optimizer().clip_norm() > 0
@@ -39,6 +34,11 @@ const char* smaller_steps(const Config& config) {
 }
 
 }  // namespace
+
+int64_t newest_life(const std::string& run_folder) {
+  const std::vector<LifeRecord> lives = read_lives(real_file_system(), run_folder);
+  return lives.empty() ? 0 : lives.back().life();
+}
 
 Coordinator::Coordinator(World& world, const Config& config, const std::string& run_folder,
                          int64_t images, int64_t end)

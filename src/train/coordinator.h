@@ -26,6 +26,9 @@ struct Verdict {
   bool stop = false;  // all ranks, now; a checkpoint first
 };
 
+// The number of the run's newest start; 0: there is none.
+int64_t newest_life(const std::string& run_folder);
+
 class Coordinator {
  public:
   // Collective. `images` is where the run takes up; `end` where this process is to stop.

@@ -74,7 +74,10 @@ Trainer::Trainer(World& world, const Config& config, const TrainJob& job, World*
   if (!world.is_root()) return;
   record_config();
   if (job.show) {
-    report_ = std::make_unique<LiveReport>([this] { job_.show(job_.run_folder); });
+    // Once a newer start has taken the run over, the page is its own.
+    report_ = std::make_unique<LiveReport>([this, life = newest_life(job.run_folder)] {
+      if (newest_life(job_.run_folder) == life) job_.show(job_.run_folder);
+    });
   }
 }
 

@@ -39,7 +39,8 @@ TEST(Scale, TicksAreRoundAndToldApart) {
 TEST(Scale, DrawsWhatHasNoExtent) {
   for (const auto& [low, high] :
        {std::pair{3.0, 3.0}, std::pair{0.0, 0.0}, std::pair{-1e300, 1e300}, std::pair{5.0, 1.0},
-        std::pair{1e15, 1e15 + 1}, std::pair{std::nan(""), std::nan("")}, std::pair{5e-324, 5e-324}}) {
+        std::pair{1e15, 1e15 + 1}, std::pair{std::nan(""), std::nan("")},
+        std::pair{5e-324, 5e-324}}) {
     for (const bool logarithmic : {false, true}) {
       const Scale scale(low, high, logarithmic);
       EXPECT_LE(scale.ticks(5).size(), 52U);

@@ -15,8 +15,8 @@ check("\r" not in text and f"\nwrote {run}/samples/img-000000000240.png" in text
 check("] wrote " in (run / "logs" / "rank-0000.log").read_text(), "the log file's lines have no place in the sources")
 train(run, 2, sets)
 
-expected = {"checkpoints", "config.pbtxt", "latest", "lives", "lock", "logs", "metrics.jsonl", "samples",
-            "status.json"}
+expected = {"checkpoints", "config.pbtxt", "latest", "lives", "lock", "logs", "metrics.jsonl", "report.html",
+            "samples", "status.json"}
 events = sorted(path.name for path in run.glob("events.out.tfevents.*"))
 check({path.name for path in run.iterdir()} - set(events) == expected, sorted(os.listdir(run)))
 check(len(events) == 2, f"two starts, event files {events}")
