@@ -17,6 +17,7 @@
 #include "base/log.h"
 #include "comm/world.h"
 #include "data/image/image.h"
+#include "data/video/support.h"
 #include "kernels/gpu/device.h"
 #include "launch/commands.h"
 #include "launch/libraries.h"
@@ -172,6 +173,9 @@ std::string rank_as_line(const World& world, const Body& body) {
 std::vector<std::string> built_without() {
   std::vector<std::string> texts;
   if (!decodes_webp()) texts.emplace_back("libwebp: WebP pictures are refused");
+  if (video_support().empty()) {
+    texts.emplace_back("FFmpeg, or it is not installed: videos are neither read nor written");
+  }
   return texts;
 }
 

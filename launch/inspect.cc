@@ -28,8 +28,8 @@ constexpr Option kInspectOptions[] = {
      "write one clip's frames side by side as PNG",
      {.only_with = kForStores, .without = "--shard"}},
     {"--animation",
-     output("FILE", ".apng|.png"),
-     "write one clip as animated PNG",
+     output("FILE", ".apng|.png|.mp4|.gif|.webp"),
+     "write one clip as animated PNG or as a film",
      {.only_with = kForStores, .without = "--shard"}},
     {"--clip", integer(0, kNoLimit), "the clip", {.fallback = "0", .only_with = kPictures}},
     {"--draw",
@@ -56,7 +56,7 @@ const Command kInspectCommand = {
     .example =
         "lastframe inspect stores/cifar10 --json\n"
         "lastframe inspect stores/cifar10 --clip 17 --strip clip.png --animation "
-        "clip-moving.png\n"
+        "clip.mp4\n"
         "lastframe inspect stores/cifar10 --shard 3\n"
         "lastframe inspect runs/first --json",
     .options = kInspectOptions,

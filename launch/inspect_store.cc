@@ -16,6 +16,7 @@
 #include "data/store/shard.h"
 #include "data/store/store.h"
 #include "data/store/verify.h"
+#include "data/video/film.h"
 #include "launch/inspect.h"
 #include "launch/output.h"
 #include "launch/store_tasks.h"
@@ -164,6 +165,7 @@ void draw_clip(const Store& store, const Arguments& arguments) {
     arguments.refuse("--clip is ", clip, ", expected a whole number in [0, ", store.clips() - 1,
                      "]");
   }
+  check_film(arguments.get("--animation"));
   std::vector<Image> frames = clip_frames(store, clip, draw_of(arguments, store));
   FileSystem& files = real_file_system();
   const std::string what = str("clip ", clip, " of ", printable(store.folder()));
@@ -178,7 +180,8 @@ void draw_clip(const Store& store, const Arguments& arguments) {
       const GridRow row{"", {{std::move(frames[t]), std::to_string(t), false}}};
       numbered.push_back(draw_grid({&row, 1}));
     }
-    publish_file(files, arguments.get("--animation"), encode_animation(numbered, 150));
+    const std::string& film = arguments.get("--animation");
+    publish_file(files, film, encode_moving(film, numbered, 150));
     log_written(arguments.get("--animation"), what);
   }
 }

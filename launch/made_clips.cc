@@ -8,6 +8,7 @@
 #include "base/text.h"
 #include "data/formats/npy.h"
 #include "data/image/grid.h"
+#include "data/video/film.h"
 
 namespace lf {
 namespace {
@@ -34,16 +35,16 @@ MadeClips::MadeClips(std::string bytes, const ClipShape& shape, std::vector<int6
 void MadeClips::write(const std::string& out) && {
   FileSystem& files = real_file_system();
   if (out.ends_with(".npy")) return write_array(out);
-  const bool moving = out.ends_with(".apng"), still = out.ends_with(".png");
+  const bool moving = out.ends_with(".apng") || is_film(out), still = out.ends_with(".png");
   const size_t some = moving || still ? clips_ : std::min(clips_, kPictured);
   load_real(some);
-  if (moving) return publish_file(files, out, animation(some));
+  if (moving) return publish_file(files, out, animation(out, some));
   if (still) return publish_file(files, out, sheet(some));
   files.make_folders(out);
   publish_file(files, out + "/images.png", last_frames(some));
   if (shape_.frames > 1) {
     publish_file(files, out + "/strips.png", sheet(some));
-    publish_file(files, out + "/moving.apng", animation(some));
+    publish_file(files, out + "/moving.apng", animation(".apng", some));
   }
   write_array(out + "/clips.npy");
 }
@@ -82,12 +83,12 @@ std::string MadeClips::last_frames(size_t clips) const {
   return encode_png(frames_at(clips, static_cast<size_t>(shape_.frames) - 1, ""));
 }
 
-std::string MadeClips::animation(size_t clips) const {
+std::string MadeClips::animation(const std::string& file, size_t clips) const {
   std::vector<Image> sheets;
   for (size_t t = 0; t < static_cast<size_t>(shape_.frames); ++t) {
     sheets.push_back(frames_at(clips, t, str("frame ", t)));
   }
-  return encode_animation(sheets, 150);
+  return encode_moving(file, sheets, 150);
 }
 
 // Frame t of the clips in a square, each row with the numbers of its clips.

@@ -21,9 +21,9 @@ class MadeClips {
   MadeClips(std::string bytes, const ClipShape& shape, std::vector<int64_t> observed,
             RealClip real = nullptr);
 
-  // FILE.npy: all bytes; FILE.png: every frame, a clip a row; FILE.apng: side by side, moving;
-  // anything else: a folder with the array and with pictures of the first clips. Once: the bytes
-  // become the file, without a copy where there is room for a header.
+  // FILE.npy: all bytes; FILE.png: every frame, a clip a row; FILE.apng and films: side by
+  // side, moving; anything else: a folder with the array and with pictures of the first clips.
+  // Once: the bytes become the file, without a copy where there is room for a header.
   void write(const std::string& out) &&;
 
  private:
@@ -31,7 +31,7 @@ class MadeClips {
   void load_real(size_t clips);
   std::string sheet(size_t clips) const;
   std::string last_frames(size_t clips) const;
-  std::string animation(size_t clips) const;
+  std::string animation(const std::string& file, size_t clips) const;
   Image frames_at(size_t clips, size_t t, const std::string& above) const;
   std::vector<Image> clip(size_t i) const;
   Image frame(size_t i, size_t t) const;

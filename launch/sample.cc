@@ -18,6 +18,7 @@
 #include "base/stop_signals.h"
 #include "comm/world.h"
 #include "data/store/export.h"
+#include "data/video/film.h"
 #include "eval/open_extractor.h"
 #include "launch/commands.h"
 #include "launch/folder_kind.h"
@@ -335,6 +336,7 @@ int run_sample(const Arguments& arguments) {
     arguments.refuse("--out is ", printable(out), ", which is a ", other,
                      "; expected a folder of its own, or a file");
   }
+  check_film(out);
   catch_stop_signals();
   World& world = World::join();
   start_log("lastframe", world.rank());
@@ -382,10 +384,11 @@ constexpr Hint kSampleHints[] = {{"--samples", "how many clips to make is --coun
 constexpr Option kSampleOptions[] = {
     {"--run", text("DIR"), "the folder of a run, or of one of its checkpoints", {.required = ""}},
     {"--out",
-     output("FILE|DIR", ".png|.apng|.npy|/"),
+     output("FILE|DIR", ".png|.apng|.mp4|.gif|.webp|.npy|/"),
      ".png: every frame, a clip a row, observed frames in green and a store's clips above what was "
-     "made of them; .apng: animated; .npy: bytes [n, T, H, W, C]; anything else: a folder with the "
-     "array and pictures of the first 64 clips",
+     "made of them; .apng, .mp4, .gif, .webp: moving; .npy: bytes [n, T, H, W, C]; anything else: "
+     "a "
+     "folder with the array and pictures of the first 64 clips",
      {.required = "--dry-run"}},
     {"--count", integer(1, 100'000'000), "clips to make", {.fallback = "16"}},
     {"--seed",

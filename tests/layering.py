@@ -38,7 +38,8 @@ ROOMS = {
         "formats": set(),
         "image": set(),
         "recipe": set(),
-        "sources": {"formats", "image"},
+        "video": {"image"},
+        "sources": {"formats", "image", "video"},
         "store": {"formats", "image", "recipe", "sources"},
         "loader": {"recipe", "sources", "store"},
     },
@@ -49,6 +50,7 @@ FEW = {
     r"hdf5\.h|H5\w+\.h": {"data/store/hdf5_skeleton.cc"},
     r"mpi\.h": {"src/comm/mpi_process.cc", "src/comm/world.cc", "src/comm/mpi_backend.cc"},
     r"glog/.*": {"src/base/log.cc"},
+    r"lib(av|sw)\w+/.*": {"data/video/ffmpeg.h"},
 }
 TORCH = re.compile(r"(torch|ATen|c10)/")
 CUDA = re.compile(r"(cuda|nccl|cublas|cudnn|c10/cuda|ATen/cuda)[\w/]*\.h|.*ProcessGroupNCCL.*")

@@ -162,6 +162,23 @@ std::string first_folder(const std::string& path) {
   return slash == std::string::npos ? "" : path.substr(0, slash);
 }
 
+ClassNames::ClassNames(std::vector<std::string> names) : names_(std::move(names)) {
+  std::sort(names_.begin(), names_.end());
+  names_.erase(std::unique(names_.begin(), names_.end()), names_.end());
+  if (!names_.empty() && names_.front().empty()) names_.erase(names_.begin());
+}
+
+int64_t ClassNames::number(const std::string& name) const {
+  const auto at = std::lower_bound(names_.begin(), names_.end(), name);
+  return at != names_.end() && *at == name ? at - names_.begin() : -1;
+}
+
+std::vector<std::string> ClassNames::stored() const {
+  std::vector<std::string> names;
+  for (const std::string& name : names_) names.push_back(store_name(name));
+  return names;
+}
+
 void Windows::set_up(const WindowConfig& config, uint64_t whole) {
   stride_ = static_cast<uint64_t>(config.stride());
   const uint64_t frames = config.frames() != 0 ? static_cast<uint64_t>(config.frames())
@@ -175,8 +192,7 @@ void Windows::set_up(const WindowConfig& config, uint64_t whole) {
 }
 
 uint64_t Windows::windows_in(uint64_t length) const {
-  const uint64_t span = (static_cast<uint64_t>(frames_) - 1) * stride_ + 1;
-  return length < span ? 0 : (length - span) / hop_ + 1;
+  return length < span() ? 0 : (length - span()) / hop_ + 1;
 }
 
 Windows::Windows(const WindowConfig& config, std::vector<uint64_t> lengths,

@@ -72,7 +72,7 @@ class FrameVideos : public Source {
 
   ClipShape shape() const override { return shape_; }
   uint64_t size() const override { return windows_->size(); }
-  std::vector<std::string> label_names() const override { return classes_; }
+  std::vector<std::string> label_names() const override { return classes_.stored(); }
   std::string group_of(uint64_t index) const override {
     return store_name(videos_[(*windows_)(index).video].folder);
   }
@@ -89,10 +89,7 @@ class FrameVideos : public Source {
     for (int t = 0; t < shape_.frames; ++t) {
       const size_t frame = video.frames[clip.first + static_cast<uint64_t>(t) * windows_->stride()];
       const Image image = load_image(*files_, frame, limits_, fit_);
-      if (image.height != shape_.height || image.width != shape_.width) {
-        fail(Code::kData, store_name(files_->name(frame)), " has ", image.width, "x", image.height,
-             " pixels, the first frame ", shape_.width, "x", shape_.height, "; set source.size");
-      }
+      require_shape(image, shape_, store_name(files_->name(frame)), "the first frame");
       sample.pixels.insert(sample.pixels.end(), image.pixels.begin(), image.pixels.end());
     }
     return sample;
@@ -116,25 +113,17 @@ class FrameVideos : public Source {
       if (videos_.empty() || videos_.back().folder != folder) videos_.push_back({folder, {}});
       videos_.back().frames.push_back(index);
     }
-    for (Video& video : videos_) {
-      if (video.folder.find('/') != std::string::npos) {
-        classes_.push_back(store_name(first_folder(video.folder)));
-      }
-    }
-    std::sort(classes_.begin(), classes_.end());
-    classes_.erase(std::unique(classes_.begin(), classes_.end()), classes_.end());
-    for (Video& video : videos_) {
-      if (video.folder.find('/') == std::string::npos) continue;
-      const std::string name = store_name(first_folder(video.folder));
-      video.label = std::lower_bound(classes_.begin(), classes_.end(), name) - classes_.begin();
-    }
+    std::vector<std::string> folders;
+    for (const Video& video : videos_) folders.push_back(first_folder(video.folder));
+    classes_ = ClassNames(std::move(folders));
+    for (Video& video : videos_) video.label = classes_.number(first_folder(video.folder));
   }
 
   ImageLimits limits_;
   Fit fit_;
   std::unique_ptr<ImageFiles> files_;
   std::vector<Video> videos_;
-  std::vector<std::string> classes_;
+  ClassNames classes_;
   std::optional<Windows> windows_;
   ClipShape shape_;
 };

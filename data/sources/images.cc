@@ -102,19 +102,35 @@ void require_one_size(const ImageFiles& files, const ImageLimits& limits, const 
   std::vector<std::optional<ImageSize>> sizes(count);
   // Threads wait for the disk, not for a core.
   run_parallel(count, 8, [&](size_t i) { sizes[i] = size_of(files, i * files.size() / count); });
+  for (std::optional<ImageSize>& size : sizes) {
+    if (size &&
+        static_cast<uint64_t>(size->height) * static_cast<uint64_t>(size->width) > limits.pixels) {
+      size.reset();
+    }
+  }
+  require_one_size(sizes, "images", files.root(), option);
+}
+
+void require_one_size(std::span<const std::optional<ImageSize>> sizes, const char* plural,
+                      const std::string& root, const char* option) {
   SizesSeen seen;
   for (const std::optional<ImageSize>& size : sizes) {
-    if (!size ||
-        static_cast<uint64_t>(size->height) * static_cast<uint64_t>(size->width) > limits.pixels)
-      continue;
+    if (!size) continue;
     ++seen.counts[*size];
     ++seen.images;
   }
   if (seen.counts.size() < 2) return;
-  fail(Code::kUsage, option, ": the images of ", printable(files.root()), " differ in size: of ",
+  fail(Code::kUsage, option, ": the ", plural, " of ", printable(root), " differ in size: of ",
        human_count(seen.images), " looked at, ", seen.text(),
        "; set the one that all are to have, such as ", seen.suggestion(),
        " (a centre crop, resized)");
+}
+
+void require_shape(const Image& image, const ClipShape& shape, const std::string& name,
+                   const char* first) {
+  if (image.height == shape.height && image.width == shape.width) return;
+  fail(Code::kData, name, " has ", image.width, "x", image.height, " pixels, ", first, " ",
+       shape.width, "x", shape.height, "; set source.size");
 }
 
 Image load_image(const ImageFiles& files, size_t index, const ImageLimits& limits, const Fit& fit) {
@@ -145,18 +161,11 @@ class ImageItems : public Source {
   uint64_t size() const override { return files_->size(); }
   std::string name_of(uint64_t index) const override { return store_name(files_->name(index)); }
 
-  std::vector<std::string> label_names() const override {
-    std::vector<std::string> names;
-    for (const std::string& folder : classes_) names.push_back(store_name(folder));
-    return names;
-  }
+  std::vector<std::string> label_names() const override { return classes_.stored(); }
 
   Sample load(uint64_t index) const override {
     Image image = load_image(*files_, index, limits_, fit_);
-    if (image.height != shape_.height || image.width != shape_.width) {
-      fail(Code::kData, name_of(index), " has ", image.width, "x", image.height,
-           " pixels, the first image ", shape_.width, "x", shape_.height, "; set source.size");
-    }
+    require_shape(image, shape_, name_of(index), "the first image");
     return {.pixels = std::move(image.pixels),
             .label = label_of(index),
             .name = name_of(index),
@@ -165,23 +174,19 @@ class ImageItems : public Source {
 
  private:
   void find_classes() {
+    std::vector<std::string> folders;
     for (size_t i = 0; i < files_->size(); ++i) {
-      const std::string folder = files_->folder(i);
-      // Files are sorted by path and so nearly by folder ("a-b/" comes before "a/").
-      if (!folder.empty() && (classes_.empty() || classes_.back() != folder)) {
-        classes_.push_back(folder);
-      }
+      // Files are sorted by path, so those of a folder are nearly in a row.
+      std::string folder = files_->folder(i);
+      if (folders.empty() || folders.back() != folder) folders.push_back(std::move(folder));
     }
-    std::sort(classes_.begin(), classes_.end());
-    classes_.erase(std::unique(classes_.begin(), classes_.end()), classes_.end());
+    classes_ = ClassNames(std::move(folders));
   }
 
   int64_t label_of(size_t index) const {
-    if (labels_ == ImageFiles::Labels::kNumbers) return files_->label(index);
-    if (classes_.empty()) return -1;
-    const std::string folder = files_->folder(index);
-    const auto at = std::lower_bound(classes_.begin(), classes_.end(), folder);
-    return at != classes_.end() && *at == folder ? at - classes_.begin() : -1;
+    return labels_ == ImageFiles::Labels::kNone      ? -1
+           : labels_ == ImageFiles::Labels::kNumbers ? files_->label(index)
+                                                     : classes_.number(files_->folder(index));
   }
 
   // The configured size, or that of the first readable image.
@@ -206,7 +211,7 @@ class ImageItems : public Source {
   Fit fit_;
   std::unique_ptr<ImageFiles> files_;
   ImageFiles::Labels labels_;
-  std::vector<std::string> classes_;
+  ClassNames classes_;
   ClipShape shape_;
 };
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -102,6 +103,13 @@ std::unique_ptr<ImageFiles> find_images(const std::string& root, const char* opt
 // Looks at the headers of at most 1,000 of the files, evenly chosen. Throws Code::kUsage if those
 // within the limits differ in size, with the sizes seen and the options of `source` to set.
 void require_one_size(const ImageFiles& files, const ImageLimits& limits, const char* option);
+// The same for sizes that are known; those of files that cannot be read are not.
+void require_one_size(std::span<const std::optional<ImageSize>> sizes, const char* plural,
+                      const std::string& root, const char* option);
+
+// Throws Code::kData unless the image of this name has the height and width of `first`.
+void require_shape(const Image& image, const ClipShape& shape, const std::string& name,
+                   const char* first);
 
 // Reads, decodes and fits one of them. Throws Code::kData.
 Image load_image(const ImageFiles& files, size_t index, const ImageLimits& limits, const Fit& fit);
@@ -112,6 +120,18 @@ std::unique_ptr<Source> image_items(const SourceConfig& config, std::unique_ptr<
 
 // The first folder of a relative path, "" if it has none.
 std::string first_folder(const std::string& path);
+
+// Classes, numbered from 0 in the order of their names.
+class ClassNames {
+ public:
+  ClassNames() = default;
+  explicit ClassNames(std::vector<std::string> names);  // in any order and number; "" is none
+  int64_t number(const std::string& name) const;        // -1 for none
+  std::vector<std::string> stored() const;
+
+ private:
+  std::vector<std::string> names_;
+};
 
 // Cuts videos into clips of `frames` frames that are `stride` apart; clips begin `hop` apart.
 class Windows {
@@ -129,6 +149,9 @@ class Windows {
   };
   Clip operator()(uint64_t index) const;
   uint64_t stride() const { return stride_; }
+  // Frames of a video from a clip's first to its last.
+  uint64_t span() const { return (static_cast<uint64_t>(frames_) - 1) * stride_ + 1; }
+  bool overlap() const { return hop_ < span(); }
 
  private:
   void set_up(const WindowConfig& config, uint64_t whole);

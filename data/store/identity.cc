@@ -38,8 +38,9 @@ void make_paths_plain(Message& source) {
 }
 
 void resolve_source(SourceConfig& source, const ClipShape& clip) {
-  // Image files may have several sizes, of which source.size=0 takes only one.
-  const bool files = source.has_folder() || source.has_frames() || source.has_archive();
+  // Files may have several sizes, of which source.size=0 takes only one.
+  const bool files =
+      source.has_folder() || source.has_frames() || source.has_archive() || source.has_videos();
   if (source.size() != 0) {
     if (source.width() == 0) source.set_width(source.size());
   } else {

@@ -33,6 +33,23 @@ else()
   message(STATUS "no libwebp (Debian: libwebp-dev): WebP pictures will be refused")
 endif()
 
+# Of FFmpeg only headers are needed: data/video/ffmpeg.cc opens the libraries themselves.
+if(LASTFRAME_VIDEOS)
+  find_path(LASTFRAME_FFMPEG_INCLUDE libavformat/version_major.h)
+  set(_found "not found")
+  if(LASTFRAME_FFMPEG_INCLUDE)
+    file(STRINGS "${LASTFRAME_FFMPEG_INCLUDE}/libavformat/version_major.h" _found
+         REGEX "define LIBAVFORMAT_VERSION_MAJOR +[0-9]+")
+    string(REGEX REPLACE ".* ([0-9]+)$" "\\1" _found "${_found}")
+  endif()
+  if(NOT _found MATCHES "^(59|60)$")
+    message(STATUS "SKIPPED: videos (libavformat 59 or 60, of FFmpeg 5.1 or 6: ${_found})")
+    set(LASTFRAME_FFMPEG_INCLUDE "")
+  endif()
+else()
+  set(LASTFRAME_FFMPEG_INCLUDE "")
+endif()
+
 # Torch wheels carry protobuf headers of their own version. This folder, searched before torch's,
 # holds one link: to the protobuf whose protoc we run.
 set(LASTFRAME_PROTOBUF_FIRST "${CMAKE_BINARY_DIR}/protobuf_first")
