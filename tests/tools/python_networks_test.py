@@ -212,9 +212,9 @@ expect(load(changed("unet", {"clip_shape": ""}), (3, 8, 8, 3)).clip_shape == (3,
 refused(lambda: load(here / "cvivit.safetensors", (1, 8, 8, 3)), "Unexpected key", "encoder.rest")
 refused(lambda: load(here / "dit.safetensors", (3, 9, 8, 3)), "model.dit.patch", "9x8")
 refused(lambda: load(changed("unet", without="first.weight")), "Missing key", "first.weight")
-for old, new, *words in (("layers: 2", "layers: 2000000000", "layers=2000000000"),
+for old, new, *words in (("layers: 2", "layers: 2000000000", "layers=2000000000", "0 to 256"),
                          ("width: 16", "width: 64", "size mismatch"), ("dit {", "rvd {", "model.rvd"),
-                         ("heads: 2", "heads: \"two\"", "makes no network"),
+                         ("heads: 2", "heads: \"two\"", "model.dit.heads=two"),
                          ("heads: 2", "heads: 0", "makes no network")):
     refused(lambda: load(changed("dit", {"config": text.replace(old, new)})), *words)
 refused(lambda: load(here / "latent-dit.safetensors", tokenizer=here / "none"), "tokenizer", "not there")

@@ -1,4 +1,5 @@
 """Runs, their checkpoints (src/checkpoint/README.md) and files of `lastframe export`."""
+import contextlib
 import json
 import os
 import re
@@ -8,7 +9,7 @@ import numpy as np
 from .formats import DataError, TensorFile, crc32c, parse_text, read_bytes, read_json
 
 FORMAT = 1
-LARGEST_TEXT, LARGEST_LOG = 1 << 28, 1 << 34
+LARGEST_TEXT, LONGEST_LINE = 1 << 28, 1 << 24
 
 
 class Run:
@@ -30,20 +31,7 @@ class Run:
     def metrics(self, event=None):
         """The lines of metrics.jsonl: of steps, or of an event such as "validation" or "evaluation". A last line
         that is just being written is left out."""
-        path = os.path.join(self.path, "metrics.jsonl")
-        lines = read_bytes(path, "the log", LARGEST_LOG).split(b"\n")[:-1]
-        found = []
-        for number, line in enumerate(lines, 1):
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError):
-                row = None
-            if not isinstance(row, dict):
-                raise DataError(f"line {number} of {path} is no JSON object; `lastframe train` cuts the log back to "
-                                "its checkpoint when it resumes")
-            if row.get("event") == event:
-                found.append(row)
-        return found
+        return [row for row in _lines(os.path.join(self.path, "metrics.jsonl")) if row.get("event") == event]
 
     def checkpoints(self):
         """All checkpoints, oldest first."""
@@ -63,14 +51,12 @@ class Checkpoint:
             raise DataError(f"checkpoint {path} has format {self.manifest.format}, this package reads {FORMAT}; use a "
                             "newer one")
         self._places, self._open = {}, {}
-        try:
-            self.images = self.manifest.images
+        with _fields_of(self.path):
+            self.images = int(self.manifest.images)
             self.clip_shape = tuple(_list(self.manifest.get("clip_shape", [])))
             for file in _list(self.manifest.get("file", [])):
                 for tensor in _list(file.get("tensor", [])):
-                    self._places.setdefault(file.kind, {})[tensor.name] = (file.name, tensor.crc32c)
-        except AttributeError as error:
-            raise DataError(f"the manifest of {path} lacks a field ({error}); take another checkpoint") from None
+                    self._places.setdefault(str(file.kind), {})[str(tensor.name)] = (str(file.name), tensor.crc32c)
 
     @property
     def config(self):
@@ -83,7 +69,8 @@ class Checkpoint:
         later = os.path.join(self.path, "metrics.pbtxt")
         if os.path.exists(later):
             numbers += _list(_checked_manifest(later).get("number", []))
-        return {number.name: float(number.value) for number in numbers}
+        with _fields_of(self.path):
+            return {str(number.name): float(number.value) for number in numbers}
 
     def kinds(self):
         return sorted(self._places)
@@ -122,14 +109,45 @@ class Export(TensorFile):
         if "config" not in self.metadata:
             raise DataError(f"{path} carries no config; give a file that `lastframe export RUN --out FILE` wrote")
         self.config = parse_text(self.metadata["config"], f"the config in {path}")
-        self.images = int(self.metadata.get("images", 0))
-        shape = self.metadata.get("clip_shape", "")
+        images = self.metadata.get("images", "")
+        self.images = int(images) if re.fullmatch(r"\d{1,18}", images, re.ASCII) else 0
+        shape = re.fullmatch(r"(\d{1,9}),(\d{1,9}),(\d{1,9}),(\d{1,9})", self.metadata.get("clip_shape", ""), re.ASCII)
         # (frames, height, width, channels); None in exports of older programs
-        self.clip_shape = tuple(map(int, shape.split(","))) if re.fullmatch(r"\d+(,\d+){3}", shape) else None
+        self.clip_shape = tuple(map(int, shape.groups())) if shape else None
 
 
 def _list(value):
     return value if isinstance(value, list) else [value]
+
+
+@contextlib.contextmanager
+def _fields_of(path):
+    """Whatever in a manifest is missing or of another type."""
+    try:
+        yield
+    except (AttributeError, TypeError, ValueError, OverflowError) as error:
+        raise DataError(f"the manifest of {path} lacks a field, or has another type in it ({error}); take another "
+                        "checkpoint") from None
+
+
+def _lines(path):
+    """The JSON objects of a log, one at a time."""
+    number = 0
+    try:
+        with open(path, "rb") as file:
+            while (line := file.readline(LONGEST_LINE)).endswith(b"\n"):
+                number += 1
+                row = json.loads(line)
+                if not isinstance(row, dict):
+                    raise ValueError
+                yield row
+            if len(line) == LONGEST_LINE:
+                raise ValueError
+    except OSError as error:
+        raise DataError(f"the log {path} cannot be read ({error.strerror}); give a run that has begun") from None
+    except (ValueError, RecursionError):
+        raise DataError(f"line {max(1, number)} of {path} is no JSON object; `lastframe train` cuts the log back to "
+                        "its checkpoint when it resumes") from None
 
 
 def _config(path):

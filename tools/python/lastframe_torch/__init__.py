@@ -66,9 +66,11 @@ def load(file, clip_shape=None, tokenizer=None):
     try:
         with Unfilled():
             net = _network(export, tuple(shape), tokenizer)
-    except (AttributeError, TypeError, RuntimeError, ZeroDivisionError, StopIteration) as error:
+    except DataError:
+        raise
+    except Exception as error:  # of whatever its options do not fit together in
         raise DataError(f"the config in {file} makes no network for clips of {tuple(shape)} ({_one_line(error):.200}); "
-                        "give the shape it was trained on, or export the run again") from None
+                        "give the shape it was trained on, or export the run again") from error
     weights = {name: torch.from_numpy(export.tensor(name)) for name in export.names()}
     try:
         net.load_state_dict(weights, strict=True, assign=True)

@@ -10,10 +10,10 @@ QUANTISER = """
     variational { dim: 4 }
     groups: 1
 """
-GAN = "gan { weight: 0 width: 64 layers: 3 }"
+GAN = "gan { weight: 0.0 width: 64 layers: 3 }"
 DEFAULTS = parse_text(f"""
     unet {{
-      width: 128 multipliers: [1, 2, 2, 2] blocks: 2 attention: [16] heads: 1 scale_shift: false dropout: 0
+      width: 128 multipliers: [1, 2, 2, 2] blocks: 2 attention: [16] heads: 1 scale_shift: false dropout: 0.0
       temporal_position: true scaled_sums: false temporal: AFTER mark_observed: false
     }}
     unet3d {{
@@ -29,11 +29,11 @@ DEFAULTS = parse_text(f"""
     }}
     diffusion {{
       schedule: LINEAR steps: 1000 beta_low: 0.0001 beta_high: 0.02 beta_max: 0.999 zero_terminal_snr: false
-      reference_size: 0 sigma_min: 0.002 sigma_max: 80 sigma_data: 0.5 prediction: NOISE learned_variance: false
+      reference_size: 0 sigma_min: 0.002 sigma_max: 80.0 sigma_data: 0.5 prediction: NOISE learned_variance: false
       frames: JOINT history: 1 window: 8 classes: 0 text: "" text_width: 1024 text_tokens: 0 upscale: 1 tokenizer: ""
       sampler {{
-        kind: ANCESTRAL steps: 0 spacing: TIME rho: 7 eta: 0 lower_last: true threshold: STATIC quantile: 0.995
-        guidance: 1
+        kind: ANCESTRAL steps: 0 spacing: TIME rho: 7.0 eta: 0.0 lower_last: true threshold: STATIC quantile: 0.995
+        guidance: 1.0
       }}
     }}
 """, "the defaults")
@@ -46,7 +46,7 @@ QUANTISERS = ("ema", "learnt", "fsq", "lfq", "variational")
 def _merged(defaults, given):
     whole = Config(given)
     for name, value in defaults.items():
-        if isinstance(value, Config):
+        if isinstance(value, Config) and isinstance(given.get(name, value), Config):
             whole[name] = _merged(value, given.get(name, Config()))
         elif name not in given:
             whole[name] = value
@@ -55,38 +55,49 @@ def _merged(defaults, given):
     return whole
 
 
-def _check(options, place):
-    """Refuses numbers by which a hostile file would make a network without end."""
-    for name, value in options.items():
-        if isinstance(value, Config):
-            _check(value, f"{place}.{name}")
-        values, most = value if isinstance(value, list) else [value], MOST.get(name, LARGEST)
-        if len(values) > 64 or any(isinstance(n, (int, float)) and not 0 <= n <= most for n in values):
-            raise DataError(f"the config has {place}.{name}={str(value):.40}, expected at most {most}; give an export "
-                            "that lastframe wrote")
+def _fits(value, default, most):
+    if isinstance(default, Config):
+        return isinstance(value, Config)
+    if isinstance(default, list):
+        return type(value) is list and 0 < len(value) <= 64 and all(_fits(one, default[0], most) for one in value)
+    if type(default) in (int, float):
+        return type(value) in (int, type(default)) and 0 <= value <= most
+    return type(value) is type(default)
+
+
+def _check(options, defaults, place):
+    """Refuses options of another type, and numbers by which a hostile file would make a network without end."""
+    for name, default in defaults.items():
+        value, most = options[name], MOST.get(name, LARGEST)
+        if not _fits(value, default, most):
+            raise DataError(f"the config has {place}.{name}={str(value):.40}, expected one such as {str(default):.40} "
+                            f"and numbers from 0 to {most}; give an export that lastframe wrote")
+        if isinstance(default, Config):
+            _check(value, default, f"{place}.{name}")
 
 
 def kind_of(config):
     """The network that a config has: "unet", "unet3d", "dit", "vqvae" or "cvivit"."""
-    model = config.get("model", Config())
+    model = config.get("model")
+    model = model if isinstance(model, Config) else Config()
     for kind in DENOISERS + TOKENIZERS:
         if kind in model:
             return kind
-    others = [name for name in model if name != "diffusion"]
-    raise DataError(f"the config has model.{others[0] if others else '(nothing)'}, expected one of "
-                    f"{', '.join(DENOISERS + TOKENIZERS)}; other models have no twin here")
+    others = [name for name in model if name != "diffusion"] or ["(nothing)"]
+    raise DataError(f"the config has model.{others[0]}, expected one of {', '.join(DENOISERS + TOKENIZERS)}; other "
+                    "models have no twin here")
 
 
 def completed(config):
     """The config with the defaults of its network."""
     kind = kind_of(config)
-    own = _merged(DEFAULTS[kind], config.model[kind])
-    if kind in TOKENIZERS:
-        chosen = [name for name in QUANTISERS if name in config.model[kind].get("quantiser", Config())] or ["ema"]
-        own["quantiser"] = Config({name: value for name, value in own.quantiser.items()
-                                   if name not in QUANTISERS or name in chosen})
-    _check(own, f"model.{kind}")
-    model = Config({**config.model, kind: own})
-    if kind in DENOISERS:
-        model["diffusion"] = _merged(DEFAULTS.diffusion, config.model.get("diffusion", Config()))
+    names = (kind, "diffusion") if kind in DENOISERS else (kind,)
+    defaults = Config({name: DEFAULTS[name] for name in names})
+    model = _merged(defaults, config.model)
+    _check(model, defaults, "model")
+    if kind in TOKENIZERS:  # the kind of quantiser is one
+        given = config.model[kind].get("quantiser", Config())
+        chosen = next((name for name in QUANTISERS if name in given), "ema")
+        for name in set(QUANTISERS) - {chosen}:
+            del model[kind].quantiser[name]
     return Config({**config, "model": model})
