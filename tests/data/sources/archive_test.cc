@@ -267,7 +267,7 @@ TEST_F(Archive, DamageIsNamedOrWithoutEffect) {
                            "pax.tar", "tars.tar", "shard-0.tar"}) {
     const std::string whole = bytes_of(archive(name));
     const bool zip = std::string(name).ends_with(".zip");
-    std::set<int> greys;
+    std::set<int> greys = {9};  // of the hidden picture, whose name may be flipped
     for (const Item& item : items_of(archive(name))) greys.insert(item.grey);
     for (uint64_t k = 0; k < 60; ++k) {
       std::string damaged = whole;
