@@ -13,7 +13,8 @@ TOOLS = {"cmake", "ninja-build", "ccache", "lld", "openmpi-bin"}
 MORE = ["libgtest-dev", "libjpeg62-turbo-dev", "libgflags-dev", "zlib1g"]
 # The machine's own: its compiler's programs need them as new as they are there.
 OWN = re.compile(r"(libc|libgcc|libstdc\+\+|libcrypt|libgfortran|libquadmath)[0-9.-].*|.*-dev")
-LIBRARIES = ["libmpi", "libhdf5_serial", "libprotobuf", "libglog", "libgflags", "libjpeg", "libpng16", "libz"]
+LIBRARIES = ["libmpi", "libhdf5_serial", "libprotobuf", "libglog", "libgflags", "libjpeg", "libpng16", "libwebp",
+             "libz"]
 # What find_library() looks for, where it is no library's own name.
 NAMES = {"libhdf5_serial": "libhdf5", "libpng16": "libpng"}
 LIST = "packages.txt"
