@@ -149,7 +149,7 @@ Listing list_archive(const InFile& file, const std::string& path) {
     case ArchiveKind::kCompressed:
       fail(Code::kUsage, kOption, ": ", printable(path),
            " is compressed as a whole, so that a picture can only be read with all before it; "
-           "decompress it (gunzip, unxz, unzstd), pictures are small already");
+           "decompress it first (gunzip, unxz, unzstd)");
     case ArchiveKind::kOther:
       fail(Code::kData, what, ": it is neither a zip nor a tar archive, or damaged");
   }
