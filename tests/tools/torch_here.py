@@ -21,7 +21,7 @@ def stand_in(name, functions=()):
     source = ".data\n" + "".join(f".globl {function}\n{function}:\n" for function in functions) + ".quad 0\n"
     subprocess.run([os.environ.get("CC", "cc"), "-shared", "-x", "assembler", "-", "-o", here / name,
                     f"-Wl,-soname,{name},-z,noexecstack"], input=source, text=True, check=True)
-    ctypes.CDLL(str(here / name))
+    ctypes.CDLL(str(here / name), ctypes.RTLD_GLOBAL)
 
 
 def import_torch(folder):
@@ -29,10 +29,8 @@ def import_torch(folder):
     library = pathlib.Path(folder) / "lib" / "libtorch_python.so"
     if library.exists() and (pathlib.Path(folder) / "__init__.py").exists():
         sys.path.insert(1, str(pathlib.Path(folder).parent))
-        libraries = sorted(library.parent.glob("*.so"))
-        listed = subprocess.run(["nm", "-D", "--undefined-only", *libraries], capture_output=True, text=True)
-        functions = sorted(set(NAMES.findall(listed.stdout)))
-        for _ in range(20):
+        made = []
+        while len(made) < 20:
             try:
                 ctypes.CDLL(str(library))
                 break
@@ -40,8 +38,12 @@ def import_torch(folder):
                 missing = re.match(r"(lib\w+\.so\.\d+): cannot open", str(error))
                 if not missing:
                     skip(f"{library} cannot be loaded: {error}")
-                stand_in(missing[1], functions)
-                functions = ()
+            if not made:  # in one of another name: the loader wants the versions of symbols of those it knows
+                libraries = sorted(library.parent.glob("*.so"))
+                listed = subprocess.run(["nm", "-D", "--undefined-only", *libraries], capture_output=True, text=True)
+                stand_in("libstand_in.so", sorted(set(NAMES.findall(listed.stdout))))
+            made.append(missing[1])
+            stand_in(missing[1])
     try:
         import torch
     except ImportError as missing:

@@ -9,12 +9,14 @@ classes).
 """
 import argparse
 import struct
+import sys
 import zlib
 
 import numpy as np
 import torch
 
 import lastframe_torch
+from lastframe_io import DataError
 
 
 def write_png(path, pixels):
@@ -30,9 +32,12 @@ def write_png(path, pixels):
 
 
 def write_gif(path, clips):
-    from PIL import Image
-    frames = [Image.fromarray(np.concatenate(list(frame), 1).squeeze(-1) if frame.shape[-1] == 1 else
-                              np.concatenate(list(frame), 1)) for frame in clips.swapaxes(0, 1)]
+    try:
+        from PIL import Image
+    except ImportError:
+        sys.exit("a .gif needs Pillow; pip install pillow, or give a name that ends in .png")
+    sheets = [np.concatenate(list(frames), 1) for frames in clips.swapaxes(0, 1)]
+    frames = [Image.fromarray(sheet[..., 0] if sheet.shape[-1] == 1 else sheet) for sheet in sheets]
     frames[0].save(path, save_all=True, append_images=frames[1:], duration=150, loop=0)
 
 
@@ -66,4 +71,7 @@ def main():
 
 
 if __name__ == "__main__":
-    pixels = main()
+    try:
+        pixels = main()
+    except DataError as error:
+        sys.exit(str(error))
