@@ -34,13 +34,15 @@ TOKENS = ["loader.side=object", D + "text=object", D + "text_width=2", D + "text
 
 # name -> (options, what else the network is given); `sample`: clips are sampled too.
 NETWORKS = {
-    "unet": ([UNET % "", D + "prediction=V", D + "classes=10", S + "guidance=2", *DDIM], {"labels", "sample"}),
+    "unet": ([UNET % "", D + "prediction=V", D + "zero_terminal_snr=true", D + "classes=10", S + "guidance=2",
+              S + "spacing=TRAILING", *DDIM], {"labels", "sample"}),
     "unet-edm": ([UNET % "scale_shift: true scaled_sums: true dropout: 0.2", "recipe.frames=1", D + "schedule=EDM",
                   D + "prediction=PRECONDITIONED", S + "spacing=KARRAS", *DPM], {"sample"}),
     "unet-fdm": ([UNET % "temporal: RELATIVE mark_observed: true", D + "frames=FLEXIBLE", D + "window=3",
                   D + "prediction=IMAGE", "train.images=480"], {"roles"}),
     "unet-ramvid": ([UNET % "temporal: VOLUME scale_shift: true", D + "frames=RANDOM", D + "most_given=2",
-                     D + "schedule=COSINE", S + "threshold=DYNAMIC", S + "quantile=0.9", *DPM], {"sample"}),
+                     D + "schedule=COSINE", S + "spacing=STRIDE", S + "threshold=DYNAMIC", S + "quantile=0.9", *DPM],
+                    {"sample"}),
     "unet-text": ([UNET % "temporal_position: false", *TOKENS, D + "schedule=SCALED_LINEAR", *DDIM],
                   {"text", "roles"}),
     "unet3d": (["model.unet3d={ dim: 8 multipliers: [1, 2] heads: 2 head_width: 8 }", D + "schedule=COSINE",
@@ -59,7 +61,8 @@ NETWORKS = {
     "cvivit-fsq": ([CVIVIT % ("fsq { levels: [5, 4, 3] }", "patch_norm: BOTH")], set()),
     "cvivit-lfq": ([CVIVIT % ("lfq { bits: 4 } groups: 2", ""), "recipe.frames=1"], set()),
     "latent-dit": (["model.dit={ width: 16 layers: 1 heads: 2 temporal_position: false }",
-                    D + "schedule=COSINE_LOG_SNR", D + "tokenizer={here}/cvivit-fsq.safetensors", *DDIM], {"sample"}),
+                    D + "schedule=COSINE_LOG_SNR", D + "reference_size=16",
+                    D + "tokenizer={here}/cvivit-fsq.safetensors", *DDIM], {"sample"}),
 }
 
 
@@ -144,7 +147,8 @@ for name, net in nets.items():
 # The example makes the program's clips of the same seed.
 picture, array = here / "clips.png", here / "clips.npy"
 output("sample", "--run", here / "unet", "--count", 2, "--seed", 3, "--class", 4, "--out", array)
-words = [here / "unet.safetensors", picture, "--count", 2, "--seed", 3, "--class", 4, "--guidance", 2, "--steps", 4]
+words = [here / "unet.safetensors", picture, "--count", 2, "--seed", 3, "--class", 4, "--guidance", 2, "--steps", 4,
+         "--spacing", "TRAILING"]
 sys.argv = ["sample.py", *map(str, words)]
 example = runpy.run_path(str(root / "tools" / "python" / "examples" / "sample.py"), run_name="__main__")
 made = torch.from_numpy(example["pixels"])
