@@ -21,7 +21,7 @@ size_t character_at(std::string_view text, size_t at) {
 bool is_digits(const std::string& cell) {
   return !cell.empty() &&
          (std::isdigit(static_cast<unsigned char>(cell[0])) != 0 || cell[0] == '-' ||
-          cell[0] == '+') &&
+          cell[0] == '+' || cell.starts_with("≤")) &&
          std::any_of(cell.begin(), cell.end(),
                      [](unsigned char c) { return std::isdigit(c) != 0; });
 }
@@ -91,10 +91,14 @@ Html& Html::constant(Literal html) {
 
 void write_table(Html& html, const std::vector<std::string>& heads,
                  const std::vector<std::vector<std::string>>& rows) {
-  const auto digits = [&](size_t column) {
-    return std::any_of(rows.begin(), rows.end(), [&](const std::vector<std::string>& row) {
-      return column < row.size() && is_digits(row[column]);
-    });
+  const auto digits = [&](size_t column) {  // most of its cells
+    size_t cells = 0, numbers = 0;
+    for (const std::vector<std::string>& row : rows) {
+      if (column >= row.size() || row[column].empty()) continue;
+      ++cells;
+      if (is_digits(row[column])) ++numbers;
+    }
+    return numbers * 4 > cells * 3;
   };
   std::vector<Html::Attributes> of_column;
   for (size_t c = 0; c < heads.size(); ++c) {

@@ -83,11 +83,11 @@ path.mark { stroke: var(--soft); stroke-dasharray: 3 3; fill: none; }
 table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .35rem .9rem .35rem 0; border-bottom: 1px solid var(--line);
   vertical-align: top; }
-thead th { color: var(--soft); font-weight: 550; font-size: .8rem; white-space: nowrap;
+thead th { color: var(--soft); font-weight: 550; font-size: .8rem; white-space: normal;
   vertical-align: bottom; }
 tbody th { font-weight: 550; } .n { text-align: right; white-space: nowrap; }
 tbody th, td { max-width: 28rem; overflow-wrap: break-word; }
-.long { min-width: 13rem; }
+.long { min-width: 18rem; }
 dl { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: .3rem 1.2rem; margin: 0 0 1rem;
   font-size: .92rem; }
 dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
@@ -118,7 +118,9 @@ img.pixels { image-rendering: pixelated; width: 100%; border-radius: .15rem; }
 footer { margin-top: 3.5rem; color: var(--soft); font-size: .8rem; }
 @media (max-width: 40rem) { .strips { grid-template-columns: minmax(0, 1fr); gap: .15rem; }
   .tick, .label, .name { font-size: 14px; } .strips p { max-width: none; margin-top: .5rem; } dl { grid-template-columns: minmax(0, 1fr); gap: 0; }
-  dd { margin-bottom: .5rem; } .plot { padding: .7rem .7rem .5rem; } }
+  dd { margin-bottom: .5rem; } .plot { padding: .7rem .7rem .5rem; }
+  .bars tr { display: grid; grid-template-columns: minmax(0, 1fr) auto; }
+  .bars td:nth-child(2) { grid-row: 2; grid-column: 1 / -1; width: auto; } }
 @media print { :root { --paper: #fff; --card: #fff; --ink: #000; --soft: #444; --line: #ccc; --grid: #e5e5e5; }
   body { font-size: 10pt; } main { max-width: none; padding: 0; } .slider, .curves > label { display: none; }
   .plots { grid-template-columns: 1fr 1fr; } .plot, figure, tr, aside { break-inside: avoid; }

@@ -92,7 +92,7 @@ double Scale::place(double value) const {
 std::vector<Tick> Scale::ticks(int count) const {
   std::vector<Tick> ticks;
   const double decades = logarithmic_ ? std::log10(high_ / low_) : 0;
-  if (logarithmic_ && decades >= 1) {
+  if (logarithmic_ && decades >= 0.6) {
     const int first = static_cast<int>(std::floor(std::log10(low_)));
     const int every = std::max(1, static_cast<int>(std::ceil(decades / count)));
     for (int power = first; power <= static_cast<int>(std::ceil(std::log10(high_))); ++power) {

@@ -80,8 +80,8 @@ void write_arms(Html& html, const SweepResults& sweep) {
   for (const SweepMetric& metric : sweep.metrics) {
     heads.push_back(label_of(metric) + (metric.higher_is_better ? " ↑" : " ↓"));
   }
-  heads.insert(heads.end(), {"seeds", "images", "steps", "multiplications per image", "parameters",
-                             "bits", "time of a run", "what it is"});
+  heads.insert(heads.end(), {"seeds", "images", "steps", "multiplications", "parameters", "bits",
+                             "time of a run", "what it is"});
   std::vector<std::vector<std::string>> rows;
   for (const SweepArm& arm : sweep.arms) {
     std::vector<std::string>& row = rows.emplace_back();
@@ -108,7 +108,8 @@ void write_arms(Html& html, const SweepResults& sweep) {
   }
   write_section(html, "Arms", [&] {
     html.element("p", of_class("note"),
-                 "Means over seeds, ± their standard deviation. ↑ more is better, ↓ less is.");
+                 "Means over seeds, ± their standard deviation. ↑ more is better, ↓ less is. "
+                 "Multiplications are those to learn from one image.");
     write_table(html, heads, rows);
   });
 }
@@ -206,6 +207,7 @@ Plot learning_plot(const SweepResults& sweep, const SweepMetric& metric) {
   Plot plot;
   plot.title = label_of(metric) + " while learning";
   plot.x = "images";
+  plot.x_from_zero = true;
   for (size_t a = 0; a < sweep.arms.size(); ++a) {
     if (plot.series.size() >= kMostInPlots) {
       plot.note = str("The first ", kMostInPlots, " arms of ", sweep.arms.size(), ".");
@@ -274,7 +276,7 @@ void write_seeds(Html& html, const SweepResults& sweep) {
   write_section(html, "How it was measured", [&] {
     std::vector<std::vector<std::string>> metrics;
     for (const SweepMetric& m : sweep.metrics) {
-      metrics.push_back({m.name, m.higher_is_better ? "more" : "less", short_number(m.samples),
+      metrics.push_back({m.name, m.higher_is_better ? "more" : "less", whole_number(m.samples),
                          m.extractor, m.reference});
     }
     write_table(

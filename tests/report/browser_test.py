@@ -10,7 +10,7 @@ chromium = shutil.which("chromium") or shutil.which("chromium-browser")
 if chromium is None:
     skip("there is no Chromium; ./tests/run browser installs it where it can")
 
-# Appended to a copy of the page: measures it and leaves the numbers in it as text.
+# Appended to a copy of the page: measures it and posts the numbers to the page around it.
 MEASURE = """<script>
 const errors = [];
 window.alert = text => errors.push('alert ' + text);
@@ -37,23 +37,26 @@ window.addEventListener('load', () => setTimeout(() => {
   const by_time = document.querySelector('input.time');
   if (by_time) { by_time.checked = true;
     found.switches = all('.by-time').some(seen) && !all('.by-images').some(seen); }
-  const out = document.createElement('pre'); out.id = 'found'; out.textContent = JSON.stringify(found);
-  document.body.append(out);
+  parent.postMessage(JSON.stringify(found), '*');
 }, 50));
 </script></body>"""
+# A window is at least 500 wide; a frame in it is as wide as one likes.
+AROUND = """<!doctype html><body style="margin: 0"><pre id="found"></pre><script>
+addEventListener('message', event => { document.getElementById('found').textContent = event.data; });
+</script><iframe src="copy.html" width="%d" height="900" style="border: 0"></iframe></body>"""
 
 
 def opened(page, width=360, dark=False):
     """What the page measures in a window of that width; its console must stay silent."""
-    copy = here / "copy.html"
-    copy.write_text(page.read_text().replace("</body>", MEASURE))
+    (here / "copy.html").write_text(page.read_text().replace("</body>", MEASURE))
+    (here / "around.html").write_text(AROUND % width)
     done = run(chromium, "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
                "--enable-logging=stderr", f"--user-data-dir={here}/profile", "--virtual-time-budget=3000",
-               f"--blink-settings=preferredColorScheme={0 if dark else 1}", f"--window-size={width},900",
-               "--dump-dom", f"file://{copy}", seconds=120)
+               f"--blink-settings=preferredColorScheme={0 if dark else 1}", "--window-size=1300,1000",
+               "--dump-dom", f"file://{here}/around.html", seconds=120)
     said = [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
     check(not said, f"{page}: {said}")
-    match = re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.S)
+    match = re.search(r'<pre id="found">(.+?)</pre>', done.stdout, re.S)
     check(match, f"{page} was not measured: {done.stdout[-300:]} {done.stderr[-600:]}")
     return json.loads(html.unescape(match.group(1)))
 
@@ -61,7 +64,7 @@ def opened(page, width=360, dark=False):
 def check_page(page, plots, images, dark=False):
     for width in (360, 1200):
         found = opened(page, width, dark)
-        check(found["width"] == width, f"the window is {found['width']} wide, asked for {width}")
+        check(found["width"] == width, f"the page is {found['width']} wide, asked for {width}")
         check(not found["errors"], f"{page}: {found['errors']}")
         check(found["wide"] <= width, f"{page} is {found['wide']} wide in a window of {width}")
         check(len(found["images"]) == images and all(w >= 8 and h >= 8 and colours > 4
