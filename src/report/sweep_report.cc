@@ -231,9 +231,10 @@ void write_plots(Html& html, const SweepResults& sweep) {
     }
     learning.push_back(learning_plot(sweep, metric));
   }
-  for (const auto& [heading, plots] :
+  for (const auto& [heading, of_kind] :
        {std::pair{"Quality against cost", &cost}, std::pair{"Along the axes", &axes},
         std::pair{"Learning curves", &learning}}) {
+    const std::vector<Plot>* plots = of_kind;  // a lambda holds no binding
     if (std::none_of(plots->begin(), plots->end(), has_points)) continue;
     write_section(html, heading, [&] {
       html.element("div", of_class("plots"), [&] {
