@@ -14,7 +14,7 @@
 namespace lf {
 namespace {
 
-class Folder : public testing::Test {
+class ReportFolder : public testing::Test {
  protected:
   void SetUp() override {
     folder_ =
@@ -32,7 +32,7 @@ class Folder : public testing::Test {
   std::string folder_;
 };
 
-TEST_F(Folder, LinesThatCannotBeReadAreCountedAndLeftOut) {
+TEST_F(ReportFolder, LinesThatCannotBeReadAreCountedAndLeftOut) {
   write("metrics.jsonl",
         "{\"images\":10,\"loss\":1,\"images_per_second\":5}\n"
         "\xff\xfe garbage\n"
@@ -48,7 +48,7 @@ TEST_F(Folder, LinesThatCannotBeReadAreCountedAndLeftOut) {
   EXPECT_NE(page().find("3 lines of metrics.jsonl cannot be read"), std::string::npos);
 }
 
-TEST_F(Folder, TimeLeavesOutWhatIsBetweenStarts) {
+TEST_F(ReportFolder, TimeLeavesOutWhatIsBetweenStarts) {
   write("lives/000001", "life: 1\nresumed_from_images: 0\n");
   write("lives/000002", "life: 2\nresumed_from_images: 25\n");
   write("metrics.jsonl",
@@ -61,7 +61,7 @@ TEST_F(Folder, TimeLeavesOutWhatIsBetweenStarts) {
   EXPECT_EQ(run.seconds_at(30), 7);  // 25 to 30 at 1 a second
 }
 
-TEST_F(Folder, LongRunsKeepABoundedNumberOfMeans) {
+TEST_F(ReportFolder, LongRunsKeepABoundedNumberOfMeans) {
   Curve curve("loss");
   for (int i = 0; i < 100'000; ++i) curve.add({i * 1.0, 0, 3});
   EXPECT_LT(curve.points().size(), 2049U);
@@ -69,7 +69,7 @@ TEST_F(Folder, LongRunsKeepABoundedNumberOfMeans) {
   for (const RunPoint& point : curve.points()) EXPECT_EQ(point.value, 3);
 }
 
-TEST_F(Folder, DamageEverywhereIsSaidInThePage) {
+TEST_F(ReportFolder, DamageEverywhereIsSaidInThePage) {
   write("status.json", "{\"state\":\"running\",");
   write("config.pbtxt", "train { batch: \"<script>alert(1)</script>");
   write("evaluations/img-000000000010-<script>.json", "[1");
@@ -88,7 +88,7 @@ TEST_F(Folder, DamageEverywhereIsSaidInThePage) {
   EXPECT_EQ(html.find("<b>it"), std::string::npos);
 }
 
-TEST_F(Folder, SweepsThatAreDamagedAreReported) {
+TEST_F(ReportFolder, SweepsThatAreDamagedAreReported) {
   for (const char* text :
        {"", "{\"arms\":", "[]",
         "{\"format\":9,\"arms\":[{},7,{\"runs\":[{\"curve\":{\"a\":[[1]]}}]}]}",
