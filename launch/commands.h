@@ -14,6 +14,7 @@ extern const Command kInspectCommand;
 extern const Command kMergeCommand;
 extern const Command kExportCommand;
 extern const Command kTrainCommand;
+extern const Command kSweepCommand;
 extern const Command kEvaluateCommand;
 extern const Command kSampleCommand;
 extern const Command kFeaturesCommand;

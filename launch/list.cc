@@ -33,9 +33,9 @@ struct Row {
   bool basic = false;                 // of an option: one of --basic
 };
 
-std::vector<Row> option_rows() {
+std::vector<Row> rows_of_options(const std::vector<OptionDoc>& options) {
   std::vector<Row> rows;
-  for (const OptionDoc& option : document_options()) {
+  for (const OptionDoc& option : options) {
     rows.push_back({option.path,
                     {{"type", option.type},
                      {"default", option.fallback},
@@ -48,6 +48,9 @@ std::vector<Row> option_rows() {
   }
   return rows;
 }
+
+std::vector<Row> option_rows() { return rows_of_options(document_options()); }
+std::vector<Row> sweep_rows() { return rows_of_options(document_sweep()); }
 
 // The members of ModelConfig's `kind`.
 std::vector<Row> model_rows() {
@@ -113,6 +116,7 @@ constexpr Listing kTables[] = {
     {"schedules", "how noise grows with diffusion time", schedule_rows},
     {"sources", "where images and videos come from; source.NAME holds a source's options",
      source_rows},
+    {"sweep", "every option a sweep file may hold", sweep_rows},
     {"tasks", "what lastframe sample --task can ask of a model", task_rows},
 };
 

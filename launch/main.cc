@@ -92,7 +92,8 @@ int run_command(const Arguments& arguments) {
                                                       : load_config("", arguments.sets()));
   }
   const bool dry = arguments.takes("--dry-run") && arguments.has("--dry-run");
-  if (status == 0 && first && !dry) warn_of_unread(arguments);
+  const bool ours = !arguments.command().hands_on_sets;
+  if (status == 0 && first && !dry && ours) warn_of_unread(arguments);
   return status;
 }
 

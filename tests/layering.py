@@ -15,6 +15,7 @@ MAY_KNOW = {
     "src/base": set(),
     "src/config": {"base"},
     "data": {"base", "config"},
+    "src/sweep": {"base", "config", "data"},
     "src/comm": {"base", "config"},
     "src/kernels": {"base", "config"},
     "src/checkpoint": {"base", "config"},
@@ -27,7 +28,7 @@ MAY_KNOW = {
     "src/report": {"base", "config", "data", "checkpoint"},
     # Implements interfaces of these; nobody includes it.
     "src/cuda": {"base", "comm", "kernels", "train"},
-    "launch": {"base", "config", "kernels", "diffusion", "model", "comm", "checkpoint", "data", "run", "eval", "train", "report"},
+    "launch": {"base", "config", "kernels", "diffusion", "model", "comm", "checkpoint", "data", "run", "eval", "train", "report", "sweep"},
 }
 FOLDERS = {folder.split("/")[-1] for folder in MAY_KNOW}
 
@@ -54,7 +55,7 @@ FEW = {
 }
 TORCH = re.compile(r"(torch|ATen|c10)/")
 CUDA = re.compile(r"(cuda|nccl|cublas|cudnn|c10/cuda|ATen/cuda)[\w/]*\.h|.*ProcessGroupNCCL.*")
-NO_TORCH = ("src/base", "src/config", "src/report", "data", "launch/options", "src/cuda/attention_blocks",
+NO_TORCH = ("src/base", "src/config", "src/report", "src/sweep", "data", "launch/options", "src/cuda/attention_blocks",
             "src/cuda/launch", "src/cuda/linear_attention_tiles", "src/cuda/norm_rows",
             "src/cuda/tiles", "src/cuda/vectors", "src/kernels/gpu/device_operations")
 # A header that needs torch's headers, in a room whose library stays free of torch.

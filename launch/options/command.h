@@ -27,6 +27,7 @@ struct Command {
   const char* one_of = "";                          // "--run|--fake": exactly one must be given
   const char* (*mode)(const Arguments&) = nullptr;  // the mode of the call: "for stores"
   std::span<const Hint> hints = {};
+  bool hands_on_sets = false;  // --set is for processes that it starts
 };
 
 }  // namespace lf

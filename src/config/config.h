@@ -2,6 +2,7 @@
 // message, so an option is defined once, in run.proto. Not a general settings library.
 #pragma once
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -27,8 +28,8 @@ Config parse_config(const std::string& text, const std::string& name);
 // option that is set has no meaning in the config that results (option.proto's only_if).
 void set_options(Config& run, const std::vector<std::string>& assignments);
 
-// Applies one, without a check of ranges.
-void set_option(Config& run, const std::string& assignment);
+// Applies one to any message whose options are documented, without a check of ranges.
+void set_option(google::protobuf::Message& message, const std::string& assignment);
 
 // Makes the paths absolute that a run opens again when it resumes: stores, tokenizers, networks of
 // losses and metrics.
@@ -67,6 +68,10 @@ struct Contradiction {
 // and empty groups ask for nothing.
 std::vector<Contradiction> contradictions(const Config& asked, const Config& held);
 
+// "train.batch" -> "32" of every option that is set other than to its default; a group that holds
+// one, or was chosen among several, is "{}". Options that later versions add change nothing in it.
+std::map<std::string, std::string> departures(const Config& run);
+
 // A hash of all options that a resumed run may not change.
 uint64_t config_fingerprint(const Config& run);
 
@@ -88,6 +93,8 @@ struct OptionDoc {
   std::string only_with = "";         // when it has a meaning (condition_text()); "": always
 };
 std::vector<OptionDoc> document_options(const std::string& prefix = "");
+// The same of sweep.proto, lists of groups included.
+std::vector<OptionDoc> document_sweep();
 
 // For a name or path that is no option: the options with the same last name that share most of the
 // path, at most three, "'model.dit.layers' or 'model.code_prior.layers'". "" if there is none.

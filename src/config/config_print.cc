@@ -15,6 +15,7 @@
 #include "config/config.h"
 #include "config/meaning.h"
 #include "config/reflect.h"
+#include "sweep.pb.h"
 
 extern "C" const char lf_run_descriptor_begin[];
 extern "C" const char lf_run_descriptor_end[];
@@ -258,7 +259,9 @@ void document_message(const Descriptor& type, const std::string& prefix,
       out.push_back(document_field(type, field, path));
       out.back().only_with = only_with;
     }
-    if (field.message_type() && !field.is_repeated()) {
+    // Lists of groups are few in a run and documented there; a sweep is made of them.
+    const bool of_run = above.contains(Config::descriptor());
+    if (field.message_type() && (!field.is_repeated() || !of_run)) {
       document_message(*field.message_type(), path + ".", only_with, above, filter, out);
     }
   }
@@ -345,6 +348,14 @@ std::vector<Contradiction> contradictions(const Config& asked, const Config& hel
   return out;
 }
 
+std::map<std::string, std::string> departures(const Config& run) {
+  Config copy = run;
+  drop_defaults(copy);
+  std::map<std::string, std::string> out;
+  leaves(copy, "", false, out);
+  return out;
+}
+
 uint64_t config_fingerprint(const Config& run) {
   uint64_t hash = kFnvBasis;  // over the lines "path=value\n", which are sorted
   for (const auto& [path, value] : leaves_of(run, true)) {
@@ -356,6 +367,12 @@ uint64_t config_fingerprint(const Config& run) {
 std::vector<OptionDoc> document_options(const std::string& prefix) {
   std::vector<OptionDoc> out;
   document_message(*Config::descriptor(), "", "", {}, prefix, out);
+  return out;
+}
+
+std::vector<OptionDoc> document_sweep() {
+  std::vector<OptionDoc> out;
+  document_message(*Sweep::descriptor(), "", "", {}, "", out);
   return out;
 }
 

@@ -157,8 +157,9 @@ class Assignment {
     names_ = split(path_, '.');
   }
 
-  void apply(Config& config) {
-    Message* message = &config;
+  void apply(Message& root) {
+    of_config_ = root.GetDescriptor() == Config::descriptor();
+    Message* message = &root;
     for (size_t i = 0; i < names_.size(); ++i) {
       const FieldDescriptor& field = find(*message, i);
       if (i == 0 && field.name() == "base") {
@@ -193,7 +194,8 @@ class Assignment {
     if (field != nullptr) return *field;
     fail(Code::kUsage, "--set: there is no option '", printable(path_), "' (",
          i == 0 ? "the config" : up_to(i), " has no '", printable(names_[i]), "')",
-         nearest_option(path_));
+         of_config_ ? nearest_option(path_)
+                    : did_you_mean(names_[i], field_names(*message.GetDescriptor())));
   }
 
   void note_choice(const FieldDescriptor& field, const std::string& group) {
@@ -284,7 +286,7 @@ class Assignment {
   }
 
   std::string path_, value_;
-  bool appends_ = false;
+  bool appends_ = false, of_config_ = true;
   std::vector<std::string> names_;
   std::map<std::string, const FieldDescriptor*> choices_;
 };
@@ -303,7 +305,9 @@ std::string how_to_have_both(const FieldDescriptor& first, const FieldDescriptor
 
 }  // namespace
 
-void set_option(Config& run, const std::string& assignment) { Assignment(assignment).apply(run); }
+void set_option(Message& message, const std::string& assignment) {
+  Assignment(assignment).apply(message);
+}
 
 void set_options(Config& run, const std::vector<std::string>& assignments) {
   std::map<std::string, const FieldDescriptor*> chosen;
