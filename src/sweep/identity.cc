@@ -129,7 +129,13 @@ std::string weights_hash(const std::string& path) {
   constexpr uint64_t kPiece = 1 << 20;
   uint32_t crc = 0;
   std::string piece;
-  for (uint64_t at = 0; at < file->size(); at += kPiece) {
+  // The header of a safetensors file holds the config, with paths of stores.
+  uint64_t begin = 0;
+  if (path.ends_with(".safetensors") && file->size() >= sizeof begin) {
+    file->read(0, &begin, sizeof begin);
+    begin = std::min(file->size(), begin + sizeof begin);
+  }
+  for (uint64_t at = begin; at < file->size(); at += kPiece) {
     piece.resize(std::min(kPiece, file->size() - at));
     file->read(at, piece.data(), piece.size());
     crc = crc32c(piece.data(), piece.size(), crc);

@@ -12,8 +12,9 @@
 
 namespace lf {
 
-std::string hash_of(std::string_view text);         // 16 hexadecimal digits
-std::string weights_hash(const std::string& path);  // as `evaluate` tells it of an extractor
+std::string hash_of(std::string_view text);  // 16 hexadecimal digits
+// Of the tensors of a file of weights, or of all bytes of another file.
+std::string weights_hash(const std::string& path);
 
 // What a source's images are: its options without paths and, of files, their names below the path,
 // sizes, and the first and last 64 KiB of each. Throws Code::kUsage where there is none.

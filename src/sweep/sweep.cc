@@ -248,7 +248,9 @@ void Session::prepare(const std::vector<size_t>& runs) {
 
 void Session::publish() const {
   const Results found = results();
-  const ResultsHead head{hash_of(plan_.sweep.SerializeAsString()), call_.program, call_.allow_short,
+  Sweep named = plan_.sweep;
+  named.clear_rows();
+  const ResultsHead head{hash_of(named.SerializeAsString()), call_.program, call_.allow_short,
                          call_.folder};
   const std::unique_ptr<LockFile> lock = locked(files(), call_.folder + "/kept/results.lock");
   publish_file(files(), call_.folder + "/results.json", results_json(plan_, found, head, files()));
