@@ -28,10 +28,10 @@ struct FirstPlan {
 };
 
 struct MeasurePlan {
-  std::string name, metric, unit;
+  std::string name, metric, unit = {};
   bool higher = false;       // is good
   bool by_features = false;  // needs an extractor
-  std::string extractor, reference;
+  std::string extractor = {}, reference = {};
   bool all_frames = false, curve = false;
 };
 

@@ -2,13 +2,14 @@
 #include "sweep/plan.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
 
-#include "error_of.h"
 #include "sweep/identity.h"
 #include "sweep/runs.h"
+#include "tests/error_of.h"
 
 namespace lf {
 namespace {
@@ -76,7 +77,7 @@ TEST_F(SweepFile, WhatIsWrongIsNamedWithTheNearest) {
       std::string::npos);
   EXPECT_NE(
       refusal(arms +
-              "set: \"model.autoencoder.perceptual.network=${jugde}\" first { name: \"judge\" }")
+              "set: \"source.embeddings=${jugde}\" first { name: \"judge\" }")
           .find("did you mean 'judge'?"),
       std::string::npos);
   EXPECT_NE(refusal(arms + "set: \"train.seed=1\"").find("`seeds`"), std::string::npos);

@@ -7,7 +7,7 @@
 #include <filesystem>
 #include <fstream>
 
-#include "error_of.h"
+#include "tests/error_of.h"
 
 namespace lf {
 namespace {
