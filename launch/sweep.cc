@@ -17,6 +17,7 @@
 #include "launch/options/arguments.h"
 #include "launch/output.h"
 #include "launch/version.h"
+#include "sweep/children.h"
 
 namespace lf {
 namespace {
@@ -119,6 +120,41 @@ std::string forecast_text(const SweepForecast& told) {
          "\n";
 }
 
+// The call's own words for the elements of an array.
+std::vector<std::string> words_of_call(const Arguments& arguments) {
+  std::vector<std::string> words = {arguments.positional()[0], "--out", arguments.get("--out")};
+  for (const std::string& set : arguments.sets()) words.insert(words.end(), {"--set", set});
+  if (arguments.has("--only")) words.insert(words.end(), {"--only", arguments.get("--only")});
+  if (arguments.has("--allow-short")) words.emplace_back("--allow-short");
+  return words;
+}
+
+// Submits what the runs share as one job, and the runs as an array that waits for it.
+int submit(const Arguments& arguments, SweepPlan& plan, const SweepCall& call) {
+  const char* file = "slurm/sweep.sbatch";
+  if (!real_file_system().exists(file)) {
+    arguments.refuse("there is no ", file,
+                     " here; submit from the checkout or from PREFIX/share/lastframe");
+  }
+  const int64_t runs = fix_images(plan, call);
+  const std::string log = call.folder + "/logs/sbatch";
+  const auto sbatch = [&](std::vector<std::string> options) {
+    std::vector<std::string> words = {"sbatch", "--parsable",
+                                      "--job-name=sweep-" + plan.sweep.name()};
+    words.insert(words.end(), options.begin(), options.end());
+    words.emplace_back(file);
+    for (const std::string& word : words_of_call(arguments)) words.push_back(word);
+    std::string job = output_of(words, log);
+    return job.substr(0, job.find_first_of(";\n"));
+  };
+  const std::string first = sbatch({"--array=0"});
+  const std::string rest = sbatch(
+      {str("--array=1-", runs), "--dependency=afterok:" + first, "--kill-on-invalid-dep=yes"});
+  print(str("submitted as jobs ", first, " (what the runs share) and ", rest, " (", runs,
+            " runs); --status tells where they are\n"));
+  return 0;
+}
+
 // The results of a folder, as this call is to print them.
 void print_results(const Arguments& arguments) {
   const char* file = arguments.has("--json") ? "/results.json" : "/results.md";
@@ -140,6 +176,7 @@ int run_command(const Arguments& arguments) {
   catch_stop_signals();
   if (const double seconds = span_of(arguments, "--for"); seconds > 0)
     set_stop_deadline(unix_now() + seconds);
+  if (arguments.has("--slurm")) return submit(arguments, plan, call);
   if (arguments.has("--element")) {
     const int64_t element = arguments.integer("--element");
     return element == 0 ? prepare_sweep(plan, call) : run_element(plan, call, element - 1);
@@ -180,7 +217,12 @@ constexpr Option kSweepOptions[] = {
      "accept fewer steps than the sweep's minimum_steps; prints no verdict"},
     {"--dry-run", kNoValue,
      "print the runs and what they would take; needs no data and trains nothing"},
-    {"--status", kNoValue, "print where each run is", {.without = "--dry-run"}},
+    {"--status", kNoValue, "print where each run is", {.without = "--dry-run|--slurm"}},
+    {"--slurm",
+     kNoValue,
+     "submit slurm/sweep.sbatch as an array, an element for each run; the same command again "
+     "resumes",
+     {.without = "--dry-run|--for|--element"}},
     {"--element",
      integer(0, 1 << 20),
      "do one part of a sweep that was submitted: 0 what the runs share, N run N",

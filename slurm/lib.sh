@@ -73,6 +73,11 @@ choose_launcher() {
     # failed) cancels the step of its ranks by number when they end; ours must have another one.
     ((life % 2 == 0)) || srun --mpi=none --nodes=1 --ntasks=1 true
   fi
+  # A command that starts ranks itself, several times, is one process and is told how.
+  if [[ -n ${ranks_by_command:-} ]]; then
+    export LASTFRAME_LAUNCHER="${launcher[*]}"
+    launcher=(env)
+  fi
 }
 
 # Runs the ranks to their end and leaves their exit status in `status`.

@@ -125,6 +125,39 @@ std::string last_words(int log, off_t begin) {
   return text.starts_with(name) ? text.substr(name.size()) : text;
 }
 
+struct Ended {
+  int status = 0;
+  bool told = false;       // to stop
+  std::string out, words;  // its stdout; the last it wrote to the log
+};
+
+Ended run_child(const std::vector<std::string>& words, const std::vector<std::string>& variables,
+                const std::string& log, int stop, int at_death, Clock::time_point until) {
+  const bool late = Clock::now() > until;
+  if (late || stop_requested() != StopReason::kNone) fail(Code::kInterrupted, "asked to stop");
+  Words command(words), environment(variables);
+  std::array<int, 2> ends{};
+  if (::pipe2(ends.data(), O_CLOEXEC) != 0) fail(Code::kBug, "pipe: ", std::strerror(errno));
+  Descriptor in(ends[0]), out(ends[1]);
+  Descriptor told(::open(log.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666));
+  if (told.get() < 0) {
+    fail(Code::kStorage, "cannot write ", printable(log), ": ", std::strerror(errno));
+  }
+  const off_t begin = ::lseek(told.get(), 0, SEEK_END);
+  const pid_t parent = ::getpid(), child = ::fork();
+  if (child < 0) fail(Code::kBug, "fork: ", std::strerror(errno));
+  if (child == 0) {
+    become(command.data(), environment.data(), out.get(), told.get(), at_death, parent);
+  }
+  out.close();
+  Ended ended;
+  ended.out = read_all(in.get(), child, stop, until, ended.told);
+  ended.status = status_of(child);
+  ended.words = last_words(told.get(), begin);
+  if (ended.words.empty()) ended.words = "it said nothing";
+  return ended;
+}
+
 // build/release/lastframe of a checkout, or bin/lastframe of an installation.
 std::string launch_local(const std::string& program) {
   const std::filesystem::path folder = std::filesystem::path(program).parent_path();
@@ -145,6 +178,15 @@ std::string own_program() {
   const ssize_t size = ::readlink("/proc/self/exe", path.data(), path.size() - 1);
   LF_CHECK(size > 0, "no /proc/self/exe");
   return path.data();
+}
+
+std::string output_of(const std::vector<std::string>& words, const std::string& log) {
+  std::vector<std::string> command = {"/usr/bin/env"};
+  command.insert(command.end(), words.begin(), words.end());
+  const Ended ended = run_child(command, environment_of(own_program()), log, SIGTERM, SIGTERM,
+                                Clock::time_point::max());
+  if (ended.status == 0) return ended.out;
+  fail(Code::kUsage, words.front(), " ended with status ", ended.status, ": ", ended.words);
 }
 
 Children::Children(ChildSettings settings) : settings_(std::move(settings)) {
@@ -176,39 +218,21 @@ std::vector<std::string> Children::command_of(const std::vector<std::string>& wo
 
 std::string Children::call(const std::vector<std::string>& words, const std::string& log,
                            On on) const {
-  const bool late = Clock::now() > settings_.until;
-  if (late || stop_requested() != StopReason::kNone) fail(Code::kInterrupted, "asked to stop");
   const bool launched = on == On::kAllRanks && !launcher_.empty();
-  Words command(command_of(words, on)), environment(environment_of(settings_.program));
-  std::array<int, 2> ends{};
-  if (::pipe2(ends.data(), O_CLOEXEC) != 0) fail(Code::kBug, "pipe: ", std::strerror(errno));
-  Descriptor in(ends[0]), out(ends[1]);
-  const std::string path = settings_.logs + "/" + log;
-  Descriptor told(::open(path.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666));
-  if (told.get() < 0)
-    fail(Code::kStorage, "cannot write ", printable(path), ": ", std::strerror(errno));
-  const off_t begin = ::lseek(told.get(), 0, SEEK_END);
   // launch/local takes USR1 to be for others; a launcher passes what it gets on to its ranks, so a
   // child that dies with us gets what lets them save, and a process alone is just gone.
   const int stop = launched && local_ ? SIGTERM : SIGUSR1;
-  const pid_t parent = ::getpid(), child = ::fork();
-  if (child < 0) fail(Code::kBug, "fork: ", std::strerror(errno));
-  if (child == 0) {
-    become(command.data(), environment.data(), out.get(), told.get(), launched ? stop : SIGKILL,
-           parent);
-  }
-  out.close();
-  bool asked = false;
-  std::string text = read_all(in.get(), child, stop, settings_.until, asked);
-  const int status = status_of(child);
-  if (status == 0) return text;
-  if (asked || status == static_cast<int>(Code::kInterrupted))
+  const Ended ended =
+      run_child(command_of(words, on), environment_of(settings_.program),
+                settings_.logs + "/" + log, stop, launched ? stop : SIGKILL, settings_.until);
+  if (ended.status == 0) return ended.out;
+  if (ended.told || ended.status == static_cast<int>(Code::kInterrupted)) {
     fail(Code::kInterrupted, "asked to stop");
-  const bool known =
-      status >= static_cast<int>(Code::kUsage) && status <= static_cast<int>(Code::kStorage);
-  const std::string why = last_words(told.get(), begin);
-  fail(known ? static_cast<Code>(status) : Code::kBug, "`lastframe ", words.front(),
-       "` ended with status ", status, ": ", why.empty() ? "it said nothing" : why);
+  }
+  const bool known = ended.status >= static_cast<int>(Code::kUsage) &&
+                     ended.status <= static_cast<int>(Code::kStorage);
+  fail(known ? static_cast<Code>(ended.status) : Code::kBug, "`lastframe ", words.front(),
+       "` ended with status ", ended.status, ": ", ended.words);
 }
 
 std::string Children::json(std::vector<std::string> words, const std::string& log, On on) const {

@@ -44,4 +44,7 @@ class Children {
 // The path of the program that runs.
 std::string own_program();
 
+// What another program prints on stdout, found by PATH. Throws Code::kUsage if it fails.
+std::string output_of(const std::vector<std::string>& words, const std::string& log);
+
 }  // namespace lf

@@ -8,9 +8,9 @@ namespace lf {
 namespace {
 
 // The extractor that most finished runs have for a metric.
-std::string most_common(const std::vector<SweepRun>& runs, const std::string& metric) {
+std::string most_common(const std::vector<ArmRun>& runs, const std::string& metric) {
   std::map<std::string, int> counts;
-  for (const SweepRun& run : runs) {
+  for (const ArmRun& run : runs) {
     const auto found = run.row.extractors.find(metric);
     if (found != run.row.extractors.end()) ++counts[found->second];
   }
@@ -20,22 +20,22 @@ std::string most_common(const std::vector<SweepRun>& runs, const std::string& me
   return most == counts.end() ? "" : most->first;
 }
 
-double member(const Row& row, const char* name, double otherwise) {
+double member(const RunRow& row, const char* name, double otherwise) {
   double value = otherwise;
   parse(json_member(row.json, name), &value);
   return value;
 }
 
-ArmResult arm_result(const SweepPlan& plan, size_t arm, const std::vector<SweepRun>& runs,
+ArmResult arm_result(const SweepPlan& plan, size_t arm, const std::vector<ArmRun>& runs,
                      const ArmSize& size, const std::map<std::string, std::string>& extractors) {
   ArmResult out{.arm = arm,
                 .bits = size.bits,
                 .parameters = static_cast<double>(size.parameters),
                 .multiplications = size.multiplications};
-  for (const SweepRun& run : runs) {
+  for (const ArmRun& run : runs) {
     if (run.arm != arm) continue;
     out.runs.push_back(run);
-    if (run.state != SweepRun::State::kFinished) continue;
+    if (run.state != ArmRun::State::kFinished) continue;
     out.bits = member(run.row, "bits", out.bits);
     out.parameters = member(run.row, "parameters", out.parameters);
     out.multiplications = member(run.row, "multiplications", out.multiplications);
@@ -69,7 +69,7 @@ void note_what_has_not_learnt(const SweepPlan& plan, const std::vector<AnchorRes
   }
 }
 
-void add_verdict(const SweepPlan& plan, const Verdict& verdict, Results& out) {
+void add_verdict(const SweepPlan& plan, const SweepVerdict& verdict, Results& out) {
   const auto values_of = [&](const std::string& name, const std::string& metric) {
     for (const ArmResult& arm : out.arms) {
       const auto found = arm.values.find(metric);
@@ -102,7 +102,7 @@ void optional_number(Json& json, const char* name, const std::optional<double>& 
   value ? json.field(name, *value) : json.key(name).raw("null");
 }
 
-void write_run(Json& json, const SweepRun& run, const ResultsHead& head, FileSystem& files) {
+void write_run(Json& json, const ArmRun& run, const ResultsHead& head, FileSystem& files) {
   json.object([&] {
     json.field("seed", run.seed).field("state", name_of(run.state));
     const bool here = files.exists(head.folder + "/" + run.folder + "/config.pbtxt");
@@ -110,7 +110,7 @@ void write_run(Json& json, const SweepRun& run, const ResultsHead& head, FileSys
     const std::string seconds = json_member(run.row.json, "seconds");
     json.key("seconds").raw(seconds.empty() ? "null" : seconds);
     json.field("error", run.error).field("hash", run.hash);
-    const bool done = run.state == SweepRun::State::kFinished;
+    const bool done = run.state == ArmRun::State::kFinished;
     json.key("values").raw(done ? json_member(run.row.json, "values") : "{}");
     const std::string curve = json_member(run.row.json, "curve");
     json.key("curve").raw(curve.empty() ? "{}" : curve);
@@ -131,7 +131,7 @@ void write_arm(Json& json, const SweepPlan& plan, const ArmResult& result, const
     number_or_null(json, "multiplications", result.multiplications);
     json.field("note", result.note);
     json.array("runs", [&] {
-      for (const SweepRun& run : result.runs) write_run(json, run, head, files);
+      for (const ArmRun& run : result.runs) write_run(json, run, head, files);
     });
     json.object("values", [&] {
       for (const auto& [metric, values] : result.values) json.field(metric, list_of(values));
@@ -144,9 +144,9 @@ void write_arm(Json& json, const SweepPlan& plan, const ArmResult& result, const
       for (const auto& [metric, values] : result.values)
         optional_number(json, metric.c_str(), spread_of(list_of(values)));
     });
-    const auto done =
-        std::count_if(result.runs.begin(), result.runs.end(),
-                      [](const SweepRun& run) { return run.state == SweepRun::State::kFinished; });
+    const auto done = std::count_if(result.runs.begin(), result.runs.end(), [](const ArmRun& run) {
+      return run.state == ArmRun::State::kFinished;
+    });
     json.field("n", done);
   });
 }
@@ -167,7 +167,7 @@ void write_metrics(Json& json, const SweepPlan& plan, const Results& results) {
     }
   });
   json.array("axes", [&] {
-    for (const Axis& axis : plan.sweep.axis()) {
+    for (const SweepAxis& axis : plan.sweep.axis()) {
       json.object([&] {
         json.field("option", axis.option());
         json.array("values", [&] {
@@ -230,7 +230,7 @@ void write_pictures(Json& json, const SweepPlan& plan, const Results& results,
 
 }  // namespace
 
-Results results_of(const SweepPlan& plan, const std::vector<SweepRun>& runs,
+Results results_of(const SweepPlan& plan, const std::vector<ArmRun>& runs,
                    const std::vector<ArmSize>& sizes, const std::vector<AnchorResult>& anchors,
                    bool short_sweep) {
   Results out;
@@ -243,14 +243,14 @@ Results results_of(const SweepPlan& plan, const std::vector<SweepRun>& runs,
     ArmResult arm = arm_result(plan, i, runs, sizes[i], out.extractors);
     if (arm.runs.empty()) continue;
     note_what_has_not_learnt(plan, anchors, arm);
-    for (const SweepRun& run : arm.runs) {
-      if (run.state != SweepRun::State::kFinished)
+    for (const ArmRun& run : arm.runs) {
+      if (run.state != ArmRun::State::kFinished)
         out.unfinished.push_back(str(plan.arms[i].name, " seed ", run.seed));
     }
     out.arms.push_back(std::move(arm));
   }
   if (short_sweep) return out;
-  for (const Verdict& verdict : plan.sweep.verdict()) add_verdict(plan, verdict, out);
+  for (const SweepVerdict& verdict : plan.sweep.verdict()) add_verdict(plan, verdict, out);
   return out;
 }
 

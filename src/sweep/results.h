@@ -14,7 +14,7 @@ namespace lf {
 
 struct ArmResult {
   size_t arm = 0;                                            // of the plan
-  std::vector<SweepRun> runs = {};                           // by seed
+  std::vector<ArmRun> runs = {};                             // by seed
   std::map<std::string, std::map<int, double>> values = {};  // by metric and seed
   double bits = 0, parameters = 0, multiplications = 0;      // 0: not known
   std::string note = {};                                     // "not learnt" or ""
@@ -46,7 +46,7 @@ struct Results {
 };
 
 // Values by other weights of an extractor than most have are left out: they do not compare.
-Results results_of(const SweepPlan& plan, const std::vector<SweepRun>& runs,
+Results results_of(const SweepPlan& plan, const std::vector<ArmRun>& runs,
                    const std::vector<ArmSize>& sizes, const std::vector<AnchorResult>& anchors,
                    bool short_sweep);
 

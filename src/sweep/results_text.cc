@@ -40,7 +40,7 @@ std::string short_number(double value) {
 
 double seconds_of(const ArmResult& arm) {
   std::vector<double> list;
-  for (const SweepRun& run : arm.runs) {
+  for (const ArmRun& run : arm.runs) {
     double seconds = 0;
     if (parse(json_member(run.row.json, "seconds"), &seconds)) list.push_back(seconds);
   }
@@ -69,8 +69,8 @@ std::string table_of(const SweepPlan& plan, const Results& results) {
   std::string text = row_of(head) + row_of(line);
   for (const ArmResult& arm : results.arms) {
     const ArmPlan& told = plan.arms[arm.arm];
-    const auto n = std::count_if(arm.runs.begin(), arm.runs.end(), [](const SweepRun& run) {
-      return run.state == SweepRun::State::kFinished;
+    const auto n = std::count_if(arm.runs.begin(), arm.runs.end(), [](const ArmRun& run) {
+      return run.state == ArmRun::State::kFinished;
     });
     if (n == 0) continue;
     std::vector<std::string> cells = {told.name, std::to_string(told.images),

@@ -16,13 +16,13 @@ std::string text_of(FileSystem& files, const std::string& path) {
   return files.exists(path) ? read_file(files, path, kLargestRows) : "";
 }
 
-std::map<std::string, Row> parse_rows(const std::string& text, const std::string& path) {
-  std::map<std::string, Row> rows;
+std::map<std::string, RunRow> parse_rows(const std::string& text, const std::string& path) {
+  std::map<std::string, RunRow> rows;
   int number = 0;
   for (const std::string& line : split(text, '\n')) {
     ++number;
     if (line.empty()) continue;
-    Row row = parse_row(line, str(printable(path), ", line ", number));
+    RunRow row = parse_row(line, str(printable(path), ", line ", number));
     rows[row.hash] = std::move(row);
   }
   return rows;
@@ -30,8 +30,8 @@ std::map<std::string, Row> parse_rows(const std::string& text, const std::string
 
 }  // namespace
 
-Row parse_row(const std::string& line, const std::string& where) {
-  Row row;
+RunRow parse_row(const std::string& line, const std::string& where) {
+  RunRow row;
   int64_t seed = -1;
   row.json = line;
   row.hash = json_member(line, "hash");
@@ -51,7 +51,7 @@ Row parse_row(const std::string& line, const std::string& where) {
   return row;
 }
 
-std::map<std::string, Row> read_rows(FileSystem& files, const std::string& path) {
+std::map<std::string, RunRow> read_rows(FileSystem& files, const std::string& path) {
   return parse_rows(text_of(files, path), path);
 }
 
@@ -65,7 +65,7 @@ std::unique_ptr<LockFile> locked(FileSystem& files, const std::string& path) {
   }
 }
 
-void add_row(FileSystem& files, const std::string& path, const Row& row) {
+void add_row(FileSystem& files, const std::string& path, const RunRow& row) {
   files.make_folders(parent_folder(path));
   const std::unique_ptr<LockFile> lock = locked(files, path);
   std::string text = text_of(files, path);

@@ -9,7 +9,7 @@
 
 namespace lf {
 
-struct Row {
+struct RunRow {
   std::string hash, arm;
   int seed = 0;
   std::map<std::string, double> values;           // by metric
@@ -17,13 +17,14 @@ struct Row {
   std::string json;                               // the whole row
 };
 
-Row parse_row(const std::string& line, const std::string& where);  // Code::kUsage unless it is one
+RunRow parse_row(const std::string& line,
+                 const std::string& where);  // Code::kUsage unless it is one
 
 // Finished runs by their hash; none if there is no file.
-std::map<std::string, Row> read_rows(FileSystem& files, const std::string& path);
+std::map<std::string, RunRow> read_rows(FileSystem& files, const std::string& path);
 
 // Adds a row unless there is one of its hash, whoever else adds some: readers find whole lines.
-void add_row(FileSystem& files, const std::string& path, const Row& row);
+void add_row(FileSystem& files, const std::string& path, const RunRow& row);
 
 // Holds a file locked, waiting for whoever holds it; where the file system has no locks, does
 // nothing.

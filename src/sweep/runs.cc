@@ -20,7 +20,7 @@ namespace {
 constexpr std::chrono::milliseconds kLook(500);
 constexpr uint64_t kLargestStatus = 1 << 16;
 
-std::string title_of(const ArmPlan& arm, const SweepRun& run) {
+std::string title_of(const ArmPlan& arm, const ArmRun& run) {
   return str(arm.name, " seed ", run.seed);
 }
 
@@ -32,22 +32,22 @@ std::string decimal(double value) {
 
 }  // namespace
 
-const char* name_of(SweepRun::State state) {
+const char* name_of(ArmRun::State state) {
   switch (state) {
-    case SweepRun::State::kWaiting:
+    case ArmRun::State::kWaiting:
       return "WAITING";
-    case SweepRun::State::kRunning:
+    case ArmRun::State::kRunning:
       return "RUNNING";
-    case SweepRun::State::kFailed:
+    case ArmRun::State::kFailed:
       return "FAILED";
-    case SweepRun::State::kFinished:
+    case ArmRun::State::kFinished:
       return "FINISHED";
   }
   return "?";
 }
 
-std::vector<SweepRun> runs_of(const SweepPlan& plan, const std::vector<size_t>& asked) {
-  std::vector<SweepRun> runs;
+std::vector<ArmRun> runs_of(const SweepPlan& plan, const std::vector<size_t>& asked) {
+  std::vector<ArmRun> runs;
   int seeds = 0;
   for (const ArmPlan& arm : plan.arms) seeds = std::max(seeds, arm.seeds);
   for (int seed = 0; seed < seeds; ++seed) {
@@ -60,29 +60,30 @@ std::vector<SweepRun> runs_of(const SweepPlan& plan, const std::vector<size_t>& 
   return runs;
 }
 
-void identify(std::vector<SweepRun>& runs, const SweepPlan& plan, const Identities& identities) {
-  for (SweepRun& run : runs) {
+void identify(std::vector<ArmRun>& runs, const SweepPlan& plan, const Identities& identities) {
+  for (ArmRun& run : runs) {
     const ArmPlan& arm = plan.arms[run.arm];
     run.hash = identities.row(arm, run.seed);
     run.folder = str("runs/", arm.name, "-", run.seed, "-", identities.training(arm, run.seed));
   }
 }
 
-Runs::Runs(Shared& shared, std::vector<SweepRun> runs) : shared_(shared), runs_(std::move(runs)) {}
+Runs::Runs(Shared& shared, std::vector<ArmRun> runs) : shared_(shared), runs_(std::move(runs)) {}
 
 void Runs::find_finished() {
   const Workshop& workshop = shared_.workshop;
-  std::map<std::string, Row> rows = read_rows(workshop.files(), workshop.folder() + "/rows.jsonl");
+  std::map<std::string, RunRow> rows =
+      read_rows(workshop.files(), workshop.folder() + "/rows.jsonl");
   if (!shared_.plan.sweep.rows().empty())
     rows.merge(read_rows(workshop.files(), shared_.plan.sweep.rows()));
   const std::lock_guard<std::mutex> lock(mutex_);
-  for (SweepRun& run : runs_) {
+  for (ArmRun& run : runs_) {
     const auto found = rows.find(run.hash);
     if (found != rows.end()) {
-      run.state = SweepRun::State::kFinished;
+      run.state = ArmRun::State::kFinished;
       run.row = found->second;
     } else if (run.error = workshop.kept("failed-" + run.hash); !run.error.empty()) {
-      run.state = SweepRun::State::kFailed;
+      run.state = ArmRun::State::kFailed;
     }
   }
 }
@@ -91,12 +92,12 @@ std::vector<size_t> Runs::waiting() const {
   const std::lock_guard<std::mutex> lock(mutex_);
   std::vector<size_t> out;
   for (size_t i = 0; i < runs_.size(); ++i) {
-    if (runs_[i].asked && runs_[i].state != SweepRun::State::kFinished) out.push_back(i);
+    if (runs_[i].asked && runs_[i].state != ArmRun::State::kFinished) out.push_back(i);
   }
   return out;
 }
 
-Config Runs::config_of(const SweepRun& run) const {
+Config Runs::config_of(const ArmRun& run) const {
   const ArmPlan& arm = shared_.plan.arms[run.arm];
   const Workshop& workshop = shared_.workshop;
   Config config = arm.config;
@@ -111,7 +112,7 @@ Config Runs::config_of(const SweepRun& run) const {
   return config;
 }
 
-Row Runs::row_of(const SweepRun& run) const {
+RunRow Runs::row_of(const ArmRun& run) const {
   const SweepPlan& plan = shared_.plan;
   const ArmPlan& arm = plan.arms[run.arm];
   const Workshop& workshop = shared_.workshop;
@@ -154,10 +155,10 @@ Row Runs::row_of(const SweepRun& run) const {
 }
 
 void Runs::work(size_t index) {
-  SweepRun run;
+  ArmRun run;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
-    runs_[index].state = SweepRun::State::kRunning;
+    runs_[index].state = ArmRun::State::kRunning;
     run = runs_[index];
   }
   const ArmPlan& arm = shared_.plan.arms[run.arm];
@@ -172,14 +173,14 @@ void Runs::work(size_t index) {
     add_row(workshop.files(), workshop.folder() + "/rows.jsonl", run.row);
     const std::string& rows = shared_.plan.sweep.rows();
     if (!rows.empty() && !shared_.short_sweep) add_row(workshop.files(), rows, run.row);
-    run.state = SweepRun::State::kFinished;
+    run.state = ArmRun::State::kFinished;
   } catch (const Error& error) {
     if (error.code() == Code::kInterrupted || error.code() == Code::kStorage) {
       const std::lock_guard<std::mutex> lock(mutex_);
-      runs_[index].state = SweepRun::State::kWaiting;
+      runs_[index].state = ArmRun::State::kWaiting;
       throw;
     }
-    run.state = SweepRun::State::kFailed;
+    run.state = ArmRun::State::kFailed;
     run.error = error.what();
     publish_file(workshop.files(), failure, run.error + "\n");
   }
@@ -190,9 +191,9 @@ void Runs::work(size_t index) {
   tell(run, seconds_since(begin));
 }
 
-void Runs::tell(const SweepRun& run, double seconds) const {
+void Runs::tell(const ArmRun& run, double seconds) const {
   const ArmPlan& arm = shared_.plan.arms[run.arm];
-  if (run.state == SweepRun::State::kFailed) {
+  if (run.state == ArmRun::State::kFailed) {
     return console_line(str(title_of(arm, run), " failed: ", run.error, "; its log is ",
                             shared_.workshop.folder(), "/logs/",
                             run.folder.substr(run.folder.find('/') + 1)));
@@ -206,20 +207,20 @@ void Runs::tell(const SweepRun& run, double seconds) const {
 }
 
 // The arithmetic of a run, by which runs of different arms add up.
-double Runs::work_of(const SweepRun& run) const {
+double Runs::work_of(const ArmRun& run) const {
   const ArmPlan& arm = shared_.plan.arms[run.arm];
   return static_cast<double>(arm.images) * std::max(1.0, shared_.sizes[run.arm].multiplications);
 }
 
 double Runs::work_done() const {
   double done = 0;
-  for (const SweepRun& run : runs_) {
+  for (const ArmRun& run : runs_) {
     if (!run.asked) continue;
-    if (run.state == SweepRun::State::kFinished || run.state == SweepRun::State::kFailed)
+    if (run.state == ArmRun::State::kFinished || run.state == ArmRun::State::kFailed)
       done += work_of(run);
     const std::string path = shared_.workshop.folder() + "/" + run.folder + "/status.json";
     double images = 0;
-    if (run.state != SweepRun::State::kRunning || !shared_.workshop.files().exists(path)) continue;
+    if (run.state != ArmRun::State::kRunning || !shared_.workshop.files().exists(path)) continue;
     parse(json_member(read_file(shared_.workshop.files(), path, kLargestStatus), "images"),
           &images);
     done += work_of(run) * images / static_cast<double>(shared_.plan.arms[run.arm].images);
@@ -232,7 +233,7 @@ void Runs::watch(const std::function<bool()>& done) const {
   double all = 0, before = 0;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
-    for (const SweepRun& run : runs_) all += run.asked ? work_of(run) : 0;
+    for (const ArmRun& run : runs_) all += run.asked ? work_of(run) : 0;
     before = work_done();
   }
   // In thousandths, as the work of small networks and large ones has no common unit for people.
@@ -245,11 +246,11 @@ void Runs::watch(const std::function<bool()>& done) const {
     std::string finished;
     {
       const std::lock_guard<std::mutex> lock(mutex_);
-      const auto count = std::count_if(runs_.begin(), runs_.end(), [](const SweepRun& run) {
-        return run.asked && run.state == SweepRun::State::kFinished;
+      const auto count = std::count_if(runs_.begin(), runs_.end(), [](const ArmRun& run) {
+        return run.asked && run.state == ArmRun::State::kFinished;
       });
       const auto asked =
-          std::count_if(runs_.begin(), runs_.end(), [](const SweepRun& run) { return run.asked; });
+          std::count_if(runs_.begin(), runs_.end(), [](const ArmRun& run) { return run.asked; });
       parts = static_cast<uint64_t>(kParts * work_done() / all);
       finished = str(count, " of ", asked, " runs done");
     }
@@ -289,7 +290,7 @@ void Runs::run_all(int jobs, const std::function<void()>& changed) {
 }
 
 void Runs::run_one(size_t index) {
-  if (runs_[index].state != SweepRun::State::kFinished) work(index);
+  if (runs_[index].state != ArmRun::State::kFinished) work(index);
 }
 
 }  // namespace lf

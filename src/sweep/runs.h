@@ -14,7 +14,7 @@
 
 namespace lf {
 
-struct SweepRun {
+struct ArmRun {
   enum class State { kWaiting, kRunning, kFailed, kFinished };
   size_t arm = 0;  // of the plan
   int seed = 0;
@@ -23,15 +23,15 @@ struct SweepRun {
   std::string hash = {};    // of its row
   std::string folder = {};  // "runs/V-0-HASH", below the sweep's
   std::string error = {};   // of a failed one
-  Row row = {};             // of a finished one
+  RunRow row = {};          // of a finished one
 };
-const char* name_of(SweepRun::State state);  // "FINISHED"
+const char* name_of(ArmRun::State state);  // "FINISHED"
 
 // The runs in the order in which they are done, seed by seed: of the arms asked for, and of those
 // that are not extra.
-std::vector<SweepRun> runs_of(const SweepPlan& plan, const std::vector<size_t>& asked);
+std::vector<ArmRun> runs_of(const SweepPlan& plan, const std::vector<size_t>& asked);
 // With what Identities say of them.
-void identify(std::vector<SweepRun>& runs, const SweepPlan& plan, const Identities& identities);
+void identify(std::vector<ArmRun>& runs, const SweepPlan& plan, const Identities& identities);
 
 // What the sweep has trained and what is known of each arm, for those that do its runs.
 struct Shared {
@@ -46,7 +46,7 @@ struct Shared {
 
 class Runs {
  public:
-  Runs(Shared& shared, std::vector<SweepRun> runs);
+  Runs(Shared& shared, std::vector<ArmRun> runs);
 
   // Rows that are here or in the sweep's file.
   void find_finished();
@@ -56,21 +56,21 @@ class Runs {
   // Does the one with this index, if it is not done.
   void run_one(size_t index);
 
-  const std::vector<SweepRun>& runs() const { return runs_; }
+  const std::vector<ArmRun>& runs() const { return runs_; }
   // Of those that are asked for, the ones that are not finished.
   std::vector<size_t> waiting() const;
 
  private:
   void work(size_t index);
-  Row row_of(const SweepRun& run) const;
-  Config config_of(const SweepRun& run) const;
-  void tell(const SweepRun& run, double seconds) const;
+  RunRow row_of(const ArmRun& run) const;
+  Config config_of(const ArmRun& run) const;
+  void tell(const ArmRun& run, double seconds) const;
   void watch(const std::function<bool()>& done) const;
-  double work_of(const SweepRun& run) const;
+  double work_of(const ArmRun& run) const;
   double work_done() const;
 
   Shared& shared_;
-  std::vector<SweepRun> runs_;
+  std::vector<ArmRun> runs_;
   mutable std::mutex mutex_;  // of runs_
 };
 

@@ -154,7 +154,7 @@ class Session {
   // Which runs there are and which are done.
   void identify() {
     identities_.emplace(plan_);
-    std::vector<SweepRun> runs = runs_of(plan_, asked_);
+    std::vector<ArmRun> runs = runs_of(plan_, asked_);
     lf::identify(runs, plan_, *identities_);
     shared_.emplace(Shared{plan_,
                            workshop_,
@@ -258,13 +258,31 @@ void Session::publish() const {
                results_text(plan_, found, call_.allow_short));
 }
 
-int status_of(const std::vector<SweepRun>& runs) {
+int status_of(const std::vector<ArmRun>& runs) {
   return std::any_of(
              runs.begin(), runs.end(),
-             [](const SweepRun& run) { return run.asked && run.state == SweepRun::State::kFailed; })
+             [](const ArmRun& run) { return run.asked && run.state == ArmRun::State::kFailed; })
              ? 1
              : 0;
 }
+
+// A folder that goes away.
+class TemporaryFolder {
+ public:
+  TemporaryFolder()
+      : path_(str(std::filesystem::temp_directory_path().string(), "/lastframe-sweep-",
+                  ::getpid())) {}
+  ~TemporaryFolder() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
 
 }  // namespace
 
@@ -322,29 +340,11 @@ int run_element(SweepPlan& plan, const SweepCall& call, int64_t element) {
   session.runs().run_one(index);
   session.runs().find_finished();  // by others meanwhile
   session.publish();
-  return session.runs().runs()[index].state == SweepRun::State::kFinished ? 0 : 1;
+  return session.runs().runs()[index].state == ArmRun::State::kFinished ? 0 : 1;
 }
 
-// A folder that goes away.
-class Scratch {
- public:
-  Scratch()
-      : path_(str(std::filesystem::temp_directory_path().string(), "/lastframe-sweep-",
-                  ::getpid())) {}
-  ~Scratch() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  Scratch(const Scratch&) = delete;
-  Scratch& operator=(const Scratch&) = delete;
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
-
 SweepForecast forecast(SweepPlan& plan, const SweepCall& call) {
-  const Scratch scratch;
+  const TemporaryFolder scratch;
   SweepCall dry = call;
   const bool begun = !call.folder.empty() && files().exists(call.folder + "/kept/sweep");
   if (begun) Claim::check_owner(call.folder, plan.sweep.name());
@@ -358,19 +358,19 @@ SweepForecast forecast(SweepPlan& plan, const SweepCall& call) {
     out.sizes[arm] = unless_late([&] { return session.workshop().size_of(plan.arms[arm]); });
   });
   check_bits(plan, session.asked(), out.sizes);
-  std::vector<SweepRun> runs = runs_of(plan, session.asked());
+  std::vector<ArmRun> runs = runs_of(plan, session.asked());
   try {
     session.identify();
     runs = session.runs().runs();
   } catch (const Error&) {  // the data are not there, so nobody knows what is done
   }
   double all = 0;
-  for (const SweepRun& run : runs) {
+  for (const ArmRun& run : runs) {
     if (!run.asked) continue;
     const ArmPlan& arm = plan.arms[run.arm];
     const double step = session.workshop().known_step_seconds(arm, call.jobs);
     const double seconds = run_seconds(plan, arm, step, static_cast<double>(arm.steps()));
-    const bool finished = run.state == SweepRun::State::kFinished;
+    const bool finished = run.state == ArmRun::State::kFinished;
     out.runs.push_back({arm.name, run.seed, arm.images, arm.steps(), arm.images > 0 ? seconds : 0,
                         run.hash, finished});
     all += finished ? 0 : out.runs.back().seconds;
@@ -396,12 +396,12 @@ std::string status_text(SweepPlan& plan, const SweepCall& call) {
   session.take_images();
   session.identify();
   std::string text;
-  for (const SweepRun& run : session.runs().runs()) {
+  for (const ArmRun& run : session.runs().runs()) {
     const ArmPlan& arm = plan.arms[run.arm];
     std::string line = str(arm.name, " seed ", run.seed, ": ", name_of(run.state));
     const std::string path = call.folder + "/" + run.folder + "/status.json";
-    if (run.state == SweepRun::State::kFailed) line += ": " + run.error;
-    if (run.state != SweepRun::State::kFinished && files().exists(path)) {
+    if (run.state == ArmRun::State::kFailed) line += ": " + run.error;
+    if (run.state != ArmRun::State::kFinished && files().exists(path)) {
       const std::string told = read_file(files(), path, 1 << 16);
       line += str(", ", json_member(told, "state"), " at ", json_member(told, "images"), " of ",
                   arm.images, " images");

@@ -84,7 +84,7 @@ std::vector<const Arm*> chain_of(const Sweep& sweep, const Arm& arm) {
 
 void check_axes(const Sweep& sweep) {
   std::set<std::string> seen;
-  for (const Axis& axis : sweep.axis()) {
+  for (const SweepAxis& axis : sweep.axis()) {
     if (axis.option().empty() || axis.value().empty()) {
       fail(Code::kUsage, "an axis has ", axis.option().empty() ? "no option" : "no values",
            "; expected axis { option: \"recipe.frames\" value: [\"1\", \"8\"] }");
@@ -136,7 +136,7 @@ void check(const Sweep& sweep) {
   check_measures(sweep);
   std::vector<std::string> made;
   for (const ArmAt& arm : arms_of(sweep)) made.push_back(arm.name);
-  for (const Verdict& verdict : sweep.verdict()) {
+  for (const SweepVerdict& verdict : sweep.verdict()) {
     for (const Pair& pair : verdict.compare()) {
       check_arm_name(pair.better(), made, str("verdict ", verdict.name()));
       check_arm_name(pair.than(), made, str("verdict ", verdict.name()));
@@ -156,7 +156,7 @@ std::string label_of(const std::string& option, std::string value) {
   return option.substr(option.rfind('.') + 1) + "=" + value.substr(0, 40);
 }
 
-std::vector<ArmAt> multiplied(const std::vector<ArmAt>& arms, const Axis& axis) {
+std::vector<ArmAt> multiplied(const std::vector<ArmAt>& arms, const SweepAxis& axis) {
   std::vector<ArmAt> out;
   for (const ArmAt& arm : arms) {
     for (int i = 0; i < axis.value_size(); ++i) {
@@ -231,7 +231,7 @@ std::vector<ArmAt> arms_of(const Sweep& sweep) {
     arms.push_back(std::move(one));
   }
   if (arms.empty()) arms.push_back({.file = sweep.config()});
-  for (const Axis& axis : sweep.axis()) arms = multiplied(arms, axis);
+  for (const SweepAxis& axis : sweep.axis()) arms = multiplied(arms, axis);
   return arms;
 }
 

@@ -1,45 +1,55 @@
-"""An array trains a run for each line of a file. Its elements are interrupted and resume one by one,
-each under its own name; an element without a line says so."""
+"""lastframe sweep --slurm: one job makes what the runs share, and an array of one element a run waits for it. An element
+that is told to leave is requeued and resumes; the results are those of a calm sweep on this machine."""
 
 from jobs import *
 
-config, gate, lines_file = here / "sweep.pbtxt", here / "sweep.gate", here / "lines.txt"
-write_config(config, DAYS)
-sets = {1: ["train.seed=1", "train.images=480"], 2: ["train.seed=2"],
-        3: ["model.autoencoder={width: 8  latent: 2}", "train.seed=3"]}
-lines_file.write_text("# seeds, and a shape\n\n" + "".join(
-    " ".join(f"--set '{line}'" for line in sets[number]) + "\n" for number in sets))
+write_config(here / "config.pbtxt", DAYS)
+sweep = here / "tiny.sweep"
+sweep.write_text("""
+config: "config.pbtxt" arm { name: "a" } seeds: 3 images: 24000 samples: 40 pictures: 0
+measure { metric: "psnr" curve: true }
+""")
+(here / "slurm").mkdir()
+(here / "slurm" / "sweep.sbatch").write_text(edited(
+    "sweep", {"nodes": 1, "ntasks-per-node": 2, "cpus-per-task": 1, "time": 10},
+    {"home": root, "lastframe": program}))
 
 
-def sweep(name, array):
-    text = edited("sweep", {"array": array, "nodes": 1, "ntasks-per-node": 2, "cpus-per-task": 1,
-                            "time": 10},
-                  {"home": root, "lastframe": gated(name, gate, 1), "config": config,
-                   "lines": lines_file, "runs": here / "sweep",
-                   "options": f"(--set train.store={store()})"})
-    return Job(name, text, "--partition=calm")
+class Submitted(Job):
+    """A job that the sweep submitted."""
+
+    def __init__(self, name, number):
+        self.name, self.number = name, number
+        submitted.append(self)
 
 
-array = sweep("sweep", "1-3")
-elements = {number: array.element(number) for number in sets}
-beyond = sweep("beyond", "4").element(4)
+def call(*words):
+    done = inside("env", "SBATCH_PARTITION=calm", program, "sweep", sweep, "--out", here / "out", *words)
+    check(done.returncode == 0, f"{words}: {done.stdout}{done.stderr}\n{queue()}")
+    return done.stdout
 
-elements[1].wait_for("COMPLETED")
-check_finished(here / "sweep/1", 2, 480, sets[1])
-for number in (2, 3):
-    wait_until(lambda: steps(here / f"sweep/{number}") > 20, f"20 steps of line {number}")
-    inside("scancel", "--signal=USR1", elements[number].number)
-left = {}
-for number in (2, 3):
-    elements[number].wait_for_life(1)
-    left[number] = wait_until_left(here / f"sweep/{number}")
-write_config(config, max(left.values()) + 10 * BATCH)
-gate.touch()
-for number in (2, 3):
-    elements[number].wait_for("COMPLETED")
-    run = here / f"sweep/{number}"
-    check(resumed_from(run, 2) == left[number], f"line {number} went on from {resumed_from(run, 2)}")
-    check_finished(run, 2, max(left.values()) + 10 * BATCH, sets[number])
-check(elements[1].field("Restarts") == "0", "line 1 was started again")
-beyond.wait_for("FAILED")
-check(beyond.field("ExitCode") == "2:0" and "has no line 4" in beyond.output(), beyond.output())
+
+first, rest = re.findall(r"\b(\d+)\b \(", call("--slurm"))
+shared, array = Submitted("shared", f"{first}_0"), Submitted("array", rest)
+shared.wait_for("COMPLETED")
+element = array.element(1)
+runs = here / "out" / "runs"
+wait_until(lambda: any(steps(run) > 20 for run in runs.glob("a-0-*")), "20 steps of the first run")
+inside("scancel", "--signal=USR1", element.number)
+element.wait_for_life(1)
+for number in (1, 2, 3):
+    array.element(number).wait_for("COMPLETED")
+check(call("--status").splitlines() == [f"a seed {seed}: FINISHED" for seed in range(3)], call("--status"))
+check(len(list((next(runs.glob("a-0-*")) / "lives").iterdir())) == 2, "the first run was not interrupted")
+
+execute([program, "sweep", sweep, "--out", here / "calm", "--ranks", 2, "--jobs", 1], seconds=300)
+
+
+def results(folder):
+    found = json.loads((folder / "results.json").read_text())
+    for one in found["arms"][0]["runs"]:
+        one.pop("seconds")
+    return found
+
+
+check(results(here / "out") == results(here / "calm"), f"{results(here / 'out')}\n{results(here / 'calm')}")

@@ -75,11 +75,9 @@ TEST_F(SweepFile, WhatIsWrongIsNamedWithTheNearest) {
                      "first { name: \"y\" set: \"model.autoencoder.perceptual.network=${x}\" }")
           .find("x -> y -> x"),
       std::string::npos);
-  EXPECT_NE(
-      refusal(arms +
-              "set: \"source.embeddings=${jugde}\" first { name: \"judge\" }")
-          .find("did you mean 'judge'?"),
-      std::string::npos);
+  EXPECT_NE(refusal(arms + "set: \"source.embeddings=${jugde}\" first { name: \"judge\" }")
+                .find("did you mean 'judge'?"),
+            std::string::npos);
   EXPECT_NE(refusal(arms + "set: \"train.seed=1\"").find("`seeds`"), std::string::npos);
   EXPECT_NE(error_of(Code::kUsage, [&] { arms_chosen(plan(arms), "secnd"); })
                 .find("did you mean 'second'?"),
@@ -160,7 +158,7 @@ TEST_F(SweepFile, RunsGoSeedBySeedAndExtraArmsAreAskedFor) {
   const SweepPlan found = plan(
       "arm { name: \"a\" } arm { name: \"b\" seeds: 1 } arm { name: \"x\" extra: true } seeds: 2");
   EXPECT_EQ(runs_of(found, arms_chosen(found, "")).size(), 3U);
-  const std::vector<SweepRun> some = runs_of(found, arms_chosen(found, "x"));
+  const std::vector<ArmRun> some = runs_of(found, arms_chosen(found, "x"));
   ASSERT_EQ(some.size(), 5U);
   EXPECT_FALSE(some[0].asked);
   EXPECT_TRUE(some[2].asked);

@@ -60,7 +60,7 @@ TEST(Rows, ARowIsAddedOnceAndDamageIsNamed) {
   add_row(files, path, parse_row(row("h1", "A", 0, 20, 3, "j"), "a row"));
   add_row(files, path, parse_row(row("h2", "A", 1, 21, 3, "j"), "a row"));
   add_row(files, path, parse_row(row("h1", "A", 0, 99, 3, "j"), "a row"));
-  const std::map<std::string, Row> rows = read_rows(files, path);
+  const std::map<std::string, RunRow> rows = read_rows(files, path);
   ASSERT_EQ(rows.size(), 2U);
   EXPECT_EQ(rows.at("h1").values.at("psnr"), 20);
   EXPECT_EQ(rows.at("h2").seed, 1);
@@ -82,13 +82,13 @@ class SweepResults : public ::testing::Test {
     }
     plan_.measures = {{.name = "psnr", .metric = "psnr", .unit = "dB", .higher = true},
                       {.name = "fd_own", .metric = "fd_own", .unit = "", .by_features = true}};
-    Verdict& verdict = *plan_.sweep.add_verdict();
+    SweepVerdict& verdict = *plan_.sweep.add_verdict();
     verdict.set_name("statement");
     verdict.add_compare()->set_better("V");
     verdict.mutable_compare(0)->set_than("A");
   }
   void finish(size_t arm, int seed, double psnr, double fd, const std::string& judge = "j") {
-    SweepRun run{.arm = arm, .seed = seed, .state = SweepRun::State::kFinished};
+    ArmRun run{.arm = arm, .seed = seed, .state = ArmRun::State::kFinished};
     run.row =
         parse_row(row(str(arm, "-", seed), plan_.arms[arm].name, seed, psnr, fd, judge), "a row");
     runs_.push_back(run);
@@ -98,7 +98,7 @@ class SweepResults : public ::testing::Test {
   }
 
   SweepPlan plan_;
-  std::vector<SweepRun> runs_;
+  std::vector<ArmRun> runs_;
 };
 
 TEST_F(SweepResults, VerdictsAreThoseOfTheirPairsAndOfMetricsThatAgree) {
@@ -122,7 +122,7 @@ TEST_F(SweepResults, DistancesByAnotherJudgeAndUnlearntArmsAreMarked) {
   finish(0, 0, 12, 5);
   finish(0, 1, 12, 5);
   finish(1, 0, 22, 1, "other");
-  runs_.push_back({.arm = 1, .seed = 1, .state = SweepRun::State::kFailed});
+  runs_.push_back({.arm = 1, .seed = 1, .state = ArmRun::State::kFailed});
   const Results found = results();
   EXPECT_EQ(found.arms[0].note, "not learnt");
   EXPECT_EQ(found.arms[1].note, "");
