@@ -79,7 +79,17 @@ uint64_t take_paths(Message& source, uint64_t hash) {
   return hash;
 }
 
-// Options that change how fast a run is, what it reports and where it is, and not what it learns.
+bool is_file(const std::string& path) {
+  return path.ends_with(".tokenizer") || path.ends_with(".network");
+}
+
+// A text as the messages print it, without its quotes.
+std::string unquoted(const std::string& text) {
+  return text.size() >= 2 && text.front() == '"' ? text.substr(1, text.size() - 2) : text;
+}
+
+}  // namespace
+
 bool decides(const std::string& path) {
   static constexpr std::array kGroups = {"name",
                                          "base",
@@ -110,17 +120,6 @@ bool decides(const std::string& path) {
   return std::none_of(kGroups.begin(), kGroups.end(),
                       [&](const char* group) { return path.starts_with(group); });
 }
-
-bool is_file(const std::string& path) {
-  return path.ends_with(".tokenizer") || path.ends_with(".network");
-}
-
-// A text as the messages print it, without its quotes.
-std::string unquoted(const std::string& text) {
-  return text.size() >= 2 && text.front() == '"' ? text.substr(1, text.size() - 2) : text;
-}
-
-}  // namespace
 
 std::string hash_of(std::string_view text) { return digits_of(fnv1a(text)); }
 

@@ -16,6 +16,10 @@ std::string hash_of(std::string_view text);  // 16 hexadecimal digits
 // Of the tensors of a file of weights, or of all bytes of another file.
 std::string weights_hash(const std::string& path);
 
+// Whether an option decides what a run learns; others change how fast it is, what it reports and
+// where it is.
+bool decides(const std::string& path);
+
 // What a source's images are: its options without paths and, of files, their names below the path,
 // sizes, and the first and last 64 KiB of each. Throws Code::kUsage where there is none.
 std::string source_identity(const SourceConfig& source);

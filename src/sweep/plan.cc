@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "config/config.h"
+#include "sweep/identity.h"
 
 namespace lf {
 namespace {
@@ -140,7 +141,7 @@ void check_same_training(const SweepPlan& plan) {
     all.insert(first.begin(), first.end());
     for (const auto& [path, ignored] : all) {
       const bool training = path.starts_with("train.") || path.starts_with("loader.");
-      if (!training || path == "train.images" || is_meant(path)) continue;
+      if (!training || !decides(path) || path == "train.images" || is_meant(path)) continue;
       const auto a = mine.find(path), b = first.find(path);
       const std::string here = a == mine.end() ? "" : a->second,
                         there = b == first.end() ? "" : b->second;
