@@ -84,8 +84,8 @@ std::string forecast_json(const SweepPlan& plan, const SweepForecast& told) {
   const auto write_run = [&](const PlannedRun& run) {
     json.object([&] {
       json.field("arm", run.arm).field("seed", run.seed);
-      number_or_null(json, "images", static_cast<double>(run.images));
-      number_or_null(json, "steps", static_cast<double>(run.steps));
+      run.images > 0 ? json.field("images", run.images) : json.key("images").raw("null");
+      run.steps > 0 ? json.field("steps", run.steps) : json.key("steps").raw("null");
       number_or_null(json, "estimated_seconds", run.seconds);
       run.hash.empty() ? json.key("finished").raw("null") : json.field("finished", run.finished);
       run.hash.empty() ? json.key("hash").raw("null") : json.field("hash", run.hash);

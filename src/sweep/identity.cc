@@ -140,7 +140,8 @@ std::string weights_hash(const std::string& path) {
     crc = crc32c(piece.data(), piece.size(), crc);
   }
   std::array<char, 20> text{};
-  std::snprintf(text.data(), text.size(), "%08x%08x", crc, static_cast<unsigned>(file->size()));
+  std::snprintf(text.data(), text.size(), "%08x%08x", crc,
+                static_cast<unsigned>(file->size() - begin));
   return text.data();
 }
 

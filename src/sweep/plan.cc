@@ -70,8 +70,10 @@ std::vector<std::string> of_source(const std::vector<std::string>& sets) {
 ArmPlan arm_plan(const Sweep& sweep, ArmAt at, const std::vector<std::string>& sets) {
   ArmPlan arm;
   static_cast<ArmAt&>(arm) = std::move(at);
-  arm.config = config_of("arm " + arm.name, arm.file,
-                         {{sweep.set().begin(), sweep.set().end()}, arm.set, sets});
+  std::vector<std::vector<std::string>> steps = arm.steps;
+  steps.emplace(steps.begin(), sweep.set().begin(), sweep.set().end());
+  steps.push_back(sets);
+  arm.config = config_of("arm " + arm.name, arm.file, steps);
   const Arm& told = arm.arm;
   arm.about = told.about();
   arm.equal = told.has_equal() ? told.equal() : sweep.equal();

@@ -167,6 +167,17 @@ class Session {
     runs_->find_finished();
   }
 
+  // Not without the data, of which a forecast has no need.
+  bool identify_if_there() {
+    try {
+      identities_.emplace(plan_);
+    } catch (const Error&) {
+      return false;
+    }
+    identify();
+    return true;
+  }
+
   void prepare(const std::vector<size_t>& runs);
   void publish() const;
   Results results() const {
@@ -359,11 +370,7 @@ SweepForecast forecast(SweepPlan& plan, const SweepCall& call) {
   });
   check_bits(plan, session.asked(), out.sizes);
   std::vector<ArmRun> runs = runs_of(plan, session.asked());
-  try {
-    session.identify();
-    runs = session.runs().runs();
-  } catch (const Error&) {  // the data are not there, so nobody knows what is done
-  }
+  if (session.identify_if_there()) runs = session.runs().runs();
   double all = 0;
   for (const ArmRun& run : runs) {
     if (!run.asked) continue;

@@ -21,7 +21,9 @@ struct ArmAt {
   std::string name = {};  // "V-frames=4"
   std::map<std::string, std::string> at = {};  // "recipe.frames" -> "4"
   std::vector<std::string> set = {};           // of the arm, its bases first, then of the axes
-  std::string file = {};                       // its config's
+  // The same by who set them: later ones may choose another of several groups.
+  std::vector<std::vector<std::string>> steps = {};
+  std::string file = {};  // its config's
 };
 std::vector<ArmAt> arms_of(const Sweep& sweep);
 
