@@ -70,7 +70,7 @@ std::vector<std::string> of_source(const std::vector<std::string>& sets) {
 ArmPlan arm_plan(const Sweep& sweep, ArmAt at, const std::vector<std::string>& sets) {
   ArmPlan arm;
   static_cast<ArmAt&>(arm) = std::move(at);
-  std::vector<std::vector<std::string>> steps = arm.steps;
+  std::vector<std::vector<std::string>> steps = arm.choices;
   steps.emplace(steps.begin(), sweep.set().begin(), sweep.set().end());
   steps.push_back(sets);
   arm.config = config_of("arm " + arm.name, arm.file, steps);

@@ -163,10 +163,10 @@ std::vector<ArmAt> multiplied(const std::vector<ArmAt>& arms, const SweepAxis& a
       ArmAt one = arm;
       one.name += (one.name.empty() ? "" : "-") + label_of(axis.option(), axis.value(i));
       one.at[axis.option()] = axis.value(i);
-      one.steps.push_back({axis.option() + "=" + axis.value(i)});
+      one.choices.push_back({axis.option() + "=" + axis.value(i)});
       for (const Along& along : axis.along()) {
         if (along.value(i).empty()) continue;
-        one.steps.back().push_back(along.option() + "=" + along.value(i));
+        one.choices.back().push_back(along.option() + "=" + along.value(i));
       }
       out.push_back(std::move(one));
     }
@@ -226,7 +226,7 @@ std::vector<ArmAt> arms_of(const Sweep& sweep) {
   for (const Arm& arm : sweep.arm()) {
     ArmAt one{.arm = arm, .name = arm.name(), .file = sweep.config()};
     for (const Arm* link : chain_of(sweep, arm)) {
-      one.steps.emplace_back(link->set().begin(), link->set().end());
+      one.choices.emplace_back(link->set().begin(), link->set().end());
       if (!link->config().empty()) one.file = link->config();
     }
     arms.push_back(std::move(one));
@@ -234,7 +234,7 @@ std::vector<ArmAt> arms_of(const Sweep& sweep) {
   if (arms.empty()) arms.push_back({.file = sweep.config()});
   for (const SweepAxis& axis : sweep.axis()) arms = multiplied(arms, axis);
   for (ArmAt& arm : arms) {
-    for (const std::vector<std::string>& step : arm.steps) {
+    for (const std::vector<std::string>& step : arm.choices) {
       arm.set.insert(arm.set.end(), step.begin(), step.end());
     }
   }

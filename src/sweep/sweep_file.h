@@ -22,7 +22,7 @@ struct ArmAt {
   std::map<std::string, std::string> at = {};  // "recipe.frames" -> "4"
   std::vector<std::string> set = {};           // of the arm, its bases first, then of the axes
   // The same by who set them: later ones may choose another of several groups.
-  std::vector<std::vector<std::string>> steps = {};
+  std::vector<std::vector<std::string>> choices = {};
   std::string file = {};  // its config's
 };
 std::vector<ArmAt> arms_of(const Sweep& sweep);
