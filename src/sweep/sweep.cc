@@ -221,8 +221,10 @@ void Session::export_held_out() {
   const std::string array = call_.folder + "/pictures/held_out.npy";
   if (plan_.sweep.pictures() == 0 || files().exists(array)) return;
   Config images = plan_.arms[plan_.reference].config;
-  images.mutable_recipe()->Clear();
-  images.mutable_recipe()->set_frames(1);
+  if (images.has_recipe()) {  // a video source has none
+    images.mutable_recipe()->Clear();
+    images.mutable_recipe()->set_frames(1);
+  }
   images.mutable_store()->clear_fresh_draws();
   images.mutable_store()->clear_draws();
   const std::string store = workshop_.picture_store(images);
