@@ -14,6 +14,7 @@ from harness import expect, finish, here, program, root, run, with_sets
 configs = root / "configs"
 # What a prior's tokenizer would be, as small as can be and of the same grid; by folder.
 TOKENIZERS = {
+    "1": "cvivit={ width: 16 patch: 4",
     "cifar10": "cvivit={ width: 16 patch: 4",
     "celeba64": "cvivit={ width: 16 patch: 8",
     "imagenet64": "cvivit={ width: 16 patch: 8",

@@ -13,6 +13,7 @@ configs = root / "configs"
 # codes; by folder.
 CODES = "quantiser {{ ema {{ codes: {} kmeans: 0 }} }} }}"
 TOKENIZERS = {
+    "1": "cvivit={ width: 16 patch: 4 " + CODES.format(512),
     "cifar10": "cvivit={ width: 16 patch: 4 " + CODES.format(1024),
     "celeba64": "cvivit={ width: 16 patch: 8 " + CODES.format(1024),
     "imagenet64": "cvivit={ width: 16 patch: 8 " + CODES.format(1024),
