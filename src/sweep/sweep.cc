@@ -368,6 +368,7 @@ SweepForecast forecast(SweepPlan& plan, const SweepCall& call) {
   out.sizes.resize(plan.arms.size());
   run_parallel(session.asked().size(), std::max(2, call.jobs), [&](uint64_t i) {
     const size_t arm = session.asked()[i];
+    if (session.workshop().awaits_tokenizer(plan.arms[arm])) return;
     out.sizes[arm] = unless_late([&] { return session.workshop().size_of(plan.arms[arm]); });
   });
   check_bits(plan, session.asked(), out.sizes);

@@ -158,6 +158,14 @@ std::string Workshop::size_config(const ArmPlan& arm, bool one_clip) const {
   return print_config(config);
 }
 
+bool Workshop::awaits_tokenizer(const ArmPlan& arm) const {
+  const std::string text = print_config(arm.config);
+  return std::any_of(sweep_.first().begin(), sweep_.first().end(), [&](const First& first) {
+    return weights_.count(first.name()) == 0 &&
+           text.find("tokenizer: \"${" + first.name() + "}\"") != std::string::npos;
+  });
+}
+
 ArmSize Workshop::size_of(const ArmPlan& arm) const {
   const std::string text = size_config(arm, true), name = "size-" + hash_of(text);
   const std::string found = kept(name, [&] {

@@ -46,6 +46,8 @@ class Workshop {
   std::string picture_store(const Config& arm) const;  // of some held-out clips
   int64_t clips_of(const std::string& store) const;
 
+  // Whether the arm's tokenizer is trained first and not there: its size is known after that.
+  bool awaits_tokenizer(const ArmPlan& arm) const;
   ArmSize size_of(const ArmPlan& arm) const;            // without multiplications
   double multiplications_of(const ArmPlan& arm) const;  // that learning from one image takes
   // Seconds of a step with `jobs` such trainings at once; measured, or only as it is known.
