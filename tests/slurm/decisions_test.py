@@ -94,10 +94,8 @@ ends("a signal to the batch shell", run(signal_at_start=1), 75, REQUEUE)
 by_mpirun = [("--signal=USR1@", "--signal=B:USR1@")]
 ends("mpirun", run(edits=by_mpirun, ranks_end=0), 0, "ranks: -n 8 --bind-to none", without=["pmix"])
 ends("a signal to mpirun", run(edits=by_mpirun, signal_at_start=1), 75, REQUEUE)
-ends("a line of a sweep", run("sweep", ranks_end=0, SLURM_ARRAY_JOB_ID=7, SLURM_ARRAY_TASK_ID=3), 0,
-     "--run runs/sweep/3 --set model.autoencoder.latent=16 --set recipe.noise={} --set recipe.topology=STAR")
-ends("a line that is not there", run("sweep", ranks_end=0, SLURM_ARRAY_JOB_ID=7, SLURM_ARRAY_TASK_ID=4), 2,
-     "no line 4", without=["ranks:"])
+ends("an element of a sweep", run("sweep", ranks_end=0, SLURM_ARRAY_JOB_ID=7, SLURM_ARRAY_TASK_ID=3), 0,
+     "lastframe sweep --element 3")
 ends("a wrong home", run(edits=[("home=$SLURM_SUBMIT_DIR", "home=/nowhere")], ranks_end=0), 2, "/nowhere")
 ends("a program that is none", run(edits=[("\nlastframe=", "\nlastframe=/nowhere")], ranks_end=0), 2,
      "lastframe=/nowhere")
