@@ -84,7 +84,9 @@ void add_results(RunFolder& run, const JsonValue& results, int64_t images) {
     Measurement& found = run.measurements.emplace_back();
     found.images = result["images"].is_number() ? whole_number(result["images"]) : images;
     found.metric = metric;
-    found.value = result["value"].number();
+    // Of the image that a pseudo video ends with, where it is told apart.
+    const bool last_frame = result["last_frame"].is_number();
+    found.value = result[last_frame ? "last_frame" : "value"].number();
     found.n = whole_number(result["n"]);
     found.reference_n = whole_number(result["reference_n"]);
     found.seed = text_or_number(result["seed"]);
@@ -98,6 +100,7 @@ void add_results(RunFolder& run, const JsonValue& results, int64_t images) {
           std::pair{"precision", &found.precision}}) {
       *into = result[name].text();
     }
+    if (last_frame) found.subject += ", last frames";
     for (const JsonValue& frame : result["per_frame"].list()) {
       if (found.per_frame.size() < 1024) found.per_frame.push_back(frame.number());
     }

@@ -38,8 +38,9 @@ std::string difference_text(const SweepResults& sweep, const SweepComparison& on
   for (const SweepMetric& metric : sweep.metrics) {
     if (metric.name == one.metric && !metric.unit.empty()) unit = " " + metric.unit;
   }
-  std::string text = str(one.better, " against ", one.than, " by ", one.metric, ": ", one.word,
-                         ", difference ", short_number(one.mean), unit);
+  std::string text = str(one.better, " against ", one.than, " by ", one.metric, ": ");
+  if (!std::isfinite(one.mean)) return text + "not measured";
+  text += str(one.word, ", difference ", short_number(one.mean), unit);
   if (std::isfinite(one.low) && std::isfinite(one.high)) {
     text += str(" (95 % between ", short_number(one.low), " and ", short_number(one.high), ")");
   }
@@ -91,8 +92,8 @@ void write_arms(Html& html, const SweepResults& sweep) {
     const auto finished = std::count_if(arm.runs.begin(), arm.runs.end(), is_finished);
     row.push_back(str(finished, " of ", arm.runs.size()));
     row.insert(row.end(), {whole_number(arm.images), whole_number(arm.steps),
-                           compact_number(arm.multiplications), whole_number(arm.parameters),
-                           whole_number(arm.bits), seconds_of(arm),
+                           arm.multiplications > 0 ? compact_number(arm.multiplications) : "",
+                           whole_number(arm.parameters), whole_number(arm.bits), seconds_of(arm),
                            arm.about + (arm.note.empty() ? "" : " (" + arm.note + ")")});
   }
   for (const SweepAnchor& anchor : sweep.anchors) {
@@ -117,14 +118,15 @@ void write_arms(Html& html, const SweepResults& sweep) {
 // ---- plots
 // ---------------------------------------------------------------------------------------
 
-// What all arms cost, if every one's arithmetic is known; else their images.
-bool has_compute(const SweepResults& sweep) {
-  return !sweep.arms.empty() && std::all_of(sweep.arms.begin(), sweep.arms.end(),
-                                            [](const SweepArm& arm) { return arm.compute() > 0; });
+// Whether the arithmetic of every arm with a value is known; else images are what arms cost.
+bool has_compute(const SweepResults& sweep, const SweepMetric& metric) {
+  return std::all_of(sweep.arms.begin(), sweep.arms.end(), [&](const SweepArm& arm) {
+    return arm.compute() > 0 || arm.of(metric.name).n == 0;
+  });
 }
 
 Plot plot_against_compute(const SweepResults& sweep, const SweepMetric& metric) {
-  const bool compute = has_compute(sweep);
+  const bool compute = has_compute(sweep, metric);
   Plot plot;
   plot.title = label_of(metric) + " against " + (compute ? "compute" : "images");
   plot.x = compute ? "multiplications in training" : "images";

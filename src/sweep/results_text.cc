@@ -99,7 +99,7 @@ std::string comparison_text(const SweepPlan& plan, const ComparisonResult& one) 
   const auto number = [&](double value) {
     return (value >= 0 ? "+" : "") + digits(value, decimals);
   };
-  text += str(name_of(one.paired.word), ": better by ", number(*one.paired.mean));
+  text += str(name_of(one.paired.word), " by ", number(*one.paired.mean));
   if (one.paired.low)
     text += str(" [", number(*one.paired.low), ", ", number(*one.paired.high), "]");
   return text + str(", n ", one.paired.n);

@@ -114,8 +114,7 @@ TEST_F(SweepResults, VerdictsAreThoseOfTheirPairsAndOfMetricsThatAgree) {
   const std::string text = results_text(plan_, found, false);
   EXPECT_NE(text.find("| A | 40 | 10 |"), std::string::npos) << text;
   EXPECT_NE(text.find("20.00 ± 0.00"), std::string::npos) << text;
-  EXPECT_NE(text.find("V against A won: better by +2.10 [+1.85, +2.35], n 3"), std::string::npos)
-      << text;
+  EXPECT_NE(text.find("V against A won by +2.10 [+1.85, +2.35], n 3"), std::string::npos) << text;
 }
 
 TEST_F(SweepResults, DistancesByAnotherJudgeAndUnlearntArmsAreMarked) {
