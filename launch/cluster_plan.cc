@@ -222,8 +222,8 @@ void compute_whole(const Config& config, Quantities& out) {
   const EvaluationConfig& evaluation = config.evaluation();
   const int64_t every = evaluation.every_images();
   if (every > 0) {
-    const int64_t last = config.train().images() % every == 0 ? 0 : 1;
-    out.give("evaluations", static_cast<double>(config.train().images() / every + last),
+    const int64_t evaluations = (config.train().images() + every - 1) / every;
+    out.give("evaluations", static_cast<double>(evaluations),
              "evaluation.every_images, and one at the end");
     out.give("evaluation_samples", static_cast<double>(evaluation.samples()), "evaluation.samples");
     out.compute("evaluations_seconds",

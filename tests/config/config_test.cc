@@ -216,7 +216,7 @@ TEST(ConfigFile, EveryShippedConfigLoads) {
 
 TEST(ConfigFile, DocumentedOptionsSayWhatTheyGoWith) {
   for (const auto& [path, only_with] :
-       {std::pair{"source.window.hop", "source.npy or source.frames"},
+       {std::pair{"source.window.hop", "source.npy or source.frames or source.videos"},
         {"train.batch", ""},
         {"recipe.blur.ratio", "recipe.frames not 1"},
         {"store.draws", "no store.fresh_draws and recipe.frames not 1"},

@@ -36,8 +36,9 @@ def tokenizer(config, sets):
     name = config.parent.name
     made, store = here / name, here / f"{name}-store"
     small = f"model.{TOKENIZERS[name]} quantiser {{ ema {{ codes: 16 kmeans: 0 }} }} }}"
-    for words in (["build", "--config", config, "--set", sets[0], "--out", store],
-                  ["train", "--config", config, "--set", small, "--set", "train.batch=1", "--set",
+    drawn = [] if sets else ["source.generated.count=8"]
+    for words in (["build", "--config", config, *with_sets(sets[:1] + drawn), "--out", store],
+                  ["train", "--config", config, *with_sets(drawn), "--set", small, "--set", "train.batch=1", "--set",
                    "train.images=1", "--set", f"train.store={store}", "--run", made, "--set",
                    "train.preview_images=0"],
                   ["export", made, "--out", f"{made}.safetensors"]):

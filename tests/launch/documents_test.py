@@ -15,6 +15,7 @@ from harness import check, expect, finish, here, program, ranks, root, run, with
 commands = {row["name"]: row
             for row in json.loads(run(program, "list", "commands", "--json").stdout)["commands"]}
 config_options = {row["name"] for row in json.loads(run(program, "list", "options", "--json").stdout)["options"]}
+sweep_options = {row["name"] for row in json.loads(run(program, "list", "sweep", "--json").stdout)["sweep"]}
 # Groups have no row of their own.
 groups = {name.rsplit(".", depth)[0] for name in config_options for depth in range(1, name.count(".") + 1)}
 tables = {row["name"] for row in json.loads(run(program, "list", "--json").stdout)["tables"]}
@@ -24,7 +25,9 @@ lines = 0
 def check_set(where, assignment):
     path = assignment.split("=")[0].rstrip("+")
     path = re.sub(r"\[\d+\]", "", path)
-    expect(path in config_options | groups | {"recipe.fade"}, f"{where}: --set {assignment}: no option {path!r}")
+    path = re.sub(r"\.\d+\b", "", path)  # an element of a list
+    known = {f"sweep.{name}" for name in sweep_options} if path.startswith("sweep.") else config_options | groups
+    expect(path in known | {"recipe.fade"}, f"{where}: --set {assignment}: no option {path!r}")
 
 
 def check_words(where, line):
@@ -77,7 +80,8 @@ def world_of(where):
         (world / "configs").symlink_to(root / "configs")
         for name in ("photos", "made", "real"):
             (world / name).symlink_to(here / "pictures")
-        (world / "DIR").symlink_to(here / "cifar")
+        for name in ("DIR", "cifar-10-batches-bin"):
+            (world / name).symlink_to(here / "cifar")
         for name, high in (("real", 7), ("made", 5)):
             write_npy(world / f"{name}.npy", "<f4", (8, 4), b"".join(bytes([0, 0, i % high, 63]) for i in range(32)))
     return world
@@ -132,6 +136,9 @@ def run_line(where, launcher, line):
         return
     before = [root / launcher.split()[0], *launcher.split()[1:]] if "launch/local" in launcher else [
         *ranks(2 if "mpirun" in launcher else 1), program]
+    if name == "sweep" and "--dry-run" not in words:  # hours, else
+        at = words.index("--for") if "--for" in words else len(words)
+        words = [*words[:at], *words[at + 2:], "--dry-run"]
     begun = time.time()
     done = run(*before, *words, *small(name, words), cwd=world_of(where), extra={"LASTFRAME": program})
     seconds[line] = time.time() - begun
