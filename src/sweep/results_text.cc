@@ -4,6 +4,7 @@
 #include <cstdio>
 
 #include "base/json.h"
+#include "base/text.h"
 #include "sweep/results.h"
 
 namespace lf {

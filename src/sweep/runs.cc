@@ -138,12 +138,13 @@ RunRow Runs::row_of(const ArmRun& run) const {
       for (const auto& [name, value] : values) json.field(name, value);
     });
     json.object("curve", [&] {
-      for (auto& [name, curve] : curves) {
+      for (auto& named : curves) {  // a lambda holds no binding
+        auto& curve = named.second;
         if (curve.empty() || curve.back().first < arm.images)
-          curve.emplace_back(arm.images, values.at(name));
-        json.array(name, [&] {
-          for (const auto& [images, value] : curve)
-            json.array([&] { json.value(images).value(value); });
+          curve.emplace_back(arm.images, values.at(named.first));
+        json.array(named.first, [&] {
+          for (const auto& point : curve)
+            json.array([&] { json.value(point.first).value(point.second); });
         });
       }
     });
