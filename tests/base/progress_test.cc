@@ -40,10 +40,14 @@ std::string printed_on_terminal(Body&& body) {
   ::dup2(end, STDERR_FILENO);
   body();
   ::dup2(before, STDERR_FILENO);
-  std::string text(1 << 14, '\0');
-  const ssize_t size = ::read(terminal, text.data(), text.size());
-  for (const int fd : {terminal, end, before}) ::close(fd);
-  text.resize(size < 0 ? 0 : static_cast<size_t>(size));
+  for (const int fd : {end, before}) ::close(fd);
+  // What was written comes in pieces; then, as nobody can write any more, an error.
+  std::string text;
+  char piece[4096];
+  for (ssize_t size = 0; (size = ::read(terminal, piece, sizeof piece)) > 0;) {
+    text.append(piece, static_cast<size_t>(size));
+  }
+  ::close(terminal);
   return text;
 }
 

@@ -6,7 +6,7 @@ from jobs import *
 write_config(here / "config.pbtxt", DAYS)
 sweep = here / "tiny.sweep"
 sweep.write_text("""
-config: "config.pbtxt" arm { name: "a" } seeds: 3 images: 6000 samples: 40 pictures: 0
+config: "config.pbtxt" arm { name: "a" } seeds: 3 images: 4000 minimum_steps: 100 samples: 40 pictures: 0
 measure { metric: "psnr" curve: true }
 """)
 (here / "slurm").mkdir()
