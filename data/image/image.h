@@ -32,7 +32,7 @@ struct ImageLimits {
 //   PNG   palettes and low depths expanded, 16 bits rounded to 8, alpha over white, gamma and
 //         colour profiles ignored, of an animation the default image;
 //   WebP  always RGB, alpha over white; no animations;
-//   all   turned upright by the EXIF orientation.
+//   all   rotated upright by the EXIF orientation.
 // Throws Code::kData with the reason for other formats, damaged and truncated files; `name` begins
 // the message.
 Image decode_image(std::span<const uint8_t> bytes, const ImageLimits& limits,

@@ -49,6 +49,10 @@ inline std::string bad_item(const Source& source, uint64_t index) {
   return "";
 }
 
+inline Image grey(int h, int w, uint8_t value) {
+  return {h, w, 1, std::vector<uint8_t>(static_cast<size_t>(h * w), value)};
+}
+
 inline void put(const std::string& path, const std::string& bytes) {
   std::ofstream(path, std::ios::binary) << bytes;
 }
