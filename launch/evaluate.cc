@@ -13,6 +13,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/file_hash.h"
 #include "base/log.h"
 #include "base/stop.h"
 #include "base/stop_signals.h"

@@ -13,6 +13,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/file_hash.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "base/stop_signals.h"

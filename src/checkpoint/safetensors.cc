@@ -9,6 +9,7 @@
 
 #include "base/crc32c.h"
 #include "base/error.h"
+#include "base/file_hash.h"
 #include "base/json.h"
 #include "base/text.h"
 
@@ -144,18 +145,7 @@ uint32_t SafetensorsFile::read(const TensorEntry& entry, void* into) const {
 }
 
 uint32_t crc32c_of_file(FileSystem& files, const std::string& path) {
-  return as_checkpoint([&] {
-    const std::unique_ptr<InFile> in = files.open_read(path);
-    std::vector<char> piece(std::min<uint64_t>(in->size(), kPiece));
-    uint32_t crc = 0;
-    for (uint64_t at = 0; at < in->size();) {
-      const size_t size = std::min<uint64_t>(in->size() - at, piece.size());
-      in->read(at, piece.data(), size);
-      crc = crc32c(piece.data(), size, crc);
-      at += size;
-    }
-    return crc;
-  });
+  return as_checkpoint([&] { return crc32c_of(*files.open_read(path)); });
 }
 
 // --- writing -------------------------------------------------------------------------------------

@@ -72,7 +72,7 @@ class SafetensorsFile {
   std::map<std::string_view, size_t> by_name_;
 };
 
-// CRC-32C of a whole file, read in pieces; a file that cannot be read is Code::kCheckpoint.
+// CRC-32C of a whole file; one that cannot be read is Code::kCheckpoint.
 uint32_t crc32c_of_file(FileSystem& files, const std::string& path);
 
 // Writes a file front to back in large writes and computes its CRC on the way. Tensors are sorted

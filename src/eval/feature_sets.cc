@@ -6,13 +6,13 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/file_hash.h"
 #include "base/isa.h"
 #include "base/log.h"
 #include "eval/open_extractor.h"
 #include "eval/pixel_extractor.h"
 #include "eval/statistics.h"
 #include "eval/track.h"
-#include "run/arrays.h"
 
 namespace lf {
 namespace {

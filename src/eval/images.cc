@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/file_hash.h"
 #include "data/store/export.h"
 #include "run/arrays.h"
 

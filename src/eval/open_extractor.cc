@@ -5,13 +5,13 @@
 #include <string_view>
 
 #include "base/error.h"
+#include "base/file_hash.h"
 #include "checkpoint/tensors.h"
 #include "model/classifier.h"
 #include "model/extractors/i3d.h"
 #include "model/extractors/inception.h"
 #include "model/extractors/torchscript.h"
 #include "model/extractors/weights.h"
-#include "run/arrays.h"
 
 namespace lf {
 namespace {

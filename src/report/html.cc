@@ -89,6 +89,18 @@ Html& Html::constant(Literal html) {
   return *this;
 }
 
+namespace {
+
+void write_row_heading(Html& html, const Html::Attributes& attributes, const std::string& text) {
+  const size_t end = text.find('\n');
+  html.element("th", attributes, [&] {
+    html.text(std::string_view(text).substr(0, end));
+    if (end != std::string::npos) html.element("small", {}, text.substr(end + 1));
+  });
+}
+
+}  // namespace
+
 void write_table(Html& html, const std::vector<std::string>& heads,
                  const std::vector<std::vector<std::string>>& rows) {
   const auto digits = [&](size_t column) {  // most of its cells
@@ -121,7 +133,7 @@ void write_table(Html& html, const std::vector<std::string>& heads,
           html.element("tr", {}, [&] {
             for (size_t c = 0; c < row.size() && c < heads.size(); ++c) {
               if (c == 0) {
-                html.element("th", of_column[c], row[c]);
+                write_row_heading(html, of_column[c], row[c]);
               } else {
                 html.element("td", of_column[c], row[c]);
               }

@@ -85,9 +85,9 @@ th, td { text-align: left; padding: .35rem .9rem .35rem 0; border-bottom: 1px so
   vertical-align: top; }
 thead th { color: var(--soft); font-weight: 550; font-size: .8rem; white-space: normal;
   vertical-align: bottom; }
-tbody th { font-weight: 550; } .n { text-align: right; white-space: nowrap; }
+tbody th { font-weight: 550; } th small { display: block; color: var(--soft); font-weight: 400; } .n { text-align: right; white-space: nowrap; }
 tbody th, td { max-width: 28rem; overflow-wrap: break-word; }
-.long { min-width: 18rem; }
+.long { min-width: 18rem; } th.long { min-width: 11rem; }
 dl { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: .3rem 1.2rem; margin: 0 0 1rem;
   font-size: .92rem; }
 dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }

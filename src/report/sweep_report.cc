@@ -75,6 +75,10 @@ void write_verdicts(Html& html, const SweepResults& sweep) {
 // ---- numbers
 // -------------------------------------------------------------------------------------
 
+std::string heading_of(const std::string& name, const std::string& about, const std::string& note) {
+  return name + "\n" + about + (note.empty() ? "" : " (" + note + ")");
+}
+
 void write_arms(Html& html, const SweepResults& sweep) {
   std::vector<std::string> heads = {"arm"};
   for (const auto& [option, values] : sweep.axes) heads.push_back(option);
@@ -82,24 +86,22 @@ void write_arms(Html& html, const SweepResults& sweep) {
     heads.push_back(label_of(metric) + (metric.higher_is_better ? " ↑" : " ↓"));
   }
   heads.insert(heads.end(), {"seeds", "images", "steps", "multiplications", "parameters", "bits",
-                             "time of a run", "what it is"});
+                             "time of a run"});
   std::vector<std::vector<std::string>> rows;
   for (const SweepArm& arm : sweep.arms) {
     std::vector<std::string>& row = rows.emplace_back();
-    row = {arm.name};
+    row = {heading_of(arm.name, arm.about, arm.note)};
     for (const auto& [option, values] : sweep.axes) row.push_back(arm.value_at_axis(option));
     for (const SweepMetric& metric : sweep.metrics) row.push_back(mean_text(arm.of(metric.name)));
     const auto finished = std::count_if(arm.runs.begin(), arm.runs.end(), is_finished);
     row.push_back(str(finished, " of ", arm.runs.size()));
     row.insert(row.end(), {whole_number(arm.images), whole_number(arm.steps),
                            arm.multiplications > 0 ? compact_number(arm.multiplications) : "",
-                           whole_number(arm.parameters), whole_number(arm.bits), seconds_of(arm),
-                           arm.about + (arm.note.empty() ? "" : " (" + arm.note + ")")});
+                           whole_number(arm.parameters), whole_number(arm.bits), seconds_of(arm)});
   }
   for (const SweepAnchor& anchor : sweep.anchors) {
     std::vector<std::string> row(heads.size());
-    row[0] = anchor.name;
-    row.back() = "without training, for comparison";
+    row[0] = heading_of(anchor.name, "without training, for comparison", "");
     for (size_t m = 0; m < sweep.metrics.size(); ++m) {
       if (sweep.metrics[m].name == anchor.metric) {
         row[1 + sweep.axes.size() + m] = short_number(anchor.value);

@@ -12,7 +12,6 @@
 
 #include "base/error.h"
 #include "base/file.h"
-#include "checkpoint/safetensors.h"
 #include "data/formats/npy.h"
 #include "data/formats/npz.h"
 
@@ -85,16 +84,6 @@ void save_npz(const TensorsByName& arrays, const std::string& path) {
   std::map<std::string, std::string> members;
   for (const auto& [name, tensor] : arrays) members[name] = npy_bytes(tensor);
   publish_file(real_file_system(), path, pack_npz(members));
-}
-
-std::string hash_of_file(const std::string& path) {
-  FileSystem& files = real_file_system();
-  FileInfo info;
-  files.info(path, &info);
-  std::array<char, 20> text{};
-  std::snprintf(text.data(), text.size(), "%08x%08x", crc32c_of_file(files, path),
-                static_cast<unsigned>(info.size));
-  return text.data();
 }
 
 }  // namespace lf

@@ -18,7 +18,4 @@ at::Tensor load_npy(const std::string& path);
 TensorsByName load_npz(const std::string& path);
 void save_npz(const TensorsByName& arrays, const std::string& path);
 
-// Checksum and size of a file of any kind, 16 hex digits.
-std::string hash_of_file(const std::string& path);
-
 }  // namespace lf

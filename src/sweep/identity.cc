@@ -7,9 +7,9 @@
 #include <cstdio>
 #include <filesystem>
 
-#include "base/crc32c.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "base/file_hash.h"
 #include "base/hash.h"
 #include "config/config.h"
 
@@ -124,25 +124,16 @@ bool decides(const std::string& path) {
 std::string hash_of(std::string_view text) { return digits_of(fnv1a(text)); }
 
 std::string weights_hash(const std::string& path) {
-  const std::unique_ptr<InFile> file = real_file_system().open_read(path);
-  constexpr uint64_t kPiece = 1 << 20;
-  uint32_t crc = 0;
-  std::string piece;
   // The header of a safetensors file holds the config, with paths of stores.
   uint64_t begin = 0;
-  if (path.ends_with(".safetensors") && file->size() >= sizeof begin) {
-    file->read(0, &begin, sizeof begin);
-    begin = std::min(file->size(), begin + sizeof begin);
+  if (path.ends_with(".safetensors")) {
+    const std::unique_ptr<InFile> file = real_file_system().open_read(path);
+    if (file->size() >= sizeof begin) {
+      file->read(0, &begin, sizeof begin);
+      begin = std::min(file->size(), begin + sizeof begin);
+    }
   }
-  for (uint64_t at = begin; at < file->size(); at += kPiece) {
-    piece.resize(std::min(kPiece, file->size() - at));
-    file->read(at, piece.data(), piece.size());
-    crc = crc32c(piece.data(), piece.size(), crc);
-  }
-  std::array<char, 20> text{};
-  std::snprintf(text.data(), text.size(), "%08x%08x", crc,
-                static_cast<unsigned>(file->size() - begin));
-  return text.data();
+  return hash_of_file(path, begin);
 }
 
 std::string source_identity(const SourceConfig& source) {

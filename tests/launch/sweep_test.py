@@ -1,13 +1,14 @@
-"""lastframe sweep: two tiny arms over two seeds with a judge that is trained first. Argument: how often the sweep is
-killed with -9 at a random instant before it may end; its results then equal those of a calm one but for times. Also:
-forecasts without data, one run that fails, rows that are carried elsewhere, and calls that are refused."""
+"""lastframe sweep: two tiny arms over two seeds with a judge that is trained first. Arguments: how often the sweep is
+killed with -9 at a random instant before it may end, and the ranks of its runs; its results then equal those of a calm
+one but for times. Also: a disk that is full, forecasts without data, one run that fails, rows that are carried
+elsewhere, and calls that are refused."""
 
 import random
 import signal
 
 from harness import *
 
-KILLS = int(arguments[0]) if arguments else 2
+KILLS, RANKS = (int(arguments[i]) if len(arguments) > i else default for i, default in enumerate((2, 1)))
 SWEEP = """
 question: "do frames help?"
 config: "config.pbtxt"
@@ -55,13 +56,13 @@ check(time.time() - begin < 10 and not (here / "rows.jsonl").exists(), "a foreca
 # Killed at random instants and calm: the same results.
 killed, calm, draw = here / "killed", here / "calm", random.Random(KILLS)
 for _ in range(KILLS):
-    process = subprocess.Popen([program, "sweep", str(file), "--out", str(killed), "--set", "sweep.rows="],
-                               env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([program, "sweep", str(file), "--out", str(killed), "--set", "sweep.rows=",
+                                "--ranks", str(RANKS)], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     time.sleep(draw.uniform(0.2, 6))
     process.send_signal(signal.SIGKILL)
     process.wait()
-sweep("--out", killed, "--set", "sweep.rows=")
-done = sweep("--out", calm)
+sweep("--out", killed, "--set", "sweep.rows=", "--ranks", RANKS)
+done = sweep("--out", calm, "--ranks", RANKS)
 check(results(killed, times=False) == results(calm, times=False), "results differ:\n"
       + (killed / "results.json").read_text() + (calm / "results.json").read_text())
 found = results(calm)

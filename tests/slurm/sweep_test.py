@@ -1,12 +1,13 @@
-"""lastframe sweep --slurm: one job makes what the runs share, and an array of one element a run waits for it. An element
-that is told to leave is requeued and resumes; the results are those of a calm sweep on this machine."""
+"""lastframe sweep --slurm: one job makes what the runs share, and an array of one element a run waits for it. A more
+urgent job takes the nodes from the elements, which are requeued and resume; the results are those of a calm sweep on
+this machine."""
 
 from jobs import *
 
 write_config(here / "config.pbtxt", DAYS)
 sweep = here / "tiny.sweep"
 sweep.write_text("""
-config: "config.pbtxt" arm { name: "a" } seeds: 3 images: 4000 minimum_steps: 100 samples: 40 pictures: 0
+config: "config.pbtxt" arm { name: "a" } seeds: 3 images: 8000 minimum_steps: 100 samples: 40 pictures: 0
 measure { metric: "psnr" curve: true }
 """)
 (here / "slurm").mkdir()
@@ -24,7 +25,7 @@ class Submitted(Job):
 
 
 def call(*words):
-    done = inside("env", "SBATCH_PARTITION=calm", program, "sweep", sweep, "--out", here / "out", *words)
+    done = inside("env", "SBATCH_PARTITION=srun", program, "sweep", sweep, "--out", here / "out", *words)
     check(done.returncode == 0, f"{words}: {done.stdout}{done.stderr}\n{queue()}")
     return done.stdout
 
@@ -35,7 +36,7 @@ shared.wait_for("COMPLETED")
 element = array.element(1)
 runs = here / "out" / "runs"
 wait_until(lambda: any(steps(run) > 20 for run in runs.glob("a-0-*")), "20 steps of the first run")
-inside("scancel", "--signal=USR1", element.number)
+urgent("srun").wait_for("COMPLETED")
 element.wait_for_life(1)
 for number in (1, 2, 3):
     array.element(number).wait_for("COMPLETED")
