@@ -77,6 +77,18 @@ check("| video | 240 | 20 |" in done.stdout and "**frames** (do they?): **undeci
 check(read_npy(calm / "pictures/video.npy")[1] == (4, 3, 8, 8, 3), "pictures of the video arm")
 check(read_npy(calm / "pictures/held_out.npy")[1] == (4, 1, 8, 8, 3), "pictures of the held-out images")
 
+# A full disk ends it by one sentence; with room again the same command goes on to the same results.
+disk = here / "disk"
+disk.mkdir()
+if run("mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", disk).returncode == 0:
+    atexit.register(run, "umount", "-l", disk)
+    full = ["--out", disk / "out", "--set", "sweep.rows=", "--ranks", RANKS]
+    told = sweep(*full, status=7).stderr.splitlines()[-1]
+    check("No space left on device" in told and is_one_sentence(told), told)
+    execute(["mount", "-o", "remount,size=64m", disk])
+    sweep(*full)
+    check(results(disk / "out", times=False) == results(calm, times=False), "results after a full disk differ")
+
 # Rows are carried, a third seed is added, and what fails is named and kept.
 check(str(here) not in (here / "rows.jsonl").read_text(), "rows hold paths")
 again = sweep("--out", here / "elsewhere", "--json")
