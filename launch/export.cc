@@ -18,6 +18,7 @@
 #include "launch/options/arguments.h"
 #include "launch/output.h"
 #include "launch/store_tasks.h"
+#include "run/adapters.h"
 #include "train/post_hoc.h"
 
 namespace lf {
@@ -59,7 +60,7 @@ void export_post_hoc(const std::string& run, const Arguments& arguments) {
   log_written(out, "the average of relative width " + arguments.get("--ema-width"));
 }
 
-void export_weights(const std::string& folder, const Arguments& arguments) {
+void export_run(const std::string& folder, const Arguments& arguments) {
   FileSystem& files = real_file_system();
   std::string chosen = folder;
   if (!is_checkpoint_folder(folder)) {
@@ -72,7 +73,8 @@ void export_weights(const std::string& folder, const Arguments& arguments) {
   }
   const std::string out = arguments.get("--out");
   const Checkpoint checkpoint = Checkpoint::open(files, chosen);
-  const std::string kind = export_tensors(files, checkpoint, arguments.get("--kind"), out);
+  const std::string kind =
+      export_weights(files, checkpoint, arguments.get("--kind"), arguments.get("--adapters"), out);
   log_written(out, str("the tensors of kind '", kind, "' of ", chosen));
 }
 
@@ -85,7 +87,7 @@ int run_export(const Arguments& arguments) {
   } else if (arguments.has("--ema-width")) {
     export_post_hoc(folder, arguments);
   } else {
-    export_weights(folder, arguments);
+    export_run(folder, arguments);
   }
   return 0;
 }
@@ -114,10 +116,17 @@ constexpr Option kExportOptions[] = {
      {.only_with = kForRuns}},
     {"--kind",
      text("KIND"),
-     "ema, model or optimizer",
-     {.computed = "ema, the averaged weights; model where no average was kept",
+     "ema, model or optimizer; of a run with adapters (train.lora) also merged or adapters, which "
+     "is "
+     "A and B alone",
+     {.computed =
+          "ema, the averaged weights; model where no average was kept; with adapters merged",
       .only_with = kForRuns,
       .without = "--ema-width"}},
+    {"--adapters",
+     text("FILE"),
+     "merge these adapters, a file of --kind adapters of a run that began with these weights",
+     {.only_with = kForRuns, .without = "--kind|--ema-width"}},
     {"--ema-width",
      number(0, 0.28),
      "of a run: the average with a power function of this relative width, computed from those "

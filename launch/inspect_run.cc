@@ -1,5 +1,8 @@
 // `lastframe inspect` of a run or a checkpoint: which checkpoints there are and whether they can be
 // used, or what is in one.
+#include <array>
+#include <cstdio>
+
 #include "base/json.h"
 #include "base/text.h"
 #include "checkpoint/checkpoint.h"
@@ -91,6 +94,12 @@ std::string run_text(FileSystem& files, const std::string& folder,
   return candidates.empty() ? text + "no checkpoints yet\n" : text;
 }
 
+std::string hash_text(const InitRecord& init) {
+  std::array<char, 17> text{};
+  std::snprintf(text.data(), text.size(), "%016llx", static_cast<unsigned long long>(init.hash()));
+  return text.data();
+}
+
 std::string checkpoint_json(const Checkpoint& checkpoint) {
   const CheckpointManifest& manifest = checkpoint.manifest();
   Json json;
@@ -98,6 +107,15 @@ std::string checkpoint_json(const Checkpoint& checkpoint) {
     json.field("images", manifest.images()).field("bytes", total_bytes(manifest));
     json.field("world_size", manifest.world_size()).field("store_id", manifest.store_id());
     json.field("code_version", manifest.code_version()).field("config", manifest.config());
+    if (manifest.has_init()) {
+      const InitRecord& init = manifest.init();
+      json.object("init", [&] {
+        json.field("path", init.path()).field("kind", init.kind()).field("images", init.images());
+        json.field("hash", hash_text(init)).field("taken", init.taken());
+        json.field("adapted", init.adapted()).field("new", init.made_new());
+        json.field("left_out", init.left_out());
+      });
+    }
     json.array("tensors", [&] {
       for (const std::string& kind : checkpoint.kinds()) {
         for (const TensorLayout& layout : checkpoint.layouts(kind)) {
@@ -118,6 +136,12 @@ std::string checkpoint_text(const Checkpoint& checkpoint) {
       str("images   ", human_count(static_cast<uint64_t>(manifest.images())), "\nbytes    ",
           human_bytes(total_bytes(manifest)), "\nranks    ", manifest.world_size(), "\nstore    ",
           printable(manifest.store_id()), "\nprogram  ", printable(manifest.code_version()), "\n");
+  if (manifest.has_init()) {
+    const InitRecord& init = manifest.init();
+    text += str("init     ", printable(init.path()), ", hash ", hash_text(init), ": ", init.taken(),
+                " tensors taken, ", init.adapted(), " adapted, ", init.made_new(), " new, ",
+                init.left_out(), " left out\n");
+  }
   for (const std::string& kind : checkpoint.kinds()) {
     for (const TensorLayout& layout : checkpoint.layouts(kind)) {
       text += str(kind, "  ", describe(layout), "  ", printable(layout.name), "\n");

@@ -231,27 +231,30 @@ TensorMetadata Checkpoint::export_metadata(const std::string& kind) const {
           {"producer", str("lastframe ", manifest_.code_version())}};
 }
 
-std::string export_tensors(FileSystem& files, const Checkpoint& checkpoint, const std::string& kind,
-                           const std::string& out) {
-  const std::string chosen = !kind.empty() ? kind : checkpoint.has("ema") ? "ema" : "model";
-  if (!checkpoint.has(chosen)) {
-    fail(Code::kUsage, printable(checkpoint.folder()), " holds no '", printable(chosen),
+LoadableTensors tensors_of(const Checkpoint& checkpoint, const std::string& kind) {
+  if (!checkpoint.has(kind)) {
+    fail(Code::kUsage, printable(checkpoint.folder()), " holds no '", printable(kind),
          "'; choose one of ", join(checkpoint.kinds(), ", "));
   }
-  // Only weights are averaged: codebooks and other state that no gradient updates come from the
-  // model.
-  std::vector<TensorLayout> layouts = checkpoint.layouts(chosen);
+  std::vector<TensorLayout> layouts = checkpoint.layouts(kind);
   std::map<std::string, std::string> kind_of;
-  for (const TensorLayout& layout : layouts) kind_of[layout.name] = chosen;
-  if (chosen == "ema") {
+  for (const TensorLayout& layout : layouts) kind_of[layout.name] = kind;
+  if (kind == "ema") {
     for (const TensorLayout& layout : checkpoint.layouts("model")) {
       if (kind_of.emplace(layout.name, "model").second) layouts.push_back(layout);
     }
   }
-  publish_tensor_file(files, out, layouts, checkpoint.export_metadata(chosen),
-                      [&](const TensorLayout& layout) {
-                        return checkpoint.load(kind_of.at(layout.name), layout.name);
-                      });
+  return {layouts, [&checkpoint, kind_of](const std::string& name) {
+            return checkpoint.load(kind_of.at(name), name);
+          }};
+}
+
+std::string export_tensors(FileSystem& files, const Checkpoint& checkpoint, const std::string& kind,
+                           const std::string& out) {
+  const std::string chosen = !kind.empty() ? kind : checkpoint.has("ema") ? "ema" : "model";
+  const LoadableTensors tensors = tensors_of(checkpoint, chosen);
+  publish_tensor_file(files, out, tensors.layouts, checkpoint.export_metadata(chosen),
+                      [&](const TensorLayout& layout) { return tensors.load(layout.name); });
   return chosen;
 }
 

@@ -9,6 +9,7 @@
 //   rank 0: commit_checkpoint(files, run, hidden, manifest with all records, life)
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -85,10 +86,20 @@ class Checkpoint {
   std::map<std::string, std::map<std::string, Place>> where_;  // by kind and name
 };
 
-// One safetensors file at OUT with the tensors of a kind, "" choosing the average of the weights
-// ("ema") where there is one and the weights ("model") otherwise. With an average come the model's
-// tensors that have none. Tensors pass through memory one at a time; OUT appears whole or not at
-// all. Returns the kind.
+// Tensors that are loaded one at a time, by name.
+struct LoadableTensors {
+  std::vector<TensorLayout> layouts;
+  std::function<at::Tensor(const std::string& name)> load;
+};
+
+// Those of a kind of the checkpoint, which must outlive them. With an average of the weights come
+// the model's tensors that have none: what is frozen, and codebooks and other state that no
+// gradient updates. Code::kUsage if there is no such kind.
+LoadableTensors tensors_of(const Checkpoint& checkpoint, const std::string& kind);
+
+// One safetensors file at OUT with tensors_of() a kind, "" choosing the average of the weights
+// ("ema") where there is one and the weights ("model") otherwise. Tensors pass through memory one
+// at a time; OUT appears whole or not at all. Returns the kind.
 std::string export_tensors(FileSystem& files, const Checkpoint& checkpoint, const std::string& kind,
                            const std::string& out);
 

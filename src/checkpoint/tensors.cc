@@ -184,8 +184,8 @@ CheckpointFile write_tensor_file(FileSystem& files, const std::string& folder,
   return record;
 }
 
-void require_same(const std::string& where, const std::vector<TensorLayout>& asked,
-                  const std::vector<TensorLayout>& found) {
+std::string differences(const std::vector<TensorLayout>& asked,
+                        const std::vector<TensorLayout>& found) {
   std::map<std::string_view, const TensorLayout*> there;
   for (const TensorLayout& layout : found) there.emplace(layout.name, &layout);
   std::vector<std::string> missing, changed, unexpected;
@@ -209,8 +209,14 @@ void require_same(const std::string& where, const std::vector<TensorLayout>& ask
   if (!missing.empty()) facts.push_back("it lacks " + some_of(missing));
   if (!changed.empty()) facts.push_back(some_of(changed));
   if (!unexpected.empty()) facts.push_back("it also holds " + some_of(unexpected));
+  return join(facts, "; ");
+}
+
+void require_same(const std::string& where, const std::vector<TensorLayout>& asked,
+                  const std::vector<TensorLayout>& found) {
+  const std::string facts = differences(asked, found);
   if (facts.empty()) return;
-  fail(Code::kCheckpoint, where, " does not fit the model: ", join(facts, "; "),
+  fail(Code::kCheckpoint, where, " does not fit the model: ", facts,
        "; use the config it was made with");
 }
 

@@ -30,6 +30,11 @@ CheckpointFile write_tensor_file(FileSystem& files, const std::string& folder,
                                  const std::string& name, const std::string& kind,
                                  const std::vector<HostTensor>& tensors);
 
+// How the tensors found differ from those expected, as clauses joined by "; ": all that are
+// missing, unexpected, of another shape or of another type. "": not at all.
+std::string differences(const std::vector<TensorLayout>& asked,
+                        const std::vector<TensorLayout>& found);
+
 // Compares the tensors expected with those found: one Code::kCheckpoint message, beginning with
 // `where`, lists all that are missing, unexpected, of another shape or of another type.
 void require_same(const std::string& where, const std::vector<TensorLayout>& asked,

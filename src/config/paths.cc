@@ -17,11 +17,15 @@ namespace {
 using google::protobuf::Message;
 using google::protobuf::Reflection;
 
-constexpr std::array<const char*, 8> kPaths = {
-    "lf.TrainConfig.store",          "lf.TrainConfig.validation_store",
-    "lf.CodePriorConfig.tokenizer",  "lf.DiffusionConfig.tokenizer",
-    "lf.PerceptualConfig.network",   "lf.EvaluationConfig.extractor",
-    "lf.EvaluationConfig.reference", "lf.EvaluationConfig.lpips"};
+constexpr std::array<const char*, 9> kPaths = {"lf.TrainConfig.init",
+                                               "lf.TrainConfig.store",
+                                               "lf.TrainConfig.validation_store",
+                                               "lf.CodePriorConfig.tokenizer",
+                                               "lf.DiffusionConfig.tokenizer",
+                                               "lf.PerceptualConfig.network",
+                                               "lf.EvaluationConfig.extractor",
+                                               "lf.EvaluationConfig.reference",
+                                               "lf.EvaluationConfig.lpips"};
 
 bool is_path(const FieldDescriptor& field, const std::string& value) {
   const auto* known = std::find(kPaths.begin(), kPaths.end(), field.full_name());

@@ -50,7 +50,7 @@ class Autoencoder : public Model {
  public:
   Autoencoder(const AutoencoderConfig& config, const ClipShape& shape, const TrainConfig& train,
               at::Device device)
-      : table_(train.seed(), device, kernel_choice(train)),
+      : table_(train, device),
         dropout_(config.dropout()),
         gan_weight_(config.gan_weight()),
         recompute_(train.recompute()) {

@@ -86,10 +86,10 @@ struct Network {
 
 class Classifier : public Model {
  public:
-  Classifier(const ClassifierConfig& config, const ClipShape& shape, uint64_t seed,
-             at::Device device, const KernelChoice& kernels)
+  Classifier(const ClassifierConfig& config, const ClipShape& shape, const TrainConfig& train,
+             at::Device device)
       : config_(config),
-        table_(seed, device, kernels),
+        table_(train, device),
         network_(Scope(table_, kRoot), {shape.channels, config.width(), config.stages(),
                                         config.classes(), shape.frames > 1}) {
     const int smallest = 1 << (config.stages() - 1);
@@ -244,9 +244,8 @@ class OwnExtractor : public CheckedExtractor {
 }  // namespace
 
 std::unique_ptr<Model> make_classifier(const ClassifierConfig& config, const ClipShape& shape,
-                                       uint64_t seed, at::Device device,
-                                       const KernelChoice& kernels) {
-  return std::make_unique<Classifier>(config, shape, seed, device, kernels);
+                                       const TrainConfig& train, at::Device device) {
+  return std::make_unique<Classifier>(config, shape, train, device);
 }
 
 bool is_classifier(const Weights& weights) { return weights.has_any(str(kRoot, ".stem.")); }

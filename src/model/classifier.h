@@ -11,8 +11,7 @@
 namespace lf {
 
 std::unique_ptr<Model> make_classifier(const ClassifierConfig& config, const ClipShape& shape,
-                                       uint64_t seed, at::Device device,
-                                       const KernelChoice& kernels);
+                                       const TrainConfig& train, at::Device device);
 
 bool is_classifier(const Weights& weights);
 // Layers: features (the input of the last, linear layer) and logits.

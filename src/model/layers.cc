@@ -14,6 +14,9 @@
 
 namespace lf {
 
+MapWeight::MapWeight(const Scope& scope, at::IntArrayRef shape, Init init)
+    : weight_(scope.weight("weight", shape, init)), adapter_(scope.adapter(shape[1], shape[0])) {}
+
 Conv2d::Conv2d(const Scope& scope, int64_t in, int64_t out, int64_t kernel, int64_t stride_,
                Init init)
     : kernels(scope.kernels()),
@@ -21,22 +24,24 @@ Conv2d::Conv2d(const Scope& scope, int64_t in, int64_t out, int64_t kernel, int6
       bias(scope.weight("bias", {out}, init == Init::kZeros ? Init::kZeros : Init::kFanIn,
                         in * kernel * kernel)),
       stride(stride_),
-      padding(kernel / 2) {}
+      padding(kernel / 2) {
+  if (kernel == 1) adapter = scope.adapter(in, out);
+}
 
 at::Tensor Conv2d::operator()(const at::Tensor& x) const {
   if (stride == 1 && weight.size(2) == 3) return convolution(kernels, x, weight, bias);
-  return at::conv2d(x, weight, bias, stride, padding);
+  return at::conv2d(x, adapter ? adapted(weight, *adapter) : weight, bias, stride, padding);
 }
 
 Linear::Linear(const Scope& scope, int64_t in, int64_t out, bool with_bias, Init init)
-    : kernels(scope.kernels()), weight(scope.weight("weight", {out, in}, init)) {
+    : kernels(scope.kernels()), weight(scope, {out, in}, init) {
   if (with_bias) {
     bias = scope.weight("bias", {out}, init == Init::kFanIn ? Init::kFanIn : Init::kZeros, in);
   }
 }
 
 at::Tensor Linear::operator()(const at::Tensor& x) const {
-  return linear_map(kernels, x, weight, bias);
+  return linear_map(kernels, x, weight(), bias);
 }
 
 at::Tensor FrameLinear::operator()(const at::Tensor& x) const {

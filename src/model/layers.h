@@ -9,6 +9,20 @@
 
 namespace lf {
 
+// The weight of a linear map, [out, in] or [out, in, 1, 1], with its adapter if the run trains any.
+class MapWeight {
+ public:
+  MapWeight(const Scope& scope, at::IntArrayRef shape, Init init);
+  at::Tensor operator()() const { return adapter_ ? adapted(weight_, *adapter_) : weight_; }
+  const at::Tensor& stored() const { return weight_; }  // without its adapter
+  int64_t size(int64_t dimension) const { return weight_.size(dimension); }
+  at::TensorOptions options() const { return weight_.options(); }
+
+ private:
+  at::Tensor weight_;
+  std::optional<Adapter> adapter_;
+};
+
 // 3 x 3 with stride 1 is kernels/convolution.h.
 struct Conv2d {
   Conv2d(const Scope& scope, int64_t in, int64_t out, int64_t kernel, int64_t stride = 1,
@@ -16,6 +30,7 @@ struct Conv2d {
   at::Tensor operator()(const at::Tensor& x) const;  // zero padding of kernel / 2
   KernelChoice kernels;
   at::Tensor weight, bias;
+  std::optional<Adapter> adapter;  // of 1 x 1, a linear map of each pixel
   int64_t stride, padding;
 };
 
@@ -25,7 +40,8 @@ struct Linear {
          Init init = Init::kFanIn);
   at::Tensor operator()(const at::Tensor& x) const;
   KernelChoice kernels;
-  at::Tensor weight, bias;  // undefined without
+  MapWeight weight;
+  at::Tensor bias;  // undefined without
 };
 
 // A Linear over one row a frame, not one a pixel. On CPU in fp32 under autocast too: casting

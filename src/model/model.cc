@@ -144,8 +144,7 @@ std::unique_ptr<Model> make_model(const Config& config, const ClipShape& shape, 
     case ModelConfig::kRvd:
       return std::make_unique<Rvd>(config, shape, device, sum);
     case ModelConfig::kClassifier:
-      return make_classifier(config.model().classifier(), shape, config.train().seed(), device,
-                             kernel_choice(config.train()));
+      return make_classifier(config.model().classifier(), shape, config.train(), device);
     case ModelConfig::KIND_NOT_SET:
       break;
   }

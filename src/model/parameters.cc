@@ -1,14 +1,19 @@
 #include "model/parameters.h"
 
+#include <ATen/autocast_mode.h>
+#include <ATen/ops/addmm.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/zeros.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/error.h"
+#include "base/glob.h"
 #include "base/hash.h"
 #include "base/random.h"
+#include "run.pb.h"
 
 namespace lf {
 
@@ -35,6 +40,38 @@ static at::Tensor initial_value(uint64_t seed, const std::string& name, at::IntA
   return value;
 }
 
+static bool matches_one(const std::vector<std::string>& patterns, const std::string& name) {
+  return std::any_of(patterns.begin(), patterns.end(),
+                     [&](const std::string& pattern) { return matches_glob(pattern, name); });
+}
+
+Tuning Tuning::of(const TrainConfig& config) {
+  const LoraConfig& lora = config.lora();
+  Tuning tuning;
+  tuning.freeze.assign(config.freeze().begin(), config.freeze().end());
+  tuning.rank = lora.rank();
+  if (tuning.rank == 0) return tuning;
+  if (lora.alpha() > 0) tuning.scale = lora.alpha() / static_cast<double>(tuning.rank);
+  tuning.full.assign(lora.full().begin(), lora.full().end());
+  return tuning;
+}
+
+bool Tuning::trains(const std::string& name) const {
+  if (matches_one(freeze, name)) return false;
+  return rank == 0 || name.ends_with(kAdapterA) || name.ends_with(kAdapterB) ||
+         matches_one(full, name);
+}
+
+at::Tensor adapted(const at::Tensor& weight, const Adapter& adapter) {
+  // In fp32 under autocast too: what is added may be small beside W.
+  const c10::impl::ExcludeDispatchKeyGuard single(c10::autocast_dispatch_keyset);
+  const at::Tensor rows = weight.flatten(1);
+  return at::addmm(rows, adapter.b, adapter.a, 1, adapter.scale).view(weight.sizes());
+}
+
+ParameterTable::ParameterTable(const TrainConfig& config, at::Device device)
+    : ParameterTable(config.seed(), device, kernel_choice(config), Tuning::of(config)) {}
+
 at::Tensor ParameterTable::weight(const std::string& name, at::IntArrayRef shape, Init init,
                                   int64_t fan_in) {
   for (const NamedTensor& other : weights_)
@@ -43,9 +80,25 @@ at::Tensor ParameterTable::weight(const std::string& name, at::IntArrayRef shape
   // Convolutions run in channels-last memory: a weight stored so needs no reordering in each step,
   // and its gradient has the layout of its bucket. (clone(): contiguous() ignores 1x1 kernels.)
   if (value.dim() == 4) value = value.clone(at::MemoryFormat::ChannelsLast);
-  value.set_requires_grad(true);
+  const bool trained = tuning_.trains(name);
+  value.set_requires_grad(trained);
   weights_.push_back({name, value});
+  (trained ? trained_ : frozen_).push_back({name, value});
   return value;
+}
+
+std::optional<Adapter> ParameterTable::adapter(const std::string& prefix, int64_t in, int64_t out) {
+  const int64_t rank = tuning_.rank;
+  if (rank == 0 || rank * (in + out) >= in * out) return std::nullopt;
+  // What is trained in full needs none, and where adapters are frozen B would stay 0.
+  if (tuning_.trains(prefix + ".weight") || !tuning_.trains(prefix + "." + kAdapterA)) {
+    return std::nullopt;
+  }
+  Adapter made;
+  made.a = weight(prefix + "." + kAdapterA, {rank, in}, Init::kFanIn);
+  made.b = weight(prefix + "." + kAdapterB, {out, rank}, Init::kZeros);
+  made.scale = tuning_.scale;
+  return made;
 }
 
 at::Tensor ParameterTable::buffer(const std::string& name, const at::Tensor& value) {
@@ -66,13 +119,18 @@ at::Tensor ParameterTable::buffer(const std::string& name, at::IntArrayRef shape
 }
 
 at::Tensor ParameterTable::constant(const std::string& name, const at::Tensor& value) {
-  constants_ += value.numel();
+  constants_.push_back(name);
   return buffer(name, value);
 }
 
 int64_t ParameterTable::count() const {
-  int64_t elements = constants_;
+  int64_t elements = 0;
   for (const NamedTensor& weight : weights_) elements += weight.tensor.numel();
+  for (const NamedTensor& buffer : buffers_) {
+    if (std::find(constants_.begin(), constants_.end(), buffer.name) != constants_.end()) {
+      elements += buffer.tensor.numel();
+    }
+  }
   return elements;
 }
 

@@ -4,13 +4,25 @@
 #include "checkpoint/retention.h"
 #include "config/config.h"
 #include "data/store/layout.h"
+#include "run/adapters.h"
 #include "run/exported_model.h"
 #include "run/older_programs.h"
 
 namespace lf {
 namespace {
 
-// A checkpoint's own folder is given back.
+ClipShape shape_of(const CheckpointManifest& manifest, const std::string& folder) {
+  if (manifest.clip_shape_size() != 4) {
+    fail(Code::kCheckpoint, printable(folder),
+         " does not say of what shape its clips are, an older program wrote it; train the run for "
+         "another step with this one");
+  }
+  return {manifest.clip_shape(0), manifest.clip_shape(1), manifest.clip_shape(2),
+          manifest.clip_shape(3)};
+}
+
+}  // namespace
+
 std::string newest_checkpoint(const std::string& folder) {
   FileSystem& files = real_file_system();
   if (files.exists(folder + "/manifest.pbtxt")) return folder;
@@ -30,18 +42,6 @@ std::string newest_checkpoint(const std::string& folder) {
   }
   return candidate->folder;
 }
-
-ClipShape shape_of(const CheckpointManifest& manifest, const std::string& folder) {
-  if (manifest.clip_shape_size() != 4) {
-    fail(Code::kCheckpoint, printable(folder),
-         " does not say of what shape its clips are, an older program wrote it; train the run for "
-         "another step with this one");
-  }
-  return {manifest.clip_shape(0), manifest.clip_shape(1), manifest.clip_shape(2),
-          manifest.clip_shape(3)};
-}
-
-}  // namespace
 
 Run open_run(const std::string& checkpoint_folder, const std::string& run_folder) {
   Checkpoint checkpoint = Checkpoint::open(real_file_system(), checkpoint_folder);
@@ -71,13 +71,19 @@ void Run::set(const std::vector<std::string>& options) { set_options(config, opt
 
 void Run::load_model(at::Device on, const ModelMaker& make) {
   device = on;
-  model = make(without_perceptual_loss(config), shape, device, {}, open_export);
+  model = make(without_perceptual_loss(config_without_adapters(config)), shape, device, {},
+               open_export);
   const ParameterTable& table = model->parameters();
+  weights = checkpoint.has("ema") ? "ema" : "model";
+  if (config.train().lora().rank() > 0) {
+    load_merged(with_merged_adapters(tensors_of(checkpoint, weights), config), checkpoint.folder(),
+                table);
+    return;
+  }
   std::vector<NamedTensor> all = table.weights();
   all.insert(all.end(), table.buffers().begin(), table.buffers().end());
   checkpoint.load_into("model", all);
-  weights = checkpoint.has("ema") ? "ema" : "model";
-  if (weights == "ema") checkpoint.load_into("ema", table.weights());
+  if (weights == "ema") checkpoint.load_into("ema", table.trained());
 }
 
 void Run::open_stores() { stores = open_run_stores(config, folder, manifest().store_id()); }

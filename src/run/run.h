@@ -40,6 +40,10 @@ struct Run {
   std::string making_key(Precision precision) const;
 };
 
+// The folder of a run's newest whole checkpoint; a checkpoint's own is given back. Code::kUsage if
+// the folder is neither, Code::kCheckpoint if the run has saved none.
+std::string newest_checkpoint(const std::string& folder);
+
 // A checkpoint's folder. `run_folder`: "" if the run's is not known.
 Run open_run(const std::string& checkpoint_folder, const std::string& run_folder = "");
 

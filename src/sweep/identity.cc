@@ -80,7 +80,7 @@ uint64_t take_paths(Message& source, uint64_t hash) {
 }
 
 bool is_file(const std::string& path) {
-  return path.ends_with(".tokenizer") || path.ends_with(".network");
+  return path.ends_with(".tokenizer") || path.ends_with(".network") || path == "train.init";
 }
 
 // A text as the messages print it, without its quotes.

@@ -56,7 +56,9 @@ std::vector<PartSize> parts_of(const ParameterTable& table) {
 void describe(const Model& model, const Config& config, RunEstimate& out) {
   out.parameters = model.parameters().count();
   out.parts = parts_of(model.parameters());
-  for (const PartSize& part : out.parts) out.trained += part.parameters;
+  for (const NamedTensor& weight : model.parameters().trained()) {
+    out.trained += weight.tensor.numel();
+  }
   out.steps = (config.train().images() + config.train().batch() - 1) / config.train().batch();
   out.bits = bits_of(model, out.format.shape.frames);
 }

@@ -16,6 +16,7 @@
 #include <optional>
 
 #include "base/error.h"
+#include "base/glob.h"
 
 namespace lf {
 
@@ -41,24 +42,71 @@ double learning_rate(const OptimizerConfig& config, double base, int64_t images,
   return base;
 }
 
+namespace {
+
+// "*temporal*=0.1" as a pattern and a factor.
+struct Factor {
+  std::string pattern;
+  double factor = 1;
+};
+
+Factor parse_factor(const std::string& text) {
+  const size_t equals = text.rfind('=');
+  Factor made;
+  if (equals != std::string::npos && equals > 0 &&
+      parse(std::string_view(text).substr(equals + 1), &made.factor) && made.factor > 0 &&
+      made.factor <= 1e6) {
+    made.pattern = text.substr(0, equals);
+    return made;
+  }
+  fail(Code::kUsage, "train.optimizer.factor has '", printable(text),
+       "', expected PATTERN=FACTOR with a factor above 0 and up to 1000000, such as "
+       "*temporal*=0.1; train.freeze keeps weights as they are");
+}
+
+}  // namespace
+
+double learning_rate_factor(const OptimizerConfig& config, const std::string& name) {
+  double factor = 1;
+  for (const std::string& text : config.factor()) {
+    const Factor one = parse_factor(text);
+    if (matches_glob(one.pattern, name)) factor = one.factor;
+  }
+  return factor;
+}
+
+std::vector<std::string> factor_patterns(const OptimizerConfig& config) {
+  std::vector<std::string> patterns;
+  for (const std::string& text : config.factor()) patterns.push_back(parse_factor(text).pattern);
+  return patterns;
+}
+
 Optimizer::Optimizer(const Phase& phase, const OptimizerConfig& config)
     : phase_(phase), config_(config) {
-  groups_.resize(2);
-  groups_[0].weight_decay = config.weight_decay();
-  groups_[1].weight_decay = 0;
   LF_CHECK(!phase.weights.empty(), "phase ", phase.name, " has no weights");
   steps_ =
       at::zeros({}, phase.weights.front().tensor.options().dtype(at::kFloat).requires_grad(false));
-  // The fused update wants it in single precision on a GPU.
-  lr_ = at::zeros({}, steps_.options().dtype(steps_.is_cpu() ? at::kDouble : at::kFloat));
   for (const NamedTensor& weight : phase.weights) {
     weights_.push_back(weight.tensor);
-    Group& group = groups_[weight.tensor.dim() >= 2 ? 0 : 1];
+    Group& group = group_of(weight);
     group.weights.push_back(weight.tensor);
     group.exp_avg.push_back(at::zeros_like(weight.tensor.detach()));
     group.exp_avg_sq.push_back(at::zeros_like(weight.tensor.detach()));
     group.steps.push_back(steps_);
+    moments_.push_back({group.exp_avg.back(), group.exp_avg_sq.back()});
   }
+}
+
+Optimizer::Group& Optimizer::group_of(const NamedTensor& weight) {
+  const double decay = weight.tensor.dim() >= 2 ? config_.weight_decay() : 0;
+  const double factor = learning_rate_factor(config_, weight.name);
+  for (Group& group : groups_) {
+    if (group.weight_decay == decay && group.factor == factor) return group;
+  }
+  Group& made = groups_.emplace_back(Group{decay, factor, {}, {}, {}, {}, {}});
+  // The fused update wants it in single precision on a GPU.
+  made.lr = at::zeros({}, steps_.options().dtype(steps_.is_cpu() ? at::kDouble : at::kFloat));
+  return made;
 }
 
 std::vector<at::Tensor> Optimizer::gradients() const {
@@ -75,7 +123,9 @@ at::Tensor Optimizer::gradient_norm() const {
   return at::linalg_vector_norm(at::stack(at::_foreach_norm(gradients(), 2.0)));
 }
 
-void Optimizer::set_learning_rate(double lr) { lr_.fill_(lr); }
+void Optimizer::set_learning_rate(double lr) {
+  for (Group& group : groups_) group.lr.fill_(lr * group.factor);
+}
 
 // Same layout? Strides of size-1 dimensions are ignored.
 static bool same_layout(const at::Tensor& a, const at::Tensor& b) {
@@ -113,13 +163,12 @@ void Optimizer::step(const at::Tensor& norm) {
   const at::Tensor skip = at::isfinite(norm).logical_not_().to(at::kFloat);
   steps_.sub_(skip).add_(1);
   for (Group& group : groups_) {
-    if (group.weights.empty()) continue;
     std::vector<at::Tensor> grads;
     grads.reserve(group.weights.size());
     for (const at::Tensor& weight : group.weights) grads.push_back(weight.grad());
     const std::vector<at::Tensor>& like = group.weights;
     at::_fused_adamw_(flat(like, like), flat(grads, like), flat(group.exp_avg, like),
-                      flat(group.exp_avg_sq, like), {}, group.steps, lr_, config_.beta1(),
+                      flat(group.exp_avg_sq, like), {}, group.steps, group.lr, config_.beta1(),
                       config_.beta2(), group.weight_decay, config_.epsilon(),
                       /*amsgrad=*/false, /*maximize=*/false, clip, skip);
   }
@@ -131,12 +180,9 @@ void Optimizer::enable(bool on) {
 
 std::vector<NamedTensor> Optimizer::state() const {
   std::vector<NamedTensor> out = {{phase_.name + "/steps", steps_}};
-  std::array<size_t, 2> next{};
-  for (const NamedTensor& weight : phase_.weights) {
-    const size_t g = weight.tensor.dim() >= 2 ? 0 : 1;
-    const size_t i = next[g]++;
-    out.push_back({weight.name + "/exp_avg", groups_[g].exp_avg[i]});
-    out.push_back({weight.name + "/exp_avg_sq", groups_[g].exp_avg_sq[i]});
+  for (size_t i = 0; i < weights_.size(); ++i) {
+    out.push_back({phase_.weights[i].name + "/exp_avg", moments_[i][0]});
+    out.push_back({phase_.weights[i].name + "/exp_avg_sq", moments_[i][1]});
   }
   return out;
 }

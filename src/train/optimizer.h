@@ -5,6 +5,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <array>
 #include <string>
 #include <vector>
 
@@ -12,6 +13,11 @@
 #include "run.pb.h"
 
 namespace lf {
+
+// The factor of the learning rate of the weight `name` (train.optimizer.factor).
+double learning_rate_factor(const OptimizerConfig& config, const std::string& name);
+// The patterns of those factors. Code::kUsage on what is not "PATTERN=FACTOR".
+std::vector<std::string> factor_patterns(const OptimizerConfig& config);
 
 // The learning rate after `images` clips, `base` being the one after warm-up.
 double learning_rate(const OptimizerConfig& config, double base, int64_t images,
@@ -36,19 +42,21 @@ class Optimizer {
   const Phase& phase() const { return phase_; }
 
  private:
-  struct Group {  // weights of equal decay
-    double weight_decay;
+  struct Group {  // weights of equal decay and learning rate
+    double weight_decay, factor;
+    at::Tensor lr;  // on the device, where a recorded step reads it
     std::vector<at::Tensor> weights, exp_avg, exp_avg_sq;
     std::vector<at::Tensor> steps;  // steps_ itself for each: the update only reads them
   };
+  Group& group_of(const NamedTensor& weight);
   std::vector<at::Tensor> gradients() const;
 
   Phase phase_;
   OptimizerConfig config_;
   std::vector<at::Tensor> weights_;
   at::Tensor steps_;
-  at::Tensor lr_;  // on the device, where a recorded step reads it
   std::vector<Group> groups_;
+  std::vector<std::array<at::Tensor, 2>> moments_;  // of each weight, those of its group
 };
 
 }  // namespace lf

@@ -8,12 +8,14 @@
 #include <algorithm>
 #include <cmath>
 #include <set>
+#include <utility>
 
 #include "base/error.h"
 #include "base/log.h"
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/retention.h"
 #include "config/config.h"
+#include "run/adapters.h"
 #include "train/ema.h"
 
 namespace lf {
@@ -96,18 +98,29 @@ void export_average(FileSystem& files, const std::string& run_folder, double wid
   for (const TensorLayout& layout : newest.checkpoint.layouts("model")) {
     if (!averaged.contains(layout.name)) layouts.push_back(layout);  // no gradient moves it
   }
-  const auto mixed = [&](const TensorLayout& layout) {
-    if (!averaged.contains(layout.name)) return newest.checkpoint.load("model", layout.name);
-    at::Tensor sum = at::zeros(layout.shape, at::kDouble);
-    for (size_t i = 0; i < sources.size(); ++i) {
-      sum.add_(sources[i].checkpoint.load(sources[i].kind, layout.name), mix.shares[i]);
-    }
-    return sum.to(scalar_type(layout.dtype));
-  };
+  LoadableTensors tensors{layouts, [&](const std::string& name) {
+                            if (!averaged.contains(name)) {
+                              return newest.checkpoint.load("model", name);
+                            }
+                            at::Tensor sum;
+                            for (size_t i = 0; i < sources.size(); ++i) {
+                              const at::Tensor one =
+                                  sources[i].checkpoint.load(sources[i].kind, name);
+                              if (i == 0) sum = at::zeros(one.sizes(), at::kDouble);
+                              sum.add_(one, mix.shares[i]);
+                            }
+                            return sum.to(at::kFloat);
+                          }};
   TensorMetadata metadata = newest.checkpoint.export_metadata("ema");
+  const Config config = parse_config(metadata.at("config"), newest.checkpoint.folder());
+  if (config.train().lora().rank() > 0) {
+    tensors = with_merged_adapters(std::move(tensors), config);
+    metadata = metadata_without_adapters(std::move(metadata));
+  }
   metadata["ema_width"] = str(width);
   metadata["images"] = std::to_string(wanted.images);
-  publish_tensor_file(files, out, layouts, metadata, mixed);
+  publish_tensor_file(files, out, tensors.layouts, metadata,
+                      [&](const TensorLayout& layout) { return tensors.load(layout.name); });
   LF_INFO("made the average of width ", width, " at image ", wanted.images, " from ",
           sources.size(), " tracked ones; its profile over training is met within ",
           std::round(1000 * mix.misfit) / 10, " %");

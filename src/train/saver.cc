@@ -96,6 +96,7 @@ int64_t Saver::restore(const std::vector<TensorGroup>& state) {
     newest_ = folder;
     const Checkpoint checkpoint = Checkpoint::open(files, folder);
     if (world_.is_root()) check_config(checkpoint.manifest());
+    if (checkpoint.manifest().has_init()) init_ = checkpoint.manifest().init();
     world_.barrier();
     for (const TensorGroup& group : state) checkpoint.load_into(group.kind, group.tensors);
     images = checkpoint.manifest().images();
@@ -166,6 +167,7 @@ void Saver::describe_run(CheckpointManifest& manifest, int64_t images, int write
   manifest.set_store_id(run_.store_id);
   manifest.set_code_version(run_.code_version);
   for (const int side : run_.clip_shape.sides()) manifest.add_clip_shape(side);
+  if (init_) *manifest.mutable_init() = *init_;
 }
 
 std::string Saver::save_alone(int64_t images, const std::vector<TensorGroup>& state) {

@@ -40,6 +40,10 @@ class Saver {
   // Code::kUsage if it was made with another store or a config that a resume may not change.
   int64_t restore(const std::vector<TensorGroup>& state);
 
+  // What the first weights of a new run came from, for its manifests; a resumed run has it from its
+  // checkpoint.
+  void note_initial_weights(const InitRecord& record) { init_ = record; }
+
   // Collective. Begins to save, with the metrics that are known of this state and the names of
   // those that it `awaits`; waits first for a save still in flight. Storage that cannot be written
   // is logged and tried again at the next save, up to a limit, since training can continue.
@@ -78,6 +82,7 @@ class Saver {
   AsyncWriter writer_;
   std::optional<RunLock> lock_;  // on rank 0
   std::optional<Life> life_;     // on rank 0
+  std::optional<InitRecord> init_;
   Stage stage_ = Stage::kIdle;
   int64_t images_ = 0;                // of the save in flight
   std::vector<NamedNumber> numbers_;  // likewise

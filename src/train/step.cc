@@ -18,6 +18,7 @@
 #include "model/refills.h"
 #include "run/exported_model.h"
 #include "train/post_hoc.h"
+#include "train/tuning.h"
 
 namespace lf {
 namespace {
@@ -65,16 +66,19 @@ Step::Step(World& world, const Config& config, const ClipShape& shape, at::Devic
       model_(make(config, shape, device, sum_over_ranks(world, group_), open_export)) {
   // Backward adds gradients up on the queue that was current when their weights were taken up.
   const WorkQueue::Turn turn(work_);
+  const ParameterTable& table = model_->parameters();
+  check_tuning(config.train(), *model_);
   for (const Phase& part : model_->phases()) {
-    optimizers_.emplace_back(part, config.train().optimizer());
+    optimizers_.emplace_back(trained_part(part), config.train().optimizer());
   }
   make_syncs();
-  syncs_.front()->broadcast(model_->parameters().buffers());
-  ema_ = std::make_unique<Ema>(config.train().ema(), model_->parameters().weights());
+  syncs_.front()->broadcast(table.buffers());
+  syncs_.front()->broadcast(table.frozen());
+  ema_ = std::make_unique<Ema>(config.train().ema(), table.trained());
   for (const double width : config.train().ema().tracked_widths()) {
     EmaConfig tracked;
     tracked.set_power_width(width);
-    tracked_.emplace_back(tracked, model_->parameters().weights());
+    tracked_.emplace_back(tracked, table.trained());
   }
   unrecorded_ = why_unrecorded();
   if (config.train().graph() == StepGraph::ON && !unrecorded_.empty()) {
@@ -307,6 +311,7 @@ std::vector<TensorGroup> Step::state() const {
 void Step::check_replicas(const std::string& moment) {
   for (const auto& sync : syncs_) sync->check_replicas(moment);
   check_equal_over_ranks(world_, moment, model_->parameters().buffers());
+  check_equal_over_ranks(world_, moment, model_->parameters().frozen());
 }
 
 }  // namespace lf

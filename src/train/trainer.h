@@ -4,6 +4,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,7 @@
 #include "train/coordinator.h"
 #include "train/evaluators.h"
 #include "train/heir.h"
+#include "train/initial_weights.h"
 #include "train/live_report.h"
 #include "train/saver.h"
 #include "train/step.h"
@@ -55,6 +57,7 @@ class Trainer {
   void build_store_of_source();
   void build_step();
   void resume();
+  void note_initial_weights();
 
   World& world_;
   const Config config_;
@@ -62,6 +65,7 @@ class Trainer {
   at::Device device_ = at::kCPU;
   WorkQueue copies_{at::kCPU};  // of clips to the device
   RunStores stores_;
+  std::optional<InitialWeights> initial_;  // on rank 0, of a run that begins with train.init
   std::unique_ptr<Step> step_;
   std::unique_ptr<DeviceFrames> device_frames_;  // nullptr: the loader's threads make them
   std::unique_ptr<Loader> loader_;

@@ -69,6 +69,7 @@ Trainer::Trainer(World& world, const Config& config, const TrainJob& job, World*
                                    RunIdentity{job.run_folder, stores_.training->index().store_id(),
                                                job.code_version, stores_.training->clip_shape()},
                                    checkpoint_staging(device_, job.accelerator));
+  note_initial_weights();
   resume();
   coordinator_ = std::make_unique<Coordinator>(world, config_, job.run_folder, images_, end_);
   if (!world.is_root()) return;
@@ -156,8 +157,28 @@ void Trainer::open_loaders() {
 
 void Trainer::build_step() {
   const Watchdog::Phase phase("build the model", 3600);
-  step_ = std::make_unique<Step>(world_, config_, shape_of_clips(), device_, job_.accelerator,
-                                 job_.make);
+  ModelMaker make = job_.make;
+  // Once a run has a checkpoint, that holds its weights. The other ranks get rank 0's.
+  if (world_.is_root() && !config_.train().init().empty() &&
+      list_checkpoints(real_file_system(), job_.run_folder, Depth::kQuick).empty()) {
+    make = [this](const Config& config, const ClipShape& shape, at::Device device,
+                  const SumOverRanks& sum, const OpenExport& open) {
+      std::unique_ptr<Model> model = job_.make(config, shape, device, sum, open);
+      initial_ = take_initial_weights(config, *model);
+      return model;
+    };
+  }
+  step_ =
+      std::make_unique<Step>(world_, config_, shape_of_clips(), device_, job_.accelerator, make);
+}
+
+void Trainer::note_initial_weights() {
+  if (!initial_) return;
+  const std::string path = job_.run_folder + "/logs/initial-weights.txt";
+  publish_file(real_file_system(), path, initial_->list);
+  for (const std::string& line : initial_->summary) LF_INFO(line);
+  LF_INFO("all of them: ", path);
+  saver_->note_initial_weights(initial_->record);
 }
 
 void Trainer::resume() {

@@ -164,7 +164,7 @@ LinearAttention::LinearAttention(const Scope& scope, int64_t channels, int64_t h
 at::Tensor LinearAttention::operator()(const at::Tensor& images) const {
   const int64_t width = out.weight.size(1) / heads;
   const double scale = 1 / std::sqrt(static_cast<double>(width));
-  const LinearAttentionWeights weights{norm.weight, norm.bias, qkv.weight, out.weight,
+  const LinearAttentionWeights weights{norm.weight, norm.bias, qkv.weight(), out.weight(),
                                        out.bias,    heads,     scale};
   return as_images(linear_attention(qkv.kernels, as_rows(images), weights), images.size(2));
 }
@@ -178,12 +178,12 @@ FullAttention::FullAttention(const Scope& scope, int64_t channels, int64_t heads
 
 AttentionWeights FullAttention::kernel_weights() const {
   const std::vector<at::Tensor> maps =
-      qkv.weight.split_with_sizes({heads * width, 2 * heads * width});
+      qkv.weight().split_with_sizes({heads * width, 2 * heads * width});
   AttentionWeights weights;
   weights.norm_weight = norm.weight;
   weights.query = maps[0];
   weights.key_value = maps[1];
-  weights.out = out.weight;
+  weights.out = out.weight();
   weights.heads = heads;
   weights.scale = 1 / std::sqrt(static_cast<double>(width));
   return weights;
@@ -216,14 +216,14 @@ ResidualAttention::ResidualAttention(const Scope& scope, int64_t channels, int64
 at::Tensor ResidualAttention::attended(const at::Tensor& images, const Sequences& sequences,
                                        const FrameContext& context) const {
   const int64_t channels = images.size(1);
-  const std::vector<at::Tensor> maps = qkv.weight.split_with_sizes({channels, 2 * channels}),
+  const std::vector<at::Tensor> maps = qkv.weight().split_with_sizes({channels, 2 * channels}),
                                 biases = qkv.bias.split_with_sizes({channels, 2 * channels});
   AttentionWeights weights;
   weights.query = maps[0];
   weights.query_bias = biases[0];
   weights.key_value = maps[1];
   weights.key_value_bias = biases[1];
-  weights.out = out.weight;
+  weights.out = out.weight();
   weights.out_bias = out.bias;
   weights.heads = heads;
   const int64_t width = channels / heads;

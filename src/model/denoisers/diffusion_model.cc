@@ -91,7 +91,7 @@ void check_side_column(const Config& config) {
 
 DiffusionModel::DiffusionModel(const Config& config, const ClipShape& clip, at::Device device,
                                const SumOverRanks& sum, const OpenExport& open)
-    : table_(config.train().seed(), device, kernel_choice(config.train())),
+    : table_(config.train(), device),
       config_(config.model().diffusion()),
       clip_(clip),
       device_(device),

@@ -82,7 +82,7 @@ std::vector<int64_t> first_frames(int64_t count) {
 }  // namespace
 
 Rvd::Rvd(const Config& config, const ClipShape& clip, at::Device device, const SumOverRanks& sum)
-    : table_(config.train().seed(), device, kernel_choice(config.train())),
+    : table_(config.train(), device),
       config_(config.model().rvd()),
       diffusion_(config.model().diffusion()),
       clip_(clip),

@@ -40,7 +40,7 @@ class CodePrior : public Model {
   CodePrior(const Config& config, const ClipShape& shape, at::Device device, const OpenExport& open)
       : config_(config.model().code_prior()),
         frames_(shape.frames),
-        table_(config.train().seed(), device, kernel_choice(config.train())),
+        table_(config.train(), device),
         tokenizer_(open_coder(config_.tokenizer(), shape, device, table_.kernels(), open)),
         network_(Scope(table_), config_, tokenizer_->grid(frames_), tokenizer_->codes()) {
     const ParameterTable& fixed = tokenizer_->parameters();

@@ -157,8 +157,8 @@ class CvivitNetwork : public TokenNetwork {
   // The stem's last convolution, else the output layers in use.
   std::vector<at::Tensor> last_weights(int64_t frames) const override {
     if (stem_) return {stem_->out.weight};
-    if (frames == 1) return {pixels_first_->weight};
-    return {pixels_first_->weight, pixels_rest_->weight};
+    if (frames == 1) return {pixels_first_->weight.stored()};
+    return {pixels_first_->weight.stored(), pixels_rest_->weight.stored()};
   }
 
  private:

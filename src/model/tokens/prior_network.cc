@@ -21,8 +21,9 @@ PriorNetwork::Layer::Layer(const Scope& scope, int64_t width)
 
 TokenLayerWeights PriorNetwork::Layer::weights(int64_t heads) const {
   constexpr double kEpsilon = 1e-5;  // LayerNorm's
-  return {norm1.weight, norm1.bias,  qkv.weight, qkv.bias,      out.weight,  out.bias, norm2.weight,
-          norm2.bias,   wide.weight, wide.bias,  narrow.weight, narrow.bias, heads,    kEpsilon};
+  return {norm1.weight,    norm1.bias,   qkv.weight(), qkv.bias,      out.weight(),
+          out.bias,        norm2.weight, norm2.bias,   wide.weight(), wide.bias,
+          narrow.weight(), narrow.bias,  heads,        kEpsilon};
 }
 
 PriorNetwork::PriorNetwork(const Scope& scope, const CodePriorConfig& config,

@@ -33,7 +33,7 @@ class TokenAutoencoder : public Tokenizer {
  public:
   TokenAutoencoder(const TokenParts& parts, const Config& config, const ClipShape& shape,
                    at::Device device, const SumOverRanks& sum, const OpenExport& open)
-      : table_(config.train().seed(), device, kernel_choice(config.train())),
+      : table_(config.train(), device),
         plan_{config.train().batch(), config.train().accumulation(), sum},
         groups_(parts.quantiser.groups()),
         reconstruction_(parts.reconstruction),
@@ -52,7 +52,10 @@ class TokenAutoencoder : public Tokenizer {
       perceptual_.emplace(perceptual_config_.network(), shape, device, table_.kernels(), open);
     }
     generator_count_ = table_.weights().size();
-    if (gan_.weight() > 0) discriminator_.emplace(root / "discriminator", gan_, shape);
+    if (gan_.weight() > 0) {
+      discriminator_.emplace(root / "discriminator", gan_, shape);
+      check_adaptive_weight(shape.frames);
+    }
   }
 
   const ParameterTable& parameters() const override { return table_; }
@@ -188,6 +191,16 @@ class TokenAutoencoder : public Tokenizer {
     if (past < 0) return 0;
     const auto ramp = static_cast<double>(gan_.ramp_images());
     return gan_.weight() * (ramp > 0 ? std::min(1.0, past / ramp) : 1.0);
+  }
+
+  void check_adaptive_weight(int64_t frames) const {
+    if (gan_.adaptive_limit() == 0) return;
+    for (const at::Tensor& weight : network_->last_weights(frames)) {
+      if (weight.requires_grad()) continue;
+      fail(Code::kUsage,
+           "gan.adaptive_limit compares gradients of the output layer, which train.freeze or "
+           "train.lora freezes; set gan.adaptive_limit=0, or train that layer");
+    }
   }
 
   // `quality`: the reconstruction and perceptual losses.

@@ -33,9 +33,9 @@ at::Tensor CosineAttention::operator()(const at::Tensor& x, const Sequences& seq
                                        const at::Tensor& bias) const {
   AttentionWeights weights;
   weights.norm_weight = norm.weight;
-  weights.query = query.weight;
-  weights.key_value = key_value.weight;
-  weights.out = out.weight;
+  weights.query = query.weight();
+  weights.key_value = key_value.weight();
+  weights.out = out.weight();
   weights.query_scale = query_scale;
   weights.key_scale = key_scale;
   weights.bias = bias;
@@ -51,7 +51,7 @@ GatedFeedForward::GatedFeedForward(const Scope& scope, int64_t width)
 
 at::Tensor GatedFeedForward::operator()(const at::Tensor& x) const {
   return feed_forward(in.kernels, x,
-                      {norm.weight, norm.bias, in.weight, {}, out.weight, {}, /*gated=*/true});
+                      {norm.weight, norm.bias, in.weight(), {}, out.weight(), {}, /*gated=*/true});
 }
 
 CausalDepthwiseConv::CausalDepthwiseConv(const Scope& scope, int64_t width)

@@ -1,0 +1,156 @@
+#include "run/adapters.h"
+
+#include <ATen/core/grad_mode.h>
+
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <set>
+#include <utility>
+
+#include "base/error.h"
+#include "config/config.h"
+
+namespace lf {
+namespace {
+
+bool is_adapter(const std::string& name) {
+  return name.ends_with(str(".", kAdapterA)) || name.ends_with(str(".", kAdapterB));
+}
+
+// "NAME." of the map that NAME.lora_A.weight belongs to.
+std::string prefix_of(const std::string& a) {
+  return a.substr(0, a.size() - std::string(kAdapterA).size());
+}
+
+void require_adapters(const Config& config, const std::string& where) {
+  if (config.train().lora().rank() > 0) return;
+  fail(Code::kUsage, printable(where),
+       " has no adapters: it was trained without train.lora.rank; leave --kind out");
+}
+
+}  // namespace
+
+TensorMetadata metadata_without_adapters(TensorMetadata metadata) {
+  const Config config = parse_config(metadata.at("config"), "the config of exported weights");
+  metadata["config"] = print_config(config_without_adapters(config));
+  return metadata;
+}
+
+Config config_without_adapters(Config config) {
+  config.mutable_train()->clear_lora();
+  return config;
+}
+
+LoadableTensors with_merged_adapters(LoadableTensors tensors, const Config& config) {
+  std::set<std::string> adapted_maps;  // their weights
+  for (const TensorLayout& layout : tensors.layouts) {
+    if (layout.name.ends_with(str(".", kAdapterA))) {
+      adapted_maps.insert(prefix_of(layout.name) + "weight");
+    }
+  }
+  std::erase_if(tensors.layouts, [](const auto& layout) { return is_adapter(layout.name); });
+  const double scale = Tuning::of(config.train()).scale;
+  tensors.load = [load = std::move(tensors.load), adapted_maps, scale](const std::string& name) {
+    const at::Tensor weight = load(name);
+    if (!adapted_maps.contains(name)) return weight;
+    const std::string prefix = name.substr(0, name.size() - std::string("weight").size());
+    const at::NoGradGuard no_grad;
+    return adapted(weight, {load(prefix + kAdapterA), load(prefix + kAdapterB), scale});
+  };
+  return tensors;
+}
+
+LoadableTensors adapters_alone(LoadableTensors tensors, const Config& config,
+                               const std::string& where) {
+  require_adapters(config, where);
+  // Of what the model's tensors are, only those that a gradient moved: buffers match no pattern.
+  const Tuning tuning = Tuning::of(config.train());
+  std::erase_if(tensors.layouts,
+                [&](const TensorLayout& layout) { return !tuning.trains(layout.name); });
+  return tensors;
+}
+
+static void refuse_adapters(const std::string& file, const std::string& why) {
+  fail(
+      Code::kUsage, printable(file), " ", why,
+      "; give a file of `lastframe export RUN --kind adapters --out FILE` and the weights that its "
+      "run began with");
+}
+
+LoadableTensors with_adapters_of(LoadableTensors base, const std::string& file,
+                                 TensorMetadata* metadata) {
+  const auto opened = std::make_shared<SafetensorsFile>(real_file_system(), file);
+  const auto kind = opened->metadata().find("kind"), text = opened->metadata().find("config");
+  if (text == opened->metadata().end() || kind == opened->metadata().end() ||
+      kind->second != kAdaptersKind) {
+    refuse_adapters(file, "holds no adapters");
+  }
+  std::map<std::string, std::vector<int64_t>> shapes;
+  for (const TensorLayout& layout : base.layouts) shapes[layout.name] = layout.shape;
+  for (const TensorEntry& entry : opened->tensors()) {
+    const std::string& name = entry.layout.name;
+    if (!is_adapter(name)) continue;
+    const auto map = shapes.find(prefix_of(name) + "weight");
+    // A is [rank, in], B [out, rank].
+    const size_t side = name.ends_with(kAdapterA) ? 1 : 0;
+    if (map == shapes.end() || map->second.size() < 2 || entry.layout.shape.size() != 2 ||
+        map->second[side] != entry.layout.shape[side]) {
+      refuse_adapters(file, str("has '", printable(name), "' ", describe(entry.layout),
+                                ", for which the weights hold no map of that size"));
+    }
+  }
+  std::erase_if(base.layouts,
+                [&](const TensorLayout& layout) { return opened->find(layout.name) != nullptr; });
+  for (const TensorEntry& entry : opened->tensors()) base.layouts.push_back(entry.layout);
+  base.load = [load = std::move(base.load), opened](const std::string& name) {
+    const TensorEntry* entry = opened->find(name);
+    return entry != nullptr ? read_tensor(*opened, *entry) : load(name);
+  };
+  const std::string kind_of_base = metadata->at("kind");
+  *metadata = metadata_without_adapters(opened->metadata());
+  (*metadata)["kind"] = kind_of_base;
+  return with_merged_adapters(std::move(base),
+                              parse_config(text->second, "the config in " + printable(file)));
+}
+
+std::string export_weights(FileSystem& files, const Checkpoint& checkpoint, const std::string& kind,
+                           const std::string& adapters, const std::string& out) {
+  const Config config = parse_config(checkpoint.manifest().config(),
+                                     "the config in " + printable(checkpoint.folder()));
+  const bool has_adapters = config.train().lora().rank() > 0;
+  const bool merges = kind == "merged" || (kind.empty() && has_adapters) || !adapters.empty();
+  if (!merges && kind != kAdaptersKind) return export_tensors(files, checkpoint, kind, out);
+  const std::string weights = checkpoint.has("ema") ? "ema" : "model";
+  LoadableTensors tensors = tensors_of(checkpoint, weights);
+  TensorMetadata metadata = checkpoint.export_metadata(weights);
+  if (!adapters.empty()) {
+    if (has_adapters) {
+      fail(Code::kUsage, printable(checkpoint.folder()),
+           " has adapters of its own; --adapters merges those of another run into weights without");
+    }
+    tensors = with_adapters_of(std::move(tensors), adapters, &metadata);
+  } else if (kind == kAdaptersKind) {
+    tensors = adapters_alone(std::move(tensors), config, checkpoint.folder());
+    metadata["kind"] = kAdaptersKind;
+  } else {
+    require_adapters(config, checkpoint.folder());
+    tensors = with_merged_adapters(std::move(tensors), config);
+    metadata = metadata_without_adapters(std::move(metadata));
+  }
+  publish_tensor_file(files, out, tensors.layouts, metadata,
+                      [&](const TensorLayout& layout) { return tensors.load(layout.name); });
+  return kind == kAdaptersKind ? kind : "merged";
+}
+
+void load_merged(const LoadableTensors& tensors, const std::string& where,
+                 const ParameterTable& table) {
+  std::vector<NamedTensor> into = table.weights();
+  into.insert(into.end(), table.buffers().begin(), table.buffers().end());
+  std::vector<TensorLayout> asked;
+  for (const NamedTensor& named : into) asked.push_back(layout_of(named));
+  require_same(printable(where), asked, tensors.layouts);
+  for (const NamedTensor& named : into) named.tensor.detach().copy_(tensors.load(named.name));
+}
+
+}  // namespace lf
