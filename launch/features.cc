@@ -128,12 +128,13 @@ int run_features(const Arguments& arguments) {
 constexpr Option kFeaturesOptions[] = {
     {"--extractor",
      text("FILE"),
-     "weights: safetensors as tools/convert_weights or `lastframe export` write them, or "
+     "weights: safetensors as tools/convert_weights or `lastframe export` write them, or as DINOv2 "
+     "and CLIP are published, or "
      "TorchScript, which runs the code in the file: only use files you trust",
      {.required = ""}},
     {"--layer",
      text("NAME"),
-     "layer, such as 64, 192, 768, 2048, spatial or logits",
+     "layer, such as 64, 192, 768, 2048, spatial, logits or features",
      {.required = ""}},
     {"--images",
      text("DIR|NPY"),
@@ -155,8 +156,13 @@ const Command kFeaturesCommand = {
     .summary = "writes the features that an extractor computes of images, as a NumPy array",
     .details =
         "Rows are in the order of the files' paths, or of the array. --preprocessing is for "
-        "Inception; other extractors bring their own. Weights are not downloaded; if you have "
-        "none, train model.classifier and export it.",
+        "Inception; other extractors bring their own: DINOv2 sees pictures stretched to 224x224, "
+        "CLIP "
+        "the centres of pictures, both resized by BICUBIC (source.filter) as their authors do. "
+        "Weights are not downloaded. Of DINOv2 (ViT-S, B, L, g; registers or not) and of CLIP "
+        "(ViT) take model.safetensors from Hugging Face (facebook/dinov2-base, "
+        "openai/clip-vit-base-patch32), timm's or open_clip's, or make it from the authors' files "
+        "with tools/convert_weights. If you have none, train model.classifier and export it.",
     .example =
         "lastframe features --extractor inception.safetensors --layer 2048 --images photos \\\n"
         "    --out photos.npy\n"

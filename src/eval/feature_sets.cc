@@ -214,7 +214,8 @@ Result result_of_sets(const ChosenMetric& metric, const Features& features,
   out.extractor = features.extractor->name();
   out.extractor_hash = features.extractor->hash();
   out.layer = metric.layer;
-  out.preprocessing = features.preprocessing;
+  // Other extractors than Inception bring their own.
+  out.preprocessing = out.extractor.starts_with("inception") ? features.preprocessing : "own";
   if (metric.row->needs != Evidence::kScores) {
     out.reference = real[i].name;
     out.reference_hash = real[i].hash;

@@ -95,7 +95,9 @@ constexpr Metric kMetrics[] = {
             frechet),
     of_sets("sfid", "Frechet distance by Inception's spatial features", kMoments, "inception",
             "spatial", false, frechet),
-    of_sets("fd_NAME", "Frechet distance of last frames by another extractor, such as fd_own",
+    of_sets("fd_NAME",
+            "Frechet distance of last frames by another extractor, such as fd_dinov2_vitb14 or\n"
+            "fd_own",
             kMoments, "", "", false, frechet),
     of_sets("fvd", "Frechet distance of clips by I3D's logits; fvd_pad16 repeats the last frame",
             kMoments, "i3d", "", true, frechet),

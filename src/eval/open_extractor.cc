@@ -7,10 +7,12 @@
 #include "base/error.h"
 #include "base/file_hash.h"
 #include "checkpoint/tensors.h"
+#include "eval/resize_images.h"
 #include "model/classifier.h"
 #include "model/extractors/i3d.h"
 #include "model/extractors/inception.h"
 #include "model/extractors/torchscript.h"
+#include "model/extractors/vit.h"
 #include "model/extractors/weights.h"
 
 namespace lf {
@@ -53,8 +55,9 @@ void require_own_arithmetic(const std::string& path, Preprocessing id, Precision
 constexpr const char* kUnknown =
     " holds the weights of no extractor we know: Inception-v3 has a tensor Conv2d_1a_3x3.weight, "
     "I3D "
-    "Conv3d_1a_7x7.conv3d.weight, our own classifier.stem.weight; convert others' with "
-    "tools/convert_weights";
+    "Conv3d_1a_7x7.conv3d.weight, DINOv2 cls_token or embeddings.cls_token, CLIP "
+    "visual.class_embedding or vision_model.embeddings.class_embedding, our own "
+    "classifier.stem.weight; convert others' with tools/convert_weights";
 
 [[noreturn]] void refuse(const std::string& path, const char* why) {
   fail(Code::kCheckpoint, printable(path), why);
@@ -75,6 +78,7 @@ std::unique_ptr<Extractor> open_extractor(const std::string& path, Preprocessing
   if (is_inception(weights)) return make_inception(weights, id, precision);
   require_own_arithmetic(path, id, precision);
   if (is_i3d(weights)) return make_i3d(weights);
+  if (is_vit(weights)) return make_vit(weights, resize_images);
   if (is_classifier(weights)) return make_own_extractor(weights, kernels);
   refuse(path, is_lpips(weights)
                    ? " is LPIPS, which compares pairs of images and gives no features; "

@@ -71,6 +71,30 @@ def check_files_of_torch():
     expect(missing.returncode == 2 and "missing.pth: No such file" in missing.stderr, missing.stderr)
 
 
+def check_vision_transformers():
+    """The image tower of a CLIP in safetensors, with what no tensor says; and what is no such file."""
+    def safetensors(tensors):
+        header, at = {}, 0
+        for name, values in tensors.items():
+            header[name] = {"dtype": "F32", "shape": [len(values)], "data_offsets": [at, at + 4 * len(values)]}
+            at += 4 * len(values)
+        text = json.dumps(header).encode()
+        return struct.pack("<Q", len(text)) + text + b"".join(
+            struct.pack(f"<{len(values)}f", *values) for values in tensors.values())
+
+    both = safetensors({"visual.class_embedding": [1.0, 2.0], "token_embedding.weight": [3.0]})
+    (here / "clip.safetensors").write_bytes(both)
+    done = run(tools / "convert_weights", "clip", here / "clip.safetensors", "--activation", "gelu", "--out", out)
+    expect(done.returncode == 0, done.stderr)
+    metadata, tensors = converted()
+    expect(metadata["activation"] == "gelu" and tensors == {"visual.class_embedding": ([2], [1.0, 2.0])},
+           f"{metadata} {tensors}")
+    expect_refused("dinov2", here / "clip.safetensors", "'visual.class_embedding'", "DINOv2")
+    for bad in (both[:-1], b"\xff" * 30, both[:8] + b"[" * 40 + both[48:]):
+        (here / "bad.safetensors").write_bytes(bad)
+        expect_refused("dinov2", here / "bad.safetensors", "no whole file of safetensors")
+
+
 def check_files_of_python_2():
     """The published heads of LPIPS are such: byte strings, and pairs as OrderedDict's argument."""
     def text(value):
@@ -196,6 +220,7 @@ def check_frozen_graph():
 
 
 check_files_of_torch()
+check_vision_transformers()
 check_files_of_python_2()
 check_code_is_never_run()
 check_frozen_graph()

@@ -47,7 +47,7 @@ for images, results in found.items():
     check(set(results) == {"fd_pixels", "psnr"}, f"at {images}: {sorted(results)}")
     result = results["fd_pixels"]
     check(result["n"] == 40 and result["extractor"] == "pixels" and result["extractor_hash"]
-          and result["preprocessing"] == "torch" and result["reference_n"] == 40
+          and result["preprocessing"] == "own" and result["reference_n"] == 40
           and result["reference_hash"] == result["reference"]
           and result["images"] == images and result["weights"] == "ema"
           and result["subject"] == "reconstructions", f"provenance: {result}")
