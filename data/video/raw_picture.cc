@@ -13,8 +13,11 @@ constexpr int kFraction = 14;  // bits of a coefficient's fraction
 constexpr int kEighths = 8;    // weights of chroma in one direction
 constexpr int kInterpolated = kEighths * kEighths;
 
+// Rows have room for whole vectors, so that no loop ends in single values.
+constexpr size_t whole_vectors(size_t width) { return (width + 63) / 64 * 64; }
+
 // Row `y` of a plane, rounded to 8 bits.
-LF_INLINE void read_row(const Plane& plane, int y, size_t width, int32_t* out) {
+LF_INLINE void read_row(const Plane& plane, int y, size_t width, int16_t* out) {
   const uint8_t* in = plane.data + y * plane.row;
   if (plane.bits == 8 && plane.step == 1) {
     for (size_t x = 0; x < width; ++x) out[x] = in[x];
@@ -27,7 +30,7 @@ LF_INLINE void read_row(const Plane& plane, int y, size_t width, int32_t* out) {
   const int surplus = plane.bits - 8, half = 1 << (surplus - 1), most = (1 << plane.bits) - 1;
   for (size_t x = 0; x < width; ++x, in += plane.step) {
     const int value = ((in[0] | in[1] << 8) >> plane.shift) & most;
-    out[x] = std::min((value + half) >> surplus, 255);
+    out[x] = static_cast<int16_t>(std::min((value + half) >> surplus, 255));
   }
 }
 
@@ -48,7 +51,7 @@ std::vector<Phase> phases_of(int halvings, bool at_first) {
   return phases;
 }
 
-// One chroma plane at the luma's positions, times kInterpolated.
+// One chroma plane at the luma's positions, times kInterpolated: at most 255 * 64, of 16 bits.
 class Chroma {
  public:
   Chroma(const RawPicture& picture, const Plane& plane)
@@ -58,35 +61,54 @@ class Chroma {
         halvings_y_(picture.halvings_y),
         last_row_(((picture.height - 1) >> picture.halvings_y)),
         width_(static_cast<size_t>((picture.width - 1) >> picture.halvings_x) + 1),
-        above_(width_),
-        below_(width_),
-        mixed_(width_ + 2) {}
+        whole_(whole_vectors(width_)),
+        above_(whole_),
+        below_(whole_),
+        mixed_(whole_ + 2) {}
 
-  // Of as many positions as chroma samples have: `out` has room for them.
-  LF_INLINE void row(int y, int32_t* out) {
+  // `out` has room for positions() values.
+  LF_INLINE void row(int y, int16_t* out) {
     const Phase down = rows_[static_cast<size_t>(y & ((1 << halvings_y_) - 1))];
     const int sample = (y >> halvings_y_) + down.offset;
     read(std::max(sample, 0), above_, &above_row_);
     read(std::min(sample + 1, last_row_), below_, &below_row_);
-    int32_t* mixed = mixed_.data() + 1;
-    for (size_t x = 0; x < width_; ++x) {
-      mixed[x] = (kEighths - down.weight) * above_[x] + down.weight * below_[x];
-    }
+    int16_t* mixed = mixed_.data() + 1;
+    mix(above_.data(), below_.data(), down.weight, mixed);
     mixed[-1] = mixed[0];
     mixed[width_] = mixed[width_ - 1];
-    const size_t factor = columns_.size();
-    for (size_t phase = 0; phase < factor; ++phase) {
-      const auto [offset, weight] = columns_[phase];
-      for (size_t x = 0; x < width_; ++x) {
-        out[x * factor + phase] = (kEighths - weight) * mixed[static_cast<ptrdiff_t>(x) + offset] +
-                                  weight * mixed[static_cast<ptrdiff_t>(x) + offset + 1];
+    switch (columns_.size()) {  // constants, with which the loop vectorises
+      case 1:
+        return interpolate<1>(mixed, out);
+      case 2:
+        return interpolate<2>(mixed, out);
+      default:
+        return interpolate<4>(mixed, out);
+    }
+  }
+  size_t positions() const { return whole_ * columns_.size(); }
+
+ private:
+  LF_INLINE void mix(const int16_t* a, const int16_t* b, int weight, int16_t* out) const {
+    for (size_t x = 0; x < whole_; ++x) {
+      out[x] = static_cast<int16_t>((kEighths - weight) * a[x] + weight * b[x]);
+    }
+  }
+
+  template <size_t kFactor>
+  LF_INLINE void interpolate(const int16_t* mixed, int16_t* out) const {
+    std::array<Phase, kFactor> phases;
+    std::copy_n(columns_.begin(), kFactor, phases.begin());
+    for (size_t x = 0; x < whole_; ++x) {
+      for (size_t phase = 0; phase < kFactor; ++phase) {
+        const int16_t* at = mixed + static_cast<ptrdiff_t>(x) + phases[phase].offset;
+        const int weight = phases[phase].weight;
+        out[x * kFactor + phase] =
+            static_cast<int16_t>((kEighths - weight) * at[0] + weight * at[1]);
       }
     }
   }
-  size_t positions() const { return width_ * columns_.size(); }
 
- private:
-  LF_INLINE void read(int row, std::vector<int32_t>& into, int* held) {
+  LF_INLINE void read(int row, std::vector<int16_t>& into, int* held) {
     if (*held == row) return;
     read_row(plane_, row, width_, into.data());
     *held = row;
@@ -95,8 +117,8 @@ class Chroma {
   const Plane& plane_;
   std::vector<Phase> rows_, columns_;
   int halvings_y_, last_row_;
-  size_t width_;
-  std::vector<int32_t> above_, below_, mixed_;
+  size_t width_, whole_;
+  std::vector<int16_t> above_, below_, mixed_;
   int above_row_ = -1, below_row_ = -1;
 };
 
@@ -123,8 +145,8 @@ LF_INLINE uint8_t rounded_byte(int32_t sum, int fraction) {
   return static_cast<uint8_t>(std::clamp((sum + (1 << (fraction - 1))) >> fraction, 0, 255));
 }
 
-LF_INLINE void convert_row(const Coefficients& k, const int32_t* luma, const int32_t* u,
-                           const int32_t* v, size_t width, uint8_t* out) {
+LF_INLINE void convert_row(const Coefficients& k, const int16_t* luma, const int16_t* u,
+                           const int16_t* v, size_t width, uint8_t* out) {
   constexpr int kBits = kFraction + 6;  // kInterpolated is 2^6
   constexpr int32_t kZero = 128 * kInterpolated;
   for (size_t x = 0; x < width; ++x) {
@@ -139,14 +161,16 @@ LF_INLINE void convert_row(const Coefficients& k, const int32_t* luma, const int
 struct ConvertYuv {
   LF_INLINE static void run(const RawPicture* picture, uint8_t* out) {
     const Coefficients k(*picture);
-    const auto width = static_cast<size_t>(picture->width);
+    const auto width = static_cast<size_t>(picture->width), whole = whole_vectors(width);
     Chroma u_plane(*picture, picture->planes[1]), v_plane(*picture, picture->planes[2]);
-    std::vector<int32_t> luma(width), u(u_plane.positions()), v(v_plane.positions());
+    std::vector<int16_t> luma(whole), u(u_plane.positions()), v(v_plane.positions());
+    std::vector<uint8_t> line(3 * whole);
     for (int row = 0; row < picture->height; ++row, out += 3 * width) {
       read_row(picture->planes[0], row, width, luma.data());
       u_plane.row(row, u.data());
       v_plane.row(row, v.data());
-      convert_row(k, luma.data(), u.data(), v.data(), width, out);
+      convert_row(k, luma.data(), u.data(), v.data(), whole, line.data());
+      std::copy_n(line.data(), 3 * width, out);
     }
   }
 };
@@ -156,7 +180,7 @@ void copy_components(const RawPicture& picture, Image& image) {
   const auto channels = static_cast<size_t>(image.channels);
   const Coefficients k(picture);
   const bool limited = picture.kind == RawPicture::Kind::kGrey && !picture.full_range;
-  std::vector<int32_t> line(width);
+  std::vector<int16_t> line(width);
   for (int row = 0; row < picture.height; ++row) {
     uint8_t* out = &image.pixels[static_cast<size_t>(row) * width * channels];
     for (size_t c = 0; c < channels; ++c) {
@@ -172,7 +196,7 @@ void copy_components(const RawPicture& picture, Image& image) {
 void compose_over_white(const RawPicture& picture, Image& image) {
   const auto width = static_cast<size_t>(picture.width);
   const auto channels = static_cast<size_t>(image.channels);
-  std::vector<int32_t> alpha(width);
+  std::vector<int16_t> alpha(width);
   uint8_t* out = image.pixels.data();
   for (int row = 0; row < picture.height; ++row) {
     read_row(picture.planes[3], row, width, alpha.data());
