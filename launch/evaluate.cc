@@ -256,7 +256,8 @@ constexpr Option kEvaluateOptions[] = {
      {.required = ""}},
     {"--run", text("DIR"),
      "evaluate the newest whole checkpoint of a run, its averaged weights if any"},
-    {"--fake", text("PATH"), "evaluate images: a folder, a .npy array of bytes or a store"},
+    {"--fake", text("PATH"),
+     "evaluate images: a folder, zip or tar, videos, a .npy array of bytes or a store"},
     {"--features", text("A B"),
      "compare features A (real) and B, .npy arrays [n, d] or .npz statistics"},
     {"--pairs", text("A B"),
@@ -279,7 +280,9 @@ constexpr Option kEvaluateOptions[] = {
      {.only_with = "--run", .needs = kByFeatures}},
     {"--reference",
      of_config("evaluation.reference", "PATH"),
-     "what samples are compared with: a store, a folder of images, a .npy array or .npz statistics",
+     "what samples are compared with: a store, a folder, zip or tar of images, videos, a .npy "
+     "array "
+     "or .npz statistics",
      {.computed = "the training store", .only_with = "--run", .needs = kByReference}},
     {"--reference-count",
      integer(2, kNoLimit),
@@ -291,8 +294,9 @@ constexpr Option kEvaluateOptions[] = {
      {.only_with = "--run"}},
     {"--real",
      text("PATH"),
-     "the real images that metrics compare with, required by those: a folder, a .npy array of "
-     "bytes, a store, or .npz statistics in pytorch-fid's layout",
+     "the real images that metrics compare with, required by those: a folder, zip or tar, videos, "
+     "a "
+     ".npy array of bytes, a store, or .npz statistics in pytorch-fid's layout",
      {.only_with = "--fake", .needs = kByReal}},
     {"--save-statistics",
      output("FILE", ".npz"),

@@ -26,21 +26,16 @@
 namespace lf {
 namespace {
 
-// A folder of pictures or an array, under the options of the source that --set gives.
+// Images, an archive, videos or an array, under the options of the source that --set gives.
 std::unique_ptr<Source> open_images(const Arguments& arguments) {
   const std::string path = arguments.get("--images");
   SourceConfig config = load_config("", arguments.sets()).source();
-  const bool array = path.ends_with(".npy");
-  if (config.kind_case() != SourceConfig::KIND_NOT_SET &&
-      config.kind_case() != (array ? SourceConfig::kNpy : SourceConfig::kFolder)) {
+  const std::string kind = kind_at(path);
+  const SourceConfig::KindCase chosen = config.kind_case();
+  set_path(config, kind, path);
+  if (chosen != SourceConfig::KIND_NOT_SET && chosen != config.kind_case()) {
     arguments.refuse("--set chooses a kind of source, and --images ", printable(path),
-                     " is source.", array ? "npy" : "folder",
-                     "; set options of that one, or source.size and others");
-  }
-  if (array) {
-    config.mutable_npy()->set_path(path);
-  } else {
-    config.mutable_folder()->set_path(path);
+                     " is source.", kind, "; set options of that one, or source.size and others");
   }
   return open_source(config);
 }
@@ -137,8 +132,8 @@ constexpr Option kFeaturesOptions[] = {
      "layer, such as 64, 192, 768, 2048, spatial, logits or features",
      {.required = ""}},
     {"--images",
-     text("DIR|NPY"),
-     "folder with JPEG, PNG and WebP files, or array of bytes",
+     text("PATH"),
+     "images in a folder, zip or tar, videos, or a .npy array of bytes",
      {.required = ""}},
     {"--out", output("NPY", ".npy"), "array of float32 [n, dim] to write", {.required = ""}},
     {"--preprocessing", text("ID"), "torch (pytorch-fid's), tf1 or clean", {.fallback = "torch"}},

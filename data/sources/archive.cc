@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <mutex>
 #include <optional>
+#include <set>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -23,11 +24,6 @@ constexpr int kReaders = 8;  // threads wait for the disk, not for a core
 constexpr uint64_t kLongestNote = 64 << 10;
 constexpr uint64_t kLongestDataset = uint64_t{256} << 20;
 constexpr const char* kDataset = "dataset.json";
-
-const FileKind& archive_files() {
-  static const FileKind kind{"archives", {".zip", ".tar"}};
-  return kind;
-}
 
 // What may say an image's label: the image's name with this in place of its ending.
 const FileKind& note_files() {
@@ -275,9 +271,10 @@ class ArchiveFiles : public ImageFiles {
     return is_folder_ ? archives_.path(place.archive).substr(root_.size() + 1) + "/" + name : name;
   }
 
-  std::string folder(size_t index) const override {
+  std::string labelled_path(size_t index) const override {
     const Place place = find(index);
-    return first_folder(std::string(place.listing->name(*place.member)));
+    const std::string name(place.listing->name(*place.member));
+    return archives_are_classes_ ? class_of(place.archive) + "/" + name : name;
   }
 
   std::string read(size_t index, uint64_t most) const override {
@@ -392,6 +389,37 @@ class ArchiveFiles : public ImageFiles {
     if (!datasets && labels_in_json()) return;
     note_ending_.clear();
     labels_ = numbers ? Labels::kNumbers : datasets ? Labels::kNone : Labels::kFolders;
+    archives_are_classes_ = labels_ == Labels::kFolders && are_classes();
+  }
+
+  // An archive's name without ".tar".
+  std::string class_of(size_t archive) const {
+    const std::string& path = archives_.path(archive);
+    const size_t begin = path.rfind('/') + 1;
+    return path.substr(begin, path.size() - begin - 4);
+  }
+
+  // Shards differ in their numbers. Those of classes differ in more, or begin the names of their
+  // images, as ImageNet's n01440764.tar does; shards called 00000.tar may do that too.
+  bool are_classes() const {
+    std::set<std::string> names;  // without digits
+    size_t archives = 0;
+    bool begin_names = true;
+    for (size_t i = 0; i < archives_.size(); ++i) {
+      if (listings_[i].images.empty()) continue;
+      const std::string whole = class_of(i);
+      std::string name = whole;
+      std::erase_if(name, [](unsigned char c) { return std::isdigit(c) != 0; });
+      begin_names &= !name.empty();
+      names.insert(name);
+      ++archives;
+      for (const Member& image : listings_[i].images) {
+        const std::string_view image_name = listings_[i].name(image);
+        if (image_name.find('/') != std::string_view::npos) return false;
+        begin_names &= image_name.starts_with(whole);
+      }
+    }
+    return archives > 1 && (begin_names || names.size() == archives);
   }
 
   // Looks at a few images, evenly chosen.
@@ -445,10 +473,16 @@ class ArchiveFiles : public ImageFiles {
   std::vector<Listing> listings_;
   std::vector<size_t> ends_;  // images of archives 0..i
   Labels labels_ = Labels::kNone;
+  bool archives_are_classes_ = false;
   std::string note_ending_;  // of the members that hold the labels, if they do
 };
 
 }  // namespace
+
+const FileKind& archive_files() {
+  static const FileKind kind{"archives", {".zip", ".tar"}};
+  return kind;
+}
 
 std::unique_ptr<Source> open_archive(const SourceConfig& config) {
   const ArchiveSource& archive = config.archive();

@@ -162,6 +162,28 @@ std::string first_folder(const std::string& path) {
   return slash == std::string::npos ? "" : path.substr(0, slash);
 }
 
+size_t shared_folders(size_t count, const std::function<std::string(size_t)>& path) {
+  std::string shared;  // with a '/' at its end
+  bool holds_file = false;
+  for (size_t i = 0; i < count; ++i) {
+    std::string folders = path(i);
+    folders.resize(folders.rfind('/') + 1);  // npos + 1 is 0
+    if (i == 0) shared = folders;
+    size_t same = 0;
+    while (same < std::min(shared.size(), folders.size()) && shared[same] == folders[same]) ++same;
+    if (same < shared.size()) {
+      shared.resize(same == 0 ? 0 : shared.rfind('/', same - 1) + 1);
+      holds_file = false;
+    }
+    holds_file |= folders.size() == shared.size();
+  }
+  if (holds_file && !shared.empty()) {
+    shared.pop_back();
+    shared.resize(shared.rfind('/') + 1);
+  }
+  return shared.size();
+}
+
 ClassNames::ClassNames(std::vector<std::string> names) : names_(std::move(names)) {
   std::sort(names_.begin(), names_.end());
   names_.erase(std::unique(names_.begin(), names_.end()), names_.end());

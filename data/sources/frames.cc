@@ -114,9 +114,13 @@ class FrameVideos : public Source {
       videos_.back().frames.push_back(index);
     }
     std::vector<std::string> folders;
-    for (const Video& video : videos_) folders.push_back(first_folder(video.folder));
-    classes_ = ClassNames(std::move(folders));
-    for (Video& video : videos_) video.label = classes_.number(first_folder(video.folder));
+    const size_t shared =
+        shared_folders(videos_.size(), [&](size_t i) { return videos_[i].folder; });
+    for (const Video& video : videos_) {
+      folders.push_back(first_folder(video.folder.substr(shared)));
+    }
+    classes_ = ClassNames(folders);
+    for (size_t i = 0; i < videos_.size(); ++i) videos_[i].label = classes_.number(folders[i]);
   }
 
   ImageLimits limits_;

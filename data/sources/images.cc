@@ -139,8 +139,6 @@ Image load_image(const ImageFiles& files, size_t index, const ImageLimits& limit
   return fit(decode_image(bytes_of(bytes), limits, name), name);
 }
 
-std::string ImageFiles::folder(size_t index) const { return first_folder(name(index)); }
-
 namespace {
 
 class ImageItems : public Source {
@@ -174,19 +172,24 @@ class ImageItems : public Source {
 
  private:
   void find_classes() {
+    shared_ = shared_folders(files_->size(), [&](size_t i) { return files_->labelled_path(i); });
     std::vector<std::string> folders;
     for (size_t i = 0; i < files_->size(); ++i) {
       // Files are sorted by path, so those of a folder are nearly in a row.
-      std::string folder = files_->folder(i);
+      std::string folder = folder_of(i);
       if (folders.empty() || folders.back() != folder) folders.push_back(std::move(folder));
     }
     classes_ = ClassNames(std::move(folders));
   }
 
+  std::string folder_of(size_t index) const {
+    return first_folder(files_->labelled_path(index).substr(shared_));
+  }
+
   int64_t label_of(size_t index) const {
     return labels_ == ImageFiles::Labels::kNone      ? -1
            : labels_ == ImageFiles::Labels::kNumbers ? files_->label(index)
-                                                     : classes_.number(files_->folder(index));
+                                                     : classes_.number(folder_of(index));
   }
 
   // The configured size, or that of the first readable image.
@@ -211,6 +214,7 @@ class ImageItems : public Source {
   Fit fit_;
   std::unique_ptr<ImageFiles> files_;
   ImageFiles::Labels labels_;
+  size_t shared_ = 0;  // bytes of labelled paths before the folder that is the label
   ClassNames classes_;
   ClipShape shape_;
 };

@@ -2,6 +2,7 @@
 // data/sources.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -84,13 +85,15 @@ class ImageFiles {
   virtual std::string name(size_t index) const = 0;
   // The first bytes of the file, at most `most`. Throws Code::kData.
   virtual std::string read(size_t index, uint64_t most) const = 0;
-  // Whether its place labels an image by a folder of its name, or by a number.
+  // Whether its place labels an image by a folder of its path, or by a number.
   virtual Labels labels() const { return Labels::kFolders; }
-  virtual std::string folder(size_t index) const;
+  virtual std::string labelled_path(size_t index) const { return name(index); }
   virtual int64_t label(size_t /*index*/) const { return -1; }
 };
 
 const FileKind& image_files();
+const FileKind& archive_files();
+const FileKind& video_files();
 // The limits of images decoded for this config.
 ImageLimits limits_of(const SourceConfig& config);
 // Throws Code::kData if the file is too large to be an image.
@@ -120,6 +123,10 @@ std::unique_ptr<Source> image_items(const SourceConfig& config, std::unique_ptr<
 
 // The first folder of a relative path, "" if it has none.
 std::string first_folder(const std::string& path);
+
+// The length of the folders that all paths begin with, such as "train/" in an archive of one
+// folder; labels are the folders below. One that holds a file itself is its label, and not counted.
+size_t shared_folders(size_t count, const std::function<std::string(size_t)>& path);
 
 // Classes, numbered from 0 in the order of their names.
 class ClassNames {

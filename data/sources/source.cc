@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <filesystem>
 
 #include "base/error.h"
 #include "base/hash.h"
@@ -84,6 +85,30 @@ ClipShape default_shape(const SourceConfig& config) {
   return {};
 }
 
+// "" for a name that no kind reads.
+std::string kind_by_name(const std::string& name) {
+  return name.ends_with(".npy")             ? "npy"
+         : is_called(name, archive_files()) ? "archive"
+         : is_called(name, video_files())   ? "videos"
+         : is_called(name, image_files())   ? "folder"
+                                            : "";
+}
+
+// Of the first file below, in the order of names.
+std::string kind_below(const std::string& folder, int depth) {
+  constexpr int kDeepest = 8;
+  std::error_code error;
+  for (const std::string& name : real_file_system().list(folder)) {
+    const std::string path = folder + "/" + name;
+    if (name.front() == '.') continue;
+    const bool look_into = depth < kDeepest && std::filesystem::is_directory(path, error) &&
+                           !std::filesystem::is_symlink(path, error);
+    std::string kind = look_into ? kind_below(path, depth + 1) : kind_by_name(name);
+    if (!kind.empty() && kind != "npy") return kind;  // a folder of arrays is no source
+  }
+  return "";
+}
+
 }  // namespace
 
 std::optional<ClipShape> shape_without_data(SourceConfig config) {
@@ -109,6 +134,20 @@ std::optional<ClipShape> shape_without_data(SourceConfig config) {
 }
 
 std::span<const SourceKind> source_kinds() { return kKinds; }
+
+std::string kind_at(const std::string& path) {
+  FileInfo info;
+  const bool is_folder = real_file_system().info(path, &info) && info.is_folder;
+  const std::string kind = is_folder ? kind_below(path, 0) : kind_by_name(path);
+  return kind.empty() ? "folder" : kind;
+}
+
+void set_path(SourceConfig& config, const std::string& kind, const std::string& path) {
+  const auto* field = SourceConfig::descriptor()->FindFieldByName(kind);
+  google::protobuf::Message* of_kind = config.GetReflection()->MutableMessage(&config, field);
+  of_kind->GetReflection()->SetString(of_kind, field->message_type()->FindFieldByName("path"),
+                                      path);
+}
 
 std::unique_ptr<Source> open_source(const SourceConfig& config) {
   const auto* oneof = SourceConfig::descriptor()->FindOneofByName("kind");

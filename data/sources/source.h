@@ -1,6 +1,6 @@
-// Sources of clean images and videos: a table of kinds (folders, CIFAR, IDX, .npy, frame folders,
-// generated ones). Sources read untrusted bytes, so they check sizes before they allocate. They
-// know nothing of recipes, shards or ranks.
+// Sources of clean images and videos: a table of kinds (folders, archives, CIFAR, IDX, .npy, frame
+// folders, video files, generated ones). Sources read untrusted bytes, so they check sizes before
+// they allocate. They know nothing of recipes, shards or ranks.
 #pragma once
 
 #include <cstdint>
@@ -59,6 +59,13 @@ std::span<const SourceKind> source_kinds();
 
 // Opens the source that the config names, restricted to its split.
 std::unique_ptr<Source> open_source(const SourceConfig& config);
+
+// The kind that a path is of by its name or, of a folder, by the name of the first file in it:
+// "npy", "archive", "videos" or else "folder".
+std::string kind_at(const std::string& path);
+
+// Makes `config` this kind at this path; what it says of that kind stays.
+void set_path(SourceConfig& config, const std::string& kind, const std::string& path);
 
 // The shape of its items where the config alone tells it: by the kind (CIFAR is 32x32x3) or by its
 // size, channels and window. nullopt: the data decides. Opens nothing that must exist.

@@ -143,11 +143,12 @@ void resolve_labels(const std::vector<std::string>& labels, const std::string& p
   const bool numbers = std::all_of(labels.begin(), labels.end(), [](const std::string& label) {
     return label.empty() || is_number(label);
   });
+  const size_t shared = shared_folders(files.size(), [&](size_t i) { return files[i].path; });
   std::vector<std::string> names = labels;
   for (size_t i = 0; i < names.size(); ++i) {
     uint64_t number = 0;
     if (names[i].empty()) {
-      names[i] = first_folder(files[listed.files[i]].path);
+      names[i] = first_folder(files[listed.files[i]].path.substr(shared));
     } else if (!known.empty() && parse(names[i], &number) && number >= 1 &&
                number <= known.size()) {
       names[i] = known[number - 1];

@@ -17,7 +17,6 @@ namespace lf {
 namespace {
 
 constexpr const char* kVideosPath = "source.videos.path";
-const FileKind kVideoFiles = {"videos", {".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".gif"}};
 
 struct VideoItem {
   FoundFile file;
@@ -119,7 +118,7 @@ class VideoFiles : public Source {
       files.push_back({root_.substr(root_.rfind('/') + 1), ""});
       root_ = parent_folder(root_);
     } else {
-      files = find_files(root_, kVideosPath, kVideoFiles, false);
+      files = find_files(root_, kVideosPath, video_files(), false);
     }
     if (!config.list().empty()) {
       ListedVideos listed = read_video_list(config.list(), files);
@@ -130,7 +129,8 @@ class VideoFiles : public Source {
       return;
     }
     std::vector<std::string> folders;
-    for (const FoundFile& file : files) folders.push_back(first_folder(file.path));
+    const size_t shared = shared_folders(files.size(), [&](size_t i) { return files[i].path; });
+    for (const FoundFile& file : files) folders.push_back(first_folder(file.path.substr(shared)));
     const ClassNames classes(config.labels() ? folders : std::vector<std::string>());
     for (size_t i = 0; i < files.size(); ++i) {
       videos_.push_back({files[i], classes.number(folders[i]), {}, ""});
@@ -247,6 +247,11 @@ class VideoFiles : public Source {
 };
 
 }  // namespace
+
+const FileKind& video_files() {
+  static const FileKind kind{"videos", {".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".gif"}};
+  return kind;
+}
 
 std::unique_ptr<Source> open_videos(const SourceConfig& config) {
   return std::make_unique<VideoFiles>(config);

@@ -266,9 +266,12 @@ bool Container::is_shown(const AVPacket& packet) const {
 }
 
 uint64_t Container::frames_by_index() const {
-  // What comes in fragments is in no index.
+  // What comes in fragments is in no index, and of other formats only key frames are.
   const int entries = ffmpeg().avformat_index_get_entries_count(stream_);
-  if (format_ != "mov" || stream_->nb_frames <= 0 || entries < stream_->nb_frames) return 0;
+  const bool whole = format_ == "mov"   ? entries >= stream_->nb_frames
+                     : format_ == "avi" ? entries == stream_->nb_frames
+                                        : false;
+  if (!whole || stream_->nb_frames <= 0) return 0;
   uint64_t shown = 0;
   for (int i = 0; i < entries; ++i) {
     const AVIndexEntry* entry = ffmpeg().avformat_index_get_entry(stream_, i);

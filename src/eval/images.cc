@@ -116,12 +116,9 @@ std::unique_ptr<ImageSet> images_of_store(std::shared_ptr<const Store> store) {
 std::unique_ptr<ImageSet> open_images(const std::string& path) {
   if (real_file_system().exists(path + "/index")) return images_of_store(Store::open(path));
   SourceConfig config;
-  if (path.ends_with(".npy")) {
-    config.mutable_npy()->set_path(path);
-  } else {
-    config.mutable_folder()->set_path(path);
-    config.mutable_folder()->set_labels(false);
-  }
+  set_path(config, kind_at(path), path);
+  if (config.has_folder()) config.mutable_folder()->set_labels(false);
+  if (config.has_archive()) config.mutable_archive()->set_labels(false);
   return std::make_unique<SourceImages>(path, open_source(config));
 }
 

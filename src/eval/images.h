@@ -1,4 +1,4 @@
-// A set of images or clips, by number and as bytes: a folder, an array, a store.
+// A set of images or clips, by number and as bytes: files, an array, a store.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -29,7 +29,8 @@ class ImageSet {
   virtual at::Tensor read(int64_t first, int64_t count) const = 0;
 };
 
-// A .npy array of bytes, the folder of a store, or a folder of images of one size.
+// A .npy array of bytes, the folder of a store, or images of one size in a folder or in archives,
+// or videos of one size and length.
 std::unique_ptr<ImageSet> open_images(const std::string& path);
 std::unique_ptr<ImageSet> images_of_store(std::shared_ptr<const Store> store);
 

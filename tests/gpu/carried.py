@@ -7,8 +7,10 @@ import shutil
 import subprocess
 import tempfile
 
-# A machine with a device has these, or programs started there do without.
-TOOLS = {"cmake", "ninja-build", "ccache", "lld", "openmpi-bin"}
+# A machine with a device has these, or programs started there do without; FFmpeg, with which a hundred other
+# libraries come, is optional.
+LEFT_OUT = {"cmake", "ninja-build", "ccache", "lld", "openmpi-bin", "libavformat-dev", "libavcodec-dev",
+            "libavutil-dev"}
 # Needed by those of the list, and not found below as libraries of theirs.
 MORE = ["libgtest-dev", "libjpeg62-turbo-dev", "libgflags-dev", "zlib1g"]
 # The machine's own: its compiler's programs need them as new as they are there.
@@ -40,7 +42,7 @@ def dependencies(packages):
 def packages(setup):
     """launch/setup's list and GoogleTest, and the libraries that they need, the machine's own left out."""
     text = re.search(r"^packages=\((.*?)\)", setup.read_text(), re.M | re.S).group(1)
-    found = [name for name in text.split() if name not in TOOLS] + MORE
+    found = [name for name in text.split() if name not in LEFT_OUT] + MORE
     new = found
     while new:
         new = sorted({name for name in dependencies(new)

@@ -176,6 +176,46 @@ TEST_F(Archive, LabelsAreThoseOfTheFormat) {
   EXPECT_TRUE(contains(bad_item(*open({option(at("x.tar"))}), 0), "holds 'cat', expected"));
 }
 
+TEST_F(Archive, LabelsLieBelowAFolderThatHoldsAll) {
+  const auto labels = [&](const std::vector<std::string>& names) {
+    std::string tar;
+    fs::remove_all(at("tree"));
+    for (const std::string& name : names) {
+      tar += tarred(name, pixels(1));
+      add_image("tree/" + name, grey(4, 4, 1));
+    }
+    put(at("x.tar"), tar + kTarEnd);
+    const auto packed = open({option(at("x.tar"))});
+    const auto unpacked = open({"folder.path=" + at("tree")});
+    EXPECT_EQ(items_of(*packed), items_of(*unpacked));
+    std::string text = join(packed->label_names(), ",");
+    for (const Item& item : items_of(*packed)) text += str(" ", item.label);
+    return text;
+  };
+  EXPECT_EQ(labels({"set/train/cat/1.png", "set/train/dog/2.png"}), "cat,dog 0 1");
+  EXPECT_EQ(labels({"train/cat/1.png", "train/cat2/2.png"}), "cat,cat2 0 1");
+  EXPECT_EQ(labels({"cat/1.png", "cat/deep/2.png"}), "cat 0 0");
+  EXPECT_EQ(labels({"set/cat/1.png"}), "cat 0");
+  EXPECT_EQ(labels({"1.png", "set/cat/2.png"}), "set -1 0");
+}
+
+TEST_F(Archive, ArchivesOfAFolderAreLabelsUnlessTheyAreShards) {
+  const auto labels = [&](const std::vector<std::pair<std::string, std::string>>& tars) {
+    fs::remove_all(at("tars"));
+    fs::create_directory(at("tars"));
+    for (const auto& [name, image] : tars) {
+      put(at("tars/" + name), tarred(image, pixels(1)) + kTarEnd);
+    }
+    return join(open({option(at("tars"))})->label_names(), ",");
+  };
+  EXPECT_EQ(labels({{"cat.tar", "1.png"}, {"dog.tar", "1.png"}}), "cat,dog");
+  EXPECT_EQ(labels({{"n014.tar", "n014_7.png"}, {"n015.tar", "n015_2.png"}}), "n014,n015");
+  EXPECT_EQ(labels({{"a-00.tar", "1.png"}, {"a-01.tar", "2.png"}}), "");
+  EXPECT_EQ(labels({{"00000.tar", "000001.png"}, {"00001.tar", "000011.png"}}), "");
+  EXPECT_EQ(labels({{"cat.tar", "1.png"}, {"dog.tar", "rex/1.png"}}), "rex");
+  EXPECT_EQ(labels({{"cat.tar", "1.png"}}), "");
+}
+
 TEST_F(Archive, WhatIsNoUsableArchiveIsNamed) {
   const auto refused = [&](const std::string& path) { return refusal({option(path)}); };
   EXPECT_TRUE(contains(refused(at("none.zip")), "2: source.archive.path: there is no file"));

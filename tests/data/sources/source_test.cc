@@ -336,5 +336,24 @@ TEST_F(Split, SharesOverOneAndEmptyPartsAreRefused) {
   EXPECT_EQ(refusal({"generated.count=5", "split.part=TEST", "split.test=0"}).substr(0, 2), "2:");
 }
 
+TEST_F(SourceTest, APathTellsItsKindByNamesAlone) {
+  EXPECT_EQ(kind_at("a.npy"), "npy");
+  EXPECT_EQ(kind_at("a.TAR"), "archive");
+  EXPECT_EQ(kind_at("a.mp4"), "videos");
+  EXPECT_EQ(kind_at("nowhere"), "folder");
+  for (const auto& [file, kind] : {std::pair{"z/deep/9.png", "folder"},
+                                   {"b/notes.txt", "folder"},
+                                   {"b/1.avi", "videos"},
+                                   {"a/0.npy", "videos"},
+                                   {"a/1.zip", "archive"}}) {
+    fs::create_directories(fs::path(at(file)).parent_path());
+    put(at(file), "");
+    EXPECT_EQ(kind_at(folder_), kind) << file;
+  }
+  SourceConfig config;
+  set_path(config, "videos", "a.mp4");
+  EXPECT_EQ(config.videos().path(), "a.mp4");
+}
+
 }  // namespace
 }  // namespace lf::source_test
