@@ -58,6 +58,12 @@ void add_estimate(Json& json, const RunEstimate& run) {
   });
 }
 
+static int64_t sum_of(const std::vector<PartSize>& parts) {
+  int64_t sum = 0;
+  for (const PartSize& part : parts) sum += part.parameters;
+  return sum;
+}
+
 std::string estimate_text(const RunEstimate& run, const Config& config) {
   const ClipShape& shape = run.format.shape;
   std::vector<std::string> parts;
@@ -68,6 +74,7 @@ std::string estimate_text(const RunEstimate& run, const Config& config) {
                          shape.channels, "; ", count_text(run.steps), " steps of ",
                          config.train().batch(), " clips\n", count_text(run.parameters),
                          " parameters", parts.size() > 1 ? ": " + join(parts, ", ") : "", "\n");
+  if (run.trained < sum_of(run.parts)) text += count_text(run.trained) + " of them trained\n";
   if (run.bits > 0) text += str("codes of a clip: ", run.bits, " bits\n");
   if (!run.step) return text;
   return text +

@@ -40,6 +40,26 @@ TEST(Optimizer, FirstStepsFollowTheFormulaOfAdamW) {
   }
 }
 
+// The first step of Adam is as long as the learning rate.
+TEST(Optimizer, TheLastPatternThatMatchesScalesTheLearningRate) {
+  OptimizerConfig config;
+  for (const char* factor : {"a*=3", "*b=0.5"}) config.add_factor(factor);
+  Phase phase{"generator", {}};
+  for (const char* name : {"a", "ab", "c"}) {
+    phase.weights.push_back({name, at::full({2}, 1.0F).set_requires_grad(true)});
+    phase.weights.back().tensor.mutable_grad() = at::full({2}, 1.0F);
+  }
+  Optimizer optimizer(phase, config);
+  optimizer.set_learning_rate(0.01);
+  optimizer.step(optimizer.gradient_norm());
+  const double factors[] = {3, 0.5, 1};
+  for (size_t i = 0; i < 3; ++i) {
+    EXPECT_NEAR(phase.weights[i].tensor[0].item<double>(), 1 - 0.01 * factors[i], 1e-6);
+  }
+  EXPECT_EQ(optimizer.state()[3].name, "ab/exp_avg");
+  EXPECT_NEAR(optimizer.state()[3].tensor[0].item<double>(), 0.1 / std::sqrt(6.0), 1e-6);
+}
+
 // Channels last as row by row; and a gradient that lies otherwise is refused, for the fused update
 // would take its numbers in the wrong order.
 TEST(Optimizer, TheOrderInMemoryChangesNothing) {
