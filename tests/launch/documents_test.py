@@ -9,7 +9,7 @@ import re
 import shlex
 import time
 
-from examples import ONE_STEP, SMALL, cifar, command_lines, folder_of_pictures
+from examples import ONE_STEP, SMALL, cifar, command_lines, folder_of_pictures, known_sets
 from harness import check, expect, finish, here, program, ranks, root, run, with_sets, write_npy
 
 commands = {row["name"]: row
@@ -19,6 +19,7 @@ sweep_options = {row["name"] for row in json.loads(run(program, "list", "sweep",
 # Groups have no row of their own.
 groups = {name.rsplit(".", depth)[0] for name in config_options for depth in range(1, name.count(".") + 1)}
 tables = {row["name"] for row in json.loads(run(program, "list", "--json").stdout)["tables"]}
+without_ffmpeg = any("FFmpeg" in text for text in json.loads(run(program, "doctor", "--json").stdout)["built_without"])
 lines = 0
 
 
@@ -82,6 +83,8 @@ def world_of(where):
             (world / name).symlink_to(here / "pictures")
         for name in ("DIR", "cifar-10-batches-bin"):
             (world / name).symlink_to(here / "cifar")
+        for known in (here / "known").iterdir():
+            (world / known.name).symlink_to(known)
         for name, high in (("real", 7), ("made", 5)):
             write_npy(world / f"{name}.npy", "<f4", (8, 4), b"".join(bytes([0, 0, i % high, 63]) for i in range(32)))
     return world
@@ -132,7 +135,8 @@ def small(name, words):
 def run_line(where, launcher, line):
     words = shlex.split(line)
     name = next((name for name in (" ".join(words[:2]), words[0]) if name in commands), None)
-    if name is None or "srun" in launcher:
+    needs_ffmpeg = "source.videos." in line or words[-1].endswith((".mp4", ".gif", ".webp"))
+    if name is None or "srun" in launcher or (needs_ffmpeg and without_ffmpeg):
         return
     before = [root / launcher.split()[0], *launcher.split()[1:]] if "launch/local" in launcher else [
         *ranks(2 if "mpirun" in launcher else 1), program]
@@ -159,6 +163,7 @@ def check_help_texts():
 
 folder_of_pictures(here / "pictures", 32, 70, 66)
 cifar(here / "cifar")
+known_sets(here / "known")
 check_help_texts()
 documents = [path for path in root.rglob("*.md")
              if not {"build", ".deps", "fixtures"} & set(path.relative_to(root).parts) and path.name != "CHANGELOG.md"]

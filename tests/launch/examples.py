@@ -1,11 +1,15 @@
 """Command lines of documents as a test can run them: on data made here, with few clips and small models. Not a
 test."""
 
+import io
 import re
+import shutil
 import struct
+import tarfile
+import zipfile
 import zlib
 
-from harness import here, with_sets
+from harness import fixtures, here, with_sets, write_npy
 
 # What makes a command quick that it does as it stands; the last of equal options counts.
 SMALL = {
@@ -75,6 +79,37 @@ def cifar(folder):
     folder.mkdir()
     (folder / "data_batch_1.bin").write_bytes((b"\3" + bytes(range(256)) * 12) * 104)
     return folder
+
+
+def known_sets(folder):
+    """The sets of data/README.md as people have them, small: a tar of tars, a zip, videos with lists."""
+    folder.mkdir()
+    with tarfile.open(folder / "ILSVRC2012_img_train.tar", "w") as archive:
+        for synset in ("n01440764", "n01443537"):
+            inner = io.BytesIO()
+            with tarfile.open(fileobj=inner, mode="w") as pictures:
+                for i in range(4):
+                    pictures.add(fixtures / "images" / "rgb.jpg", f"{synset}_{i}.JPEG")
+            entry = tarfile.TarInfo(f"{synset}.tar")
+            entry.size = len(inner.getvalue())
+            archive.addfile(entry, io.BytesIO(inner.getvalue()))
+    with zipfile.ZipFile(folder / "img_align_celeba.zip", "w") as archive:
+        for i in range(8):
+            archive.writestr(f"img_align_celeba/{i:06}.jpg", picture(178, 218))
+    folder_of_pictures(folder / "images1024x1024", 16, 128, 128)
+    folder_of_pictures(folder / "bair" / "train", 60, 64, 64)
+    write_npy(folder / "mnist_test_seq.npy", "|u1", (20, 8, 64, 64), bytes(20 * 8 * 64 * 64))
+    for name, fixture in (("UCF-101/Archery/v_Archery_g01_c01.avi", "lossy.avi"), ("films/one.mp4", "ordered.mp4"),
+                          ("UCF-101/Archery/v_Archery_g08_c01.avi", "lossy.avi"), ("films/two.mkv", "ffv1.mkv"),
+                          ("kinetics/train/abseiling/a_000010_000020.mp4", "ordered.mp4")):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(fixtures / "videos" / fixture, folder / name)
+    for name, text in (("ucfTrainTestlist/classInd.txt", "1 ApplyEyeMakeup\n2 ApplyLipstick\n3 Archery\n"),
+                       ("ucfTrainTestlist/trainlist01.txt", "Archery/v_Archery_g08_c01.avi 3\n"),
+                       ("ucfTrainTestlist/testlist01.txt", "Archery/v_Archery_g01_c01.avi\n"),
+                       ("kinetics/train.csv", "label,youtube_id,time_start,time_end,split\nabseiling,a,10,20,train\n")):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
 
 
 def sources():
