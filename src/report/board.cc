@@ -192,10 +192,9 @@ void write_board(Html& html, const Board& board) {
       const BoardRow& row = board.rows[r];
       const bool reaches = row.reached == row.seeds;
       const std::string name = several ? row.sweep + ": " + row.arm : row.arm;
-      rows.push_back({reaches ? str(r + 1) : "–", name, compute_text(row),
+      rows.push_back({name + "\n" + row.about, reaches ? str(r + 1) : "–", compute_text(row),
                       row.at_equal.n > 0 ? mean_text(row.at_equal) : "not measured",
-                      mean_text(row.end), compact_number(row.spent), str(row.seeds), row.about,
-                      row.options});
+                      mean_text(row.end), compact_number(row.spent), str(row.seeds), row.options});
       if (row.reached > 0) bars.push_back({name, row.compute.mean, compute_text(row)});
       Series& series = equal.series.emplace_back();
       series = {
@@ -204,10 +203,10 @@ void write_board(Html& html, const Board& board) {
     }
     write_section(html, "Ranking", [&] {
       write_table(html,
-                  {"rank", "corruption", "compute to the target",
+                  {"corruption", "rank", "compute to the target",
                    board.equal_compute > 0 ? metric + " at " + compact_number(board.equal_compute)
                                            : metric + " at equal compute",
-                   metric + " at its end", "compute spent", "seeds", "what it is", "options"},
+                   metric + " at its end", "compute spent", "seeds", "options"},
                   rows);
     });
     write_section(html, "Beside each other", [&] {
