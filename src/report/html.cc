@@ -91,6 +91,32 @@ Html& Html::constant(Literal html) {
 
 namespace {
 
+struct Column {
+  size_t at;
+  Html::Attributes attributes;
+};
+
+// Those with any text, but always the first.
+std::vector<Column> columns_of(size_t count, const std::vector<std::vector<std::string>>& rows) {
+  std::vector<Column> columns;
+  for (size_t c = 0; c < count; ++c) {
+    size_t cells = 0, numbers = 0;
+    bool is_long = false;
+    for (const std::vector<std::string>& row : rows) {
+      if (c >= row.size() || row[c].empty()) continue;
+      ++cells;
+      if (is_digits(row[c])) ++numbers;
+      is_long = is_long || row[c].size() > 28;
+    }
+    if (c > 0 && cells == 0 && !rows.empty()) continue;
+    const bool digits = c > 0 && numbers * 4 > cells * 3;  // most of its cells
+    columns.push_back({c, is_long  ? of_class("long")
+                          : digits ? of_class("n")
+                                   : Html::Attributes{}});
+  }
+  return columns;
+}
+
 void write_row_heading(Html& html, const Html::Attributes& attributes, const std::string& text) {
   const size_t end = text.find('\n');
   html.element("th", attributes, [&] {
@@ -103,39 +129,24 @@ void write_row_heading(Html& html, const Html::Attributes& attributes, const std
 
 void write_table(Html& html, const std::vector<std::string>& heads,
                  const std::vector<std::vector<std::string>>& rows) {
-  const auto digits = [&](size_t column) {  // most of its cells
-    size_t cells = 0, numbers = 0;
-    for (const std::vector<std::string>& row : rows) {
-      if (column >= row.size() || row[column].empty()) continue;
-      ++cells;
-      if (is_digits(row[column])) ++numbers;
-    }
-    return numbers * 4 > cells * 3;
-  };
-  std::vector<Html::Attributes> of_column;
-  for (size_t c = 0; c < heads.size(); ++c) {
-    const bool is_long = std::any_of(rows.begin(), rows.end(), [&](const auto& row) {
-      return c < row.size() && row[c].size() > 28;
-    });
-    of_column.push_back(is_long              ? of_class("long")
-                        : c > 0 && digits(c) ? of_class("n")
-                                             : Html::Attributes{});
-  }
+  const std::vector<Column> columns = columns_of(heads.size(), rows);
   html.element("div", {{"class", "wide"}, {"tabindex", "0"}}, [&] {
     html.element("table", {}, [&] {
       html.element("thead", {}, [&] {
         html.element("tr", {}, [&] {
-          for (size_t c = 0; c < heads.size(); ++c) html.element("th", of_column[c], heads[c]);
+          for (const Column& column : columns) {
+            html.element("th", column.attributes, heads[column.at]);
+          }
         });
       });
       html.element("tbody", {}, [&] {
         for (const std::vector<std::string>& row : rows) {
           html.element("tr", {}, [&] {
-            for (size_t c = 0; c < row.size() && c < heads.size(); ++c) {
-              if (c == 0) {
-                write_row_heading(html, of_column[c], row[c]);
-              } else {
-                html.element("td", of_column[c], row[c]);
+            for (const Column& column : columns) {
+              if (column.at == 0) {
+                write_row_heading(html, column.attributes, row[0]);
+              } else if (column.at < row.size()) {
+                html.element("td", column.attributes, row[column.at]);
               }
             }
           });

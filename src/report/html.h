@@ -70,7 +70,8 @@ class Html {
 inline Html::Attributes of_class(std::string name) { return {{"class", std::move(name)}}; }
 
 // A table in a box that scrolls by itself where the screen is narrow. The first cell of a row is
-// its heading, with what a second line says below it; cells of digits are set to the right.
+// its heading, with what a second line says below it; cells of digits are set to the right, and
+// columns without any text are left out.
 void write_table(Html& html, const std::vector<std::string>& heads,
                  const std::vector<std::vector<std::string>>& rows);
 

@@ -160,6 +160,27 @@ Plot plot_against_compute(const SweepResults& sweep, const SweepMetric& metric) 
   return plot;
 }
 
+// Bars where all arms have spent as much: there is no frontier then.
+void draw_against_compute(Html& html, const Plot& plot, const std::string& metric) {
+  const std::vector<PlotPoint>& arms = plot.series.back().points;
+  double low = HUGE_VAL, high = 0;
+  for (const PlotPoint& arm : arms) {
+    low = std::min(low, arm.x);
+    high = std::max(high, arm.x);
+  }
+  if (arms.size() < 2 || high > 1.02 * low) {
+    draw_plot(html, plot);
+    return;
+  }
+  std::vector<Bar> bars;
+  for (const PlotPoint& arm : arms) {
+    std::string text = short_number(arm.y);
+    if (arm.spread > 0) text += " ± " + short_number(arm.spread);
+    bars.push_back({arm.name, arm.y, text});
+  }
+  draw_bars(html, metric + " at equal cost", bars);
+}
+
 // One curve for all arms that differ only in this axis.
 std::vector<Plot> plots_along(const SweepResults& sweep, const std::string& option,
                               const SweepMetric& metric) {
@@ -242,7 +263,13 @@ void write_plots(Html& html, const SweepResults& sweep) {
     if (std::none_of(plots->begin(), plots->end(), has_points)) continue;
     write_section(html, heading, [&] {
       html.element("div", of_class("plots"), [&] {
-        for (const Plot& plot : *plots) draw_plot(html, plot);
+        for (size_t i = 0; i < plots->size(); ++i) {
+          if (plots == &cost) {
+            draw_against_compute(html, (*plots)[i], label_of(sweep.metrics[i]));
+          } else {
+            draw_plot(html, (*plots)[i]);
+          }
+        }
         if (plots == &cost) {
           std::vector<Bar> bars;
           for (const SweepArm& arm : sweep.arms) {
