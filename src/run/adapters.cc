@@ -18,11 +18,6 @@ bool is_adapter(const std::string& name) {
   return name.ends_with(str(".", kAdapterA)) || name.ends_with(str(".", kAdapterB));
 }
 
-// "NAME." of the map that NAME.lora_A.weight belongs to.
-std::string prefix_of(const std::string& a) {
-  return a.substr(0, a.size() - std::string(kAdapterA).size());
-}
-
 void require_adapters(const Config& config, const std::string& where) {
   if (config.train().lora().rank() > 0) return;
   fail(Code::kUsage, printable(where),
@@ -42,21 +37,44 @@ Config config_without_adapters(Config config) {
   return config;
 }
 
-LoadableTensors with_merged_adapters(LoadableTensors tensors, const Config& config) {
-  std::set<std::string> adapted_maps;  // their weights
-  for (const TensorLayout& layout : tensors.layouts) {
-    if (layout.name.ends_with(str(".", kAdapterA))) {
-      adapted_maps.insert(prefix_of(layout.name) + "weight");
+// The weights of the maps that have an adapter. Code::kCheckpoint unless each has a whole one.
+static std::set<std::string> adapted_maps(const std::vector<TensorLayout>& layouts) {
+  std::map<std::string, std::vector<int64_t>> shapes;
+  for (const TensorLayout& layout : layouts) shapes[layout.name] = layout.shape;
+  std::set<std::string> maps;
+  for (const auto& [name, shape] : shapes) {
+    if (!is_adapter(name)) continue;
+    const std::string prefix = name.substr(0, name.size() - std::string(kAdapterA).size());
+    const auto w = shapes.find(prefix + "weight"), a = shapes.find(prefix + kAdapterA),
+               b = shapes.find(prefix + kAdapterB);
+    const bool whole = w != shapes.end() && a != shapes.end() && b != shapes.end() &&
+                       w->second.size() >= 2 && a->second.size() == 2 && b->second.size() == 2 &&
+                       a->second[1] == w->second[1] && b->second[0] == w->second[0] &&
+                       a->second[0] == b->second[1] &&
+                       std::all_of(w->second.begin() + 2, w->second.end(),
+                                   [](int64_t extent) { return extent == 1; });
+    if (!whole) {
+      fail(Code::kCheckpoint, "the adapter of '", printable(prefix),
+           "weight' has not the shapes of that map, which is damaged or of another model");
     }
+    maps.insert(w->first);
   }
+  return maps;
+}
+
+LoadableTensors with_merged_adapters(LoadableTensors tensors, const Config& config) {
+  const std::set<std::string> maps = adapted_maps(tensors.layouts);
+  if (maps.empty()) return tensors;
   std::erase_if(tensors.layouts, [](const auto& layout) { return is_adapter(layout.name); });
   const double scale = Tuning::of(config.train()).scale;
-  tensors.load = [load = std::move(tensors.load), adapted_maps, scale](const std::string& name) {
+  tensors.load = [load = std::move(tensors.load), maps, scale](const std::string& name) {
     const at::Tensor weight = load(name);
-    if (!adapted_maps.contains(name)) return weight;
+    if (!maps.contains(name)) return weight;
     const std::string prefix = name.substr(0, name.size() - std::string("weight").size());
+    const auto single = [&](const char* end) { return load(prefix + end).to(at::kFloat); };
     const at::NoGradGuard no_grad;
-    return adapted(weight, {load(prefix + kAdapterA), load(prefix + kAdapterB), scale});
+    const Adapter adapter{single(kAdapterA), single(kAdapterB), scale};
+    return adapted(weight.to(at::kFloat), adapter).to(weight.scalar_type());
   };
   return tensors;
 }
@@ -71,7 +89,7 @@ LoadableTensors adapters_alone(LoadableTensors tensors, const Config& config,
   return tensors;
 }
 
-static void refuse_adapters(const std::string& file, const std::string& why) {
+[[noreturn]] static void refuse_adapters(const std::string& file, const std::string& why) {
   fail(
       Code::kUsage, printable(file), " ", why,
       "; give a file of `lastframe export RUN --kind adapters --out FILE` and the weights that its "
@@ -86,20 +104,6 @@ LoadableTensors with_adapters_of(LoadableTensors base, const std::string& file,
       kind->second != kAdaptersKind) {
     refuse_adapters(file, "holds no adapters");
   }
-  std::map<std::string, std::vector<int64_t>> shapes;
-  for (const TensorLayout& layout : base.layouts) shapes[layout.name] = layout.shape;
-  for (const TensorEntry& entry : opened->tensors()) {
-    const std::string& name = entry.layout.name;
-    if (!is_adapter(name)) continue;
-    const auto map = shapes.find(prefix_of(name) + "weight");
-    // A is [rank, in], B [out, rank].
-    const size_t side = name.ends_with(kAdapterA) ? 1 : 0;
-    if (map == shapes.end() || map->second.size() < 2 || entry.layout.shape.size() != 2 ||
-        map->second[side] != entry.layout.shape[side]) {
-      refuse_adapters(file, str("has '", printable(name), "' ", describe(entry.layout),
-                                ", for which the weights hold no map of that size"));
-    }
-  }
   std::erase_if(base.layouts,
                 [&](const TensorLayout& layout) { return opened->find(layout.name) != nullptr; });
   for (const TensorEntry& entry : opened->tensors()) base.layouts.push_back(entry.layout);
@@ -110,8 +114,13 @@ LoadableTensors with_adapters_of(LoadableTensors base, const std::string& file,
   const std::string kind_of_base = metadata->at("kind");
   *metadata = metadata_without_adapters(opened->metadata());
   (*metadata)["kind"] = kind_of_base;
-  return with_merged_adapters(std::move(base),
-                              parse_config(text->second, "the config in " + printable(file)));
+  try {
+    return with_merged_adapters(std::move(base),
+                                parse_config(text->second, "the config in " + printable(file)));
+  } catch (const Error& error) {
+    if (error.code() != Code::kCheckpoint) throw;
+    refuse_adapters(file, str("does not fit: ", error.what()));
+  }
 }
 
 std::string export_weights(FileSystem& files, const Checkpoint& checkpoint, const std::string& kind,

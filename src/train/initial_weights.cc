@@ -162,6 +162,7 @@ struct Intake {
   TensorLayout there, here;  // here of a new one, there of one that is left out
   const Rule* rule = nullptr;
   at::Tensor into = {};
+  bool constant = false;  // made by a formula
 };
 constexpr std::array<const char*, 4> kFates = {"taken", "adapted", "new", "left out"};
 
@@ -190,21 +191,23 @@ IntakePlan plan_intake(const std::vector<TensorLayout>& source, const ParameterT
   IntakePlan plan;
   for (const NamedTensor& named : all) {
     const TensorLayout here = layout_of(named);
+    const auto& constants = table.constants();
+    const bool constant =
+        std::find(constants.begin(), constants.end(), named.name) != constants.end();
     const auto found = left.find(named.name);
     if (found == left.end()) {
-      plan.intakes.push_back({Intake::kNew, {}, here, nullptr, named.tensor});
+      plan.intakes.push_back({Intake::kNew, {}, here, nullptr, named.tensor, constant});
       continue;
     }
     const TensorLayout there = found->second;
     left.erase(found);
     const bool convertible =
         there.dtype == here.dtype || (is_float(there.dtype) && is_float(here.dtype));
-    const auto& constants = table.constants();
     if (convertible && there.shape == here.shape) {
       plan.intakes.push_back({Intake::kTaken, there, here, nullptr, named.tensor});
     } else if (const Rule* rule = convertible ? rule_for(there, here, volume) : nullptr) {
       plan.intakes.push_back({Intake::kAdapted, there, here, rule, named.tensor});
-    } else if (std::find(constants.begin(), constants.end(), named.name) != constants.end()) {
+    } else if (constant) {
       plan.intakes.push_back({Intake::kNew, there, here, nullptr, named.tensor});
     } else {
       plan.misfits.push_back(there);
@@ -221,11 +224,12 @@ bool is_adapter(const std::string& name) {
   return name.ends_with(kAdapterA) || name.ends_with(kAdapterB);
 }
 
-// Adapters always begin anew.
+// Adapters always begin anew, and constants need not be there.
 void require_strict(const IntakePlan& plan, const std::string& path) {
   std::vector<TensorLayout> asked = plan.wanted, found = plan.misfits;
   for (const Intake& intake : plan.intakes) {
     if (intake.fate == Intake::kTaken || is_adapter(intake.here.name)) continue;
+    if (intake.constant && intake.there.name.empty()) continue;
     if (!intake.here.name.empty()) asked.push_back(intake.here);
     if (!intake.there.name.empty()) found.push_back(intake.there);
   }

@@ -113,6 +113,6 @@ train(refused, 1, ["train.lora.rank=4"], status=2, contains="no trained linear m
 for words, said in (([base, "--kind", "adapters"], "has no adapters"), ([base, "--kind", "merged"], "has no adapters"),
                     ([lora, "--adapters", here / "adapters.safetensors"], "has adapters of its own"),
                     ([base, "--adapters", here / "merged.safetensors"], "holds no adapters"),
-                    ([tokenizer, "--adapters", here / "adapters.safetensors"], "no map of that size")):
+                    ([tokenizer, "--adapters", here / "adapters.safetensors"], "has not the shapes of that map")):
     execute([program, "export", *words, "--out", here / "not.safetensors"], 2, said)
 check(not (here / "not.safetensors").exists(), "a refused export wrote a file")
