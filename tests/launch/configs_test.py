@@ -74,6 +74,9 @@ class Header:
             (self.folder / name).parent.mkdir(exist_ok=True)
             return (self.folder / name).symlink_to(trained_elsewhere(name))
         words = self.trainings[name]
+        first = self.outlook["config"]["train"].get("init", "")  # the weights it begins with
+        if first not in ("", name) and not (self.folder / first).exists():
+            self.small_run(first)
         kind, network = network_of(self.outlook["config"])
         few_steps = ["--set", "model.diffusion.sampler.steps=2"] if kind in DIFFUSION else []
         self.execute(*words, *network, *with_sets(ONE_STEP), *few_steps)
