@@ -304,7 +304,8 @@ constexpr Option kEvaluateOptions[] = {
      {.only_with = "--fake"}},
     {"--extractor",
      of_config("evaluation.extractor", "FILE"),
-     "weights of the extractor; or pixels (for fd_pixels) or track (for track_outliers and "
+     "weights of the extractor, safetensors, ONNX or TorchScript; or pixels (for fd_pixels) or "
+     "track (for track_outliers and "
      "track_wasserstein), which need none",
      {.only_with = "--run|--fake", .needs = kByFeatures}},
     {"--preprocessing",
@@ -349,7 +350,8 @@ const Command kEvaluateCommand = {
         "interrupted evaluation (status 75) resumes, and one with other metrics samples nothing "
         "again. Options that set one of the config's default to the run's own. A result is named "
         "for what it is: fid only by Inception's 2048 features, fd_dinov2_vitb14 by DINOv2's, as "
-        "published in model.safetensors (lastframe features --help). Before it starts, evaluate "
+        "published in model.safetensors, fd_opennsfw by the network in opennsfw.onnx (lastframe "
+        "features --help). Before it starts, evaluate "
         "says "
         "how long making the clips and computing the features will take, and which distances will "
         "be mostly bias because there are no "

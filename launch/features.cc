@@ -124,8 +124,8 @@ constexpr Option kFeaturesOptions[] = {
     {"--extractor",
      text("FILE"),
      "weights: safetensors as tools/convert_weights or `lastframe export` write them, or as DINOv2 "
-     "and CLIP are published, or "
-     "TorchScript, which runs the code in the file: only use files you trust",
+     "and CLIP are published; FILE.onnx, a network of images; or TorchScript, which runs the code "
+     "in the file: only use files you trust",
      {.required = ""}},
     {"--layer",
      text("NAME"),
@@ -157,7 +157,11 @@ const Command kFeaturesCommand = {
         "Weights are not downloaded. Of DINOv2 (ViT-S, B, L, g; registers or not) and of CLIP "
         "(ViT) take model.safetensors from Hugging Face (facebook/dinov2-base, "
         "openai/clip-vit-base-patch32), timm's or open_clip's, or make it from the authors' files "
-        "with tools/convert_weights. If you have none, train model.classifier and export it.",
+        "with tools/convert_weights. A network in FILE.onnx sees RGB in 0..255, stretched to its "
+        "size "
+        "by BILINEAR, unless tools/describe_onnx wrote otherwise into it, and is named for the "
+        "file; its layers are output (output2, ...) and features, what goes into its last linear "
+        "map. If you have none, train model.classifier and export it.",
     .example =
         "lastframe features --extractor inception.safetensors --layer 2048 --images photos \\\n"
         "    --out photos.npy\n"

@@ -6,11 +6,13 @@
 
 #include "base/error.h"
 #include "base/file_hash.h"
+#include "checkpoint/onnx_file.h"
 #include "checkpoint/tensors.h"
 #include "eval/resize_images.h"
 #include "model/classifier.h"
 #include "model/extractors/i3d.h"
 #include "model/extractors/inception.h"
+#include "model/extractors/onnx.h"
 #include "model/extractors/torchscript.h"
 #include "model/extractors/vit.h"
 #include "model/extractors/weights.h"
@@ -73,6 +75,10 @@ std::unique_ptr<Extractor> open_extractor(const std::string& path, Preprocessing
   if (is_zip(files, path)) {
     require_own_arithmetic(path, Preprocessing::kTorch, precision);
     return load_torchscript(path, hash_of_file(path), id, device);
+  }
+  if (is_onnx(path)) {
+    require_own_arithmetic(path, id, precision);
+    return make_onnx(read_onnx(files, path), path, hash_of_file(path), resize_images, device);
   }
   Weights weights = read_weights(files, path, device);
   if (is_inception(weights)) return make_inception(weights, id, precision);

@@ -1,4 +1,4 @@
-"""tools/convert_weights on files of torch.save(), on a frozen graph, and on pickles that want to run
+"""tools/convert_weights and tools/describe_onnx: on files of torch.save(), on a frozen graph, and on pickles that want to run
 code: those are refused by name and nothing of them is run."""
 
 import json
@@ -93,6 +93,21 @@ def check_vision_transformers():
     for bad in (both[:-1], b"\xff" * 30, both[:8] + b"[" * 40 + both[48:]):
         (here / "bad.safetensors").write_bytes(bad)
         expect_refused("dinov2", here / "bad.safetensors", "no whole file of safetensors")
+
+
+def check_descriptions():
+    """What describe_onnx appends is entries of the model's metadata, and nothing else changes."""
+    network, described = fixtures / "tf_like.onnx", here / "described.onnx"
+    done = run(tools / "describe_onnx", network, "--mean", "1,2,3.5", "--order", "BGR", "--out", described)
+    entries = (b"\x72\x19\x0a\x0elastframe.mean\x12\x071,2,3.5"
+               b"\x72\x16\x0a\x0flastframe.order\x12\x03BGR")
+    expect(done.returncode == 0 and described.read_bytes() == network.read_bytes() + entries, done.stderr)
+    for words, part in ((("--mean", "1,2"), "neither one number nor three"), (("--name", "A b"), "other characters"),
+                        (("--out", "a.pb"), "must end with .onnx")):
+        done = run(tools / "describe_onnx", network, "--out", described, *words)
+        expect(done.returncode == 2 and part in done.stderr, f"{words}: {done.stderr}")
+    done = run(tools / "describe_onnx", here / "none.onnx", "--out", described)
+    expect(done.returncode == 2 and "none.onnx: No such file" in done.stderr, done.stderr)
 
 
 def check_files_of_python_2():
@@ -221,6 +236,7 @@ def check_frozen_graph():
 
 check_files_of_torch()
 check_vision_transformers()
+check_descriptions()
 check_files_of_python_2()
 check_code_is_never_run()
 check_frozen_graph()
