@@ -92,6 +92,11 @@ def output(*words, seconds=300):
     return done.stdout
 
 
+def built_without(library):
+    """Whether the program lacks an optional library."""
+    return any(library in text for text in json.loads(output("doctor", "--json"))["built_without"])
+
+
 def json_in(text):
     """The report of a command called with --json, among what else it says."""
     return json.loads(next(line for line in text.splitlines() if line.startswith("{")))

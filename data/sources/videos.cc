@@ -115,7 +115,7 @@ class VideoFiles : public Source {
     std::vector<FoundFile> files;
     FileInfo info;
     if (real_file_system().info(root_, &info) && !info.is_folder) {
-      files.push_back({root_.substr(root_.rfind('/') + 1), ""});
+      files.push_back({root_.substr(root_.rfind('/') + 1), "", true});  // named, so meant
       root_ = parent_folder(root_);
     } else {
       files = find_files(root_, kVideosPath, video_files(), false);

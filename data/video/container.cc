@@ -156,12 +156,12 @@ Container::Container(const std::string& path, const VideoLimits& limits, const s
   } catch (const Error& unreadable) {
     fail(Code::kData, unreadable.what());
   }
-  open(path);
+  open(path, limits);
   choose_stream();
   check(limits);
 }
 
-void Container::open(const std::string& path) {
+void Container::open(const std::string& path, const VideoLimits& limits) {
   const InFile& file = *reading_->file;
   if (file.size() == 0) fail(Code::kData, name_, ": the file is empty");
   format_ = format_of(file);
@@ -172,6 +172,9 @@ void Container::open(const std::string& path) {
     fail(Code::kData, name_, ": the file is shorter than its header says; truncated?");
   }
   const Ffmpeg& f = ffmpeg();
+  // For the whole process. A few bytes of a hostile header may ask for an index of any size.
+  constexpr uint64_t kLargestPixel = 8, kOthers = 64 << 20;
+  f.av_max_alloc(limits.pixels * kLargestPixel + kOthers);
   constexpr int kBuffer = 64 << 10;
   io_.reset(f.avio_alloc_context(static_cast<uint8_t*>(f.av_malloc(kBuffer)), kBuffer, 0,
                                  reading_.get(), Reading::read, nullptr, Reading::seek));

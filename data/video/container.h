@@ -42,7 +42,7 @@ class Container {
 
  private:
   struct Reading;
-  void open(const std::string& path);
+  void open(const std::string& path, const VideoLimits& limits);
   void choose_stream();
   void check(const VideoLimits& limits) const;
 

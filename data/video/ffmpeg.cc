@@ -47,9 +47,6 @@ Opened open_libraries() {
 #undef LF_LOOK_UP
   if (!opened.problem.empty()) return opened;
   opened.calls.av_log_set_callback(keep_remark);
-  // Sizes in a hostile header are asked for before they are looked at.
-  constexpr size_t kMostAtOnce = size_t{1} << 30;
-  opened.calls.av_max_alloc(kMostAtOnce);
   return opened;
 }
 

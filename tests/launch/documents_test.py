@@ -10,7 +10,7 @@ import shlex
 import time
 
 from examples import ONE_STEP, SMALL, cifar, command_lines, folder_of_pictures, known_sets
-from harness import check, expect, finish, here, program, ranks, root, run, with_sets, write_npy
+from harness import built_without, check, expect, finish, here, program, ranks, root, run, with_sets, write_npy
 
 commands = {row["name"]: row
             for row in json.loads(run(program, "list", "commands", "--json").stdout)["commands"]}
@@ -19,7 +19,7 @@ sweep_options = {row["name"] for row in json.loads(run(program, "list", "sweep",
 # Groups have no row of their own.
 groups = {name.rsplit(".", depth)[0] for name in config_options for depth in range(1, name.count(".") + 1)}
 tables = {row["name"] for row in json.loads(run(program, "list", "--json").stdout)["tables"]}
-without_ffmpeg = any("FFmpeg" in text for text in json.loads(run(program, "doctor", "--json").stdout)["built_without"])
+without_ffmpeg = built_without("FFmpeg")
 lines = 0
 
 

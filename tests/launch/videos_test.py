@@ -10,8 +10,7 @@ whole = (fixtures / "videos" / "ordered.mp4").read_bytes()
 (here / "set" / "cut.mp4").write_bytes(whole[: len(whole) // 2])
 words = ["build", *with_sets([f"source.videos.path={here}/set", "source.window.frames=5", "store.clips_per_shard=4"])]
 
-without = [text for text in json.loads(output("doctor", "--json"))["built_without"] if "FFmpeg" in text]
-if without:
+if built_without("FFmpeg"):
     execute([program, *words, "--out", here / "store"], 2, "FFmpeg")
     execute([program, "inspect", store(), "--animation", here / "clip.gif"], 2, "FFmpeg")
     check(not (here / "store").exists() and not (here / "clip.gif").exists(), "something was written")

@@ -4,7 +4,8 @@ picture below a folder, to one size.
 
     VENV/bin/python tools/peers/pillow_resize.py --program build/release/lastframe ../shared/data/imagenet-sample
 
-Needs NumPy and Pillow below 13, which resizes tall pictures in another order, rows before columns. Prints how many pictures differ; status 1 if any does.
+Needs NumPy and Pillow below 13, which resizes tall pictures in another order, rows before columns. Prints how many
+pictures differ; status 1 if any does.
 """
 import argparse
 import pathlib

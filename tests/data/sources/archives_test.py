@@ -83,7 +83,7 @@ def png(t):
             chunk(b"IDAT", zlib.compress(pixels_of)) + chunk(b"IEND", b""))
 
 
-if any("FFmpeg" in text for text in json.loads(output("doctor", "--json"))["built_without"]):
+if built_without("FFmpeg"):
     finish()
 video = here / "frames" / "ordered"
 video.mkdir(parents=True)

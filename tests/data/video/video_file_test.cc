@@ -2,6 +2,7 @@
 #include "data/video/video_file.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -154,6 +155,34 @@ TEST_F(Videos, WhatIsNoVideoOrTooLargeIsRefusedWithTheReason) {
             std::string::npos);
   const std::string mp4 = bytes_of(fixture("ordered.mp4"));
   EXPECT_NE(refusal(put("a.mp4", mp4.substr(0, mp4.size() / 2))).find("moov"), std::string::npos);
+}
+
+// A few bytes that promise two thousand million frames of one byte, in one chunk.
+TEST_F(Videos, PromisedFramesTakeLittleMemory) {
+  std::string bytes = bytes_of(fixture("ordered.mp4"));
+  const auto set = [&](const char* box, size_t at, uint32_t value) {
+    at += bytes.find(box);
+    for (const int shift : {24, 16, 8, 0}) bytes.at(at++) = static_cast<char>(value >> shift);
+  };
+  constexpr uint32_t kPromised = 0x7ffffff0;
+  set("stsz", 8, 1);
+  set("stsz", 12, kPromised);
+  set("stsc", 16, kPromised);
+  set("stts", 12, kPromised);
+  const std::string path = put("a.mp4", bytes);
+  const auto peak = [] {
+    rusage usage{};
+    ::getrusage(RUSAGE_SELF, &usage);
+    return usage.ru_maxrss;  // KiB
+  };
+  const auto before = peak();
+  const VideoLimits limits{.pixels = 1 << 14};
+  if (refusal(path, limits).empty()) {
+    VideoReader reader(path, limits, "video", 24);
+    constexpr uint64_t kFirst[] = {0};
+    EXPECT_THROW(reader.read(kFirst, [](const Image&) {}), Error);
+  }
+  EXPECT_LT(peak() - before, 256 << 10);
 }
 
 // Whatever is given is a frame of the formula; a damaged one is refused, however it is reached.
