@@ -7,10 +7,13 @@
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
+#include <optional>
 #include <set>
 
 #include "base/error.h"
 #include "config/config.h"
+#include "data/recipe/recipe.h"
+#include "data/sources/source.h"
 #include "sweep/identity.h"
 
 namespace lf {
@@ -202,6 +205,17 @@ void fill_below(Message& message, const std::map<std::string, std::string>& valu
   }
 }
 
+// What would only be found once its store is built.
+void check_recipe(const ArmPlan& arm) {
+  const std::optional<ClipShape> shape = shape_without_data(arm.config.source());
+  if (!shape) return;
+  try {
+    const Recipe recipe(arm.config.recipe(), *shape);
+  } catch (const Error& error) {
+    fail(error.code(), "arm ", arm.name, ": ", error.what());
+  }
+}
+
 }  // namespace
 
 SweepPlan plan_of(const Sweep& sweep, const std::vector<std::string>& sets) {
@@ -223,6 +237,7 @@ SweepPlan plan_of(const Sweep& sweep, const std::vector<std::string>& sets) {
            " names no source; set one of source.{folder, cifar, ...}, such as --set "
            "source.folder.path=FOLDER");
     }
+    check_recipe(arm);
   }
   add_measures(plan);
   for (const MeasurePlan& measure : plan.measures) with_placeholders(measure.extractor, known);

@@ -42,11 +42,11 @@ class SweepFile : public ::testing::Test {
 
 TEST_F(SweepFile, AxesMultiplyArmsAndNameThem) {
   const SweepPlan found = plan(R"(
-    arm { name: "blur" } arm { name: "noise" base: "blur" set: "recipe.noise={}" }
+    arm { name: "mask" set: "recipe.mask={}" } arm { name: "noise" base: "mask" set: "recipe.noise={}" }
     axis { option: "recipe.frames" value: ["2", "4"] along { option: "train.ema.half_life_images" value: ["", "7"] } }
     axis { option: "recipe.topology" value: ["CHAIN", "STAR"] })");
   ASSERT_EQ(found.arms.size(), 8U);
-  EXPECT_EQ(found.arms[0].name, "blur-frames=2-topology=CHAIN");
+  EXPECT_EQ(found.arms[0].name, "mask-frames=2-topology=CHAIN");
   const ArmPlan& last = found.arms.back();
   EXPECT_EQ(last.name, "noise-frames=4-topology=STAR");
   EXPECT_EQ(last.at.at("recipe.frames"), "4");
@@ -54,7 +54,7 @@ TEST_F(SweepFile, AxesMultiplyArmsAndNameThem) {
   EXPECT_TRUE(last.config.recipe().has_noise());
   EXPECT_EQ(last.config.train().ema().half_life_images(), 7);
   EXPECT_EQ(arms_chosen(found, "noise").size(), 4U);
-  EXPECT_EQ(arms_chosen(found, "blur-frames=2-topology=CHAIN,noise").size(), 5U);
+  EXPECT_EQ(arms_chosen(found, "mask-frames=2-topology=CHAIN,noise").size(), 5U);
 }
 
 TEST_F(SweepFile, WhatIsWrongIsNamedWithTheNearest) {
@@ -84,6 +84,12 @@ TEST_F(SweepFile, WhatIsWrongIsNamedWithTheNearest) {
             std::string::npos);
   EXPECT_NE(error_of(Code::kUsage, [&] { load(arms, {"sedes=2"}); }).find("did you mean 'seeds'?"),
             std::string::npos);
+}
+
+TEST_F(SweepFile, RecipesThatCannotBeAreRefusedByTheArm) {
+  const std::string said =
+      refusal(R"(arm { name: "star" set: ["recipe.blur={}", "recipe.topology=STAR"] })");
+  EXPECT_NE(said.find("arm star: recipe.topology is STAR"), std::string::npos) << said;
 }
 
 TEST_F(SweepFile, ConfigsThatDifferInTrainingUnsaidAreRefused) {
