@@ -1,6 +1,7 @@
 // What the networks of checkpoints make of tensors in files, as floats, for comparison with other
 // programs: `outputs_program CHECKPOINT IN OUT CHECKPOINT IN OUT ...`, of safetensors. Not a test.
 //   vqvae, cvivit      x [B, T, H, W, C] -> latents, reconstruction and, if there are codes, ids
+//   autoencoder        x [B, T, H, W, C] -> reconstruction
 //   unet, unet3d, dit  z [B, T, H, W, C], the frames' time [T], index [T] and role [T], and if IN
 //   has
 //                      them labels [B], text [B, ...] and small [B, T, H, W, C] -> image, the
@@ -61,8 +62,12 @@ void write_outputs(const std::string& checkpoint, const std::string& from, const
   std::vector<NamedTensor> out;
   if (auto* tokenizer = dynamic_cast<Tokenizer*>(run.model.get())) {
     out = of_tokenizer(*tokenizer, in.at("x"));
+  } else if (auto* denoiser = dynamic_cast<DiffusionModel*>(run.model.get())) {
+    out = of_denoiser(*denoiser, in);
   } else {
-    out = of_denoiser(dynamic_cast<DiffusionModel&>(*run.model), in);
+    Clips clips;
+    clips.x_BTHWC = in.at("x");
+    out.push_back({"reconstruction", run.model->reconstruct(clips).contiguous()});
   }
   std::vector<TensorLayout> layouts;
   for (const NamedTensor& named : out) layouts.push_back(layout_of(named));

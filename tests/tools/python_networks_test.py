@@ -11,6 +11,7 @@ from torch_here import import_torch
 outputs_program, torch_folder = arguments
 torch = import_torch(torch_folder)
 try:
+    import numpy
     from safetensors.torch import load_file, save_file
 
     import lastframe_io
@@ -60,6 +61,10 @@ NETWORKS = {
     "cvivit": ([CVIVIT % ("ema { codes: 16 dim: 4 }", "temporal_patch: 2 stem: 1 stem_width: 8 " + GAN)], set()),
     "cvivit-fsq": ([CVIVIT % ("fsq { levels: [5, 4, 3] }", "patch_norm: BOTH")], set()),
     "cvivit-lfq": ([CVIVIT % ("lfq { bits: 4 } groups: 2", ""), "recipe.frames=1"], set()),
+    "autoencoder": (["model.autoencoder={ width: 8 multipliers: [1, 2, 2] latent: 4 gan_weight: 0.1 }"], set()),
+    "autoencoder-images": (["model.autoencoder={ width: 8 }", "recipe.frames=1"], set()),
+    "classifier": (["model.classifier={ width: 8 stages: 2 }"], {"features"}),
+    "classifier-images": (["model.classifier={ width: 8 classes: 12 }", "recipe.frames=1"], {"features"}),
     "latent-dit": (["model.dit={ width: 16 layers: 1 heads: 2 temporal_position: false }",
                     D + "schedule=COSINE_LOG_SNR", D + "reference_size=16",
                     D + "tokenizer={here}/cvivit-fsq.safetensors", *DDIM], {"sample"}),
@@ -109,6 +114,8 @@ def inputs_of(net, wants):
 
 @torch.no_grad()
 def twin_outputs(net, tensors):
+    if isinstance(net, lastframe_torch.Autoencoder):
+        return {"reconstruction": net(tensors["x"])}
     if "x" in tensors:
         made = {"latents": net.latents(tensors["x"]), "reconstruction": net(tensors["x"])}
         return made if net.quantiser.codes == 0 else {**made, "ids": net.encode(tensors["x"])}
@@ -124,9 +131,28 @@ def twin_outputs(net, tensors):
     return made
 
 
+def check_classifier(name, net):
+    """The twin's logits and features beside those of `lastframe features`, of bytes."""
+    images = torch.randint(256, (CLIPS, *net.clip_shape), generator=torch.Generator().manual_seed(2), dtype=torch.uint8)
+    shape = net.clip_shape if net.clip_shape[0] > 1 else net.clip_shape[1:]
+    numpy.save(here / "bytes.npy", images.reshape(CLIPS, *shape).numpy())
+    for layer, twin in (("features", net.features), ("logits", net)):
+        output("features", "--extractor", here / f"{name}.safetensors", "--layer", layer, "--images",
+               here / "bytes.npy", "--out", here / "rows.npy")
+        with torch.no_grad():
+            expected = twin(images / 127.5 - 1)
+        made = torch.tensor(rows_of(here / "rows.npy"))
+        apart = float((made - expected).abs().max() / made.abs().max())
+        print(f"{name:14} {layer:15} {apart:.1e}")
+        expect(made.shape == expected.shape and apart < TOLERANCE, f"{name}: {layer} is {apart:.1e} apart")
+
+
 nets, given, words = {}, {}, []
 for name, (sets, wants) in NETWORKS.items():
     nets[name] = lastframe_torch.load(trained(name, sets))
+    if "features" in wants:
+        check_classifier(name, nets.pop(name))
+        continue
     given[name] = inputs_of(nets[name], wants)
     save_file(given[name], here / f"{name}.in")
     words += [latest(here / name), here / f"{name}.in", here / f"{name}.out"]
@@ -173,6 +199,7 @@ for message, option, rest in re.findall(r"^message (\w+)|(?:optional|repeated) [
         default = re.search(r"default = ([^,\]\s]+)", rest)
         options[option] = default[1] if default else None
 for path, name in (("unet", "Unet"), ("unet3d", "Unet3d"), ("dit", "Dit"), ("vqvae", "VqVae"), ("cvivit", "Cvivit"),
+                   ("autoencoder", "Autoencoder"), ("classifier", "Classifier"),
                    ("diffusion", "Diffusion"), ("diffusion.sampler", "Sampler"),
                    ("vqvae.quantiser", "Quantiser"), ("vqvae.quantiser.ema", "EmaQuantiser"),
                    ("vqvae.quantiser.learnt", "LearntQuantiser"), ("vqvae.quantiser.lfq", "LfqQuantiser"),

@@ -1,5 +1,5 @@
 """The networks of Last Frame as plain PyTorch modules, one file each, with the names of the program's own exports:
-unet, unet3d, dit, vqvae, cvivit. load(file) is all that using them takes; the files are written to be read.
+unet, unet3d, dit, vqvae, cvivit, autoencoder, classifier. load(file) is all that using them takes; the files are written to be read.
 """
 import os
 
@@ -8,19 +8,23 @@ from torch import nn
 
 from lastframe_io import DataError, Export
 
+from .autoencoder import Autoencoder
+from .classifier import Classifier
 from .cvivit import Cvivit
 from .diffusion import Schedule, estimate, sample
 from .dit import Dit
 from .layers import Unfilled
-from .options import DENOISERS, completed, kind_of
+from .options import DENOISERS, TOKENIZERS, completed, kind_of
 from .random import normals
 from .unet import Unet
 from .unet3d import Unet3d
 from .vqvae import Vqvae
 
-__all__ = ["Cvivit", "Dit", "Schedule", "Unet", "Unet3d", "Vqvae", "build", "estimate", "load", "normals", "sample"]
+__all__ = ["Autoencoder", "Classifier", "Cvivit", "Dit", "Schedule", "Unet", "Unet3d", "Vqvae", "build", "estimate", "load",
+           "normals", "sample"]
 
-NETWORKS = {"unet": Unet, "unet3d": Unet3d, "dit": Dit, "vqvae": Vqvae, "cvivit": Cvivit}
+NETWORKS = {"unet": Unet, "unet3d": Unet3d, "dit": Dit, "vqvae": Vqvae, "cvivit": Cvivit,
+            "autoencoder": Autoencoder, "classifier": Classifier}
 
 
 class Latents(nn.Module):
@@ -98,7 +102,7 @@ def _tokenizer(file, clip_shape):
         raise DataError(f"the tokenizer {file} is not there; give the file of its export as tokenizer=FILE")
     export = Export(file)
     kind = kind_of(export.config)
-    if kind in DENOISERS:
+    if kind not in TOKENIZERS:
         raise DataError(f"the tokenizer {file} has model.{kind}, expected vqvae or cvivit; give its export")
     export.config.model[kind].get("gan", {})["weight"] = 0  # no discriminator either
     return _network(export, clip_shape)

@@ -50,6 +50,17 @@ def images_as_frames(images, frames):
     return images.permute(0, 2, 3, 1).unflatten(0, (-1, frames))
 
 
+class TemporalConv(nn.Conv2d):
+    """Over three frames at the same place, of the images [B T, C, H, W] of clips."""
+
+    def __init__(self, channels):
+        super().__init__(channels, channels, (3, 1), padding=(1, 0))
+
+    def forward(self, images, frames):
+        clips = images.unflatten(0, (-1, frames)).transpose(1, 2).flatten(3)  # [B, C, T, H W]
+        return super().forward(clips).transpose(1, 2).unflatten(3, images.shape[2:]).flatten(0, 1)
+
+
 def as_rows(images):
     """[N, C, H, W] to [N, H W, C]."""
     return images.flatten(2).transpose(1, 2)

@@ -27,6 +27,8 @@ DEFAULTS = parse_text(f"""
       width: 256 patch: 4 temporal_patch: 1 spatial_layers: 3 temporal_layers: 3 heads: 8 head_width: 32 stem: 0
       stem_width: 64 patch_norm: AFTER quantiser {{ {QUANTISER} }} {GAN}
     }}
+    autoencoder {{ width: 32 multipliers: [1, 2] latent: 16 gan_weight: 0.0 }}
+    classifier {{ width: 32 stages: 3 classes: 10 }}
     diffusion {{
       schedule: LINEAR steps: 1000 beta_low: 0.0001 beta_high: 0.02 beta_max: 0.999 zero_terminal_snr: false
       reference_size: 0 sigma_min: 0.002 sigma_max: 80.0 sigma_data: 0.5 prediction: NOISE learned_variance: false
@@ -37,8 +39,9 @@ DEFAULTS = parse_text(f"""
       }}
     }}
 """, "the defaults")
-DENOISERS, TOKENIZERS = ("unet", "unet3d", "dit"), ("vqvae", "cvivit")
-MOST = {"layers": 256, "spatial_layers": 64, "temporal_layers": 64, "blocks": 16, "stem": 6}  # as in run.proto
+DENOISERS, TOKENIZERS, OTHERS = ("unet", "unet3d", "dit"), ("vqvae", "cvivit"), ("autoencoder", "classifier")
+KINDS = DENOISERS + TOKENIZERS + OTHERS
+MOST = {"layers": 256, "spatial_layers": 64, "temporal_layers": 64, "blocks": 16, "stem": 6, "stages": 6}  # as in run.proto
 LARGEST = 1 << 20  # of any other number
 QUANTISERS = ("ema", "learnt", "fsq", "lfq", "variational")
 
@@ -77,14 +80,14 @@ def _check(options, defaults, place):
 
 
 def kind_of(config):
-    """The network that a config has: "unet", "unet3d", "dit", "vqvae" or "cvivit"."""
+    """The network that a config has, by its option: one of KINDS."""
     model = config.get("model")
     model = model if isinstance(model, Config) else Config()
-    for kind in DENOISERS + TOKENIZERS:
+    for kind in KINDS:
         if kind in model:
             return kind
     others = [name for name in model if name != "diffusion"] or ["(nothing)"]
-    raise DataError(f"the config has model.{others[0]}, expected one of {', '.join(DENOISERS + TOKENIZERS)}; other "
+    raise DataError(f"the config has model.{others[0]}, expected one of {', '.join(KINDS)}; other "
                     "models have no twin here")
 
 
