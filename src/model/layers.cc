@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "base/error.h"
 #include "kernels/convolution.h"
 #include "kernels/norm_silu.h"
 #include "kernels/skinny_matmul.h"
@@ -84,6 +85,10 @@ GroupNorm::GroupNorm(const Scope& scope, int64_t channels, int64_t groups_, doub
   if (groups == 0) {
     groups = std::max<int64_t>(1, std::min<int64_t>(32, channels / 4));
     while (channels % groups != 0) --groups;
+  }
+  if (channels % groups != 0) {
+    fail(Code::kUsage, scope.prefix(), " has ", channels, " channels, which ", groups,
+         " groups do not divide; choose another norm_groups or other channels");
   }
 }
 

@@ -73,7 +73,7 @@ struct GroupNorm {
   at::Tensor with_silu(const at::Tensor& images) const;
   KernelChoice kernels;
   at::Tensor weight, bias;
-  int64_t groups;  // default: min(32, channels / 4)
+  int64_t groups;  // 0 makes it min(32, channels / 4)
   double epsilon;
 };
 

@@ -207,8 +207,9 @@ at::Tensor FullAttention::over_frames(const at::Tensor& images, const FrameConte
   return as_images(attention(qkv.kernels, rows, sequences, weights), images.size(2));
 }
 
-ResidualAttention::ResidualAttention(const Scope& scope, int64_t channels, int64_t heads_)
-    : norm(scope / "norm", channels),
+ResidualAttention::ResidualAttention(const Scope& scope, int64_t channels, int64_t heads_,
+                                     int64_t groups, double epsilon)
+    : norm(scope / "norm", channels, groups, epsilon),
       qkv(scope / "qkv", channels, 3 * channels),
       out(scope / "out", channels, channels, true, Init::kZeros),
       heads(heads_) {}

@@ -90,7 +90,8 @@ struct LinearAttention {
 
 // x + projection(attention(norm(x))), initially the identity.
 struct ResidualAttention {
-  ResidualAttention(const Scope& scope, int64_t channels, int64_t heads);
+  ResidualAttention(const Scope& scope, int64_t channels, int64_t heads, int64_t groups = 0,
+                    double epsilon = 1e-5);
   at::Tensor in_images(const at::Tensor& images) const;
   at::Tensor over_frames(const at::Tensor& images, const FrameContext& context) const;
   GroupNorm norm;

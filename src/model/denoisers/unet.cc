@@ -3,6 +3,8 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/addcmul.h>
 #include <ATen/ops/cat.h>
+#include <ATen/ops/conv2d.h>
+#include <ATen/ops/pad.h>
 #include <ATen/ops/silu.h>
 #include <ATen/ops/zeros.h>
 
@@ -26,6 +28,8 @@ at::Tensor as_single_images(const at::Tensor& image, int64_t frames) {
   return image.permute({0, 2, 3, 1}).unflatten(1, {frames, -1}).flatten(0, 1).permute({0, 3, 1, 2});
 }
 
+double epsilon_of(const UnetConfig& config) { return config.first_ddpm() ? 1e-6 : 1e-5; }
+
 // A convolution within images or, if `volume`, over space and time.
 struct Conv {
   Conv(const Scope& scope, bool volume_, int64_t in, int64_t out, int64_t stride = 1,
@@ -35,14 +39,19 @@ struct Conv {
     if (conv.stride == 1) return convolution(conv.kernels, x, conv.weight, conv.bias, frames);
     return conv(volume ? with_neighbours(x, frames) : x);
   }
+  // Padded right and below only.
+  at::Tensor halved(const at::Tensor& x, int64_t frames) const {
+    return at::conv2d(at::pad(volume ? with_neighbours(x, frames) : x, {0, 1, 0, 1}), conv.weight,
+                      conv.bias, conv.stride);
+  }
   Conv2d conv;
   bool volume;
 };
 
 // norm - SiLU; of a volume, the norm is over all frames of a clip.
 struct Norm {
-  Norm(const Scope& scope, bool volume_, int64_t channels)
-      : norm(scope, channels), volume(volume_) {}
+  Norm(const Scope& scope, const UnetConfig& config, bool volume_, int64_t channels)
+      : norm(scope, channels, config.norm_groups(), epsilon_of(config)), volume(volume_) {}
 
   // `scale_shift` [N, 2C]: scale and shift of each image; undefined: none.
   at::Tensor operator()(const at::Tensor& x, int64_t frames, const at::Tensor& scale_shift) const {
@@ -77,10 +86,10 @@ struct Norm {
 struct ResidualBlock {
   ResidualBlock(const Scope& scope, const UnetConfig& config, bool volume, int64_t in, int64_t out,
                 uint32_t layer_)
-      : norm1(scope / "norm1", volume, in),
+      : norm1(scope / "norm1", config, volume, in),
         conv1(scope / "conv1", volume, in, out),
         level(scope / "level", 4 * config.width(), config.scale_shift() ? 2 * out : out),
-        norm2(scope / "norm2", volume, out),
+        norm2(scope / "norm2", config, volume, out),
         conv2(scope / "conv2", volume, out, out, 1, Init::kZeros),
         scale_shift(config.scale_shift()),
         scaled_sum(config.scaled_sums()),
@@ -116,7 +125,9 @@ struct ResidualBlock {
 struct AttentionPair {
   AttentionPair(const Scope& scope, const UnetConfig& config, const DenoiserShape& shape,
                 int64_t channels)
-      : spatial(scope / "spatial", channels, config.heads()) {
+      : spatial(scope / "spatial", channels,
+                config.head_width() > 0 ? channels / config.head_width() : config.heads(),
+                config.norm_groups(), epsilon_of(config)) {
     if (shape.text_tokens) {
       text.emplace(scope / "text", channels, shape.text_width, config.heads(),
                    channels / config.heads());
@@ -124,7 +135,8 @@ struct AttentionPair {
     if (shape.clip.frames == 1) return;
     switch (config.temporal()) {
       case UnetConfig::AFTER:
-        temporal.emplace(scope / "temporal", channels, config.heads());
+        temporal.emplace(scope / "temporal", channels, config.heads(), config.norm_groups(),
+                         epsilon_of(config));
         break;
       case UnetConfig::RELATIVE:
         relative.emplace(scope / "temporal", channels, 4 * config.width(), config.heads());
@@ -174,7 +186,7 @@ class Unet : public Denoiser {
         level2_(scope / "level" / "second", 4 * config.width(), 4 * config.width()),
         first_(scope / "first", volume_, shape.clip.channels + (config.mark_observed() ? 1 : 0),
                config.width()),
-        last_norm_(scope / "last" / "norm", volume_, widths_.front()),
+        last_norm_(scope / "last" / "norm", config, volume_, widths_.front()),
         last_(scope / "last" / "conv", volume_, widths_.front(), shape.out_channels, 1,
               Init::kZeros),
         conditioning_(scope, shape, 4 * config.width()) {
@@ -198,7 +210,9 @@ class Unet : public Denoiser {
     std::vector<at::Tensor> kept = {h};
     for (const Level& level : down_) {
       for (const Stage& stage : level.stages) kept.push_back(h = run(stage, h, call));
-      if (level.resample) kept.push_back(h = (*level.resample)(h, frames));
+      if (!level.resample) continue;
+      h = config_.first_ddpm() ? level.resample->halved(h, frames) : (*level.resample)(h, frames);
+      kept.push_back(h);
     }
     for (const Stage& stage : middle_) h = run(stage, h, call);
     for (const Level& level : up_) {
@@ -237,7 +251,9 @@ class Unet : public Denoiser {
   }
 
   at::Tensor embedding(const NoisyClips& clips) const {
-    const at::Tensor signal = sinusoid(clips.signal_BT, config_.width(), Sinusoid::kCosineFirst);
+    const at::Tensor signal =
+        sinusoid(clips.signal_BT, config_.width(),
+                 config_.first_ddpm() ? Sinusoid::kSineFirst : Sinusoid::kCosineFirst);
     at::Tensor e = conditioning_(level2_(at::silu(level1_(signal))), clips);  // [B, T, width]
     if (position_) {
       e = e + (*position_)(sinusoid(clips.index_BT, config_.width(), Sinusoid::kCosineFirst));
@@ -251,6 +267,11 @@ class Unet : public Denoiser {
       if (out % config_.heads() != 0) {
         fail(Code::kUsage, "model.unet.heads is ", config_.heads(), ", which does not divide the ",
              out, " channels of an attention; choose other heads or another width");
+      }
+      if (config_.head_width() > 0 && out % config_.head_width() != 0) {
+        fail(Code::kUsage, "model.unet.head_width is ", config_.head_width(),
+             ", which does not divide the ", out,
+             " channels of an attention; choose another head_width or another width");
       }
       made.attention.emplace(scope / "attention", config_, shape_, out);
     }

@@ -109,9 +109,9 @@ class CvivitNetwork : public TokenNetwork {
     embed_first_.emplace(root / "encoder" / "first", config.patch_norm(), first, width_);
     if (video) embed_rest_.emplace(root / "encoder" / "rest", config.patch_norm(), rest, width_);
     const auto layers = [&](const Scope& scope, bool temporal) {
-      return GridTransformer(scope, width_, config.heads(), config.head_width(),
-                             temporal ? config.temporal_layers() : config.spatial_layers(),
-                             temporal);
+      return GridTransformer(
+          scope, {width_, config.heads(), config.head_width(), config.raw_keys()},
+          temporal ? config.temporal_layers() : config.spatial_layers(), temporal);
     };
     offsets_.emplace(root / "offsets", width_, config.heads());
     encode_space_.emplace(layers(root / "encoder" / "space", false));

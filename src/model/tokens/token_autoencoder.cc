@@ -46,7 +46,7 @@ class TokenAutoencoder : public Tokenizer {
                   inner = groups_ * quantiser_->dim();
     if (parts.always_project || width != inner || width != input) {
       project_in_.emplace(root / "quantiser.in", width, input);
-      project_out_.emplace(root / "quantiser.out", inner, width);
+      project_out_.emplace(root / "quantiser.out", inner, network_->decoder_width());
     }
     if (!perceptual_config_.network().empty()) {
       perceptual_.emplace(perceptual_config_.network(), shape, device, table_.kernels(), open);

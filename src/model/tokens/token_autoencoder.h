@@ -10,7 +10,8 @@ namespace lf {
 class TokenNetwork {
  public:
   virtual ~TokenNetwork() = default;
-  virtual int64_t width() const = 0;  // of a feature
+  virtual int64_t width() const = 0;                         // of a feature
+  virtual int64_t decoder_width() const { return width(); }  // of what decode() takes
   virtual std::array<int64_t, 3> grid(int64_t frames) const = 0;
   virtual int64_t frames(int64_t steps) const = 0;
   virtual at::Tensor encode(const at::Tensor& x_BTHWC) const = 0;          // -> [B, t, h, w, width]

@@ -14,16 +14,16 @@
 
 namespace lf {
 
-CosineAttention::CosineAttention(const Scope& scope, int64_t width, int64_t heads_,
-                                 int64_t head_width_)
-    : norm(scope / "norm", width, false),
-      query(scope / "query", width, heads_ * head_width_, false),
-      key_value(scope / "key_value", width, 2 * heads_ * head_width_, false),
-      out(scope / "out", heads_ * head_width_, width, false),
-      query_scale(scope.weight("query_scale", {head_width_}, Init::kOnes)),
-      key_scale(scope.weight("key_scale", {head_width_}, Init::kOnes)),
-      heads(heads_),
-      head_width(head_width_) {}
+static constexpr double kScale = 8;  // of cosines as logits
+
+CosineAttention::CosineAttention(const Scope& scope, const GridShape& shape_)
+    : norm(scope / "norm", shape_.width, false),
+      query(scope / "query", shape_.width, shape_.heads * shape_.head_width, false),
+      key_value(scope / "key_value", shape_.width, 2 * shape_.heads * shape_.head_width, false),
+      out(scope / "out", shape_.heads * shape_.head_width, shape_.width, false),
+      query_scale(scope.weight("query_scale", {shape_.head_width}, Init::kOnes)),
+      key_scale(scope.weight("key_scale", {shape_.head_width}, Init::kOnes)),
+      shape(shape_) {}
 
 at::Tensor directions(const at::Tensor& x) {
   return x / at::linalg_vector_norm(x, 2, at::IntArrayRef{-1}, true).clamp_min(1e-12);
@@ -31,6 +31,7 @@ at::Tensor directions(const at::Tensor& x) {
 
 at::Tensor CosineAttention::operator()(const at::Tensor& x, const Sequences& sequences,
                                        const at::Tensor& bias) const {
+  if (shape.raw_keys) return of_raw_keys(x, sequences, bias);
   AttentionWeights weights;
   weights.norm_weight = norm.weight;
   weights.query = query.weight();
@@ -39,9 +40,23 @@ at::Tensor CosineAttention::operator()(const at::Tensor& x, const Sequences& seq
   weights.query_scale = query_scale;
   weights.key_scale = key_scale;
   weights.bias = bias;
-  weights.heads = heads;
-  weights.scale = 8;
+  weights.heads = shape.heads;
+  weights.scale = kScale;
   return lf::attention(query.kernels, x, sequences, weights);
+}
+
+at::Tensor CosineAttention::of_raw_keys(const at::Tensor& x, const Sequences& sequences,
+                                        const at::Tensor& bias) const {
+  const at::Tensor rows =
+      x.reshape({sequences.outer, sequences.tokens, sequences.inner, -1}).transpose(1, 2);
+  const auto by_head = [&](const at::Tensor& t) {  // [outer, inner, heads, tokens, head width]
+    return t.unflatten(-1, {shape.heads, -1}).transpose(-2, -3);
+  };
+  const std::vector<at::Tensor> parts = key_value(rows).chunk(2, -1);
+  const at::Tensor mixed =
+      attend(query.kernels, directions(by_head(query(norm(rows)))) * query_scale,
+             directions(by_head(parts[0])) * key_scale, by_head(parts[1]), bias, kScale);
+  return x + out(mixed.transpose(-2, -3).flatten(-2)).transpose(1, 2).reshape(x.sizes());
 }
 
 GatedFeedForward::GatedFeedForward(const Scope& scope, int64_t width)
@@ -88,18 +103,16 @@ at::Tensor OffsetBias::operator()(int64_t height, int64_t width) const {
       .permute({2, 0, 1});
 }
 
-GridLayer::GridLayer(const Scope& scope, int64_t width, int64_t heads, int64_t head_width,
-                     bool temporal)
-    : attention(scope / "attention", width, heads, head_width),
-      feed_forward(scope / "feed_forward", width) {
-  if (temporal) position.emplace(scope / "position", width);
+GridLayer::GridLayer(const Scope& scope, const GridShape& shape, bool temporal)
+    : attention(scope / "attention", shape), feed_forward(scope / "feed_forward", shape.width) {
+  if (temporal) position.emplace(scope / "position", shape.width);
 }
 
-GridTransformer::GridTransformer(const Scope& scope, int64_t width, int64_t heads_,
-                                 int64_t head_width, int64_t count, bool temporal_)
-    : norm(scope / "norm", width, false), heads(heads_), temporal(temporal_) {
+GridTransformer::GridTransformer(const Scope& scope, const GridShape& shape, int64_t count,
+                                 bool temporal_)
+    : norm(scope / "norm", shape.width, false), heads(shape.heads), temporal(temporal_) {
   for (int64_t i = 0; i < count; ++i) {
-    layers.emplace_back(scope / std::to_string(i), width, heads, head_width, temporal);
+    layers.emplace_back(scope / std::to_string(i), shape, temporal);
   }
 }
 

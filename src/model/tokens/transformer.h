@@ -16,16 +16,26 @@ namespace lf {
 
 at::Tensor directions(const at::Tensor& x);  // normalised to length 1 over the last dimension
 
+// Of the transformers over grids.
+struct GridShape {
+  int64_t width, heads, head_width;
+  bool raw_keys = false;  // keys and values are of the input without the norm
+};
+
 // x + attention by cosine similarity of queries and keys.
 struct CosineAttention {
-  CosineAttention(const Scope& scope, int64_t width, int64_t heads, int64_t head_width);
+  CosineAttention(const Scope& scope, const GridShape& shape);
   // `bias` [heads, tokens, tokens] is added to the logits; -inf where a token may not attend.
   at::Tensor operator()(const at::Tensor& x, const Sequences& sequences,
                         const at::Tensor& bias) const;
   LayerNorm norm;
   Linear query, key_value, out;
   at::Tensor query_scale, key_scale;
-  int64_t heads, head_width;
+  GridShape shape;
+
+ private:
+  at::Tensor of_raw_keys(const at::Tensor& x, const Sequences& sequences,
+                         const at::Tensor& bias) const;
 };
 
 // x + (norm - linear - GELU gate - linear)(x), 8/3 as wide inside.
@@ -54,7 +64,7 @@ struct OffsetBias {
 
 // Position generator (temporal layers only), attention, feed-forward.
 struct GridLayer {
-  GridLayer(const Scope& scope, int64_t width, int64_t heads, int64_t head_width, bool temporal);
+  GridLayer(const Scope& scope, const GridShape& shape, bool temporal);
   std::optional<CausalDepthwiseConv> position;
   CosineAttention attention;
   GatedFeedForward feed_forward;
@@ -63,8 +73,7 @@ struct GridLayer {
 // Layers over [B, t, h, w, width]. A spatial transformer attends within each time step; a temporal
 // one within each grid cell, to the same and earlier time steps.
 struct GridTransformer {
-  GridTransformer(const Scope& scope, int64_t width, int64_t heads, int64_t head_width,
-                  int64_t layers, bool temporal);
+  GridTransformer(const Scope& scope, const GridShape& shape, int64_t layers, bool temporal);
   // `bias` is for a spatial transformer; a temporal one computes its own.
   at::Tensor operator()(at::Tensor x_BTHWD, const at::Tensor& bias = {}) const;
   std::vector<GridLayer> layers;

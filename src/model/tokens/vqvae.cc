@@ -16,12 +16,18 @@ namespace {
 
 constexpr double kEpsilon = 1e-6;
 
-GroupNorm norm_of(const Scope& scope, int64_t channels) { return {scope, channels, 0, kEpsilon}; }
+// What all layers share.
+struct Kind {
+  int64_t groups;  // of norms; 0: by their channels
+  GroupNorm norm(const Scope& scope, int64_t channels) const {
+    return {scope, channels, groups, kEpsilon};
+  }
+};
 
 struct ResidualBlock {
-  ResidualBlock(const Scope& scope, int64_t in, int64_t out)
-      : norm1(norm_of(scope / "norm1", in)),
-        norm2(norm_of(scope / "norm2", out)),
+  ResidualBlock(const Scope& scope, const Kind& kind, int64_t in, int64_t out)
+      : norm1(kind.norm(scope / "norm1", in)),
+        norm2(kind.norm(scope / "norm2", out)),
         conv1(scope / "conv1", in, out, 3),
         conv2(scope / "conv2", out, out, 3) {
     if (in != out) skip.emplace(scope / "skip", in, out, 1);
@@ -36,8 +42,8 @@ struct ResidualBlock {
 
 // One head over all pixels of an image.
 struct AttentionBlock {
-  AttentionBlock(const Scope& scope, int64_t channels)
-      : norm(norm_of(scope / "norm", channels)),
+  AttentionBlock(const Scope& scope, const Kind& kind, int64_t channels)
+      : norm(kind.norm(scope / "norm", channels)),
         qkv(scope / "qkv", channels, 3 * channels, 1),
         out(scope / "out", channels, channels, 1) {}
   at::Tensor operator()(const at::Tensor& x) const {
@@ -57,10 +63,10 @@ struct Level {
   std::vector<AttentionBlock> attention;  // one a block, or none
   std::optional<Conv2d> resize;           // stride 2 down, or after doubling up
 
-  Level(const Scope& scope, int64_t in, int64_t out, int count, bool attend) {
+  Level(const Scope& scope, const Kind& kind, int64_t in, int64_t out, int count, bool attend) {
     for (int i = 0; i < count; ++i) {
-      blocks.emplace_back(scope / str("block", i), i == 0 ? in : out, out);
-      if (attend) attention.emplace_back(scope / str("attention", i), out);
+      blocks.emplace_back(scope / str("block", i), kind, i == 0 ? in : out, out);
+      if (attend) attention.emplace_back(scope / str("attention", i), kind, out);
     }
   }
   at::Tensor operator()(at::Tensor x) const {
@@ -73,10 +79,10 @@ struct Level {
 };
 
 struct Middle {
-  Middle(const Scope& scope, int64_t channels)
-      : first(scope / "block0", channels, channels),
-        attention(scope / "attention", channels),
-        second(scope / "block1", channels, channels) {}
+  Middle(const Scope& scope, const Kind& kind, int64_t channels)
+      : first(scope / "block0", kind, channels, channels),
+        attention(scope / "attention", kind, channels),
+        second(scope / "block1", kind, channels, channels) {}
   at::Tensor operator()(const at::Tensor& x) const { return second(attention(first(x))); }
   ResidualBlock first;
   AttentionBlock attention;
@@ -86,7 +92,8 @@ struct Middle {
 class VqVaeNetwork : public TokenNetwork {
  public:
   VqVaeNetwork(const Scope& root, const VqVaeConfig& config, const ClipShape& shape)
-      : latent_(config.latent()) {
+      : latent_(config.latent()),
+        decoder_latent_(config.decoder_latent() > 0 ? config.decoder_latent() : config.latent()) {
     std::vector<int64_t> channels(config.multipliers().begin(), config.multipliers().end());
     if (channels.empty()) channels = {1, 2, 4};
     for (int64_t& multiplier : channels) multiplier *= config.width();
@@ -105,33 +112,35 @@ class VqVaeNetwork : public TokenNetwork {
     };
     const size_t levels = channels.size();
     const int64_t deepest = channels.back();
+    const Kind kind{config.norm_groups()};
     const Scope in = root / "encoder", out = root / "decoder";
     from_pixels_.emplace(in / "pixels", shape.channels, channels[0], 3);
     for (size_t i = 0; i < levels; ++i) {
-      down_.emplace_back(in / str("level", i), channels[i == 0 ? 0 : i - 1], channels[i],
+      down_.emplace_back(in / str("level", i), kind, channels[i == 0 ? 0 : i - 1], channels[i],
                          config.blocks(), attends(i));
       if (i + 1 < levels) {
         down_.back().resize.emplace(in / str("level", i) / "resize", channels[i], channels[i], 3,
                                     2);
       }
     }
-    middle_in_.emplace(in / "middle", deepest);
-    norm_in_.emplace(norm_of(in / "norm", deepest));
+    middle_in_.emplace(in / "middle", kind, deepest);
+    norm_in_.emplace(kind.norm(in / "norm", deepest));
     to_latent_.emplace(in / "latent", deepest, latent_, 3);
-    from_latent_.emplace(out / "latent", latent_, deepest, 3);
-    middle_out_.emplace(out / "middle", deepest);
+    from_latent_.emplace(out / "latent", decoder_latent_, deepest, 3);
+    middle_out_.emplace(out / "middle", kind, deepest);
     for (size_t i = levels; i-- > 0;) {
-      up_.emplace_back(out / str("level", i), channels[std::min(i + 1, levels - 1)], channels[i],
-                       config.blocks() + 1, attends(i));
+      up_.emplace_back(out / str("level", i), kind, channels[std::min(i + 1, levels - 1)],
+                       channels[i], config.blocks() + 1, attends(i));
       if (i > 0) {
         up_.back().resize.emplace(out / str("level", i) / "resize", channels[i], channels[i], 3);
       }
     }
-    norm_out_.emplace(norm_of(out / "norm", channels[0]));
+    norm_out_.emplace(kind.norm(out / "norm", channels[0]));
     to_pixels_.emplace(out / "pixels", channels[0], shape.channels, 3);
   }
 
   int64_t width() const override { return latent_; }
+  int64_t decoder_width() const override { return decoder_latent_; }
   std::array<int64_t, 3> grid(int64_t frames) const override { return {frames, height_, width_}; }
   int64_t frames(int64_t steps) const override { return steps; }
 
@@ -163,7 +172,7 @@ class VqVaeNetwork : public TokenNetwork {
   }
 
  private:
-  int64_t latent_, height_ = 0, width_ = 0;
+  int64_t latent_, decoder_latent_, height_ = 0, width_ = 0;
   std::vector<Level> down_, up_;
   std::optional<Middle> middle_in_, middle_out_;
   std::optional<GroupNorm> norm_in_, norm_out_;

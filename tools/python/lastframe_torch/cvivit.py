@@ -14,9 +14,9 @@ from .tokenizer import Tokenizer, directions
 class CosineAttention(nn.Module):
     """x + attention by cosine similarity of queries and keys, over rows [N, tokens, width]."""
 
-    def __init__(self, width, heads, head_width):
+    def __init__(self, width, heads, head_width, raw_keys):
         super().__init__()
-        self.heads = heads
+        self.heads, self.raw_keys = heads, raw_keys
         self.norm = nn.LayerNorm(width, bias=False)
         self.query = nn.Linear(width, heads * head_width, bias=False)
         self.key_value = nn.Linear(width, 2 * heads * head_width, bias=False)
@@ -26,7 +26,7 @@ class CosineAttention(nn.Module):
     def forward(self, x, bias):
         h = self.norm(x)
         q, k, v = (part.unflatten(2, (self.heads, -1)).transpose(1, 2)
-                   for part in (self.query(h), *self.key_value(h).chunk(2, -1)))
+                   for part in (self.query(h), *self.key_value(x if self.raw_keys else h).chunk(2, -1)))
         mixed = attend(directions(q) * self.query_scale, directions(k) * self.key_scale, v, bias, scale=8)
         return x + self.out(mixed.transpose(1, 2).flatten(2))
 
@@ -77,11 +77,11 @@ def causal_distance_bias(heads, steps, device):
 
 
 class GridLayer(nn.Module):
-    def __init__(self, width, heads, head_width, temporal):
+    def __init__(self, options, temporal):
         super().__init__()
-        self.position = CausalDepthwiseConv(width) if temporal else None
-        self.attention = CosineAttention(width, heads, head_width)
-        self.feed_forward = GatedFeedForward(width)
+        self.position = CausalDepthwiseConv(options.width) if temporal else None
+        self.attention = CosineAttention(options.width, options.heads, options.head_width, options.raw_keys)
+        self.feed_forward = GatedFeedForward(options.width)
 
 
 class GridTransformer(nn.ModuleDict):
@@ -92,7 +92,7 @@ class GridTransformer(nn.ModuleDict):
         super().__init__()
         self.heads, self.temporal = options.heads, temporal
         for i in range(options.temporal_layers if temporal else options.spatial_layers):
-            self[str(i)] = GridLayer(options.width, options.heads, options.head_width, temporal)
+            self[str(i)] = GridLayer(options, temporal)
         self["norm"] = nn.LayerNorm(options.width, bias=False)
 
     def forward(self, x, bias=None):

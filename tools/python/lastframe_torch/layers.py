@@ -70,10 +70,12 @@ def as_images(rows, height):
     return rows.transpose(1, 2).unflatten(2, (height, -1))
 
 
-def group_norm(channels, eps=1e-5):
-    groups = max(1, min(32, channels // 4))
-    while channels % groups:
-        groups -= 1
+def group_norm(channels, eps=1e-5, groups=0):
+    """groups=0: a quarter of the channels, at most 32."""
+    if groups == 0:
+        groups = max(1, min(32, channels // 4))
+        while channels % groups:
+            groups -= 1
     return nn.GroupNorm(groups, channels, eps)
 
 

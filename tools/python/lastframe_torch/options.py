@@ -14,18 +14,20 @@ GAN = "gan { weight: 0.0 width: 64 layers: 3 }"
 DEFAULTS = parse_text(f"""
     unet {{
       width: 128 multipliers: [1, 2, 2, 2] blocks: 2 attention: [16] heads: 1 scale_shift: false dropout: 0.0
-      temporal_position: true scaled_sums: false temporal: AFTER mark_observed: false
+      temporal_position: true scaled_sums: false temporal: AFTER mark_observed: false head_width: 0
+      norm_groups: 0 first_ddpm: false
     }}
     unet3d {{
       dim: 64 multipliers: [1, 2, 4, 8] heads: 8 head_width: 32 spatial_head_width: 0 temporal_position: true
     }}
     dit {{ patch: 2 width: 384 layers: 6 heads: 6 expansion: 4 temporal_position: true }}
     vqvae {{
-      width: 64 multipliers: [1, 2, 4] blocks: 2 attention: [8] latent: 64 quantiser {{ {QUANTISER} }} {GAN}
+      width: 64 multipliers: [1, 2, 4] blocks: 2 attention: [8] latent: 64 decoder_latent: 0 norm_groups: 0
+      quantiser {{ {QUANTISER} }} {GAN}
     }}
     cvivit {{
       width: 256 patch: 4 temporal_patch: 1 spatial_layers: 3 temporal_layers: 3 heads: 8 head_width: 32 stem: 0
-      stem_width: 64 patch_norm: AFTER quantiser {{ {QUANTISER} }} {GAN}
+      stem_width: 64 patch_norm: AFTER raw_keys: false quantiser {{ {QUANTISER} }} {GAN}
     }}
     autoencoder {{ width: 32 multipliers: [1, 2] latent: 16 gan_weight: 0.0 }}
     classifier {{ width: 32 stages: 3 classes: 10 }}

@@ -116,7 +116,7 @@ class Tokenizer(nn.Module):
     """Clips [B, T, H, W, C] in [-1, 1] to codes or vectors on a grid of (time, row, column) and back. A network makes
     features of clips, features(x), and clips of features, clips(h); `cells` is the size of its grid."""
 
-    def __init__(self, config, options, clip_shape, width, always_project):
+    def __init__(self, config, options, clip_shape, width, always_project, decoder_width=0):
         super().__init__()
         self.config, self.clip_shape = config, clip_shape
         self.groups = options.quantiser.groups  # codes of a grid cell; the grid of codes is as many times wider
@@ -125,7 +125,7 @@ class Tokenizer(nn.Module):
         self.projects = always_project or width != inner or width != given
         if self.projects:
             self.quantiser.add_module("in", nn.Linear(width, given))
-            self.quantiser.add_module("out", nn.Linear(inner, width))
+            self.quantiser.add_module("out", nn.Linear(inner, decoder_width or width))
         self.discriminator = Discriminator(options.gan, clip_shape[3]) if options.gan.weight > 0 else None
 
     def vectors(self, x):

@@ -14,18 +14,23 @@ from .layers import (OBSERVED, CrossAttention, Denoiser, DistanceBias, as_images
                      attend_over_frames, check_size, frames_as_images, group_norm, images_as_frames, sinusoid)
 
 
-class Conv(nn.Conv2d):
-    """3 x 3 within images; of a volume 3 x 3 x 3, with the filters of the frames before, at and after side by side."""
+def norm_of(unet, channels):
+    return group_norm(channels, 1e-6 if unet.first_ddpm else 1e-5, unet.norm_groups)
 
-    def __init__(self, volume, channels, out, stride=1):
-        super().__init__(3 * channels if volume else channels, out, 3, stride, padding=1)
-        self.volume = volume
+
+class Conv(nn.Conv2d):
+    """3 x 3 within images; of a volume 3 x 3 x 3, with the filters of the frames before, at and after side by side.
+    `one_sided`: padded right and below only."""
+
+    def __init__(self, volume, channels, out, stride=1, one_sided=False):
+        super().__init__(3 * channels if volume else channels, out, 3, stride, padding=0 if one_sided else 1)
+        self.volume, self.one_sided = volume, one_sided
 
     def forward(self, x, frames):
         if self.volume:
             padded = F.pad(x.unflatten(0, (-1, frames)), (0, 0, 0, 0, 0, 0, 1, 1))
             x = torch.cat([padded[:, :-2], padded[:, 1:-1], padded[:, 2:]], 2).flatten(0, 1)
-        return super().forward(x)
+        return super().forward(F.pad(x, (0, 1, 0, 1)) if self.one_sided else x)
 
 
 def normed(norm, volume, x, frames):
@@ -43,10 +48,10 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.volume, self.scale_shift = volume, config.scale_shift
         self.factor = math.sqrt(0.5) if config.scaled_sums else 1
-        self.norm1 = group_norm(channels)
+        self.norm1 = norm_of(config, channels)
         self.conv1 = Conv(volume, channels, out)
         self.level = nn.Linear(4 * config.width, 2 * out if config.scale_shift else out)
-        self.norm2 = group_norm(out)
+        self.norm2 = norm_of(config, out)
         self.dropout = nn.Dropout(config.dropout)
         self.conv2 = Conv(volume, out, out)
         self.skip = nn.Conv2d(channels, out, 1) if channels != out else nn.Identity()
@@ -65,10 +70,10 @@ class ResidualBlock(nn.Module):
 class ResidualAttention(nn.Module):
     """x + projection(attention(norm(x)))."""
 
-    def __init__(self, channels, heads):
+    def __init__(self, unet, channels, heads):
         super().__init__()
         self.heads = heads
-        self.norm = group_norm(channels)
+        self.norm = norm_of(unet, channels)
         self.qkv = nn.Linear(channels, 3 * channels)
         self.out = nn.Linear(channels, channels)
 
@@ -137,11 +142,11 @@ class AttentionPair(nn.Module):
         super().__init__()
         unet = net.config.model.unet
         self.kind = unet.temporal if net.frames > 1 else None
-        self.spatial = ResidualAttention(channels, unet.heads)
+        self.spatial = ResidualAttention(unet, channels, channels // unet.head_width if unet.head_width else unet.heads)
         if net.text_tokens:
             self.text = CrossAttention(channels, net.text_width, unet.heads, channels // unet.heads)
         if self.kind == "AFTER":
-            self.temporal = ResidualAttention(channels, unet.heads)
+            self.temporal = ResidualAttention(unet, channels, unet.heads)
         elif self.kind == "RELATIVE":
             self.temporal = RelativeAttention(channels, 4 * unet.width, unet.heads)
 
@@ -179,7 +184,7 @@ class Unet(Denoiser):
             self.distances = DistanceBias(unet.heads)
             self.place = nn.Linear(unet.width, 4 * unet.width)
         self.first = Conv(volume, self.channels + self.marks, unet.width)
-        self.last = nn.ModuleDict({"norm": group_norm(widths[0]), "conv": Conv(volume, widths[0], self.out_channels)})
+        self.last = nn.ModuleDict({"norm": norm_of(unet, widths[0]), "conv": Conv(volume, widths[0], self.out_channels)})
         # A level's stages are "0", "1", ...; "resample" leads to the next level.
         width, kept = unet.width, [unet.width]
         self.down, up = nn.ModuleList(), []
@@ -190,7 +195,7 @@ class Unet(Denoiser):
                 level[str(k)] = Stage(self, volume, width, out, attends)
                 kept.append(width := out)
             if i + 1 < len(widths):
-                level["resample"] = Conv(volume, out, out, stride=2)
+                level["resample"] = Conv(volume, out, out, stride=2, one_sided=unet.first_ddpm)
                 kept.append(out)
             self.down.append(level)
         self.middle = nn.ModuleList([Stage(self, volume, width, width, True), Stage(self, volume, width, width, False)])
@@ -206,7 +211,7 @@ class Unet(Denoiser):
 
     def forward(self, z, signal, index=None, role=None, labels=None, text=None):
         frames = z.shape[1]
-        e = self.level["first"](sinusoid(signal, self.level["first"].in_features))
+        e = self.level["first"](sinusoid(signal, self.level["first"].in_features, self.config.model.unet.first_ddpm))
         e = self.conditioned(self.level["second"](F.silu(e)), labels, text)
         call = self.call(e, z, index, role, text)
         if hasattr(self, "place"):

@@ -9,9 +9,9 @@ EPS = 1e-6
 
 
 class ResidualBlock(nn.Module):
-    def __init__(self, channels, out):
+    def __init__(self, channels, out, groups):
         super().__init__()
-        self.norm1, self.norm2 = group_norm(channels, EPS), group_norm(out, EPS)
+        self.norm1, self.norm2 = group_norm(channels, EPS, groups), group_norm(out, EPS, groups)
         self.conv1, self.conv2 = nn.Conv2d(channels, out, 3, padding=1), nn.Conv2d(out, out, 3, padding=1)
         self.skip = nn.Conv2d(channels, out, 1) if channels != out else nn.Identity()
 
@@ -22,9 +22,9 @@ class ResidualBlock(nn.Module):
 class AttentionBlock(nn.Module):
     """One head over all pixels of an image."""
 
-    def __init__(self, channels):
+    def __init__(self, channels, groups):
         super().__init__()
-        self.norm = group_norm(channels, EPS)
+        self.norm = group_norm(channels, EPS, groups)
         self.qkv, self.out = nn.Conv2d(channels, 3 * channels, 1), nn.Conv2d(channels, channels, 1)
 
     def forward(self, x):
@@ -35,12 +35,12 @@ class AttentionBlock(nn.Module):
 class Level(nn.ModuleDict):
     """Blocks, each followed by attention if it has any; `resize` is apart, its padding differs."""
 
-    def __init__(self, channels, out, count, attends, resize):
+    def __init__(self, channels, out, count, attends, groups, resize):
         super().__init__()
         for i in range(count):
-            self[f"block{i}"] = ResidualBlock(channels if i == 0 else out, out)
+            self[f"block{i}"] = ResidualBlock(channels if i == 0 else out, out, groups)
             if attends:
-                self[f"attention{i}"] = AttentionBlock(out)
+                self[f"attention{i}"] = AttentionBlock(out, groups)
         if resize is not None:
             self["resize"] = resize
 
@@ -53,28 +53,31 @@ class Level(nn.ModuleDict):
 class Vqvae(Tokenizer):
     def __init__(self, config, clip_shape):
         options = config.model.vqvae
-        super().__init__(config, options, clip_shape, options.latent, always_project=True)
+        super().__init__(config, options, clip_shape, options.latent, always_project=True,
+                         decoder_width=options.decoder_latent)
         widths = [options.width * m for m in options.multipliers]
         last, height, colours = len(widths) - 1, clip_shape[1], clip_shape[3]
         check_size(clip_shape, 2**last, "model.vqvae.multipliers")
 
+        groups = options.norm_groups
+
         def level(i, channels, count, resize):
-            return Level(channels, widths[i], count, height >> i in options.attention, resize)
+            return Level(channels, widths[i], count, height >> i in options.attention, groups, resize)
 
         def side():
             """What encoder and decoder have alike."""
             part = nn.Module()
-            part.middle = nn.ModuleDict({"block0": ResidualBlock(widths[-1], widths[-1]),
-                                         "attention": AttentionBlock(widths[-1]),
-                                         "block1": ResidualBlock(widths[-1], widths[-1])})
+            part.middle = nn.ModuleDict({"block0": ResidualBlock(widths[-1], widths[-1], groups),
+                                         "attention": AttentionBlock(widths[-1], groups),
+                                         "block1": ResidualBlock(widths[-1], widths[-1], groups)})
             return part
 
         self.encoder, self.decoder = side(), side()
         self.encoder.pixels = nn.Conv2d(colours, widths[0], 3, padding=1)
-        self.encoder.norm = group_norm(widths[-1], EPS)
+        self.encoder.norm = group_norm(widths[-1], EPS, groups)
         self.encoder.latent = nn.Conv2d(widths[-1], options.latent, 3, padding=1)
-        self.decoder.latent = nn.Conv2d(options.latent, widths[-1], 3, padding=1)
-        self.decoder.norm = group_norm(widths[0], EPS)
+        self.decoder.latent = nn.Conv2d(options.decoder_latent or options.latent, widths[-1], 3, padding=1)
+        self.decoder.norm = group_norm(widths[0], EPS, groups)
         self.decoder.pixels = nn.Conv2d(widths[0], colours, 3, padding=1)
         for i, out in enumerate(widths):
             down = nn.Conv2d(out, out, 3, stride=2) if i < last else None
