@@ -13,6 +13,7 @@ extern const Command kVerifyCommand;
 extern const Command kInspectCommand;
 extern const Command kMergeCommand;
 extern const Command kExportCommand;
+extern const Command kImportCommand;
 extern const Command kTrainCommand;
 extern const Command kSweepCommand;
 extern const Command kEvaluateCommand;

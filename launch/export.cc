@@ -1,5 +1,5 @@
 // `lastframe export`: clips of a store as an array or pictures, or the weights of a run, for other
-// programs.
+// programs and in their layouts.
 #include "data/store/export.h"
 
 #include <memory>
@@ -11,7 +11,9 @@
 #include "base/log.h"
 #include "base/stop_signals.h"
 #include "checkpoint/checkpoint.h"
+#include "checkpoint/relayout.h"
 #include "checkpoint/retention.h"
+#include "config/config.h"
 #include "data/store/store.h"
 #include "launch/commands.h"
 #include "launch/folder_kind.h"
@@ -19,6 +21,7 @@
 #include "launch/output.h"
 #include "launch/store_tasks.h"
 #include "run/adapters.h"
+#include "run/older_programs.h"
 #include "train/post_hoc.h"
 
 namespace lf {
@@ -60,6 +63,65 @@ void export_post_hoc(const std::string& run, const Arguments& arguments) {
   log_written(out, "the average of relative width " + arguments.get("--ema-width"));
 }
 
+inline constexpr char kForFiles[] = "for exported files";
+inline constexpr char kForWeights[] = "for runs and checkpoints|for exported files";
+
+const char* kind_of_exported(const Arguments& arguments) {
+  FileInfo info;
+  const bool is_file = real_file_system().info(arguments.positional()[0], &info) && !info.is_folder;
+  return is_file ? kForFiles : kind_of_folder(arguments);
+}
+
+Config config_in(const ExportedTensors& exported, const std::string& where) {
+  const auto text = exported.metadata.find("config");
+  if (text == exported.metadata.end()) {
+    fail(Code::kUsage, where,
+         " carries no config; give a file that `lastframe export RUN --out FILE` wrote");
+  }
+  Config config = parse_config(text->second, "the config in " + where);
+  std::vector<std::string> names;
+  for (const TensorLayout& tensor : exported.tensors.layouts) names.push_back(tensor.name);
+  complete_config(config, names);
+  return config;
+}
+
+// In the type and the layout that are asked for.
+void publish_weights(ExportedTensors exported, const std::string& from,
+                     const Arguments& arguments) {
+  const std::string where = printable(from);
+  LoadableTensors& tensors = exported.tensors;
+  if (arguments.has("--layout")) {
+    const NetworkLayout& layout = layout_of_name(arguments.get("--layout"));
+    const auto before = exported.metadata.find("layout");
+    if (before != exported.metadata.end()) {
+      arguments.refuse(where, " is in the layout ", printable(before->second),
+                       " already; give a run, or a file of `lastframe import`");
+    }
+    const Config config = config_in(exported, where);
+    tensors = in_layout(layout, config, std::move(tensors), where);
+    exported.metadata["layout"] = layout.name;
+  }
+  if (arguments.has("--dtype")) {
+    const std::string name = arguments.get("--dtype");
+    const DType type = name == "bf16" ? DType::kBF16 : name == "fp16" ? DType::kF16 : DType::kF32;
+    tensors = in_type(type, std::move(tensors), where);
+  }
+  publish_tensor_file(real_file_system(), arguments.get("--out"), tensors, exported.metadata);
+}
+
+void export_file(const std::string& path, const Arguments& arguments) {
+  const SafetensorsFile file(real_file_system(), path);
+  ExportedTensors exported{{}, file.metadata(), ""};
+  for (const TensorEntry& entry : file.tensors()) {
+    exported.tensors.layouts.push_back(entry.layout);
+  }
+  exported.tensors.load = [&file](const std::string& name) {
+    return read_tensor(file, *file.find(name));
+  };
+  publish_weights(std::move(exported), path, arguments);
+  log_written(arguments.get("--out"), "the tensors of " + path);
+}
+
 void export_run(const std::string& folder, const Arguments& arguments) {
   FileSystem& files = real_file_system();
   std::string chosen = folder;
@@ -71,11 +133,12 @@ void export_run(const std::string& folder, const Arguments& arguments) {
     }
     chosen = candidate->folder;
   }
-  const std::string out = arguments.get("--out");
   const Checkpoint checkpoint = Checkpoint::open(files, chosen);
-  const std::string kind =
-      export_weights(files, checkpoint, arguments.get("--kind"), arguments.get("--adapters"), out);
-  log_written(out, str("the tensors of kind '", kind, "' of ", chosen));
+  ExportedTensors exported =
+      exported_weights(checkpoint, arguments.get("--kind"), arguments.get("--adapters"));
+  const std::string kind = exported.kind;
+  publish_weights(std::move(exported), chosen, arguments);
+  log_written(arguments.get("--out"), str("the tensors of kind '", kind, "' of ", chosen));
 }
 
 int run_export(const Arguments& arguments) {
@@ -84,6 +147,8 @@ int run_export(const Arguments& arguments) {
   const std::string& folder = arguments.positional()[0];
   if (arguments.mode() == kForStores) {
     export_clips(folder, arguments);
+  } else if (arguments.mode() == kForFiles) {
+    export_file(folder, arguments);
   } else if (arguments.has("--ema-width")) {
     export_post_hoc(folder, arguments);
   } else {
@@ -113,7 +178,16 @@ constexpr Option kExportOptions[] = {
     {"--out",
      output("FILE", ".safetensors"),
      "write the weights as one safetensors file",
-     {.only_with = kForRuns}},
+     {.only_with = kForWeights}},
+    {"--layout",
+     text("NAME"),
+     "names, shapes and order of another program's network (see `lastframe list layouts`), which "
+     "loads them strictly",
+     {.computed = "our own", .only_with = kForWeights, .without = "--ema-width"}},
+    {"--dtype",
+     word("bf16|fp16|fp32"),
+     "type of all floating-point tensors",
+     {.computed = "as saved, fp32", .only_with = kForWeights, .without = "--ema-width"}},
     {"--kind",
      text("KIND"),
      "ema, model or optimizer; of a run with adapters (train.lora) also merged or adapters, which "
@@ -142,15 +216,19 @@ const Command kExportCommand = {
     .summary = "writes clips of a store, or the weights of a run, for other programs",
     .details =
         "Clips become a NumPy array or PNG files. Of a run the newest whole checkpoint is "
-        "exported; FOLDER may also be a checkpoint.",
+        "exported; FOLDER may also be a checkpoint, or a file that an export of a run or "
+        "`lastframe import` wrote. A discriminator, and the tokenizer of latent diffusion, have no "
+        "place in a layout and are left out: export the tokenizer from its own run.",
     .example =
         "lastframe export stores/cifar10 --npy clips.npy --range 0:100\n"
         "lastframe export stores/cifar10 --png clips\n"
-        "lastframe export runs/first --out first.safetensors",
+        "lastframe export runs/first --out first.safetensors\n"
+        "lastframe export runs/first --out theirs.safetensors --layout diffusers-unet2d --dtype "
+        "fp16",
     .options = kExportOptions,
     .run = run_export,
     .one_of = "--npy|--png|--out",
-    .mode = kind_of_folder,
+    .mode = kind_of_exported,
 };
 
 }  // namespace lf

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "base/text.h"
+#include "checkpoint/layouts/layout.h"
 #include "config/config.h"
 #include "data/recipe/corruption.h"
 #include "data/sources/source.h"
@@ -96,6 +97,12 @@ std::vector<Row> kernel_rows() {
   }
   return rows;
 }
+std::vector<Row> layout_rows() {
+  std::vector<Row> rows;
+  for (const NetworkLayout* layout : layout_table())
+    rows.push_back({layout->name, {}, layout->help});
+  return rows;
+}
 std::vector<Row> task_rows() { return rows_of(task_kinds()); }
 std::vector<Row> metric_rows() { return rows_of(metric_table()); }
 
@@ -109,6 +116,8 @@ constexpr Listing kTables[] = {
     {"commands", "what the program can do", command_rows},
     {"corruptions", "what one step of a recipe can do to an image", corruption_rows},
     {"kernels", "fused operations (train.kernels); elsewhere their plain form runs", kernel_rows},
+    {"layouts", "networks of other programs, for lastframe export --layout and lastframe import",
+     layout_rows},
     {"metrics", "what lastframe evaluate and evaluation.metrics can measure", metric_rows},
     {"models", "networks; model.NAME holds a model's options", model_rows},
     {"options", "every option a config file or --set may hold", option_rows},

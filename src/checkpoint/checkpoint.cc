@@ -249,13 +249,9 @@ LoadableTensors tensors_of(const Checkpoint& checkpoint, const std::string& kind
           }};
 }
 
-std::string export_tensors(FileSystem& files, const Checkpoint& checkpoint, const std::string& kind,
-                           const std::string& out) {
+ExportedTensors exported_tensors(const Checkpoint& checkpoint, const std::string& kind) {
   const std::string chosen = !kind.empty() ? kind : checkpoint.has("ema") ? "ema" : "model";
-  const LoadableTensors tensors = tensors_of(checkpoint, chosen);
-  publish_tensor_file(files, out, tensors.layouts, checkpoint.export_metadata(chosen),
-                      [&](const TensorLayout& layout) { return tensors.load(layout.name); });
-  return chosen;
+  return {tensors_of(checkpoint, chosen), checkpoint.export_metadata(chosen), chosen};
 }
 
 }  // namespace lf

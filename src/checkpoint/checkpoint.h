@@ -86,21 +86,20 @@ class Checkpoint {
   std::map<std::string, std::map<std::string, Place>> where_;  // by kind and name
 };
 
-// Tensors that are loaded one at a time, by name.
-struct LoadableTensors {
-  std::vector<TensorLayout> layouts;
-  std::function<at::Tensor(const std::string& name)> load;
-};
-
 // Those of a kind of the checkpoint, which must outlive them. With an average of the weights come
 // the model's tensors that have none: what is frozen, and codebooks and other state that no
 // gradient updates. Code::kUsage if there is no such kind.
 LoadableTensors tensors_of(const Checkpoint& checkpoint, const std::string& kind);
 
-// One safetensors file at OUT with tensors_of() a kind, "" choosing the average of the weights
-// ("ema") where there is one and the weights ("model") otherwise. Tensors pass through memory one
-// at a time; OUT appears whole or not at all. Returns the kind.
-std::string export_tensors(FileSystem& files, const Checkpoint& checkpoint, const std::string& kind,
-                           const std::string& out);
+// Tensors for a file of their own.
+struct ExportedTensors {
+  LoadableTensors tensors;
+  TensorMetadata metadata;
+  std::string kind;
+};
+
+// tensors_of() a kind, "" choosing the average of the weights ("ema") where there is one and the
+// weights ("model") otherwise.
+ExportedTensors exported_tensors(const Checkpoint& checkpoint, const std::string& kind);
 
 }  // namespace lf

@@ -261,6 +261,12 @@ void publish_tensor_file(FileSystem& files, const std::string& out,
   files.sync_folder(parent_folder(out));
 }
 
+void publish_tensor_file(FileSystem& files, const std::string& out, const LoadableTensors& tensors,
+                         const TensorMetadata& metadata) {
+  publish_tensor_file(files, out, tensors.layouts, metadata,
+                      [&](const TensorLayout& layout) { return tensors.load(layout.name); });
+}
+
 std::vector<NamedTensor> read_tensors(const SafetensorsFile& file) {
   std::vector<NamedTensor> tensors;
   for (const TensorEntry& entry : file.tensors()) {

@@ -54,6 +54,14 @@ void publish_tensor_file(FileSystem& files, const std::string& out,
                          const std::vector<TensorLayout>& layouts, const TensorMetadata& metadata,
                          const std::function<at::Tensor(const TensorLayout&)>& tensor);
 
+// Tensors that are loaded one at a time, by name.
+struct LoadableTensors {
+  std::vector<TensorLayout> layouts;
+  std::function<at::Tensor(const std::string& name)> load;
+};
+void publish_tensor_file(FileSystem& files, const std::string& out, const LoadableTensors& tensors,
+                         const TensorMetadata& metadata);
+
 // All tensors of a file, in its order; or strictly into tensors that must be exactly those.
 std::vector<NamedTensor> read_tensors(const SafetensorsFile& file);
 std::vector<NamedTensor> load_tensor_file(FileSystem& files, const std::string& path);

@@ -123,13 +123,13 @@ LoadableTensors with_adapters_of(LoadableTensors base, const std::string& file,
   }
 }
 
-std::string export_weights(FileSystem& files, const Checkpoint& checkpoint, const std::string& kind,
-                           const std::string& adapters, const std::string& out) {
+ExportedTensors exported_weights(const Checkpoint& checkpoint, const std::string& kind,
+                                 const std::string& adapters) {
   const Config config = parse_config(checkpoint.manifest().config(),
                                      "the config in " + printable(checkpoint.folder()));
   const bool has_adapters = config.train().lora().rank() > 0;
   const bool merges = kind == "merged" || (kind.empty() && has_adapters) || !adapters.empty();
-  if (!merges && kind != kAdaptersKind) return export_tensors(files, checkpoint, kind, out);
+  if (!merges && kind != kAdaptersKind) return exported_tensors(checkpoint, kind);
   const std::string weights = checkpoint.has("ema") ? "ema" : "model";
   LoadableTensors tensors = tensors_of(checkpoint, weights);
   TensorMetadata metadata = checkpoint.export_metadata(weights);
@@ -147,9 +147,7 @@ std::string export_weights(FileSystem& files, const Checkpoint& checkpoint, cons
     tensors = with_merged_adapters(std::move(tensors), config);
     metadata = metadata_without_adapters(std::move(metadata));
   }
-  publish_tensor_file(files, out, tensors.layouts, metadata,
-                      [&](const TensorLayout& layout) { return tensors.load(layout.name); });
-  return kind == kAdaptersKind ? kind : "merged";
+  return {std::move(tensors), std::move(metadata), kind == kAdaptersKind ? kind : "merged"};
 }
 
 void load_merged(const LoadableTensors& tensors, const std::string& where,

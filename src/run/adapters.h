@@ -33,11 +33,11 @@ constexpr const char* kAdaptersKind = "adapters";
 LoadableTensors with_adapters_of(LoadableTensors base, const std::string& file,
                                  TensorMetadata* metadata);
 
-// One safetensors file at OUT of a run's checkpoint. The kind is one of its own (export_tensors()),
+// What an export of a run's checkpoint holds. The kind is one of its own (exported_tensors()),
 // "adapters", "merged", or "": averaged where there are averages, and adapters merged. `adapters`:
-// a file of others to merge, or "". Returns the kind.
-std::string export_weights(FileSystem& files, const Checkpoint& checkpoint, const std::string& kind,
-                           const std::string& adapters, const std::string& out);
+// a file of others to merge, or "". The checkpoint must outlive it.
+ExportedTensors exported_weights(const Checkpoint& checkpoint, const std::string& kind,
+                                 const std::string& adapters);
 
 // Into a model without adapters, strictly; `where` is for the message.
 void load_merged(const LoadableTensors& tensors, const std::string& where,

@@ -246,12 +246,20 @@ TEST(Checkpoint, TheIndexForPythonFindsEveryTensor) {
   }
 }
 
+// Returns the kind.
+std::string export_to(const Checkpoint& checkpoint, const std::string& kind,
+                      const std::string& out) {
+  const ExportedTensors exported = exported_tensors(checkpoint, kind);
+  publish_tensor_file(disk(), out, exported.tensors, exported.metadata);
+  return exported.kind;
+}
+
 TEST(Export, WritesOneFileOfTheAverageOrOfTheKindAskedFor) {
   const std::string run = fresh_folder();
   const Life life = Life::claim(disk(), run, {});
   const Checkpoint checkpoint = Checkpoint::open(disk(), save(disk(), run, 7, life, 3));
   const std::string out = run + "/out.safetensors";
-  EXPECT_EQ(export_tensors(disk(), checkpoint, "", out), "ema");
+  EXPECT_EQ(export_to(checkpoint, "", out), "ema");
   // Tensors without an average come from the model, so that the file is complete.
   const std::vector<TensorGroup> groups = state_at(7);
   const TensorsByName averaged = by_name(load_tensor_file(disk(), out));
@@ -260,13 +268,13 @@ TEST(Export, WritesOneFileOfTheAverageOrOfTheKindAskedFor) {
     EXPECT_TRUE(at::equal(averaged.at(named.name), named.tensor)) << named.name;
   }
   EXPECT_TRUE(at::equal(averaged.at("mask"), groups[0].tensors[4].tensor));
-  EXPECT_EQ(export_tensors(disk(), checkpoint, "model", out), "model");
+  EXPECT_EQ(export_to(checkpoint, "model", out), "model");
   const TensorsByName loaded = by_name(load_tensor_file(disk(), out));
   for (const NamedTensor& named : groups[0].tensors) {
     EXPECT_TRUE(at::equal(loaded.at(named.name), named.tensor)) << named.name;
   }
   EXPECT_EQ(SafetensorsFile(disk(), out).metadata().at("images"), "7");
-  expect_contains(error_of(Code::kUsage, [&] { export_tensors(disk(), checkpoint, "x", out); }),
+  expect_contains(error_of(Code::kUsage, [&] { export_to(checkpoint, "x", out); }),
                   "choose one of ema, model, optimizer");
   for (const std::string& name : disk().list(run)) EXPECT_EQ(name.find(".tmp"), std::string::npos);
 }
@@ -276,7 +284,7 @@ TEST(Export, AFileOfWeightsLoadsStrictly) {
   const Life life = Life::claim(disk(), run, {});
   const Checkpoint checkpoint = Checkpoint::open(disk(), save(disk(), run, 7, life));
   const std::string out = run + "/out.safetensors";
-  export_tensors(disk(), checkpoint, "ema", out);
+  export_to(checkpoint, "ema", out);
   std::vector<NamedTensor> into = state_at(0)[0].tensors;
   load_tensor_file_into(disk(), out, into);
   EXPECT_TRUE(at::equal(by_name(into).at("encoder.weight"), state_at(7)[1].tensors[0].tensor));

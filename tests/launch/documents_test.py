@@ -68,8 +68,8 @@ def check_text(where, text, run_them=False):
             run_line(where, launcher, line)
 
 
-# Weights of a foreign network, which are not at hand: the command ends where it would read them.
-FOREIGN = "inception.safetensors"
+# Weights of foreign networks, which are not at hand: the command ends where it would read them.
+FOREIGN = ("inception.safetensors", "vae.safetensors")
 seconds = {}
 
 
@@ -112,6 +112,8 @@ def prepare_help(world):
              "model.code_prior.tokenizer=cvivit.safetensors")
     training("fdm", "moving", "model={ unet { width: 8 multipliers: 1 blocks: 1 temporal: RELATIVE } diffusion "
              "{ frames: FLEXIBLE window: 4 sampler { steps: 2 } } }")
+    training("vae", "cifar10", "model.vqvae={ width: 8 norm_groups: 4 quantiser { "
+             "variational {} } }")
     training("own", "cifar10", "model.classifier={ width: 4 }")
     step("export", "runs/own", "--out", "own.safetensors")
     (world / "STORE").symlink_to("stores/cifar10")
@@ -146,8 +148,8 @@ def run_line(where, launcher, line):
     begun = time.time()
     done = run(*before, *words, *small(name, words), cwd=world_of(where), extra={"LASTFRAME": program})
     seconds[line] = time.time() - begun
-    missing = FOREIGN in words
-    expect(done.returncode == (2 if missing else 0) and (not missing or f"there is no file {FOREIGN}" in done.stderr),
+    missing = next((file for file in FOREIGN if file in words), None)
+    expect(done.returncode == (2 if missing else 0) and (not missing or f"there is no file {missing}" in done.stderr),
            f"{where}: lastframe {line}: status {done.returncode}, {done.stderr[-1000:]}")
 
 
