@@ -99,7 +99,14 @@ class VideoFiles : public Source {
     if (!video.broken.empty()) fail(Code::kData, video.broken);
     OpenVideos::Open open = open_.take(clip.video, clip.first);
     if (open.reader == nullptr) open.reader = reader_of(video);
-    std::vector<std::pair<uint64_t, Image>> frames = frames_of_clip(clip, open);
+    std::vector<std::pair<uint64_t, Image>> frames;
+    try {
+      frames = frames_of_clip(clip, open);
+    } catch (const Error&) {
+      // Else each later clip of a damaged video would be decoded from its beginning.
+      open_.give_back(std::move(open));
+      throw;
+    }
     Sample sample{.pixels = {}, .label = video.label, .name = name_of(index), .side = {}};
     sample.pixels.reserve(shape_.bytes());
     for (const auto& [number, image] : frames) {

@@ -209,6 +209,7 @@ class VideoReader::Decoding {
   }
 
   void start_over() {
+    started_ = false;
     open();
     begin();
     fed_ = next_ = 0;
@@ -216,6 +217,7 @@ class VideoReader::Decoding {
 
   // Reads on to the packet to start from; from the first one, if a seek leads beyond it.
   void start_at(const FrameTable::Start& start) {
+    started_ = false;
     const bool found =
         start.packet > 0 && container_->seek(start.decoding_time) && read_to(start.packet);
     if (!found) {

@@ -37,7 +37,8 @@ class VideoReader {
   // The first frame that reading on gives; earlier ones are decoded anew from a key frame.
   uint64_t position() const;
 
-  // Decodes these frames, rising. Throws Code::kData for one that is damaged or missing.
+  // Decodes these frames, rising. Throws Code::kData for one that is damaged or missing; others can
+  // be read then.
   void read(std::span<const uint64_t> frames, const std::function<void(Image)>& take);
 
  private:
