@@ -217,8 +217,8 @@ const Command kExportCommand = {
     .details =
         "Clips become a NumPy array or PNG files. Of a run the newest whole checkpoint is "
         "exported; FOLDER may also be a checkpoint, or a file that an export of a run or "
-        "`lastframe import` wrote. A discriminator, and the tokenizer of latent diffusion, have no "
-        "place in a layout and are left out: export the tokenizer from its own run.",
+        "`lastframe import` wrote. A discriminator, and the tokenizer of latent diffusion with the "
+        "statistics of its latents, have no place in a layout and are left out.",
     .example =
         "lastframe export stores/cifar10 --npy clips.npy --range 0:100\n"
         "lastframe export stores/cifar10 --png clips\n"

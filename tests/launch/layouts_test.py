@@ -43,7 +43,8 @@ def refused(done, status, out, *words):
     expect(not out.exists(), f"{out} was written")
 
 
-vae, theirs, ours, again = here / "vae", here / "theirs.safetensors", here / "ours.safetensors", here / "again.safetensors"
+vae = here / "vae"
+theirs, ours, again = (here / f"{name}.safetensors" for name in ("theirs", "ours", "again"))
 execute([program, "train", "--run", vae, *with_sets(VAE), "--until-images", "8"])
 output("export", vae, "--out", here / "own.safetensors")
 output("export", vae, "--out", theirs, "--layout", KL)
@@ -74,7 +75,8 @@ for kind, dtype in (("bf16", "BF16"), ("fp16", "F16")):
 
 # A tokenizer of latent diffusion, whose own weights are exported without it.
 LATENT = ["source.generated.count=16", "source.size=16", "recipe.frames=1", "train.batch=4", "train.preview_images=0",
-          "model.dit={ width: 16 layers: 1 heads: 2 }", "model.diffusion.classes=10", f"model.diffusion.tokenizer={ours}"]
+          "model.dit={ width: 16 layers: 1 heads: 2 }", "model.diffusion.classes=10",
+          f"model.diffusion.tokenizer={ours}"]
 execute([program, "train", "--run", here / "dit", *with_sets(LATENT), "--until-images", "8"])
 output("export", here / "dit", "--out", again, "--layout", "dit")
 expect(read(again)[1]["x_embedder.proj.weight"][1] == [16, 4, 2, 2], "a DiT of the autoencoder's four channels")

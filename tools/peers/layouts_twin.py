@@ -190,15 +190,15 @@ def sampled(net, x, t, y):
 
 
 UNET = "model.unet={ width: 32 multipliers: %s blocks: 2 attention: 8 %s }"
-VQVAE = ("model.vqvae={ width: 32 multipliers: [1, 2] blocks: 1 attention: %s latent: %s norm_groups: %s quantiser { %s } "
-         "%s }")
+VQVAE = ("model.vqvae={ width: 32 multipliers: [1, 2] blocks: 1 attention: %s latent: %s norm_groups: %s quantiser { "
+         "%s } %s }")
 DDPM = {"flip_sin_to_cos": False, "freq_shift": 1, "downsample_padding": 0, "norm_eps": 1e-6}
 SD = {"block_out_channels": (128, 256, 512, 512), "layers_per_block": 2, "latent_channels": 4}
 OPENAI = [UNET % ("[1, 2, 2]", "heads: 4 scale_shift: true norm_groups: 32"), D + "learned_variance=true"]
 ROWS = {
     "lucidrains-unet3d": Clips("lucidrains-unet3d", [
-        "recipe.frames=5", "model.unet3d={ dim: 32 multipliers: [1, 2, 4] heads: 4 head_width: 16 spatial_head_width: 32 "
-        "}"], unet3d, call=lambda net, x, t, y: net(x, t)),
+        "recipe.frames=5", "model.unet3d={ dim: 32 multipliers: [1, 2, 4] heads: 4 head_width: 16 "
+        "spatial_head_width: 32 }"], unet3d, call=lambda net, x, t, y: net(x, t)),
     "diffusers-unet2d": Images("diffusers-unet2d", [UNET % ("[1, 2]", "head_width: 8 norm_groups: 8")],
                                unet2d(num_class_embeds=11), 10, sampled),
     "diffusers-unet2d, scale and shift": Images("diffusers-unet2d", [

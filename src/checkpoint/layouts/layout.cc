@@ -182,7 +182,7 @@ class Planner {
     if (!fits(rule.ours, ours_[i].name, captures) || !holds(rule.row.when, captures)) return false;
     const std::string& theirs = rule.theirs;
     if (theirs.empty()) {
-      (rule.row.value == LayoutRule::kOnes ? plan_.ones : plan_.apart).push_back(i);
+      if (rule.row.value == LayoutRule::kOnes) plan_.ones.push_back(i);
       return true;
     }
     const size_t loop = theirs.find('<');

@@ -22,15 +22,16 @@ namespace lf {
 struct LayoutRule {
   enum Value : uint8_t {
     kElements,  // of ours
-    kZeros,  // of theirs, in the shape that `axes` gives, whatever ours holds; of no effect there
+    // Constants of theirs, in the shape that `axes` makes of ours, which has no such tensor.
+    kZeros,
     kOnes,
-    kPowersOfTwo,  // the same in int64: ..., 4, 2, 1
+    kPowersOfTwo,  // ..., 4, 2, 1 in int64
   };
   const char* ours;
-  const char* theirs;     // "": theirs has no such tensor
+  const char* theirs;     // "": none; ours is no part of the network, or must be 1 (kOnes)
   const char* axes = "";  // from our axes to theirs, "o (y x c) -> o c y x"; "": the same
-  const char* when =
-      "";  // the rule holds if there is such a tensor of ours, with "!" if there is none
+  // The rule holds if there is such a tensor of ours, with "!" if there is none.
+  const char* when = "";
   Value value = kElements;
 };
 
@@ -73,8 +74,7 @@ struct PlacedTensor {
 
 struct LayoutPlan {
   std::vector<PlacedTensor> placed;
-  std::vector<size_t> ones;   // ours that must be 1, which theirs leaves unsaid
-  std::vector<size_t> apart;  // ours that are no part of the network: a discriminator, a tokenizer
+  std::vector<size_t> ones;  // ours that must be 1, which theirs leaves unsaid
 };
 
 // Where the layout puts the tensors `ours` of the config's network. Throws Code::kUsage, beginning
