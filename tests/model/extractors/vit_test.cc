@@ -1,5 +1,7 @@
 #include "model/extractors/vit.h"
 
+#include <ATen/ops/cat.h>
+#include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
 
 #include "eval/resize_images.h"
