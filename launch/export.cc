@@ -223,8 +223,7 @@ const Command kExportCommand = {
         "lastframe export stores/cifar10 --npy clips.npy --range 0:100\n"
         "lastframe export stores/cifar10 --png clips\n"
         "lastframe export runs/first --out first.safetensors\n"
-        "lastframe export runs/first --out theirs.safetensors --layout diffusers-unet2d --dtype "
-        "fp16",
+        "lastframe export runs/vae --out vae-theirs.safetensors --layout diffusers-autoencoder-kl",
     .options = kExportOptions,
     .run = run_export,
     .one_of = "--npy|--png|--out",

@@ -88,7 +88,7 @@ const Command kImportCommand = {
     .example =
         "lastframe import vae.safetensors --layout diffusers-autoencoder-kl --out "
         "vae-ours.safetensors "
-        "--config configs/peers/stable-diffusion-vae.pbtxt",
+        "--config configs/published/stable-diffusion-vae.pbtxt",
     .options = kImportOptions,
     .run = run_import,
 };
