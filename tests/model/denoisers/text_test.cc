@@ -42,8 +42,8 @@ TEST(CrossAttention, EqualsTheFormula) {
     const at::Tensor tokens = normed(clips.text[n / kFrames].slice(0, 0, count).to(at::kDouble)),
                      x = rows[n].to(at::kDouble);
     const at::Tensor q = (normed(x) * layer.norm.weight)
-                             .matmul(layer.query.weight.to(at::kDouble).t()),
-                     kv = tokens.matmul(layer.key_value.weight.to(at::kDouble).t());
+                             .matmul(layer.query.weight().to(at::kDouble).t()),
+                     kv = tokens.matmul(layer.key_value.weight().to(at::kDouble).t());
     at::Tensor mixed = at::zeros_like(q);
     for (int64_t head = 0; head < kHeads; ++head) {
       for (int64_t pixel = 0; pixel < kPixels; ++pixel) {
@@ -62,7 +62,7 @@ TEST(CrossAttention, EqualsTheFormula) {
         mixed[pixel].slice(0, head * kWidth, (head + 1) * kWidth) /= sum;
       }
     }
-    const at::Tensor expected = x + mixed.matmul(layer.out.weight.to(at::kDouble).t());
+    const at::Tensor expected = x + mixed.matmul(layer.out.weight().to(at::kDouble).t());
     EXPECT_TRUE(at::allclose(found[n].to(at::kDouble), expected, 1e-5, 1e-5)) << n;
     EXPECT_FALSE(at::allclose(found[n].to(at::kDouble), x, 1e-3, 1e-3)) << n;
   }
