@@ -27,6 +27,8 @@ UNET = "model.unet={ width: 8 multipliers: [1, 2] blocks: 1 attention: 4 heads: 
 VQVAE = "model.vqvae={ width: 8 multipliers: [1, 2] blocks: 1 latent: 4 attention: 4 quantiser { %s } %s }"
 CVIVIT = ("model.cvivit={ width: 16 patch: 2 spatial_layers: 1 temporal_layers: 2 heads: 2 head_width: 8 "
           "quantiser { %s } %s }")
+PRIOR = "model.code_prior={ tokenizer: '{here}/%s.safetensors' layers: 2 width: 16 heads: 2 %s }"
+LONGER = ["train.images=960", "train.validation_images=960", "train.validation_clips=48"]  # all clips
 GAN = "gan { weight: 0.1 layers: 1 width: 4 }"
 D, S = "model.diffusion.", "model.diffusion.sampler."
 DDIM = [S + "kind=DDIM", S + "steps=4"]
@@ -68,6 +70,12 @@ NETWORKS = {
     "latent-dit": (["model.dit={ width: 16 layers: 1 heads: 2 temporal_position: false }",
                     D + "schedule=COSINE_LOG_SNR", D + "reference_size=16",
                     D + "tokenizer={here}/cvivit-fsq.safetensors", *DDIM], {"sample"}),
+    "prior": ([PRIOR % ("cvivit-fsq", "classes: 10 guidance: 2 temperature: 0.8 top_k: 9"), *LONGER],
+              {"codes", "loss"}),
+    "prior-masked": ([PRIOR % ("cvivit-fsq", "kind: MASKED rounds: 3 choice_temperature: 2"), *LONGER], {"codes"}),
+    "prior-frames": ([PRIOR % ("cvivit-fsq", "kind: FRAME_MASKED classes: 10 rounds: 2 label_smoothing: 0 top_p: 0.9"),
+                      *LONGER],
+                     {"codes"}),
 }
 
 
@@ -147,11 +155,38 @@ def check_classifier(name, net):
         expect(made.shape == expected.shape and apart < TOLERANCE, f"{name}: {layer} is {apart:.1e} apart")
 
 
+@torch.no_grad()
+def check_prior(name, net, wants):
+    """The twin's loss of all clips, of which logits are all that it is made of, beside the program's; and clips of the
+    same seed, which are others where one code is."""
+    if "loss" in wants:
+        clips = lastframe_io.Store(here / "store-videos")
+        items = [clips[i] for i in range(len(clips))]
+        ids = net.tokenizer.encode(torch.stack([torch.tensor(item.frames) for item in items]) / 127.5 - 1)
+        logits = net(ids, torch.tensor([item.label for item in items]))
+        twin = float(torch.nn.functional.cross_entropy(logits.flatten(0, 3), ids.flatten()))
+        ours = lastframe_io.Run(here / name).metrics("validation")[-1]["loss"]
+        print(f"{name:14} {'loss':15} {abs(twin / ours - 1):.1e}")
+        expect(abs(twin / ours - 1) < TOLERANCE, f"{name}: the loss is {twin}, the program's {ours}")
+    classes = net.config.model.code_prior.classes > 0
+    array, count = here / "clips.npy", 48
+    output("sample", "--run", here / name, "--count", count, "--seed", 5, "--out", array,
+           *["--class", 4][:2 * classes])
+    ours = torch.tensor(numpy.load(array))
+    twin = ((net.sample(count, 5, torch.full((count,), 4) if classes else None) + 1) * 127.5).round()
+    apart = float((ours - twin).abs().max())
+    print(f"{name:14} {'sample':15} {apart:.0f}")
+    expect(ours.shape == twin.shape and ours.float().std() > 1 and apart <= 1, f"{name}: other clips")
+
+
 nets, given, words = {}, {}, []
 for name, (sets, wants) in NETWORKS.items():
     nets[name] = lastframe_torch.load(trained(name, sets))
     if "features" in wants:
         check_classifier(name, nets.pop(name))
+        continue
+    if "codes" in wants:
+        check_prior(name, nets.pop(name), wants)
         continue
     given[name] = inputs_of(nets[name], wants)
     save_file(given[name], here / f"{name}.in")
@@ -199,7 +234,7 @@ for message, option, rest in re.findall(r"^message (\w+)|(?:optional|repeated) [
         default = re.search(r"default = ([^,\]\s]+)", rest)
         options[option] = default[1] if default else None
 for path, name in (("unet", "Unet"), ("unet3d", "Unet3d"), ("dit", "Dit"), ("vqvae", "VqVae"), ("cvivit", "Cvivit"),
-                   ("autoencoder", "Autoencoder"), ("classifier", "Classifier"),
+                   ("autoencoder", "Autoencoder"), ("classifier", "Classifier"), ("code_prior", "CodePrior"),
                    ("diffusion", "Diffusion"), ("diffusion.sampler", "Sampler"),
                    ("vqvae.quantiser", "Quantiser"), ("vqvae.quantiser.ema", "EmaQuantiser"),
                    ("vqvae.quantiser.learnt", "LearntQuantiser"), ("vqvae.quantiser.lfq", "LfqQuantiser"),
@@ -249,6 +284,7 @@ for old, new, *words in (("layers: 2", "layers: 2000000000", "layers=2000000000"
                          ("heads: 2", "heads: 0", "makes no network")):
     refused(lambda: load(changed("dit", {"config": text.replace(old, new)})), *words)
 refused(lambda: load(here / "latent-dit.safetensors", tokenizer=here / "none"), "tokenizer", "not there")
+refused(lambda: load(here / "prior.safetensors", tokenizer=here / "vqvae-kl.safetensors"), "vectors and no codes")
 for name, options, *words in (("unet-fdm", {"kind": "DDIM"}, "frames=FLEXIBLE"), ("unet", {"eta": 0.5}, "eta=0.5"),
                               ("unet", {"kind": "ANCESTRAL"}, "ANCESTRAL", "lastframe sample")):
     refused(lambda: lastframe_torch.sample(nets[name], None, **options), *words)

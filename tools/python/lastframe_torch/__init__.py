@@ -1,5 +1,6 @@
 """The networks of Last Frame as plain PyTorch modules, one file each, with the names of the program's own exports:
-unet, unet3d, dit, vqvae, cvivit, autoencoder, classifier. load(file) is all that using them takes; the files are written to be read.
+unet, unet3d, dit, vqvae, cvivit, code_prior, autoencoder, classifier. load(file) is all that using them takes; the
+files are written to be read.
 """
 import os
 
@@ -10,21 +11,22 @@ from lastframe_io import DataError, Export
 
 from .autoencoder import Autoencoder
 from .classifier import Classifier
+from .code_prior import CodePrior
 from .cvivit import Cvivit
 from .diffusion import Schedule, estimate, sample
 from .dit import Dit
 from .layers import Unfilled
 from .options import DENOISERS, TOKENIZERS, completed, kind_of
-from .random import normals
+from .random import normals, uniforms
 from .unet import Unet
 from .unet3d import Unet3d
 from .vqvae import Vqvae
 
-__all__ = ["Autoencoder", "Classifier", "Cvivit", "Dit", "Schedule", "Unet", "Unet3d", "Vqvae", "build", "estimate", "load",
-           "normals", "sample"]
+__all__ = ["Autoencoder", "Classifier", "CodePrior", "Cvivit", "Dit", "Schedule", "Unet", "Unet3d", "Vqvae", "build",
+           "estimate", "load", "normals", "sample", "uniforms"]
 
 NETWORKS = {"unet": Unet, "unet3d": Unet3d, "dit": Dit, "vqvae": Vqvae, "cvivit": Cvivit,
-            "autoencoder": Autoencoder, "classifier": Classifier}
+            "code_prior": CodePrior, "autoencoder": Autoencoder, "classifier": Classifier}
 
 
 class Latents(nn.Module):
@@ -39,16 +41,19 @@ class Latents(nn.Module):
 
 def build(config, clip_shape, tokenizer=None):
     """The network of a config for clips of (frames, height, width, channels), with random weights. `tokenizer`: that of
-    latent diffusion, whose net.clip_shape is that of its latents."""
+    a prior, or of latent diffusion, whose net.clip_shape is that of its latents."""
     config, kind = completed(config), kind_of(config)
-    if kind not in DENOISERS or not config.model.diffusion.tokenizer:
+    if kind != "code_prior" and not _place_of_tokenizer(config):
         return NETWORKS[kind](config, clip_shape)
     if tokenizer is None:
-        raise DataError("the config is of latent diffusion (model.diffusion.tokenizer), and no tokenizer is given; "
-                        "give one")
+        raise DataError(f"the config is of {'a prior' if kind == 'code_prior' else 'latent diffusion'} with a tokenizer, "
+                        "and none is given; give one")
+    tokenizer.requires_grad_(False)
+    if kind == "code_prior":
+        return CodePrior(config, clip_shape, tokenizer)
     shape = tokenizer.latent_shape()
     net = NETWORKS[kind](config, shape)
-    net.tokenizer, net.latents = tokenizer.requires_grad_(False), Latents(shape[3])
+    net.tokenizer, net.latents = tokenizer, Latents(shape[3])
     return net
 
 
@@ -57,7 +62,8 @@ def load(file, clip_shape=None, tokenizer=None):
 
     clip_shape  (frames, height, width, channels) of the clips it was trained on, for exports of programs that did
                 not yet write it
-    tokenizer   latent diffusion: the file of the tokenizer's export, where it is no longer at the config's place
+    tokenizer   priors and latent diffusion: the file of the tokenizer's export, where it is no longer at the config's
+                place
     """
     export = Export(file)
     shape = clip_shape or export.clip_shape
@@ -92,12 +98,19 @@ def _network(export, clip_shape, tokenizer=None):
     config = export.config
     if "encoder.first.before.weight" in export.names():  # programs without the option had these norms
         config.model.cvivit.setdefault("patch_norm", "BOTH")
-    place = config.model.get("diffusion", {}).get("tokenizer")
+    place = _place_of_tokenizer(config)
     return build(config, clip_shape, _tokenizer(tokenizer or place, clip_shape) if place else None)
 
 
+def _place_of_tokenizer(config):
+    """The file of the tokenizer that a model works on, if it does."""
+    kind = kind_of(config)
+    option = kind if kind == "code_prior" else "diffusion" if kind in DENOISERS else None
+    return config.model.get(option, {}).get("tokenizer")
+
+
 def _tokenizer(file, clip_shape):
-    """The network only: latent diffusion's exports hold its weights."""
+    """The network only: exports of what works on it hold its weights."""
     if not os.path.exists(file):
         raise DataError(f"the tokenizer {file} is not there; give the file of its export as tokenizer=FILE")
     export = Export(file)

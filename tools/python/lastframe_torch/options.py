@@ -31,6 +31,10 @@ DEFAULTS = parse_text(f"""
     }}
     autoencoder {{ width: 32 multipliers: [1, 2] latent: 16 gan_weight: 0.0 }}
     classifier {{ width: 32 stages: 3 classes: 10 }}
+    code_prior {{
+      tokenizer: "" kind: AUTOREGRESSIVE layers: 12 width: 384 heads: 6 classes: 0 label_smoothing: 0.1 guidance: 1.0
+      temperature: 1.0 top_k: 0 top_p: 1.0 rounds: 8 choice_temperature: 4.5
+    }}
     diffusion {{
       schedule: LINEAR steps: 1000 beta_low: 0.0001 beta_high: 0.02 beta_max: 0.999 zero_terminal_snr: false
       reference_size: 0 sigma_min: 0.002 sigma_max: 80.0 sigma_data: 0.5 prediction: NOISE learned_variance: false
@@ -41,7 +45,8 @@ DEFAULTS = parse_text(f"""
       }}
     }}
 """, "the defaults")
-DENOISERS, TOKENIZERS, OTHERS = ("unet", "unet3d", "dit"), ("vqvae", "cvivit"), ("autoencoder", "classifier")
+DENOISERS, TOKENIZERS = ("unet", "unet3d", "dit"), ("vqvae", "cvivit")
+OTHERS = ("code_prior", "autoencoder", "classifier")
 KINDS = DENOISERS + TOKENIZERS + OTHERS
 MOST = {"layers": 256, "spatial_layers": 64, "temporal_layers": 64, "blocks": 16, "stem": 6, "stages": 6}  # as in run.proto
 LARGEST = 1 << 20  # of any other number

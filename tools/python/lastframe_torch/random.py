@@ -20,15 +20,26 @@ def philox(key, counter):
     return c
 
 
-def normals(seed, clip, shape, draw=0):
-    """N(0, 1) of this shape: draw `draw` of clip `clip` of a sampling with this seed (the first draw is the noise that
-    it starts from). Clips of up to 2^33 values."""
-    count = int(np.prod(shape))
+def _words(seed, clip, count, draw):
+    """`count` words or some more of a clip's draw, [chunks, 4, 16]: element e is that of the flat array."""
     key = philox(seed & (2**64 - 1), [[SAMPLING], [0], [0], [0x4C46]])
     key = int(key[0][0]) | int(key[1][0]) << 32
     blocks = np.arange(-(-count // 64) * BLOCKS, dtype=np.uint64)
     rest = [np.full(len(blocks), word, np.uint64) for word in (clip & 0xFFFFFFFF, clip >> 32, draw)]
-    words = np.stack([word.reshape(-1, BLOCKS) for word in philox(key, [blocks, *rest])], 1)  # [chunks, 4, 16]
+    return np.stack([word.reshape(-1, BLOCKS) for word in philox(key, [blocks, *rest])], 1)
+
+
+def uniforms(seed, clip, shape, draw=0):
+    """Of [0, 1), by the same key as normals()."""
+    count = int(np.prod(shape))
+    return ((_words(seed, clip, count, draw) >> 8) * 2.0**-24).reshape(-1)[:count].reshape(shape).astype(np.float32)
+
+
+def normals(seed, clip, shape, draw=0):
+    """N(0, 1) of this shape: draw `draw` of clip `clip` of a sampling with this seed (the first draw is the noise that
+    it starts from). Clips of up to 2^33 values."""
+    count = int(np.prod(shape))
+    words = _words(seed, clip, count, draw)
     first, second = words[:, 0::2].astype(np.int64), words[:, 1::2].astype(np.int64)
     radius = np.sqrt(-2 * np.log((first >> 1) * 2.0**-31 + 2.0**-32))
     # Two bits of quadrant, 24 bits within it, from the quadrant's middle.
