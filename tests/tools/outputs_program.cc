@@ -1,10 +1,9 @@
 // What the networks of checkpoints make of tensors in files, as floats, for comparison with other
 // programs: `outputs_program CHECKPOINT IN OUT CHECKPOINT IN OUT ...`, of safetensors. Not a test.
 //   vqvae, cvivit      x [B, T, H, W, C] -> latents, reconstruction and, if there are codes, ids
-//   autoencoder        x [B, T, H, W, C] -> reconstruction
+//   autoencoder, rvd   x [B, T, H, W, C] -> reconstruction
 //   unet, unet3d, dit  z [B, T, H, W, C], the frames' time [T], index [T] and role [T], and if IN
-//   has
-//                      them labels [B], text [B, ...] and small [B, T, H, W, C] -> image, the
+//                      has them labels [B], text [B, ...] and small [B, T, H, W, C] -> image, the
 //                      estimate; and if IN has seed [1], int64, sample: B clips
 #include <ATen/core/grad_mode.h>
 

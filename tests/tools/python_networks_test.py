@@ -57,6 +57,11 @@ NETWORKS = {
                       {"small"}),
     "dit": (["model.dit={ width: 16 layers: 2 heads: 2 }", D + "schedule=FLOW", D + "prediction=VELOCITY",
              D + "classes=10", *TOKENS, *DDIM], {"labels", "text", "sample", "roles"}),
+    "rvd": (["model.rvd={ width: 8 multipliers: [1, 2] mean_multipliers: [1, 2, 3] warm_up: 1 given: 1 "
+             "running_scale: true }", D + "prediction=V", "train.images=480", *DDIM], set()),
+    "rvd-edm": (["model.rvd={ width: 12 multipliers: [1, 2, 2] mean_multipliers: [2, 1] warm_up: 1 given: 2 }",
+                 D + "schedule=EDM", D + "prediction=PRECONDITIONED", S + "spacing=KARRAS", S + "threshold=NONE",
+                 "train.images=480", *DPM], set()),
     "vqvae": ([VQVAE % ("ema { codes: 16 dim: 4 } groups: 2", GAN)], set()),
     "vqvae-learnt": ([VQVAE % ("learnt { codes: 16 dim: 4 }", ""), "recipe.frames=1"], set()),
     "vqvae-kl": ([VQVAE % ("variational { dim: 4 }", "decoder_latent: 3 norm_groups: 2")], set()),
@@ -124,6 +129,8 @@ def inputs_of(net, wants):
 def twin_outputs(net, tensors):
     if isinstance(net, lastframe_torch.Autoencoder):
         return {"reconstruction": net(tensors["x"])}
+    if isinstance(net, lastframe_torch.Rvd):  # the frames after those given
+        return {"reconstruction": net.sample(tensors["x"][:, :net.config.model.rvd.given])}
     if "x" in tensors:
         made = {"latents": net.latents(tensors["x"]), "reconstruction": net(tensors["x"])}
         return made if net.quantiser.codes == 0 else {**made, "ids": net.encode(tensors["x"])}
@@ -233,9 +240,9 @@ for message, option, rest in re.findall(r"^message (\w+)|(?:optional|repeated) [
     else:
         default = re.search(r"default = ([^,\]\s]+)", rest)
         options[option] = default[1] if default else None
-for path, name in (("unet", "Unet"), ("unet3d", "Unet3d"), ("dit", "Dit"), ("vqvae", "VqVae"), ("cvivit", "Cvivit"),
-                   ("autoencoder", "Autoencoder"), ("classifier", "Classifier"), ("code_prior", "CodePrior"),
-                   ("diffusion", "Diffusion"), ("diffusion.sampler", "Sampler"),
+for path, name in (("unet", "Unet"), ("unet3d", "Unet3d"), ("dit", "Dit"), ("rvd", "Rvd"),
+                   ("vqvae", "VqVae"), ("cvivit", "Cvivit"), ("autoencoder", "Autoencoder"),
+                   ("classifier", "Classifier"), ("code_prior", "CodePrior"), ("diffusion", "Diffusion"), ("diffusion.sampler", "Sampler"),
                    ("vqvae.quantiser", "Quantiser"), ("vqvae.quantiser.ema", "EmaQuantiser"),
                    ("vqvae.quantiser.learnt", "LearntQuantiser"), ("vqvae.quantiser.lfq", "LfqQuantiser"),
                    ("vqvae.quantiser.variational", "Variational"), ("cvivit.gan", "Gan")):
@@ -279,7 +286,7 @@ refused(lambda: load(here / "cvivit.safetensors", (1, 8, 8, 3)), "Unexpected key
 refused(lambda: load(here / "dit.safetensors", (3, 9, 8, 3)), "model.dit.patch", "9x8")
 refused(lambda: load(changed("unet", without="first.weight")), "Missing key", "first.weight")
 for old, new, *words in (("layers: 2", "layers: 2000000000", "layers=2000000000", "0 to 256"),
-                         ("width: 16", "width: 64", "size mismatch"), ("dit {", "rvd {", "model.rvd"),
+                         ("width: 16", "width: 64", "size mismatch"), ("dit {", "gru {", "model.gru"),
                          ("heads: 2", "heads: \"two\"", "model.dit.heads=two"),
                          ("heads: 2", "heads: 0", "makes no network")):
     refused(lambda: load(changed("dit", {"config": text.replace(old, new)})), *words)
@@ -288,4 +295,7 @@ refused(lambda: load(here / "prior.safetensors", tokenizer=here / "vqvae-kl.safe
 for name, options, *words in (("unet-fdm", {"kind": "DDIM"}, "frames=FLEXIBLE"), ("unet", {"eta": 0.5}, "eta=0.5"),
                               ("unet", {"kind": "ANCESTRAL"}, "ANCESTRAL", "lastframe sample")):
     refused(lambda: lastframe_torch.sample(nets[name], None, **options), *words)
+for given_frames, frames, *words in ((0, 0, "0 frames", "model.rvd.warm_up"), (3, 2, "3 frames", "1 ", "to the 2")):
+    refused(lambda: nets["rvd"].sample(torch.zeros(1, given_frames, 8, 8, 3), frames), *words)
+refused(lambda: nets["rvd"].sample(torch.zeros(1, 1, 8, 8, 3), eta=0.5), "eta=0.5")
 finish()

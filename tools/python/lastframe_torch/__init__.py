@@ -1,5 +1,5 @@
 """The networks of Last Frame as plain PyTorch modules, one file each, with the names of the program's own exports:
-unet, unet3d, dit, vqvae, cvivit, code_prior, autoencoder, classifier. load(file) is all that using them takes; the
+unet, unet3d, dit, rvd, vqvae, cvivit, code_prior, autoencoder, classifier. load(file) is all that using them takes; the
 files are written to be read.
 """
 import os
@@ -18,14 +18,15 @@ from .dit import Dit
 from .layers import Unfilled
 from .options import DENOISERS, TOKENIZERS, completed, kind_of
 from .random import normals, uniforms
+from .rvd import Rvd
 from .unet import Unet
 from .unet3d import Unet3d
 from .vqvae import Vqvae
 
-__all__ = ["Autoencoder", "Classifier", "CodePrior", "Cvivit", "Dit", "Schedule", "Unet", "Unet3d", "Vqvae", "build",
-           "estimate", "load", "normals", "sample", "uniforms"]
+__all__ = ["Autoencoder", "Classifier", "CodePrior", "Cvivit", "Dit", "Rvd", "Schedule", "Unet", "Unet3d", "Vqvae",
+           "build", "estimate", "load", "normals", "sample", "uniforms"]
 
-NETWORKS = {"unet": Unet, "unet3d": Unet3d, "dit": Dit, "vqvae": Vqvae, "cvivit": Cvivit,
+NETWORKS = {"unet": Unet, "unet3d": Unet3d, "dit": Dit, "rvd": Rvd, "vqvae": Vqvae, "cvivit": Cvivit,
             "code_prior": CodePrior, "autoencoder": Autoencoder, "classifier": Classifier}
 
 
@@ -46,8 +47,8 @@ def build(config, clip_shape, tokenizer=None):
     if kind != "code_prior" and not _place_of_tokenizer(config):
         return NETWORKS[kind](config, clip_shape)
     if tokenizer is None:
-        raise DataError(f"the config is of {'a prior' if kind == 'code_prior' else 'latent diffusion'} with a tokenizer, "
-                        "and none is given; give one")
+        raise DataError(f"the config is of {'a prior' if kind == 'code_prior' else 'latent diffusion'}, and no tokenizer "
+                        "is given; give one")
     tokenizer.requires_grad_(False)
     if kind == "code_prior":
         return CodePrior(config, clip_shape, tokenizer)

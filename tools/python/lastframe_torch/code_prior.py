@@ -72,8 +72,8 @@ class CodePrior(nn.Module):
 
     @torch.no_grad()
     def sample(self, count, seed=0, labels=None, **changes):
-        """Clips [count, T, H, W, C] in [-1, 1], those of `lastframe sample --seed`; by config.model.code_prior, in which
-        `changes` such as temperature=0.9, top_k=100, rounds=12 or guidance=2 replace options."""
+        """Clips [count, T, H, W, C] in [-1, 1], those of `lastframe sample --seed`; by config.model.code_prior, in
+        which `changes` such as temperature=0.9, top_k=100, rounds=12 or guidance=2 replace options."""
         options = type(self.config)({**self.config.model.code_prior, **changes})
         device = self.head.weight.device
 

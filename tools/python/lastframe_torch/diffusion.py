@@ -184,11 +184,8 @@ def within_range(image, sampler):
     return image.clamp(-bound, bound) / bound
 
 
-@torch.no_grad()
-def sample(net, noise, labels=None, text=None, **changes):
-    """Clips [B, T, H, W, C] in [-1, 1] from noise of net.clip_shape, by config.model.diffusion.sampler, in which
-    `changes` such as kind="DPM", steps=20, spacing="LOG_SNR" or guidance=2 replace options."""
-    options = net.config.model.diffusion
+def sampler_of(options, changes):
+    """config.model.diffusion.sampler with changes; refused unless integrate() does it."""
     sampler = type(options.sampler)({**options.sampler, **changes})
     if sampler.kind not in ("DDIM", "DPM"):
         raise DataError(f"the sampler is {sampler.kind}, expected DDIM or DPM here; `lastframe sample` has the others")
@@ -196,6 +193,35 @@ def sample(net, noise, labels=None, text=None, **changes):
         if sampler.get(name, 0) > 0 and (name != "eta" or sampler.kind == "DDIM"):
             raise DataError(f"the sampler has {name}={sampler[name]}, steps with noise, expected 0 here; `lastframe "
                             f"sample` has it, and {name}=0 leaves it out")
+    return sampler
+
+
+def integrate(sampler, schedule, noise, image_of):
+    """From noise to what image_of(z, level) estimates ever better."""
+    levels = schedule.levels(sampler.steps, sampler.spacing, sampler.rho) + [CLEAN]
+    z = noise * (levels[0].sigma if schedule.options.schedule == "EDM" else 1)
+    before, length_before = None, 0
+    for i, (t, s) in enumerate(zip(levels, levels[1:])):
+        image = image_of(z, t)
+        if s.sigma == 0:
+            z = image
+        elif sampler.kind == "DDIM":
+            z = s.alpha * image + s.sigma * (z - t.alpha * image) / t.sigma
+        else:  # second order: a straight line through this estimate and the last one
+            length = (s.log_snr() - t.log_snr()) / 2
+            first = before is None or not math.isfinite(length_before) or (sampler.lower_last and i + 3 == len(levels))
+            ahead = image if first else image + length / (2 * length_before) * (image - before)
+            z = s.sigma / t.sigma * z - s.alpha * math.expm1(-length) * ahead
+            before, length_before = image, length
+    return z
+
+
+@torch.no_grad()
+def sample(net, noise, labels=None, text=None, **changes):
+    """Clips [B, T, H, W, C] in [-1, 1] from noise of net.clip_shape, by config.model.diffusion.sampler, in which
+    `changes` such as kind="DPM", steps=20, spacing="LOG_SNR" or guidance=2 replace options."""
+    options = net.config.model.diffusion
+    sampler = sampler_of(options, changes)
     if options.frames not in ("JOINT", "RANDOM") or options.upscale > 1:
         raise DataError(f"this model samples with frames={options.frames} and upscale={options.upscale}, only clips as "
                         "a whole and unconditionally are sampled here; `lastframe sample` does the rest")
@@ -210,19 +236,5 @@ def sample(net, noise, labels=None, text=None, **changes):
             image = none + sampler.guidance * (image - none)
         return image if net.latents is not None else within_range(image, sampler)
 
-    levels = schedule.levels(sampler.steps, sampler.spacing, sampler.rho) + [CLEAN]
-    z = noise * (levels[0].sigma if options.schedule == "EDM" else 1)
-    before, length_before = None, 0
-    for i, (t, s) in enumerate(zip(levels, levels[1:])):
-        image = image_of(z, t)
-        if s.sigma == 0:
-            z = image
-        elif sampler.kind == "DDIM":
-            z = s.alpha * image + s.sigma * (z - t.alpha * image) / t.sigma
-        else:  # second order: a straight line through this estimate and the last one
-            length = (s.log_snr() - t.log_snr()) / 2
-            first = before is None or not math.isfinite(length_before) or (sampler.lower_last and i + 3 == len(levels))
-            ahead = image if first else image + length / (2 * length_before) * (image - before)
-            z = s.sigma / t.sigma * z - s.alpha * math.expm1(-length) * ahead
-            before, length_before = image, length
+    z = integrate(sampler, schedule, noise, image_of)
     return z.clamp(-1, 1) if net.latents is None else net.decoded(z)

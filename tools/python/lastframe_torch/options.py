@@ -35,6 +35,7 @@ DEFAULTS = parse_text(f"""
       tokenizer: "" kind: AUTOREGRESSIVE layers: 12 width: 384 heads: 6 classes: 0 label_smoothing: 0.1 guidance: 1.0
       temperature: 1.0 top_k: 0 top_p: 1.0 rounds: 8 choice_temperature: 4.5
     }}
+    rvd {{ width: 48 mean_multipliers: [1, 2, 2, 4] multipliers: [1, 2, 4, 8] warm_up: 2 running_scale: false }}
     diffusion {{
       schedule: LINEAR steps: 1000 beta_low: 0.0001 beta_high: 0.02 beta_max: 0.999 zero_terminal_snr: false
       reference_size: 0 sigma_min: 0.002 sigma_max: 80.0 sigma_data: 0.5 prediction: NOISE learned_variance: false
@@ -45,7 +46,7 @@ DEFAULTS = parse_text(f"""
       }}
     }}
 """, "the defaults")
-DENOISERS, TOKENIZERS = ("unet", "unet3d", "dit"), ("vqvae", "cvivit")
+DENOISERS, TOKENIZERS = ("unet", "unet3d", "dit", "rvd"), ("vqvae", "cvivit")
 OTHERS = ("code_prior", "autoencoder", "classifier")
 KINDS = DENOISERS + TOKENIZERS + OTHERS
 MOST = {"layers": 256, "spatial_layers": 64, "temporal_layers": 64, "blocks": 16, "stem": 6, "stages": 6}  # as in run.proto
