@@ -242,7 +242,8 @@ for message, option, rest in re.findall(r"^message (\w+)|(?:optional|repeated) [
         options[option] = default[1] if default else None
 for path, name in (("unet", "Unet"), ("unet3d", "Unet3d"), ("dit", "Dit"), ("rvd", "Rvd"),
                    ("vqvae", "VqVae"), ("cvivit", "Cvivit"), ("autoencoder", "Autoencoder"),
-                   ("classifier", "Classifier"), ("code_prior", "CodePrior"), ("diffusion", "Diffusion"), ("diffusion.sampler", "Sampler"),
+                   ("classifier", "Classifier"), ("code_prior", "CodePrior"),
+                   ("diffusion", "Diffusion"), ("diffusion.sampler", "Sampler"),
                    ("vqvae.quantiser", "Quantiser"), ("vqvae.quantiser.ema", "EmaQuantiser"),
                    ("vqvae.quantiser.learnt", "LearntQuantiser"), ("vqvae.quantiser.lfq", "LfqQuantiser"),
                    ("vqvae.quantiser.variational", "Variational"), ("cvivit.gan", "Gan")):
