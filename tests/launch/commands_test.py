@@ -24,6 +24,7 @@ WITHIN = {
 ELSEWHERE = {
     "for stores": (here / "run", []),
     "for runs and checkpoints": (here / "folder", []),
+    "for exported files": (here / "folder", []),
     "to make clips": (None, ["--store", "x"]),
     "of options": (None, ["metrics"]),
 }
