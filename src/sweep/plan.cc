@@ -207,10 +207,9 @@ void fill_below(Message& message, const std::map<std::string, std::string>& valu
 
 // What would only be found once its store is built.
 void check_recipe(const ArmPlan& arm) {
-  const std::optional<ClipShape> shape = shape_without_data(arm.config.source());
-  if (!shape) return;
   try {
-    const Recipe recipe(arm.config.recipe(), *shape);
+    const std::optional<ClipShape> shape = shape_without_data(arm.config.source());
+    if (shape) const Recipe recipe(arm.config.recipe(), *shape);
   } catch (const Error& error) {
     fail(error.code(), "arm ", arm.name, ": ", error.what());
   }

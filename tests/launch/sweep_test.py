@@ -106,7 +106,7 @@ check(results(calm)["arms"][1]["n"] == 3 and results(calm)["arms"][1]["values"][
 
 # Refused in one sentence.
 other = here / "other.sweep"
-other.write_text(SWEEP.replace("verdict", "# verdict") + 'axis { option: "source.size" value: ["8", "4"] }')
+other.write_text(SWEEP.replace("verdict", "# verdict") + 'axis { option: "source.size" value: ["8", "16"] }')
 for words, said in ((["--out", calm, "--only", "vidoe"], "did you mean 'video'?"),
                     (["--out", calm, "--set", "sweep.seed=1"], "did you mean 'seeds'?"),
                     (["--out", calm, "--set", "recipe.frame=1"], "did you mean 'recipe.frames'?"),
@@ -116,5 +116,5 @@ for words, said in ((["--out", calm, "--only", "vidoe"], "did you mean 'video'?"
     told = sweep(*words, status=2).stderr
     check(said in told and is_one_sentence(told.splitlines()[-1]), f"{words}: {told}")
 told = sweep("--out", here / "new2", of=other, status=2).stderr
-check("different held-out images: source.size: 8 -> 4" in told, told)
+check("different held-out images: source.size: 8 -> 16" in told, told)
 print(done.stdout)

@@ -68,8 +68,9 @@ for said in ("Do two frames help?", "won", "V8", "± 0.01", "frontier", "recipe.
     check(said in page.text, f"the page of a sweep does not say '{said}'")
 check(page.count("img") == 10, f"{page.count('img')} pictures of 4 arms and the held-out ones, one of clips")
 page = report("board.html", small, words=["--board"])
-ranks_of = re.findall(r"<tr><th>([^<]*)</th><td>(V\d)</td>", page.source)
-check([name for rank, name in ranks_of] == ["V2", "V4", "V8", "V1"], f"{ranks_of}")
+ranks_of = re.findall(r"<tr><th[^>]*>(V\d)<small>[^<]*</small></th><td[^>]*>([^<]*)</td>",
+                      page.source.split("Beside each other")[0])
+check(ranks_of == [("V2", "1"), ("V4", "2"), ("V8", "3"), ("V1", "–")], f"{ranks_of}")
 check("what the plain image (V1) reaches" in page.text, "the target is not said")
 page = report("reach.html", small, words=["--board", "--target", "0.5"])
 check("never reaches it" in page.text, "arms that never reach the target are not said to")
