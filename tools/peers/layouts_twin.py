@@ -267,9 +267,10 @@ def compare(lastframe, folder, sources, name):
     row = ROWS[name]
     torch.manual_seed(0)
     net = randomised(row, sources)
-    theirs, ours, again, slopes = (folder / f"{what}.safetensors" for what in ("theirs", "ours", "again", "gradients"))
+    theirs, ours, again, mine_file = (folder / f"{what}.safetensors"
+                                      for what in ("theirs", "ours", "again", "gradients"))
     back = [lastframe, "export", ours, "--layout", row.layout, "--out"]
-    for file in (theirs, ours, again, slopes, folder / "gradients-theirs.safetensors"):
+    for file in (theirs, ours, again, mine_file, folder / "gradients-theirs.safetensors"):
         file.unlink(missing_ok=True)
     saved(net.state_dict(), theirs)
     sets = [word for option in row.sets for word in ("--set", option)]
@@ -286,8 +287,8 @@ def compare(lastframe, folder, sources, name):
     mine = gradients(twin, a, probes)
     from safetensors import safe_open
     with safe_open(ours, "pt") as file:
-        saved({**load_file(ours), **mine}, slopes, file.metadata())
-    program([lastframe, "export", slopes, "--layout", row.layout, "--out", folder / "gradients-theirs.safetensors"])
+        saved({**load_file(ours), **mine}, mine_file, file.metadata())
+    program([lastframe, "export", mine_file, "--layout", row.layout, "--out", folder / "gradients-theirs.safetensors"])
     mine = load_file(folder / "gradients-theirs.safetensors")
     peers = gradients(net, b, probes)
     largest = max(grad.norm() for grad in peers.values())
