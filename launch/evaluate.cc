@@ -226,8 +226,8 @@ void check_options(const Arguments& arguments) {
   if (arguments.mode() == "--fake" && !arguments.has("--real") &&
       !arguments.has("--save-statistics") && any(compares)) {
     arguments.refuse(
-        "--real PATH is required for metrics that compare, or --save-statistics FILE; "
-        "see lastframe evaluate --help");
+        "--real PATH is required for metrics that compare, or --save-statistics FILE; see "
+        "lastframe evaluate --help");
   }
 }
 
@@ -281,8 +281,7 @@ constexpr Option kEvaluateOptions[] = {
     {"--reference",
      of_config("evaluation.reference", "PATH"),
      "what samples are compared with: a store, a folder, zip or tar of images, videos, a .npy "
-     "array "
-     "or .npz statistics",
+     "array or .npz statistics",
      {.computed = "the training store", .only_with = "--run", .needs = kByReference}},
     {"--reference-count",
      integer(2, kNoLimit),
@@ -295,8 +294,7 @@ constexpr Option kEvaluateOptions[] = {
     {"--real",
      text("PATH"),
      "the real images that metrics compare with, required by those: a folder, zip or tar, videos, "
-     "a "
-     ".npy array of bytes, a store, or .npz statistics in pytorch-fid's layout",
+     "a .npy array of bytes, a store, or .npz statistics in pytorch-fid's layout",
      {.only_with = "--fake", .needs = kByReal}},
     {"--save-statistics",
      output("FILE", ".npz"),
@@ -305,8 +303,7 @@ constexpr Option kEvaluateOptions[] = {
     {"--extractor",
      of_config("evaluation.extractor", "FILE"),
      "weights of the extractor, safetensors, ONNX or TorchScript; or pixels (for fd_pixels) or "
-     "track (for track_outliers and "
-     "track_wasserstein), which need none",
+     "track (for track_outliers and track_wasserstein), which need none",
      {.only_with = "--run|--fake", .needs = kByFeatures}},
     {"--preprocessing",
      of_config("evaluation.preprocessing", "ID"),
@@ -346,17 +343,14 @@ const Command kEvaluateCommand = {
         "Of a run, all ranks make clips 0 to N-1 of the seed (or reconstruct the first N of the "
         "validation store); rank 0 prints the results and writes RUN/evaluations/*.json. They do "
         "not depend on the number of ranks, beyond the rounding of the clips (--threads). Clips "
-        "are kept by the checkpoint's hash: an "
-        "interrupted evaluation (status 75) resumes, and one with other metrics samples nothing "
-        "again. Options that set one of the config's default to the run's own. A result is named "
-        "for what it is: fid only by Inception's 2048 features, fd_dinov2_vitb14 by DINOv2's, as "
-        "published in model.safetensors, fd_opennsfw by the network in opennsfw.onnx (lastframe "
-        "features --help). Before it starts, evaluate "
-        "says "
-        "how long making the clips and computing the features will take, and which distances will "
-        "be mostly bias because there are no "
-        "more samples than features. The features of a store that is a reference are kept in "
-        "STORE.features beside it, for every run.",
+        "are kept by the checkpoint's hash: an interrupted evaluation (status 75) resumes, and one "
+        "with other metrics samples nothing again. Options that set one of the config's default to "
+        "the run's own. A result is named for what it is: fid only by Inception's 2048 features, "
+        "fd_dinov2_vitb14 by DINOv2's, as published in model.safetensors, fd_opennsfw by the "
+        "network in opennsfw.onnx (lastframe features --help). Before it starts, evaluate says how "
+        "long making the clips and computing the features will take, and which distances will be "
+        "mostly bias because there are no more samples than features. The features of a store that "
+        "is a reference are kept in STORE.features beside it, for every run.",
     .example =
         "mpirun -n 4 --bind-to none lastframe evaluate --run runs/first \\\n"
         "    --extractor inception.safetensors --metrics fid768,psnr --json\n"

@@ -160,8 +160,8 @@ int run_export(const Arguments& arguments) {
 constexpr Option kExportOptions[] = {
     {"--npy",
      output("FILE", ".npy"),
-     "write one NumPy array [n, T, H, W, C]; fp16 frames stay fp16, and the last frame beside "
-     "them is then value / 127.5 - 1",
+     "write one NumPy array [n, T, H, W, C]; fp16 frames stay fp16, and the last frame beside them "
+     "is then value / 127.5 - 1",
      {.only_with = kForStores}},
     {"--png",
      output("FOLDER", "/"),
@@ -191,8 +191,7 @@ constexpr Option kExportOptions[] = {
     {"--kind",
      text("KIND"),
      "ema, model or optimizer; of a run with adapters (train.lora) also merged or adapters, which "
-     "is "
-     "A and B alone",
+     "is A and B alone",
      {.computed =
           "ema, the averaged weights; model where no average was kept; with adapters merged",
       .only_with = kForRuns,
@@ -203,8 +202,8 @@ constexpr Option kExportOptions[] = {
      {.only_with = kForRuns, .without = "--kind|--ema-width"}},
     {"--ema-width",
      number(0, 0.28),
-     "of a run: the average with a power function of this relative width, computed from those "
-     "that its checkpoints track (train.ema.tracked_widths)",
+     "of a run: the average with a power function of this relative width, computed from those that "
+     "its checkpoints track (train.ema.tracked_widths)",
      {.only_with = kForRuns}},
 };
 

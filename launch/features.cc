@@ -152,16 +152,14 @@ const Command kFeaturesCommand = {
     .details =
         "Rows are in the order of the files' paths, or of the array. --preprocessing is for "
         "Inception; other extractors bring their own: DINOv2 sees pictures stretched to 224x224, "
-        "CLIP "
-        "the centres of pictures, both resized by BICUBIC (source.filter) as their authors do. "
-        "Weights are not downloaded. Of DINOv2 (ViT-S, B, L, g; registers or not) and of CLIP "
+        "CLIP the centres of pictures, both resized by BICUBIC (source.filter) as their authors "
+        "do. Weights are not downloaded. Of DINOv2 (ViT-S, B, L, g; registers or not) and of CLIP "
         "(ViT) take model.safetensors from Hugging Face (facebook/dinov2-base, "
         "openai/clip-vit-base-patch32), timm's or open_clip's, or make it from the authors' files "
         "with tools/convert_weights. A network in FILE.onnx sees RGB in 0..255, stretched to its "
-        "size "
-        "by BILINEAR, unless tools/describe_onnx wrote otherwise into it, and is named for the "
-        "file; its layers are output (output2, ...) and features, what goes into its last linear "
-        "map. If you have none, train model.classifier and export it.",
+        "size by BILINEAR, unless tools/describe_onnx wrote otherwise into it, and is named for "
+        "the file; its layers are output (output2, ...) and features, what goes into its last "
+        "linear map. If you have none, train model.classifier and export it.",
     .example =
         "lastframe features --extractor inception.safetensors --layer 2048 --images photos \\\n"
         "    --out photos.npy\n"

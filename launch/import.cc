@@ -82,13 +82,11 @@ const Command kImportCommand = {
         "The config's model must be that of FILE, a safetensors file, and source and recipe say "
         "which clips it takes. The file written is like one of `lastframe export RUN --out`: a "
         "tokenizer of latent diffusion, the classifier of a metric, or what a training starts "
-        "from. "
-        "Nothing is written unless every tensor has its place. What the layout leaves out, such as "
-        "a discriminator, is as new.",
+        "from. Nothing is written unless every tensor has its place. What the layout leaves out, "
+        "such as a discriminator, is as new.",
     .example =
         "lastframe import vae.safetensors --layout diffusers-autoencoder-kl --out "
-        "vae-ours.safetensors "
-        "--config configs/published/stable-diffusion-vae.pbtxt",
+        "vae-ours.safetensors --config configs/published/stable-diffusion-vae.pbtxt",
     .options = kImportOptions,
     .run = run_import,
 };

@@ -198,8 +198,7 @@ constexpr Option kSweepOptions[] = {
      {.required = "--dry-run"}},
     {"--set", sets(),
      "override one option of every arm's config, or with sweep. before its name one of the sweep "
-     "file: "
-     "sweep.seeds=1; repeatable"},
+     "file: sweep.seeds=1; repeatable"},
     {"--budget", text("TIME"),
      "instead of the sweep's images: as many as fit into a time such as 2h, by how fast the steps "
      "are here"},
@@ -238,24 +237,20 @@ const Command kSweepCommand = {
     .summary = "compares models over seeds by one file, with the means, intervals and verdicts",
     .details =
         "FILE says what is compared (`lastframe list sweep`, configs/experiments): arms, axes that "
-        "multiply them, "
-        "seeds, what is trained first, what is measured and how arms are made comparable.\n"
+        "multiply them, seeds, what is trained first, what is measured and how arms are made "
+        "comparable.\n"
         "\n"
         "Arms are paired by seeds. A comparison is won or lost where three seeds or more are "
-        "paired, all of them agree "
-        "in sign, and the 95 % interval of the mean difference by Student's t leaves out 0; where "
-        "it holds 0 no "
-        "difference is seen, and with fewer seeds it is undecided. A verdict is won where each of "
-        "its comparisons is, "
-        "and lost where one is lost; it is that of all metrics where they agree, else undecided.\n"
+        "paired, all of them agree in sign, and the 95 % interval of the mean difference by "
+        "Student's t leaves out 0; where it holds 0 no difference is seen, and with fewer seeds it "
+        "is undecided. A verdict is won where each of its comparisons is, and lost where one is "
+        "lost; it is that of all metrics where they agree, else undecided.\n"
         "\n"
         "A finished run leaves a row, in DIR and in the sweep's file of rows, and is not done "
-        "again, here or wherever the "
-        "rows are carried: a row's hash covers what decides the numbers, and no path. A run that "
-        "fails is named and "
-        "kept and does not stop the others; the status is then 1. SIGTERM, SIGUSR1 and Ctrl-C save "
-        "checkpoints and "
-        "lead to status 75.\n"
+        "again, here or wherever the rows are carried: a row's hash covers what decides the "
+        "numbers, and no path. A run that fails is named and kept and does not stop the others; "
+        "the status is then 1. SIGTERM, SIGUSR1 and Ctrl-C save checkpoints and lead to status "
+        "75.\n"
         "\n"
         "DIR holds results.json, results.md, rows.jsonl, runs/ARM-SEED-HASH, stores/, first/, "
         "pictures/ and logs/.",

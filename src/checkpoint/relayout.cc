@@ -17,10 +17,6 @@
 namespace lf {
 namespace {
 
-bool is_float(DType type) {
-  return type == DType::kF64 || type == DType::kF32 || type == DType::kF16 || type == DType::kBF16;
-}
-
 at::Tensor constant_of(const PlacedTensor& placed) {
   const at::TensorOptions options(scalar_type(placed.theirs.dtype));
   if (placed.value == LayoutRule::kPowersOfTwo) {

@@ -65,6 +65,10 @@ void refuse_pickle(std::string_view start, const std::string& path) {
 
 const char* name_of(DType dtype) { return kDTypes[static_cast<size_t>(dtype)].name; }
 size_t size_of(DType dtype) { return kDTypes[static_cast<size_t>(dtype)].size; }
+bool is_float(DType dtype) {
+  return dtype == DType::kF64 || dtype == DType::kF32 || dtype == DType::kF16 ||
+         dtype == DType::kBF16;
+}
 
 bool parse_dtype(std::string_view name, DType* dtype) {
   for (const DTypeRow& row : kDTypes) {

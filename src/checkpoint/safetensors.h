@@ -18,6 +18,7 @@ enum class DType : uint8_t { kF64, kF32, kF16, kBF16, kI64, kI32, kI16, kI8, kU8
 
 const char* name_of(DType dtype);  // "F32"
 size_t size_of(DType dtype);
+bool is_float(DType dtype);
 bool parse_dtype(std::string_view name, DType* dtype);
 
 struct TensorLayout {

@@ -14,10 +14,6 @@
 namespace lf {
 namespace {
 
-bool is_adapter(const std::string& name) {
-  return name.ends_with(str(".", kAdapterA)) || name.ends_with(str(".", kAdapterB));
-}
-
 void require_adapters(const Config& config, const std::string& where) {
   if (config.train().lora().rank() > 0) return;
   fail(Code::kUsage, printable(where),
@@ -25,6 +21,10 @@ void require_adapters(const Config& config, const std::string& where) {
 }
 
 }  // namespace
+
+bool is_adapter(const std::string& name) {
+  return name.ends_with(str(".", kAdapterA)) || name.ends_with(str(".", kAdapterB));
+}
 
 TensorMetadata metadata_without_adapters(TensorMetadata metadata) {
   const Config config = parse_config(metadata.at("config"), "the config of exported weights");

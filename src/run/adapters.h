@@ -11,6 +11,9 @@
 
 namespace lf {
 
+// Whether a tensor of this name is one of an adapter.
+bool is_adapter(const std::string& name);
+
 // The config of the model that the merged weights are of.
 Config config_without_adapters(Config config);
 // The metadata of an export of the merged weights.

@@ -175,11 +175,6 @@ struct IntakePlan {
   }
 };
 
-bool is_float(DType dtype) {
-  return dtype == DType::kF64 || dtype == DType::kF32 || dtype == DType::kF16 ||
-         dtype == DType::kBF16;
-}
-
 // Nothing is read yet.
 IntakePlan plan_intake(const std::vector<TensorLayout>& source, const ParameterTable& table,
                        bool volume) {
@@ -218,10 +213,6 @@ IntakePlan plan_intake(const std::vector<TensorLayout>& source, const ParameterT
     plan.intakes.push_back({Intake::kLeftOut, layout, {}, nullptr, {}});
   }
   return plan;
-}
-
-bool is_adapter(const std::string& name) {
-  return name.ends_with(kAdapterA) || name.ends_with(kAdapterB);
 }
 
 // Adapters always begin anew, and constants need not be there.

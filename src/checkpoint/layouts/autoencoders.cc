@@ -47,12 +47,6 @@ constexpr LayoutRule kDiffusersRules[] = {
     {"discriminator.{*}", ""},
 };
 
-// Of files made before diffusers 0.19.
-constexpr Place kOlder[] = {{".query.", ".to_q."},
-                            {".key.", ".to_k."},
-                            {".value.", ".to_v."},
-                            {".proj_attn.", ".to_out.0."}};
-
 constexpr Place kTamingPlaces[] = {
     {"encoder.level{i}", "encoder.down.{i}"},
     {"decoder.level{i}", "decoder.up.{i}"},
@@ -121,7 +115,7 @@ const NetworkLayout kDiffusersAutoencoderKl = {
     .sizes = sizes_of,
     .misfit = kl_misfit,
     .norm_groups = norm_groups_of,
-    .older = kOlder,
+    .older = kOlderDiffusers,
 };
 
 const NetworkLayout kDiffusersVq = {
@@ -133,7 +127,7 @@ const NetworkLayout kDiffusersVq = {
     .sizes = sizes_of,
     .misfit = vq_misfit,
     .norm_groups = norm_groups_of,
-    .older = kOlder,
+    .older = kOlderDiffusers,
 };
 
 const NetworkLayout kTamingVqgan = {

@@ -117,12 +117,6 @@ std::string improved_misfit(const ModelConfig& model) {
   return openai_misfit(model);
 }
 
-// Of files made before diffusers 0.19.
-constexpr Place kOlder[] = {{".query.", ".to_q."},
-                            {".key.", ".to_k."},
-                            {".value.", ".to_v."},
-                            {".proj_attn.", ".to_out.0."}};
-
 }  // namespace
 
 const NetworkLayout kDiffusersUnet2d = {
@@ -134,7 +128,7 @@ const NetworkLayout kDiffusersUnet2d = {
     .sizes = sizes_of,
     .misfit = diffusers_misfit,
     .norm_groups = norm_groups_of,
-    .older = kOlder,
+    .older = kOlderDiffusers,
 };
 
 const NetworkLayout kImprovedDiffusion = {
